@@ -1,0 +1,30 @@
+"""What did quantisation do to the outputs? Evaluation, reports and plots.
+
+| module | holds |
+|---|---|
+| `compare` | two sets of outputs -> the eight metrics of each output |
+| `ratings` | excellent, good, acceptable, poor |
+| `evaluate` | FP32, the uniform schemes and a plan on evaluation scenes |
+| `results` | what that found: types, the verdict on the plan, JSON |
+| `report` | text and terminal tables |
+| `plots` | the six charts |
+"""
+
+from analysis.compare import OUTPUTS, OutputMetrics, average, compare_outputs
+from analysis.evaluate import evaluate
+from analysis.ratings import LEVELS, THRESHOLDS, rate
+from analysis.results import Evaluation, SchemeResult, verdict
+
+__all__ = [
+    "LEVELS",
+    "OUTPUTS",
+    "THRESHOLDS",
+    "Evaluation",
+    "OutputMetrics",
+    "SchemeResult",
+    "average",
+    "compare_outputs",
+    "evaluate",
+    "rate",
+    "verdict",
+]

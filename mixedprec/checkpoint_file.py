@@ -1,0 +1,160 @@
+"""What the file of a quantised checkpoint says of itself, and reading it piece by piece, trusting nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from errors import InputError
+from mixedprec.apply import KEEP_DTYPES
+from model.config import VGGTConfig
+from quant import Format, Layer, QuantizedTensor, get_format, out_first
+
+KIND = "vggt-mixedprec quantised checkpoint"
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What the header of a quantised checkpoint says.
+
+    Attributes:
+        config: sizes of the network.
+        formats: format key by layer name.
+        keep: how everything else is stored, ``"fp16"`` or ``"fp32"``.
+        model_fingerprint: of the weights that were quantised.
+        note: whatever `save_quantized` was told to note.
+    """
+
+    config: VGGTConfig
+    formats: dict[str, str]
+    keep: str
+    model_fingerprint: str
+    note: dict[str, Any]
+
+    def metadata(self) -> dict[str, str]:
+        """The header's texts."""
+        return {
+            "kind": KIND,
+            "schema_version": SCHEMA_VERSION,
+            "config": compact(json.loads(self.config.to_json())),
+            "formats": compact(self.formats),
+            "keep": self.keep,
+            "model_fingerprint": self.model_fingerprint,
+            "note": compact(self.note),
+        }
+
+
+class CheckpointReader:
+    """An open checkpoint; every failure is one line that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; write one with `python cli.py export`")
+        try:
+            self.file: Any = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise damaged(path, f"not a complete safetensors file ({one_line(error)})") from error
+
+    def __enter__(self) -> CheckpointReader:
+        self.file.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.file.__exit__(*exc_info)
+
+    def info(self) -> CheckpointInfo:
+        """The header's metadata, checked as far as it goes without the model."""
+        texts: dict[str, str] = self.file.metadata() or {}
+        if texts.get("kind") != KIND:
+            raise InputError(f"{self.path}: not a quantised checkpoint; load it with --model {self.path}")
+        if (version := texts.get("schema_version")) != SCHEMA_VERSION:
+            raise InputError(
+                f"{self.path}: schema version is {version}, this tool reads {SCHEMA_VERSION}; export it again"
+            )
+        absent = [name for name in ("config", "formats", "keep", "model_fingerprint", "note") if name not in texts]
+        if absent:
+            raise damaged(self.path, f"{absent[0]!r} is missing in the header")
+        config = VGGTConfig.from_json(texts["config"], f"{self.path}: config in the header")
+        formats, note = self._object(texts, "formats"), self._object(texts, "note")
+        for name, key in formats.items():
+            if not isinstance(key, str):
+                raise damaged(self.path, f"the format of {name!r} is {key!r}")
+        return CheckpointInfo(config, formats, texts["keep"], texts["model_fingerprint"], note)
+
+    def check_names(self, expected: set[str]) -> None:
+        """Refuse a file that holds other tensors."""
+        found = set(self.file.keys())
+        if missing := sorted(expected - found):
+            raise damaged(self.path, f"{len(missing)} tensors are missing, the first is {missing[0]}")
+        if unexpected := sorted(found - expected):
+            raise damaged(self.path, f"{len(unexpected)} tensors are unexpected, the first is {unexpected[0]}")
+
+    def kept(self, name: str, like: Tensor, keep: str) -> Tensor:
+        """A kept tensor, in FP32."""
+        tensor = self._tensor(name)
+        if tensor.shape != like.shape or tensor.dtype != KEEP_DTYPES[keep]:
+            wanted = f"{KEEP_DTYPES[keep]} of shape {list(like.shape)}"
+            found = f"{tensor.dtype} of shape {list(tensor.shape)}"
+            raise damaged(self.path, f"{name} is {found}, must be {wanted}")
+        if not bool(tensor.isfinite().all()):
+            raise damaged(self.path, f"{name} contains NaN or Inf")
+        return tensor.float()
+
+    def quantized(self, layer: Layer, key: str, weight_name: str) -> QuantizedTensor:
+        """The quantised weight of a layer."""
+        fmt = get_format(key)
+        tensors = {part: self._tensor(name) for part, name in part_names(weight_name, fmt).items()}
+        if fmt.is_float and tensors["codes"].ndim == len(layer.shape):
+            tensors["codes"] = out_first(tensors["codes"], layer.kind)
+        try:
+            return QuantizedTensor.from_tensors(key, layer.shape, tensors)
+        except InputError as error:
+            raise InputError(f"{self.path}: {weight_name}: {error}") from None
+
+    def _tensor(self, name: str) -> Tensor:
+        """A tensor in memory of its own, so that the file can be closed and replaced."""
+        try:
+            tensor: Tensor = self.file.get_tensor(name)
+        except (SafetensorError, RuntimeError, TypeError, OSError) as error:
+            raise damaged(self.path, f"{name} is unreadable ({one_line(error)})") from error
+        return tensor.clone()
+
+    def _object(self, texts: Mapping[str, str], name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(texts[name])
+        except (ValueError, RecursionError) as error:
+            raise damaged(self.path, f"{name!r} in the header is not valid JSON ({error})") from error
+        if not isinstance(value, dict):
+            raise damaged(self.path, f"{name!r} in the header is no JSON object")
+        return value
+
+
+def part_names(weight_name: str, fmt: Format) -> dict[str, str]:
+    """Name in the file of every tensor that a quantised weight consists of."""
+    if fmt.is_float:
+        return {"codes": weight_name}
+    parts = ("codes", "scales") if fmt.symmetric else ("codes", "scales", "zero_points")
+    return {part: f"{weight_name}.{part}" for part in parts}
+
+
+def damaged(path: Path, what: str) -> InputError:
+    """The error for a file that `save_quantized` cannot have written."""
+    return InputError(f"{path}: {what}; the file is damaged, export it again")
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def compact(value: object) -> str:
+    """JSON without spaces, as it stands in the header."""
+    return json.dumps(value, separators=(",", ":"))

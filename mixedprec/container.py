@@ -1,0 +1,97 @@
+"""The safetensors container, written tensor by tensor and with a header of a fixed size.
+
+The library's own writer wants all tensors in memory at once, and its header is as long as it happens to be.
+Here the header is filled up with spaces, which the format allows, so that a file's size is exactly linear in
+what it holds.
+
+Source: the format's description, https://github.com/huggingface/safetensors#format: 8 bytes of header length
+(little-endian), the header in JSON, the data; offsets count from the end of the header, without holes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+LENGTH_BYTES = 8
+# From the widest down, so that every tensor is aligned to its own width.
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor that a file is going to hold.
+
+    >>> Part("scales", torch.float16, (3, 2)).nbytes
+    12
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Container:
+    """Where every part of a file goes.
+
+    Args:
+        parts: all tensors, in any order.
+        metadata: texts for the header.
+        capacity: bytes of the header, filled up with spaces; a multiple of 8.
+
+    Raises:
+        ValueError: the header does not fit its capacity.
+    """
+
+    def __init__(self, parts: Iterable[Part], metadata: Mapping[str, str], capacity: int) -> None:
+        order = list(_DTYPES)
+        self.parts = sorted(parts, key=lambda part: order.index(part.dtype))
+        self.capacity = capacity
+        self.begin: dict[str, int] = {}
+        end = 0
+        for part in self.parts:
+            self.begin[part.name] = end
+            end += part.nbytes
+        self.size_bytes = LENGTH_BYTES + capacity + end
+        self.header = _header(self.parts, self.begin, metadata)
+        if len(self.header) > capacity:
+            raise ValueError(f"the header takes {len(self.header)} bytes, its capacity is {capacity}")
+
+    def write_header(self, file: BinaryIO) -> None:
+        """Write everything that comes before the data."""
+        file.write(self.capacity.to_bytes(LENGTH_BYTES, "little"))
+        file.write(self.header.ljust(self.capacity))
+
+    def write(self, file: BinaryIO, name: str, tensor: Tensor) -> None:
+        """Write one part to its place."""
+        file.seek(LENGTH_BYTES + self.capacity + self.begin[name])
+        file.write(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
+def header_capacity(parts: Sequence[Part], metadata: Mapping[str, str], data_bytes: int) -> int:
+    """Bytes of header that suffice for these parts and texts, wherever in ``data_bytes`` the parts lie.
+
+    >>> header_capacity([], {"keep": "fp16"}, data_bytes=0)
+    32
+    """
+    last = dict.fromkeys((part.name for part in parts), data_bytes)
+    return -(-len(_header(parts, last, metadata)) // 8) * 8
+
+
+def _header(parts: Iterable[Part], begin: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    for part in parts:
+        offsets = [begin[part.name], begin[part.name] + part.nbytes]
+        entries[part.name] = {"dtype": _DTYPES[part.dtype], "shape": part.shape, "data_offsets": offsets}
+    return json.dumps(entries, separators=(",", ":")).encode()

@@ -1,0 +1,217 @@
+"""Policies: how a byte budget becomes one format per layer, and the baselines they are judged against."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from errors import InputError
+from mixedprec.solver import Choice, Infeasible, Solution, check_choices, solve, undominated
+from quant.layers import Layer
+
+Assignment = dict[str, str]
+"""Format key by layer name."""
+
+INT4_GROUPS = ("int4_group_128", "int4_group_64", "int4_group_32")
+RAISED = "int8_per_channel_sym"
+SENSITIVE_ROLES = frozenset({"attention", "camera_head", "depth_head", "point_head", "track_head"})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a policy decides on: the layers, what each may become, and the bytes for the layers alone.
+
+    Args:
+        layers: in module order; only ``name`` and ``role`` are read.
+        choices: the allowed formats of every layer, by its name; a single one pins the layer.
+        budget_bytes: file bytes for the layers' weights; what is fixed has been subtracted by the caller.
+
+    Raises:
+        InputError: a layer has no choices, or one of them has a negative or non-finite damage.
+    """
+
+    layers: Sequence[Layer]
+    choices: Mapping[str, tuple[Choice, ...]]
+    budget_bytes: int
+
+    def __post_init__(self) -> None:
+        """Refuse bad choices under the name of their layer."""
+        for layer in self.layers:
+            check_choices(f"layer {layer.name}", self.choices.get(layer.name, ()))
+
+    def groups(self) -> list[tuple[Choice, ...]]:
+        """The choices of every layer, in the order of the layers."""
+        return [self.choices[layer.name] for layer in self.layers]
+
+    def chosen(self, assignment: Assignment) -> list[Choice]:
+        """The choice behind every layer's assigned format, in the order of the layers."""
+        return [_choice(self.choices[layer.name], assignment[layer.name]) for layer in self.layers]
+
+    def size_bytes(self, assignment: Assignment) -> int:
+        """File bytes of the layers under an assignment."""
+        return sum(choice.size_bytes for choice in self.chosen(assignment))
+
+    def damage(self, assignment: Assignment) -> float:
+        """Summed predicted damage of an assignment."""
+        return math.fsum(choice.damage for choice in self.chosen(assignment))
+
+
+Policy = Callable[[Problem], Assignment]
+
+
+def optimal(problem: Problem) -> Assignment:
+    """The assignment with the least summed damage within the budget.
+
+    Raises:
+        Infeasible: the smallest assignment exceeds the budget.
+    """
+    return assignment_of(problem, optimal_solution(problem))
+
+
+def optimal_solution(problem: Problem) -> Solution:
+    """What `optimal` picks, with the proven bound beside it.
+
+    Raises:
+        Infeasible: the smallest assignment exceeds the budget.
+    """
+    return solve(problem.groups(), problem.budget_bytes)
+
+
+def assignment_of(problem: Problem, solution: Solution) -> Assignment:
+    """The format keys behind a solution's picks."""
+    picked = zip(problem.layers, solution.picks, strict=True)
+    return {layer.name: problem.choices[layer.name][pick].key for layer, pick in picked}
+
+
+def sensitive(problem: Problem) -> Assignment:
+    """INT8 for the most sensitive attention and head layers as the budget allows, INT4 groups elsewhere.
+
+    Every layer starts at its smallest allowed INT4 group format. Attention and head layers are raised to
+    ``int8_per_channel_sym``, from the one with the most damage at the start down; one that no longer fits is
+    passed over. The bytes left then go to smaller groups (128, 64, 32) for the layers still at INT4, each
+    time where they remove the most damage per byte.
+
+    Raises:
+        Infeasible: the start exceeds the budget.
+        InputError: a layer that is not pinned has no INT4 group format among its choices.
+    """
+    ladders = {layer.name: _int4_ladder(layer, problem.choices[layer.name]) for layer in problem.layers}
+    current = {name: ladder[0] for name, ladder in ladders.items()}
+    room = _room(problem, current)
+    room = _raise_sensitive(problem, current, room)
+    _refine_groups(ladders, current, room)
+    return {name: choice.key for name, choice in current.items()}
+
+
+POLICIES: dict[str, Policy] = {"optimal": optimal, "sensitive": sensitive}
+
+
+def random_assignment(problem: Problem, seed: int) -> Assignment:
+    """Baseline: from the smallest formats, random raises until nothing more fits; damages are not looked at.
+
+    Raises:
+        Infeasible: the smallest assignment exceeds the budget.
+    """
+    current = {layer.name: _smallest(problem.choices[layer.name]) for layer in problem.layers}
+    room = _room(problem, current)
+    raises = [(layer.name, choice) for layer in problem.layers for choice in problem.choices[layer.name]]
+    for position in np.random.default_rng(seed).permutation(len(raises)):
+        name, choice = raises[position]
+        extra = choice.size_bytes - current[name].size_bytes
+        if 0 < extra <= room:
+            current[name] = choice
+            room -= extra
+    return {name: choice.key for name, choice in current.items()}
+
+
+def inverted(problem: Problem) -> Assignment:
+    """Baseline: optimal for the wrong order, in which the most sensitive layer counts as the least one.
+
+    A layer's sensitivity is its largest damage. The layers trade sensitivities, the first in rank with the
+    last; what a layer's formats do relative to each other stays, so more bits still count as better.
+
+    Raises:
+        Infeasible: the smallest assignment exceeds the budget.
+    """
+    names = [layer.name for layer in problem.layers]
+    worst = {name: max(choice.damage for choice in problem.choices[name]) for name in names}
+    ranked = sorted(worst, key=lambda name: worst[name])
+    traded = {name: worst[other] for name, other in zip(ranked, reversed(ranked), strict=True)}
+    choices = {
+        name: tuple(replace(c, damage=_share(c.damage, worst[name]) * traded[name]) for c in problem.choices[name])
+        for name in names
+    }
+    return optimal(replace(problem, choices=choices))
+
+
+def _share(damage: float, worst: float) -> float:
+    return damage / worst if worst else 0.0
+
+
+def _choice(choices: Sequence[Choice], key: str) -> Choice:
+    return next(choice for choice in choices if choice.key == key)
+
+
+def _smallest(choices: Sequence[Choice]) -> Choice:
+    return min(choices, key=lambda choice: choice.size_bytes)
+
+
+def _room(problem: Problem, start: Mapping[str, Choice]) -> int:
+    """Bytes left of the budget at the start of a policy."""
+    needed = sum(choice.size_bytes for choice in start.values())
+    if needed > problem.budget_bytes:
+        raise Infeasible(problem.budget_bytes, needed)
+    return problem.budget_bytes - needed
+
+
+def _int4_ladder(layer: Layer, choices: Sequence[Choice]) -> list[Choice]:
+    """The layer's INT4 group formats worth taking, smallest first; a pinned layer has its one choice."""
+    allowed = choices if len(choices) == 1 else [choice for choice in choices if choice.key in INT4_GROUPS]
+    if not allowed:
+        keys = ", ".join(choice.key for choice in choices)
+        raise InputError(
+            f"layer {layer.name} allows no INT4 group format ({keys}), where the policy 'sensitive' starts; "
+            f"allow one of {', '.join(INT4_GROUPS)} or use the policy 'optimal'"
+        )
+    return [allowed[position] for position in undominated(allowed)]
+
+
+def _raise_sensitive(problem: Problem, current: dict[str, Choice], room: int) -> int:
+    """Raise attention and heads to INT8 in place, most sensitive first; the bytes left."""
+    names = [layer.name for layer in problem.layers if layer.role in SENSITIVE_ROLES]
+    for name in sorted(names, key=lambda name: -current[name].damage):
+        raised = next((choice for choice in problem.choices[name] if choice.key == RAISED), current[name])
+        extra = raised.size_bytes - current[name].size_bytes
+        if extra <= room:
+            current[name] = raised
+            room -= extra
+    return room
+
+
+def _refine_groups(ladders: Mapping[str, list[Choice]], current: dict[str, Choice], room: int) -> None:
+    """Spend the bytes left on smaller INT4 groups in place, most damage removed per byte first."""
+    # Minus the damage removed per byte, the layer, the rung it stands on, the rung it goes to.
+    queue: list[tuple[float, str, int, int]] = []
+
+    def offer(name: str, rung: int) -> None:
+        ladder = ladders[name]
+        for target in range(rung + 1, len(ladder)):
+            extra = ladder[target].size_bytes - ladder[rung].size_bytes
+            removed = ladder[rung].damage - ladder[target].damage
+            heapq.heappush(queue, (-removed / extra, name, rung, target))
+
+    for name, ladder in ladders.items():
+        if current[name] is ladder[0]:
+            offer(name, 0)
+    while queue:
+        _, name, rung, target = heapq.heappop(queue)
+        ladder = ladders[name]
+        extra = ladder[target].size_bytes - ladder[rung].size_bytes
+        if current[name] is ladder[rung] and extra <= room:
+            current[name] = ladder[target]
+            room -= extra
+            offer(name, target)

@@ -1,0 +1,84 @@
+"""VGGT: cameras, depth, points and tracks from photographs in one pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+from model.aggregator import Aggregator
+from model.camera_head import CameraHead
+from model.config import VGGTConfig
+from model.dpt_head import DPTHead, inverse_log
+from model.track_head import TrackHead
+
+
+class VGGT(nn.Module):
+    """Visual Geometry Grounded Transformer, with the parameter names of the published checkpoint.
+
+    Source: Wang et al., CVPR 2025. Written for this project from the published architecture.
+
+    >>> from model.config import TINY
+    >>> model = VGGT(TINY).eval()
+    >>> sorted(model(torch.rand(2, 3, 64, 64)))[:3]
+    ['depth', 'depth_conf', 'images']
+    """
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.aggregator = Aggregator(config)
+        self.camera_head = CameraHead(config)
+        self.point_head = DPTHead(config, 3, inverse_log)
+        self.depth_head = DPTHead(config, 1, torch.exp)
+        self.track_head = TrackHead(config)
+
+    def forward(self, images: Tensor, query_points: Tensor | None = None) -> dict[str, Tensor | list[Tensor]]:
+        """Predict everything for one scene or a batch of scenes.
+
+        Args:
+            images: ``[B, S, 3, H, W]`` or ``[S, 3, H, W]`` in [0, 1]; H and W multiples of the patch size.
+            query_points: ``[B, N, 2]`` or ``[N, 2]`` pixel (x, y) in the first frame, for tracks.
+
+        Returns:
+            - ``pose_enc [B, S, 9]``: translation, quaternion (x, y, z, w), vertical and horizontal field of view in
+              radians; world to camera, OpenCV axes. ``pose_enc_list``: the same of all four iterations.
+            - ``depth [B, S, H, W, 1]``, ``depth_conf [B, S, H, W]``
+            - ``world_points [B, S, H, W, 3]`` in the first camera's frame, ``world_points_conf [B, S, H, W]``
+            - ``images``: the input
+            - with query points ``track [B, S, N, 2]`` in pixels, ``vis`` and ``conf [B, S, N]`` in [0, 1], and
+              ``track_list``, the tracks of all iterations
+
+        Raises:
+            InputError: wrong number of axes or channels, or a height or width that is no multiple of the patch size.
+        """
+        images = images[None] if images.ndim == 4 else images
+        self._check(images)
+        size = (images.shape[-2], images.shape[-1])
+        tokens = self.aggregator(images)
+        poses = self.camera_head(tokens[self.config.aggregator_depth - 1])
+        depth, depth_conf = self.depth_head.predict(tokens, size)
+        points, points_conf = self.point_head.predict(tokens, size)
+        outputs: dict[str, Tensor | list[Tensor]] = {
+            "pose_enc": poses[-1],
+            "pose_enc_list": poses,
+            "depth": depth,
+            "depth_conf": depth_conf,
+            "world_points": points,
+            "world_points_conf": points_conf,
+            "images": images,
+        }
+        if query_points is not None:
+            query = query_points[None] if query_points.ndim == 2 else query_points
+            tracks, visible, confident = self.track_head(tokens, size, query)
+            outputs |= {"track": tracks[-1], "track_list": tracks, "vis": visible, "conf": confident}
+        return outputs
+
+    def _check(self, images: Tensor) -> None:
+        patch = self.config.patch_size
+        if images.ndim != 5 or images.shape[2] != 3:
+            raise InputError(f"images must be [B, S, 3, H, W] or [S, 3, H, W], found {list(images.shape)}")
+        if images.shape[-1] % patch or images.shape[-2] % patch:
+            raise InputError(
+                f"images are {images.shape[-2]}x{images.shape[-1]}, which is no multiple of the patch size {patch}"
+            )

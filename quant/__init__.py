@@ -1,0 +1,54 @@
+"""Weight formats: quantise, dequantise, pack, count bytes, and run quantised layers.
+
+| module | holds |
+|---|---|
+| `formats` | the table of formats |
+| `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
+| `packing` | integer codes <-> bytes |
+| `layers` | the quantisable layers of a model; simulated and packed execution |
+"""
+
+from quant.formats import CANDIDATES, FORMATS, INT3_GROUPS, UNIFORM_SCHEMES, Format, get_format, register
+from quant.layers import (
+    Layer,
+    PackedWeight,
+    dequantize_layer,
+    find_layers,
+    from_out_first,
+    layer_kind,
+    out_first,
+    pack_layer,
+    quantize_layer,
+    replaced_weights,
+    unpack_layer,
+)
+from quant.packing import pack, packed_nbytes, unpack
+from quant.quantizer import QuantizedTensor, dequantize, quantize, quantized_nbytes
+
+__all__ = [
+    "CANDIDATES",
+    "FORMATS",
+    "INT3_GROUPS",
+    "UNIFORM_SCHEMES",
+    "Format",
+    "Layer",
+    "PackedWeight",
+    "QuantizedTensor",
+    "dequantize",
+    "dequantize_layer",
+    "find_layers",
+    "from_out_first",
+    "get_format",
+    "layer_kind",
+    "out_first",
+    "pack",
+    "pack_layer",
+    "packed_nbytes",
+    "quantize",
+    "quantize_layer",
+    "quantized_nbytes",
+    "register",
+    "replaced_weights",
+    "unpack",
+    "unpack_layer",
+]

@@ -1,0 +1,135 @@
+"""The one table of weight formats ("schemes"); every other part asks it by key.
+
+A new format is registered here and is then known to the packing, the byte counts, the planner and the
+command line. A format's arithmetic follows from its fields alone:
+
+- ``symmetric``: ``scale = max|w| / (2**(bits-1) - 1)``, codes in ``[-2**(bits-1), 2**(bits-1) - 1]``;
+- asymmetric: ``scale = (max - min) / (2**bits - 1)``, codes in ``[0, 2**bits - 1]`` around a zero point;
+- ``granularity``: what shares one scale (the tensor, an output channel, a group along the input);
+  ``float`` means that the values themselves are stored.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from errors import InputError
+
+Granularity = Literal["float", "tensor", "channel", "group"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the weights of one layer are stored.
+
+    Attributes:
+        key: the name in files and on the command line.
+        title: the name in tables and reports.
+        bits: bits of one code, without its share of the scales.
+        granularity: what shares one scale; ``"float"`` has none.
+        symmetric: codes are signed around zero, without a zero point.
+        group_size: weights per scale along the input; only for ``"group"``.
+
+    >>> Format("int3_group_64", "INT3 groups of 64", 3, "group", symmetric=True, group_size=64).code_range
+    (-4, 3)
+    """
+
+    key: str
+    title: str
+    bits: int
+    granularity: Granularity
+    symmetric: bool
+    group_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse fields that contradict each other; such a format is a programming error."""
+        if (self.granularity == "group") != (self.group_size is not None):
+            raise ValueError(f"{self.key}: group_size belongs to granularity 'group', and only there")
+        if self.group_size is not None and self.group_size < 1:
+            raise ValueError(f"{self.key}: group_size is {self.group_size}, must be at least 1")
+        allowed = (16, 32) if self.is_float else range(2, 9)
+        if self.bits not in allowed:
+            raise ValueError(f"{self.key}: {self.bits} bits is none of {list(allowed)}")
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the values themselves are stored, without codes and scales."""
+        return self.granularity == "float"
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest integer code."""
+        if self.symmetric:
+            return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+        return 0, 2**self.bits - 1
+
+
+FORMATS: dict[str, Format] = {}
+
+
+def register(new: Format) -> Format:
+    """Add a format to ``FORMATS``.
+
+    Args:
+        new: a format whose key is not taken.
+
+    Returns:
+        The same format.
+
+    Raises:
+        ValueError: the key is taken.
+
+    >>> register(Format("fp16", "again", 16, "float", symmetric=True))
+    Traceback (most recent call last):
+    ...
+    ValueError: format 'fp16' is registered already
+    """
+    if new.key in FORMATS:
+        raise ValueError(f"format {new.key!r} is registered already")
+    FORMATS[new.key] = new
+    return new
+
+
+def get_format(key: str) -> Format:
+    """Look a format up by its key.
+
+    Args:
+        key: one of ``FORMATS``.
+
+    Returns:
+        The registered format.
+
+    Raises:
+        InputError: no format has this key.
+
+    >>> get_format("int8_per_channel_sym").title
+    'INT8 per-channel symmetric'
+    """
+    try:
+        return FORMATS[key]
+    except KeyError:
+        raise InputError(f"unknown format {key!r}; known formats: {', '.join(FORMATS)}") from None
+
+
+register(Format("fp32", "FP32", 32, "float", symmetric=True))
+register(Format("fp16", "FP16", 16, "float", symmetric=True))
+
+UNIFORM_SCHEMES: tuple[str, ...] = tuple(
+    register(scheme).key
+    for scheme in (
+        Format("int8_per_tensor_sym", "INT8 per-tensor symmetric", 8, "tensor", symmetric=True),
+        Format("int8_per_tensor_asym", "INT8 per-tensor asymmetric", 8, "tensor", symmetric=False),
+        Format("int8_per_channel_sym", "INT8 per-channel symmetric", 8, "channel", symmetric=True),
+        Format("int8_per_channel_asym", "INT8 per-channel asymmetric", 8, "channel", symmetric=False),
+        Format("int4_group_128", "INT4 groups of 128", 4, "group", symmetric=True, group_size=128),
+        Format("int4_group_64", "INT4 groups of 64", 4, "group", symmetric=True, group_size=64),
+        Format("int4_group_32", "INT4 groups of 32", 4, "group", symmetric=True, group_size=32),
+    )
+)
+
+INT3_GROUPS: tuple[str, ...] = tuple(
+    register(Format(f"int3_group_{size}", f"INT3 groups of {size}", 3, "group", symmetric=True, group_size=size)).key
+    for size in (128, 64, 32)
+)
+
+CANDIDATES: tuple[str, ...] = UNIFORM_SCHEMES + INT3_GROUPS
+"""Formats that a planner may choose from."""

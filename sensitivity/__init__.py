@@ -1,0 +1,18 @@
+"""Which layers does quantisation hurt? Hooks, activations in HDF5, and scores per layer and scheme.
+
+| module | holds |
+|---|---|
+| `survey` | one FP32 pass that counts what every layer puts out |
+| `capture` | forward hooks that run FP32 and all schemes side by side |
+| `metrics`, `ssim` | errors of a tensor against its reference, streamed or at once |
+| `sketch` | damage at the outputs from random vector-Jacobian products |
+| `profiler` | the whole profile |
+| `store` | ``profile.h5``, written and read |
+| `provenance` | what every file says about its origin |
+"""
+
+from sensitivity.profiler import profile
+from sensitivity.store import Profile, open_profile
+from sensitivity.survey import OUTPUTS
+
+__all__ = ["OUTPUTS", "Profile", "open_profile", "profile"]

@@ -1,0 +1,224 @@
+"""``profile.h5``: written once, read as a typed value; the layout is described in ``docs/file-formats.md``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import InputError
+from quant import Layer
+from sensitivity.provenance import replacing
+
+SCHEMA_VERSION = 1
+FP32 = "fp32"
+KINDS = ("accumulated", "isolated")
+SCORE_METRICS = ("mae", "cosine", "ssim", "nmse")
+"""Metrics of a layer's output, in files and tables."""
+
+Array = NDArray[np.float64]
+
+_AXES = {
+    "accumulated": "error of a layer's output when the whole model runs under the scheme, against FP32",
+    "isolated": "error of a layer's output when only its own weight is quantised and its input is clean",
+    "output": "NMSE of a model output when only this layer is quantised (first order, see docs/methods.md)",
+    "uniform": "measured NMSE of a model output when every layer is quantised with the scheme",
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A read-only view of ``profile.h5``; scores are in memory, activations are read when asked for.
+
+    Attributes:
+        path: of the file.
+        facts: provenance: model, config, fingerprints, scenes, seed, command, versions.
+        layers: quantisable layers, in model order.
+        schemes: keys of the formats whose errors were captured layer by layer.
+        candidates: keys of the formats that a planner may choose from.
+        size_bytes: ``[layers, candidates]`` bytes of a layer's weight in a file.
+        scores: ``{"accumulated" | "isolated": {metric: [layers, schemes]}}``; NaN where a metric does not apply.
+        damage: NMSE of each output with only one layer quantised, ``{output: [layers, candidates]}``.
+        uniform: measured NMSE of each output under a uniform scheme, ``{output: [schemes]}``.
+    """
+
+    path: Path
+    facts: Mapping[str, Any]
+    layers: tuple[Layer, ...]
+    schemes: tuple[str, ...]
+    candidates: tuple[str, ...]
+    size_bytes: NDArray[np.int64]
+    scores: Mapping[str, Mapping[str, Array]]
+    damage: Mapping[str, Array]
+    uniform: Mapping[str, Array]
+
+    @property
+    def total_damage(self) -> Array:
+        """``[layers, candidates]``: the mean over outputs, each normalised by its own energy; plans are made from it."""
+        return np.mean(list(self.damage.values()), axis=0)
+
+    @property
+    def total_uniform(self) -> Array:
+        """``[schemes]``: measured damage of the uniform schemes on the calibration scenes, mean over outputs."""
+        return np.mean(list(self.uniform.values()), axis=0)
+
+    def column(self, key: str) -> int:
+        """Where a candidate format stands in `damage` and `size_bytes`.
+
+        Raises:
+            InputError: the profile was made without it.
+        """
+        if key not in self.candidates:
+            raise InputError(f"{self.path}: no scores for {key!r}; it has {', '.join(self.candidates)}")
+        return self.candidates.index(key)
+
+    def activations(self, scheme: str, layer: str) -> NDArray[np.float32]:
+        """Sampled outputs of a layer under ``"fp32"`` or a scheme, ``[scene, token, channel]``.
+
+        Raises:
+            InputError: the profile holds no activations of this scheme or layer.
+        """
+        with h5py.File(self.path) as file:
+            found = file.get(f"activations/{scheme}/{layer}")
+            if found is None:
+                raise InputError(f"{self.path}: no activations of {layer} under {scheme}")
+            values: NDArray[np.float32] = found[:]
+            return values
+
+
+class ProfileWriter:
+    """Fills a new profile; made by `writing_profile`."""
+
+    def __init__(
+        self,
+        file: h5py.File,
+        layers: Sequence[Layer],
+        schemes: Sequence[str],
+        candidates: Sequence[str],
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.file, self.layers = file, layers
+        self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        for name, value in facts.items():
+            file.attrs[name] = value if isinstance(value, (str, int, float)) else json.dumps(value)
+        file.attrs["json_attributes"] = json.dumps(
+            [name for name, value in facts.items() if not isinstance(value, (str, int, float))]
+        )
+
+    def table(self, size_bytes: Sequence[Sequence[int]]) -> None:
+        """Write ``/layers``, one row per layer, with its bytes in every candidate format."""
+        text = h5py.string_dtype()
+        columns = [
+            ("name", text),
+            ("kind", text),
+            ("role", text),
+            ("block", text),
+            ("shape", text),
+            ("weights", "i8"),
+        ]
+        columns += [(f"bytes_{scheme}", "i8") for scheme in self.columns["output"]]
+        rows = np.empty(len(self.layers), dtype=columns)
+        for row, layer, sizes in zip(rows, self.layers, size_bytes, strict=True):
+            shape = "x".join(map(str, layer.shape))
+            described = (layer.name, layer.kind, layer.role, layer.block, shape, layer.weights)
+            for column, value in zip(rows.dtype.names or (), (*described, *sizes), strict=True):
+                row[column] = value
+        self.file["layers"] = rows
+
+    def activations(self, scheme: str, layer: str, scene: int, scenes: int, tokens: NDArray[np.float32]) -> None:
+        """Write the sampled tokens ``[token, channel]`` of one scene."""
+        name = f"activations/{scheme}/{layer}"
+        if name not in self.file:
+            self.file.create_dataset(name, (scenes, *tokens.shape), dtype="f4", fillvalue=np.nan)
+            self.file[name].attrs.update({"axes": "scene, token, channel", "units": "the layer's own"})
+        self.file[name][scene] = tokens
+
+    def scores(self, group: str, values: Mapping[str, Array]) -> None:
+        """Write ``/scores/<group>/<name>``, ``[layer, scheme]`` or ``[scheme]``."""
+        for name, array in values.items():
+            dataset = self.file.create_dataset(f"scores/{group}/{name}", data=np.asarray(array, dtype=np.float64))
+            dataset.attrs["axes"] = "layer, scheme" if array.ndim == 2 else "scheme"
+            dataset.attrs["schemes"] = json.dumps(list(self.columns[group]))
+            dataset.attrs["meaning"] = _AXES[group]
+
+
+@contextmanager
+def writing_profile(
+    path: Path,
+    layers: Sequence[Layer],
+    schemes: Sequence[str],
+    candidates: Sequence[str],
+    facts: Mapping[str, Any],
+) -> Iterator[ProfileWriter]:
+    """A new profile, which takes its name only when the context ends without an exception."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        yield ProfileWriter(file, layers, schemes, candidates, facts)
+
+
+def open_profile(path: str | Path) -> Profile:
+    """Read a profile.
+
+    Args:
+        path: of ``profile.h5``, or of the run folder that holds it.
+
+    Raises:
+        InputError: there is none, it is truncated, no profile at all, or of another schema version.
+    """
+    path = Path(path)
+    path = path / "profile.h5" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with `python cli.py profile --run {path.parent}`")
+    try:
+        with h5py.File(path) as file:
+            return _read(path, file)
+    except (OSError, KeyError, ValueError, json.JSONDecodeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: not a readable profile ({str(error).splitlines()[0]}); make it again with `python cli.py profile`"
+        ) from error
+
+
+def _read(path: Path, file: h5py.File) -> Profile:
+    found = file.attrs.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema version {found}, this tool reads {SCHEMA_VERSION}; make it again with `python cli.py profile`"
+        )
+    as_json = set(json.loads(file.attrs["json_attributes"]))
+    facts = {
+        name: json.loads(value) if name in as_json else value.item() if isinstance(value, np.generic) else value
+        for name, value in file.attrs.items()
+    }
+    rows = file["layers"][:]
+    candidates = tuple(name.removeprefix("bytes_") for name in rows.dtype.names if name.startswith("bytes_"))
+    schemes = tuple(json.loads(file["scores/isolated/mae"].attrs["schemes"]))
+    layers = tuple(
+        Layer(
+            *(row[column].decode() for column in ("name", "kind", "role", "block")),
+            tuple(map(int, row["shape"].decode().split("x"))),
+            int(row["weights"]),
+        )
+        for row in rows
+    )
+    sizes = np.stack([rows[f"bytes_{key}"] for key in candidates], axis=1)
+    scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
+    damage = _group(file, "output", (len(layers), len(candidates)))
+    uniform = _group(file, "uniform", (len(schemes),))
+    return Profile(path, facts, layers, schemes, candidates, sizes, scores, damage, uniform)
+
+
+def _group(file: h5py.File, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
+    arrays = {key: dataset[:] for key, dataset in file[f"scores/{name}"].items()}
+    for key, array in arrays.items():
+        if array.shape != shape:
+            raise ValueError(f"scores/{name}/{key} has shape {array.shape}, expected {shape}")
+    return arrays

@@ -1,0 +1,374 @@
+"""Quantised checkpoints: exact sizes, the same numbers after loading, and damage that is named."""
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import mixedprec.atomic
+from errors import InputError
+from mixedprec.apply import quantized
+from mixedprec.checkpoint import (
+    NOTE_BYTES,
+    load_quantized,
+    overhead_bytes,
+    read_info,
+    save_quantized,
+)
+from mixedprec.plan import uniform_assignment
+from model.config import VGGTConfig
+from model.loading import load_vggt, model_fingerprint
+from model.vggt import VGGT
+from quant import FORMATS, UNIFORM_SCHEMES, find_layers, quantize_layer
+
+Run = Callable[[VGGT], dict[str, Tensor]]
+ASSIGNMENTS = [*UNIFORM_SCHEMES, "fp16", "fp32", "mixed"]
+
+
+def assignment_of(model: VGGT, name: str) -> dict[str, str]:
+    """A uniform assignment, or every format in turn."""
+    layers = find_layers(model)
+    if name != "mixed":
+        return uniform_assignment(layers, name)
+    return dict(zip((layer.name for layer in layers), itertools.cycle(FORMATS), strict=False))
+
+
+def layer_bytes(model: VGGT, assignment: dict[str, str]) -> int:
+    return sum(quantize_layer(model.get_submodule(name), key).nbytes for name, key in assignment.items())
+
+
+@pytest.mark.parametrize("keep", ["fp16", "fp32"])
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_file_takes_exactly_the_overhead_and_its_layers(
+    small_model: VGGT, tmp_path: Path, name: str, keep: str
+) -> None:
+    assignment, path = assignment_of(small_model, name), tmp_path / "model.safetensors"
+    size_bytes = save_quantized(small_model, assignment, path, keep=keep, note={"command": "export" * 50})
+    assert path.stat().st_size == size_bytes
+    assert size_bytes == overhead_bytes(small_model, keep) + layer_bytes(small_model, assignment)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_scales_too_small_for_fp16_are_counted_too(small_model: VGGT, tmp_path: Path, run: Run) -> None:
+    layer = small_model.camera_head.embed_pose
+    layer.weight.data *= 1e-9
+    assignment, path = assignment_of(small_model, "int4_group_32"), tmp_path / "model.safetensors"
+    size_bytes = save_quantized(small_model, assignment, path)
+    assert load_file(path)["camera_head.embed_pose.weight.scales"].dtype == torch.float32
+    assert size_bytes == overhead_bytes(small_model) + layer_bytes(small_model, assignment)
+    with quantized(small_model, assignment):
+        expected = run(small_model)
+    assert all(value.equal(expected[key]) for key, value in run(load_quantized(path)).items())
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_loaded_model_computes_what_the_simulated_one_does(
+    small_model: VGGT, tmp_path: Path, run: Run, name: str
+) -> None:
+    """Bit for bit, every output."""
+    assignment, path = assignment_of(small_model, name), tmp_path / "model.safetensors"
+    keep = "fp32" if name == "fp32" else "fp16"
+    original = run(small_model)
+    save_quantized(small_model, assignment, path, keep=keep)
+    with quantized(small_model, assignment, keep):
+        expected = run(small_model)
+    loaded = load_quantized(path)
+    found = run(loaded)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert value.isfinite().all(), key
+        assert found[key].equal(value), key
+    assert found["depth"].equal(original["depth"]) == (name == "fp32")
+    assert not loaded.training
+
+
+def test_the_small_published_fixture_survives(tmp_path: Path, shared_dir: Path) -> None:
+    model = load_vggt(shared_dir / "fixtures" / "vggt_small")
+    assignment, path = assignment_of(model, "mixed"), tmp_path / "model.safetensors"
+    images = torch.rand(2, 3, model.config.img_size, model.config.img_size)
+    save_quantized(model, assignment, path)
+    with torch.no_grad(), quantized(model, assignment):
+        expected = model(images)
+    with torch.no_grad():
+        found = load_quantized(path)(images)
+    assert all(torch.equal(found[key], expected[key]) for key in ("pose_enc", "depth", "world_points"))
+
+
+def test_packed_memory_is_that_of_the_file(small_model: VGGT, tmp_path: Path) -> None:
+    """No FP32 copy of a packed weight stays behind; kept tensors are FP32 in memory."""
+    assignment, path = assignment_of(small_model, "int8_per_channel_asym"), tmp_path / "model.safetensors"
+    save_quantized(small_model, assignment, path)
+    loaded = load_quantized(path)
+    buffers = sum(buffer.nbytes for name, buffer in loaded.named_buffers() if ".packed." in name)
+    assert buffers == layer_bytes(small_model, assignment)
+    assert sum(parameter.numel() for parameter in loaded.parameters()) == sum(
+        parameter.numel() for parameter in small_model.parameters()
+    ) - sum(layer.weights for layer in find_layers(small_model))
+
+
+def test_fp32_file_is_an_ordinary_checkpoint(small_model: VGGT, tmp_path: Path) -> None:
+    """Official names and layouts: the library reads the very state dict."""
+    path = tmp_path / "model.safetensors"
+    save_quantized(small_model, assignment_of(small_model, "fp32"), path, keep="fp32")
+    found, expected = load_file(path), small_model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(found[name].equal(tensor) for name, tensor in expected.items())
+    assert "track_head.tracker.updateformer.time_blocks.0.attn.in_proj_weight" in found
+
+
+def test_tensors_are_aligned_and_named_after_the_weight(small_model: VGGT, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_quantized(small_model, assignment_of(small_model, "mixed"), path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    del header["__metadata__"]
+    width = {"F32": 4, "F16": 2, "U8": 1}
+    assert all((8 + length + entry["data_offsets"][0]) % width[entry["dtype"]] == 0 for entry in header.values())
+    official = small_model.state_dict().keys()
+    assert {name.removesuffix(".codes") for name in header if name.endswith(".codes")} <= official
+
+
+def test_capacity_of_the_header_leaves_room_for_the_worst_case(
+    small_model: VGGT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three tensors per layer, a key of 32 characters, longest note: it still fits, and the size is unmoved."""
+    longest = replace(FORMATS["int8_per_channel_asym"], key="x" * 32)
+    monkeypatch.setitem(FORMATS, longest.key, longest)
+    assignment = assignment_of(small_model, longest.key)
+    note = {"n": "x" * (NOTE_BYTES - len('{"n":""}') - 4)}  # four quotes are escaped
+    sizes = {
+        save_quantized(small_model, assignment, tmp_path / f"{i}.safetensors", note=entry)
+        for i, entry in enumerate([None, note])
+    }
+    assert len(sizes) == 1
+    with pytest.raises(InputError, match=f"takes {NOTE_BYTES + 1} bytes.*at most {NOTE_BYTES}"):
+        save_quantized(small_model, assignment, tmp_path / "2.safetensors", note={"n": note["n"] + "x"})
+
+
+def test_overhead_of_vggt_1b_needs_no_memory_and_little_header() -> None:
+    with torch.device("meta"):
+        model = VGGT(VGGTConfig())
+    kept = 1_256_537_516 - sum(layer.weights for layer in find_layers(model))
+    header = overhead_bytes(model) - 2 * kept
+    assert overhead_bytes(model, "fp32") == header + 4 * kept
+    assert header < 600_000
+
+
+def test_info_and_summary_say_what_is_inside(small_model: VGGT, tmp_path: Path) -> None:
+    assignment, path = assignment_of(small_model, "mixed"), tmp_path / "model-mixed.safetensors"
+    seen: list[str] = []
+    size_bytes = save_quantized(small_model, assignment, path, note={"seed": 3}, on_layer=seen.append)
+    info = read_info(path)
+    assert (info.config, info.formats, info.keep) == (small_model.config, assignment, "fp16")
+    assert info.note == {"seed": 3}
+    assert info.model_fingerprint == model_fingerprint(small_model)
+    assert seen == list(assignment)
+    summary = json.loads((tmp_path / "model-mixed.json").read_text())
+    assert summary["formats"] == assignment
+    assert summary["size_bytes"] == size_bytes
+    assert summary["overhead_bytes"] + sum(summary["layer_bytes"].values()) == size_bytes
+
+
+def test_model_stays_and_a_file_can_be_replaced_while_in_use(small_model: VGGT, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    before = model_fingerprint(small_model)
+    save_quantized(small_model, assignment_of(small_model, "mixed"), path)
+    loaded = load_quantized(path)
+    fingerprint = model_fingerprint(loaded)
+    save_quantized(small_model, assignment_of(small_model, "int4_group_64"), path)
+    assert model_fingerprint(loaded) == fingerprint
+    loaded = load_quantized(path)
+    fingerprint = model_fingerprint(loaded)
+    path.write_bytes(bytes(path.stat().st_size))  # in place, where a mapped file would change under the model
+    assert model_fingerprint(loaded) == fingerprint
+    assert model_fingerprint(small_model) == before
+    with pytest.raises(ValueError, match="packed"):
+        save_quantized(loaded, assignment_of(small_model, "fp16"), path)
+
+
+@pytest.mark.parametrize("name", ["plan", "config"])
+def test_summary_never_replaces_another_json_file(small_model: VGGT, tmp_path: Path, name: str) -> None:
+    """`plan.safetensors` would put its summary where the plan is."""
+    (tmp_path / f"{name}.json").write_text('{"formats": {}}')
+    with pytest.raises(InputError, match=rf"{name}\.json would be overwritten"):
+        save_quantized(small_model, assignment_of(small_model, "fp16"), tmp_path / f"{name}.safetensors")
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"{name}.json"]
+
+
+def test_other_suffix_is_refused(small_model: VGGT, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"name it .*model\.bin\.safetensors"):
+        save_quantized(small_model, assignment_of(small_model, "fp16"), tmp_path / "model.bin")
+
+
+def test_full_disk_leaves_the_old_file_and_no_other(small_model: VGGT, tmp_path: Path) -> None:
+    """A real write that fails half-way: the limit on file sizes stands for the end of the disk."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "model.safetensors"
+    path.write_text("older")
+    assignment = assignment_of(small_model, "fp32")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*model\.safetensors: File too large"):
+            save_quantized(small_model, assignment, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [entry.read_text() for entry in tmp_path.iterdir()] == ["older"]
+
+
+def test_interrupt_leaves_no_temporary_file(small_model: VGGT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mixedprec.atomic.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_quantized(small_model, assignment_of(small_model, "fp16"), tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: m.camera_head.embed_pose.weight.data.fill_(torch.nan), "camera_head.embed_pose.*NaN"),
+        (
+            lambda m: m.camera_head.embed_pose.bias.data.fill_(torch.inf),
+            "camera_head.embed_pose.bias.*NaN or Inf",
+        ),
+        (
+            lambda m: m.camera_head.embed_pose.bias.data.fill_(1e5),
+            "bias reaches 100000, more than FP16 holds",
+        ),
+    ],
+    ids=["weight-nan", "kept-inf", "kept-overflow"],
+)
+def test_values_that_cannot_be_held_are_named_and_nothing_is_written(
+    small_model: VGGT, tmp_path: Path, spoil: Callable[[VGGT], None], message: str
+) -> None:
+    spoil(small_model)
+    with pytest.raises(InputError, match=message):
+        save_quantized(small_model, assignment_of(small_model, "int4_group_32"), tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def edited(path: Path, edit: Callable[[dict[str, Tensor], dict[str, str]], None]) -> None:
+    """Rewrite a file with other contents by the library's own writer: well-formed, but not ours."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    edit(tensors, metadata)
+    save_file(tensors, path, metadata)
+
+
+def change_formats(metadata: dict[str, str], change: Callable[[dict[str, str]], object]) -> None:
+    formats = json.loads(metadata["formats"])
+    change(formats)
+    metadata["formats"] = json.dumps(formats)
+
+
+LAYER, WEIGHT = "camera_head.embed_pose", "camera_head.embed_pose.weight"
+CODES, SCALES = f"{WEIGHT}.codes", f"{WEIGHT}.scales"
+TAMPERED: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, str]], object], str]] = {
+    "no-metadata": (lambda _, m: m.clear(), "not a quantised checkpoint; load it with --model"),
+    "version": (lambda _, m: m.update(schema_version="9"), "schema version is 9, this tool reads 1"),
+    "no-keep": (lambda _, m: m.pop("keep"), "'keep' is missing in the header"),
+    "keep": (lambda _, m: m.update(keep="fp8"), "keep is 'fp8'"),
+    "other-keep": (lambda _, m: m.update(keep="fp32"), "is torch.float16 of shape .*, must be torch.float32"),
+    "config-json": (lambda _, m: m.update(config="{"), "config in the header: not valid JSON"),
+    "config-key": (lambda _, m: m.update(config='{"size": 3}'), "unknown key 'size'"),
+    "config-impossible": (
+        lambda _, m: m.update(config=m["config"].replace('"num_heads":2', '"num_heads":0')),
+        "config in the header is of no VGGT",
+    ),
+    "config-of-another": (lambda _, m: m.update(config="{}"), "layers have no format"),
+    "formats-json": (lambda _, m: m.update(formats="[1]"), "'formats' in the header is no JSON object"),
+    "formats-type": (
+        lambda _, m: change_formats(m, lambda f: f.update({LAYER: 4})),
+        f"the format of '{LAYER}' is 4",
+    ),
+    "unknown-format": (
+        lambda _, m: change_formats(m, lambda f: f.update({LAYER: "int5"})),
+        "unknown format 'int5'",
+    ),
+    "layer-missing": (lambda _, m: change_formats(m, lambda f: f.pop(LAYER)), f"no format, first '{LAYER}'"),
+    "layer-unknown": (
+        lambda _, m: change_formats(m, lambda f: f.update({"tail": "fp16"})),
+        "not in the model, first 'tail'",
+    ),
+    "format-with-more": (
+        lambda _, m: change_formats(m, lambda f: f.update({LAYER: "int8_per_channel_asym"})),
+        f"1 tensors are missing, the first is {WEIGHT}.zero_points",
+    ),
+    "other-format": (
+        lambda _, m: change_formats(m, lambda f: f.update({LAYER: "int8_per_channel_sym"})),
+        f"{WEIGHT}: codes of a int8_per_channel_sym weight are .*, must be",
+    ),
+    "tensor-missing": (lambda t, _: t.pop(SCALES), f"1 tensors are missing, the first is {SCALES}"),
+    "tensor-unexpected": (
+        lambda t, _: t.update(extra=torch.ones(1)),
+        "1 tensors are unexpected, the first is extra",
+    ),
+    "codes-cut": (
+        lambda t, _: t.update({CODES: t[CODES][:-1].clone()}),
+        f"{WEIGHT}: codes of a int4_group_32",
+    ),
+    "scale-nan": (lambda t, _: t[SCALES].fill_(torch.nan), f"{WEIGHT}: scales .* not all finite"),
+    "kept-shape": (
+        lambda t, _: t.update({f"{LAYER}.bias": t[f"{LAYER}.bias"][:-1].clone()}),
+        f"{LAYER}.bias is torch.float16 of shape .*, must be",
+    ),
+    "kept-nan": (lambda t, _: t[f"{LAYER}.bias"].fill_(torch.nan), f"{LAYER}.bias contains NaN or Inf"),
+}
+
+
+@pytest.fixture(scope="module")
+def written(small_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A sound file, for spoiling."""
+    path = tmp_path_factory.mktemp("written") / "model.safetensors"
+    model = VGGT(small_config)
+    save_quantized(model, assignment_of(model, "int4_group_32"), path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("edit", "message"), TAMPERED.values(), ids=TAMPERED)
+def test_tampered_file_is_refused_in_one_line(
+    written: bytes, tmp_path: Path, edit: Callable[[dict[str, Tensor], dict[str, str]], None], message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(written)
+    edited(path, edit)
+    with pytest.raises(InputError, match=message) as caught:
+        load_quantized(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 7, 8, 1000, 300_000, -1])
+def test_truncated_file_is_refused(written: bytes, tmp_path: Path, kept_bytes: int) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(written[:kept_bytes])
+    with pytest.raises(InputError, match="not a complete safetensors file") as caught:
+        load_quantized(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all, but long enough", b"\xff" * 64])
+def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a complete safetensors file"):
+        read_info(path)
+
+
+def test_absent_file_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.safetensors: no such file.*export"):
+        load_quantized(tmp_path / "absent.safetensors")
+    with pytest.raises(InputError, match="no such file"):
+        load_quantized(tmp_path)

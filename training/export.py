@@ -1,0 +1,38 @@
+"""Ship a training run as the bundled network: ``python -m training.export --folder runs/training``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from model.config import BUNDLED, PRESETS
+from model.loading import CONFIG_FILE, WEIGHTS_FILE, load_vggt
+from training.heldout import held_out
+
+
+def export(folder: Path, scenes: int) -> dict[str, float]:
+    """Write FP16 weights, config, training log and held-out figures into ``model/tiny``; returns the figures."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    BUNDLED.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.half().contiguous() for name, value in state["model"].items()}
+    save_file(weights, BUNDLED / WEIGHTS_FILE, metadata={"format": "pt"})
+    (BUNDLED / CONFIG_FILE).write_text(PRESETS["tiny"].to_json() + "\n")
+    if (folder / "log.jsonl").is_file():
+        shutil.copy(folder / "log.jsonl", BUNDLED / "training_log.jsonl")
+    figures = held_out(load_vggt("tiny"), scenes)
+    facts = {"training": state["progress"], "scenes": scenes, "held_out": figures}
+    (BUNDLED / "held_out.json").write_text(json.dumps(facts, indent=2) + "\n")
+    return figures
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/training"))
+    parser.add_argument("--scenes", type=int, default=200)
+    arguments = parser.parse_args()
+    export(arguments.folder, arguments.scenes)
