@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # `make demo DEMO="--run runs/other"` hands options on.
 DEMO ?=
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python cli.py demo $(DEMO)
@@ -16,6 +16,9 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate_cli.py
 
 # The stamp is younger than pyproject.toml for as long as the environment is up to date.
 $(VENV)/.installed: pyproject.toml

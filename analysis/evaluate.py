@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from analysis.compare import OutputMetrics, average, compare_outputs
+from analysis.compare import OUTPUTS, OutputMetrics, average, compare_outputs
 from analysis.results import Evaluation, SchemeResult
 from errors import InputError
-from mixedprec import Assignment, Plan, overhead_bytes, packed, uniform_assignment
+from mixedprec import (
+    Assignment,
+    Plan,
+    check_plan,
+    overhead_bytes,
+    packed_with,
+    quantized_weights,
+    uniform_assignment,
+)
 from mixedprec.planner import layers_by_format
-from quant import UNIFORM_SCHEMES, find_layers, get_format, quantize_layer
+from model import VGGT
+from quant import UNIFORM_SCHEMES, QuantizedTensor, find_layers, get_format, quantized_nbytes
 from scenes import Scene
 from sensitivity.provenance import Progress, silent
-from sensitivity.survey import run
 
 FP32, PLAN = "fp32", "plan"
 EXECUTED = (
     "packed weights in memory, each layer's weight dequantised to FP32 right before it runs, FP32 kernels of torch; "
     "no integer kernels, so no speed-up is to be expected"
 )
+NOT_TIMED = "nothing; give --repeats 3 to time"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to evaluate: a name and a format for every layer."""
+    """Something to compare with FP32: a name and a format for every layer."""
 
     key: str
     title: str
@@ -40,18 +49,17 @@ class Candidate:
 
 
 def candidates(model: nn.Module, plan: Plan | None) -> list[Candidate]:
-    """FP32, the seven uniform schemes and the plan, in this order."""
+    """The seven uniform schemes and the plan, in this order; all keep the rest as the plan does."""
     layers = find_layers(model)
-    found = [Candidate(FP32, "FP32", uniform_assignment(layers, FP32), FP32)]
     keep = plan.keep if plan else "fp16"
-    found += [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
+    found = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
     if plan:
         found.append(Candidate(PLAN, f"plan ({plan.policy})", dict(plan.formats), plan.keep))
     return found
 
 
 def evaluate(
-    model: nn.Module,
+    model: VGGT,
     scenes: Sequence[Scene],
     plan: Plan | None,
     *,
@@ -63,6 +71,11 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate every candidate on every scene, packed as its checkpoint would run.
 
+    Each candidate is quantised once; its size, its outputs and its times are those of the same packed weights.
+    Times are of the first scene. After a warm-up, each repeat of a scheme stands right next to one of FP32, and
+    a scheme's speed ratio is the median of the ratios of these pairs, so that a machine that slows down or
+    speeds up meanwhile cancels out. FP32's own time is the median of its runs next to all the schemes.
+
     Args:
         model: the FP32 model in eval mode; unchanged afterwards.
         scenes: evaluation scenes.
@@ -70,40 +83,41 @@ def evaluate(
         facts: provenance for the reports.
         weights_note: where the weights come from, for titles.
         calibration_scenes: names of the scenes that the plan was made from.
-        repeats: timed repeats after one warm-up, each next to one of FP32; 0 leaves out timing.
+        repeats: timed repeats of each scheme; 0 leaves out timing.
         progress: told about every step.
 
     Raises:
-        InputError: no scenes, or the plan does not fit the model.
+        InputError: no scenes, the plan does not fit the model, or FP32 gives no finite outputs.
     """
     if not scenes:
         raise InputError("no evaluation scenes: give more photographs with --images, or --scenes synthetic")
+    if plan:
+        check_plan(model, plan)
     todo = candidates(model, plan)
-    references = [_outputs(model, scene) for scene in scenes]
-    results = []
-    for number, candidate in enumerate(todo):
-        progress(f"evaluating {candidate.title}", number, len(todo))
-        results.append(_evaluate(model, candidate, scenes, references))
-    if repeats:
-        results = _timed(model, todo, results, scenes[0], repeats, progress)
-    progress("evaluation", len(todo), len(todo))
+    passes = repeats + 1 if repeats else 0
+    total, done = len(scenes) + len(todo) * (len(scenes) + passes), itertools.count()
+
+    def step(stage: str) -> None:
+        progress(stage, next(done), total)
+
+    references = [_reference(model, scene, step) for scene in scenes]
+    results, fp32_seconds = [], []
+    for candidate in todo:
+        result, beside = _evaluate(model, candidate, scenes, references, repeats, step)
+        results.append(result)
+        fp32_seconds += beside
+    progress("evaluation", total, total)
     return Evaluation(
         provenance=dict(facts),
         model=plan.model if plan else str(facts.get("model", "")),
         weights_note=weights_note,
         scenes=tuple(scene.name for scene in scenes),
         calibration_scenes=tuple(calibration_scenes),
-        executed=EXECUTED,
-        results=tuple(results),
+        executed=EXECUTED if repeats else NOT_TIMED,
+        results=(_fp32_result(model, len(scenes), fp32_seconds), *results),
         plan_formats=layers_by_format(plan) if plan else {},
         predicted_damage=plan.total_damage if plan else None,
     )
-
-
-def file_bytes(model: nn.Module, candidate: Candidate) -> int:
-    """Bytes of the checkpoint file that `mixedprec.save_quantized` writes for a candidate."""
-    layers = (quantize_layer(model.get_submodule(name), key, name).nbytes for name, key in candidate.assignment.items())
-    return overhead_bytes(model, candidate.keep) + sum(layers)
 
 
 def damage_of(metrics: Mapping[str, OutputMetrics]) -> float:
@@ -112,64 +126,109 @@ def damage_of(metrics: Mapping[str, OutputMetrics]) -> float:
 
 
 def _evaluate(
-    model: nn.Module, candidate: Candidate, scenes: Sequence[Scene], references: Sequence[dict[str, Tensor]]
-) -> SchemeResult:
-    size = file_bytes(model, candidate)
-    if candidate.key == FP32:
-        return SchemeResult(FP32, candidate.title, size, None, None, None, {}, 0.0, (0.0,) * len(scenes))
-    with _as(model, candidate):
-        compared = [
-            compare_outputs(reference, _outputs(model, scene))
-            for scene, reference in zip(scenes, references, strict=True)
-        ]
+    model: VGGT,
+    candidate: Candidate,
+    scenes: Sequence[Scene],
+    references: Sequence[Mapping[str, Tensor]],
+    repeats: int,
+    step: Callable[[str], None],
+) -> tuple[SchemeResult, list[float]]:
+    """What a candidate costs and gives, and the seconds of FP32 next to its own."""
+    weights = quantized_weights(model, candidate.assignment, candidate.keep)
+    compared = []
+    with packed_with(model, weights, candidate.keep):
+        for scene, reference in zip(scenes, references, strict=True):
+            step(f"evaluating {candidate.title}")
+            compared.append(compare_outputs(reference, predictions(model, scene)))
     per_scene = tuple(damage_of(metrics) for metrics in compared)
-    mean = math.fsum(per_scene) / len(per_scene)
-    return SchemeResult(candidate.key, candidate.title, size, None, None, None, average(compared), mean, per_scene)
+    beside, seconds = _timed(model, candidate, weights, scenes[0], repeats, step)
+    result = SchemeResult(
+        key=candidate.key,
+        title=candidate.title,
+        size_bytes=overhead_bytes(model, candidate.keep) + sum(q.nbytes for q in weights.values()),
+        seconds=_median(seconds),
+        seconds_spread=_spread(seconds),
+        speed_ratio=_median([fp32 / own for fp32, own in zip(beside, seconds, strict=True)]),
+        outputs=average(compared),
+        damage=math.fsum(per_scene) / len(per_scene),
+        per_scene=per_scene,
+    )
+    return result, beside
+
+
+def _fp32_result(model: VGGT, scenes: int, seconds: Sequence[float]) -> SchemeResult:
+    """The reference's row; its size is that of a file with everything in FP32."""
+    layers = sum(quantized_nbytes(layer.shape, FP32) for layer in find_layers(model))
+    return SchemeResult(
+        key=FP32,
+        title="FP32",
+        size_bytes=overhead_bytes(model, FP32) + layers,
+        seconds=_median(seconds),
+        seconds_spread=_spread(seconds),
+        speed_ratio=1.0 if seconds else None,
+        outputs={},
+        damage=0.0,
+        per_scene=(0.0,) * scenes,
+    )
 
 
 def _timed(
-    model: nn.Module,
-    todo: Sequence[Candidate],
-    results: Sequence[SchemeResult],
+    model: VGGT,
+    candidate: Candidate,
+    weights: Mapping[str, QuantizedTensor],
     scene: Scene,
     repeats: int,
-    progress: Progress,
-) -> list[SchemeResult]:
-    """Add times: each repeat of a scheme stands between two of FP32's, so that a drifting machine cancels out."""
-    timed = []
-    for number, (candidate, result) in enumerate(zip(todo, results, strict=True)):
-        progress(f"timing {candidate.title}", number, len(todo))
-        seconds, ratios = [], []
-        for repeat in range(repeats + 1):  # the first is the warm-up
-            before = _seconds(model, scene)
-            with _as(model, candidate):
-                taken = _seconds(model, scene)
-            if repeat:
-                seconds.append(taken)
-                ratios.append(before / taken)
-        spread = (min(seconds), max(seconds))
-        ratio = 1.0 if candidate.key == FP32 else statistics.median(ratios)
-        timed.append(replace(result, seconds=statistics.median(seconds), seconds_spread=spread, speed_ratio=ratio))
-    return timed
+    step: Callable[[str], None],
+) -> tuple[list[float], list[float]]:
+    """Seconds of FP32 and of a scheme, repeat by repeat."""
+    fp32, own = [], []
+    for _ in range(repeats + 1 if repeats else 0):
+        step(f"timing {candidate.title}")
+        fp32.append(_seconds(model, scene))
+        with packed_with(model, weights, candidate.keep):
+            own.append(_seconds(model, scene))
+    return fp32[1:], own[1:]  # without the warm-up
 
 
-def _as(model: nn.Module, candidate: Candidate) -> AbstractContextManager[object]:
-    return nullcontext() if candidate.key == FP32 else packed(model, candidate.assignment, candidate.keep)
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float] | None:
+    return (min(values), max(values)) if values else None
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
-    return {name: value.float().cpu() for name, value in run(model, scene).items()}
+def predictions(model: VGGT, scene: Scene) -> dict[str, Tensor]:
+    """The published outputs for a scene, on the CPU in FP32; of a broken scheme they may be NaN."""
+    device = model.aggregator.image_mean.device
+    found = model(scene.images[None].to(device), scene.query_points[None].to(device))
+    return {name: found[name].float().cpu() for name in OUTPUTS if name in found}
+
+
+def _reference(model: VGGT, scene: Scene, step: Callable[[str], None]) -> dict[str, Tensor]:
+    step("running FP32")
+    found = predictions(model, scene)
+    if broken := [name for name, value in found.items() if not bool(value.isfinite().all())]:
+        raise InputError(
+            f"scene {scene.name}: the FP32 model gives NaN or Inf in {broken[0]}, so there is nothing to compare with; "
+            "the checkpoint is damaged, fetch or train it again"
+        )
+    return found
 
 
 @torch.no_grad()
-def _seconds(model: nn.Module, scene: Scene) -> float:
+def _seconds(model: VGGT, scene: Scene) -> float:
     """Time of one pass, with the device's queue empty before and after."""
-    device = next(model.buffers()).device
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    device = model.aggregator.image_mean.device
+    images, points = scene.images[None].to(device), scene.query_points[None].to(device)
+    _wait_for(device)
     start = time.perf_counter()
-    run(model, scene)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    model(images, points)
+    _wait_for(device)
     return time.perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from analysis.evaluate import evaluate
 from analysis.results import Evaluation, from_json, to_json, verdict
 from errors import InputError
 from mixedprec import (
+    Plan,
+    check_plan,
     format_bytes,
     load_plan,
     parse_budget,
@@ -27,11 +32,13 @@ from mixedprec import (
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
 from model import VGGT, VGGTConfig, load_vggt, model_fingerprint
-from quant import Format, find_layers
+from quant import Format, find_layers, get_format
 from scenes import Scene, SceneSource, fingerprint, load_scenes, parse_scenes
+from scenes.source import Split
 from sensitivity import Profile, open_profile
 from sensitivity import profile as profile_model
-from sensitivity.provenance import Progress, provenance, replacing, require_same, silent
+from sensitivity.atomic import replacing
+from sensitivity.provenance import Progress, provenance, require_same, silent
 from sensitivity.tables import profile_tables, summary
 
 PROFILE, PLAN = "profile.h5", "plan.json"
@@ -40,6 +47,7 @@ RESULTS, REPORT, CHARTS = (
     "comprehensive_report.txt",
     "comprehensive_visualizations.png",
 )
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -63,16 +71,48 @@ def scene_source(
     """The scenes that ``--images`` or ``--scenes`` ask for; rendered rooms where neither is given.
 
     Raises:
-        InputError: both are given, or one is not usable.
+        InputError: both are given, or one is not usable, or a number is out of range.
 
     >>> scene_source(None, None, count=2, views=0, seed=0, max_images=None).views
     4
     """
-    if images and scenes:
+    if images is not None and scenes is not None:
         raise InputError("--images and --scenes are both given; --images DIR is short for --scenes photos:DIR")
-    kind, folder = parse_scenes(f"photos:{images}" if images else scenes or "synthetic")
+    _check_number("--num-scenes", count, 1)
+    _check_number("--views", views, 0)
+    _check_number("--seed", seed, 0, LARGEST_SEED)
+    if max_images is not None:
+        _check_number("--max-images", max_images, 1)
+    kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
     absolute = str(Path(folder).expanduser().resolve()) if folder else None
     return SceneSource(kind, absolute, count=count, views=views, seed=seed, max_images=max_images)
+
+
+def evaluation_source(
+    profiled: SceneSource,
+    images: str | None,
+    scenes: str | None,
+    *,
+    count: int = 0,
+    views: int = 0,
+    max_images: int | None = None,
+) -> SceneSource:
+    """Where evaluation scenes come from: what was profiled, unless other scenes or numbers are asked for.
+
+    Raises:
+        InputError: as `scene_source`.
+
+    >>> evaluation_source(SceneSource("photos", "kitchen", stride=2), None, None, count=8).stride
+    2
+    """
+    _check_number("--num-scenes", count, 0)
+    asked = scene_source(
+        images, scenes, count=count or profiled.count, views=views, seed=profiled.seed, max_images=max_images
+    )
+    if images is not None or scenes is not None:
+        return asked
+    numbers = {"count": asked.count, "views": views or profiled.views, "max_images": max_images or profiled.max_images}
+    return SceneSource.from_dict(profiled.to_dict() | numbers)
 
 
 def make_profile(
@@ -86,34 +126,36 @@ def make_profile(
     device: str,
     seed: int,
     progress: Progress = silent,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
     """Profile a model on the calibration half of the scenes; writes ``profile.h5``."""
-    if probes < 1:
-        raise InputError(f"--probes {probes}: at least 1 is needed")
+    _check_number("--probes", probes, 1)
+    _check_writable(run)
     progress("loading", 0, 1)
     model = load_vggt(model_name, weights, pick_device(device))
     scenes = _load(source, "calibration", model)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    limit = _disk_bytes(disk_budget, parameters)
     facts = provenance(
         model=model_name,
         weights="random" if weights == "random" else "trained",
         config=model.config.to_json(),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=parameters,
         model_fingerprint=model_fingerprint(model),
         scene_fingerprint=fingerprint(scenes),
         scene_source=source.to_dict(),
         scenes=[scene.name for scene in scenes],
         seed=seed,
     )
-    limit = parse_budget(disk_budget, parameters=int(facts["parameters"]), fp32_bytes=4 * int(facts["parameters"]))
+    views, size = len(scenes[0].images), tuple(scenes[0].images.shape[-2:])
     say(
-        f"profiling {model_name} ({facts['weights']} weights, {facts['parameters']:,} parameters) on "
-        f"{len(scenes)} scenes of {len(scenes[0].images)} pictures of {tuple(scenes[0].images.shape[-2:])}; "
+        f"profiling {model_name} ({facts['weights']} weights, {parameters:,} parameters) on "
+        f"{len(scenes)} scene{'s' * (len(scenes) > 1)} of {views} picture{'s' * (views > 1)} of {size}; "
         f"{run / PROFILE} will take at most {format_bytes(limit)} and a little"
     )
     return profile_model(
-        model, scenes, run / PROFILE, facts=facts, probes=probes, seed=seed, patch_size=model.config.patch_size,
-        activation_bytes=limit, progress=progress,
+        model, scenes, run / PROFILE, facts=facts, probes=probes, seed=seed, activation_bytes=limit,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -125,9 +167,11 @@ def profile_view(profile: Profile) -> View:
     return View(summary(profile), profile_tables(profile), lines)
 
 
-def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str) -> View:
+def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str, progress: Progress = silent) -> View:
     """Plan from the run's profile; writes ``plan.json``."""
-    profile = open_profile(run)
+    _check_writable(run)
+    progress("choosing formats", 0, 1)
+    profile = open_profile(run / PROFILE)
     with torch.device("meta"):
         skeleton = VGGT(VGGTConfig.from_json(str(profile.facts["config"])))
     plan = planner.make_plan(profile, skeleton, budget, policy=policy, formats=formats, keep=keep)
@@ -161,25 +205,20 @@ def make_evaluation(
 
     Without scenes of its own it takes the evaluation half of those that were profiled.
     """
-    if repeats < 0:
-        raise InputError(f"--repeats {repeats}: give 0 to leave out timing, or more")
-    profile, plan = open_profile(run), load_plan(run / PLAN)
-    require_same(str(run / PLAN), profile.facts, vars(plan), ("model_fingerprint",))
+    _check_number("--repeats", repeats, 0)
+    _check_writable(run)
+    profile = open_profile(run / PROFILE)
+    plan = _plan_of(run, profile)
+    source = evaluation_source(
+        SceneSource.from_dict(profile.facts["scene_source"]),
+        images,
+        scenes,
+        count=num_scenes,
+        views=views,
+        max_images=max_images,
+    )
     progress("loading", 0, 1)
     model = _model_of(profile, device)
-    source = SceneSource.from_dict(profile.facts["scene_source"])
-    if images or scenes:
-        source = scene_source(
-            images,
-            scenes,
-            count=num_scenes or source.count,
-            views=views,
-            seed=source.seed,
-            max_images=max_images,
-        )
-    elif num_scenes or views or max_images:
-        changes = {"count": num_scenes, "views": views, "max_images": max_images}
-        source = replace(source, **{name: value for name, value in changes.items() if value})
     held_out = _load(source, "evaluation", model)
     facts = provenance(
         schema_version=1,
@@ -199,12 +238,12 @@ def make_evaluation(
 
 
 def write_reports(evaluation: Evaluation, run: Path) -> None:
-    """Write the JSON, text and chart reports of a run, each complete or not at all."""
-    with replacing(run / RESULTS) as temporary:
-        temporary.write_text(to_json(evaluation))
-    with replacing(run / REPORT) as temporary:
-        temporary.write_text(reports.to_text(evaluation))
-    plots.draw(evaluation, run / CHARTS)
+    """Write the JSON, text and chart reports of a run; all three are there before any takes its name."""
+    with ExitStack() as files:
+        results, report, charts = (files.enter_context(replacing(run / name)) for name in (RESULTS, REPORT, CHARTS))
+        results.write_text(to_json(evaluation), encoding="utf-8")
+        report.write_text(reports.to_text(evaluation), encoding="utf-8")
+        plots.draw(evaluation, charts)
 
 
 def evaluation_view(evaluation: Evaluation, run: Path) -> View:
@@ -233,25 +272,44 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
 
 def show_evaluation(run: Path) -> View:
     """The last evaluation of a run, with its text report and charts drawn anew."""
-    path = run / RESULTS
+    _check_writable(run)
+    path, remedy = run / RESULTS, f"make it with `python cli.py evaluate --run {run}`"
     if not path.is_file():
-        raise InputError(f"{path}: no such file; make it with `python cli.py evaluate --run {run}`")
-    evaluation = from_json(path.read_text())
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        evaluation = from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from error
     write_reports(evaluation, run)
     return evaluation_view(evaluation, run)
 
 
-def export(run: Path, scheme: str) -> View:
+def export(run: Path, scheme: str, progress: Progress = silent) -> View:
     """Write the packed checkpoint of the run's plan, or of a uniform scheme."""
-    profile = open_profile(run)
+    if scheme != "plan":
+        get_format(scheme)
+    _check_writable(run)
+    profile = open_profile(run / PROFILE)
+    plan = _plan_of(run, profile) if scheme == "plan" else None
+    progress("loading", 0, 1)
     model = _model_of(profile, "cpu")
-    keep, assignment = "fp16", None
-    if scheme == "plan":
-        plan = load_plan(run / PLAN)
-        require_same(str(run / PLAN), profile.facts, vars(plan), ("model_fingerprint",))
-        keep, assignment = plan.keep, dict(plan.formats)
+    layers = find_layers(model)
+    if plan:
+        check_plan(model, plan)
+    written = itertools.count(1)
+
+    def on_layer(_name: str) -> None:
+        progress("writing", next(written), len(layers))
+
     path = run / f"model-{scheme}.safetensors"
-    size = save_quantized(model, assignment or uniform_assignment(find_layers(model), scheme), path, keep=keep)
+    size = save_quantized(
+        model,
+        plan.formats if plan else uniform_assignment(layers, scheme),
+        path,
+        keep=plan.keep if plan else "fp16",
+        note=provenance(scene_fingerprint=profile.facts["scene_fingerprint"], seed=profile.facts["seed"]),
+        on_layer=on_layer,
+    )
     lines = [
         f"written: {path}, {format_bytes(size)} ({size:,} bytes)",
         f'load it with: from mixedprec import load_quantized; model = load_quantized("{path}")',
@@ -295,8 +353,45 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _load(source: SceneSource, split: Any, model: VGGT) -> list[Scene]:
+def _check_number(option: str, value: int, least: int, most: int | None = None) -> None:
+    if value < least or (most is not None and value > most):
+        limits = f"{least} or more" if most is None else f"{least} to {most}"
+        raise InputError(f"{option} {value}: give a whole number, {limits}")
+
+
+def _check_writable(run: Path) -> None:
+    """Refuse a folder that cannot be written before minutes of work, not after them."""
+    place = run
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"--run {run}: {place} cannot be written to ({reason}); name another folder") from error
+
+
+def _disk_bytes(text: str, parameters: int) -> int:
+    try:
+        return parse_budget(text, parameters=parameters, fp32_bytes=planner.FP32_BYTES * parameters)
+    except InputError as error:
+        raise InputError(f"--disk-budget: {error}") from None
+
+
+def _load(source: SceneSource, split: Split, model: VGGT) -> list[Scene]:
     return load_scenes(source, split, img_size=model.config.img_size, patch_size=model.config.patch_size)
+
+
+def _plan_of(run: Path, profile: Profile) -> Plan:
+    """The run's plan; refused when it was made from another profile."""
+    path = run / PLAN
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with `python cli.py plan --run {run}`")
+    plan = load_plan(path)
+    facts = {**plan.provenance, "model_fingerprint": plan.model_fingerprint}
+    require_same(str(path), profile.facts, facts, ("model_fingerprint", "scene_fingerprint"))
+    return plan
 
 
 def _model_of(profile: Profile, device: str) -> VGGT:

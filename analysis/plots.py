@@ -1,6 +1,5 @@
 """The six charts of an evaluation in one PNG."""
 
-import io
 import math
 import textwrap
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from analysis.results import (
     verdict,
 )
 from quant import FORMATS
+from sensitivity.atomic import replacing
 
 SIZE_INCHES = (18.0, 11.5)
 DPI = 110
@@ -47,10 +47,10 @@ def draw(evaluation: Evaluation, path: Path) -> None:
 
     Args:
         evaluation: what to draw.
-        path: the file; its folder exists. It appears complete or not at all.
+        path: the file; it appears complete or not at all.
 
     Raises:
-        OSError: the file cannot be written.
+        InputError: the file cannot be written.
     """
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -66,14 +66,8 @@ def draw(evaluation: Evaluation, path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=DPI)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(image.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _write_heading(figure: Figure, evaluation: Evaluation) -> None:

@@ -6,7 +6,7 @@ The results themselves (`Evaluation`, `verdict`, the JSON) are in `analysis.resu
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -97,7 +97,7 @@ def _verdict_grid(evaluation: Evaluation) -> _Grid:
             format_number(row.damage),
             format_number(row.damage_ratio),
             f"{row.scenes_won}/{len(evaluation.scenes)}",
-            ("yes" if row.plan_is_better else "no") + ("" if row.plan_is_smaller else " (scheme is smaller)"),
+            ("yes" if row.plan_is_better else "no") + ("" if row.plan_is_smaller else " (is smaller)"),
         )
         for row in verdict(evaluation).rows
     ]
@@ -209,7 +209,7 @@ def _drawn(grid: _Grid) -> list[str]:
 
 
 def rich_tables(evaluation: Evaluation) -> list[Table]:
-    """The report's tables for a terminal of 100 columns: the summary, the verdict, then one per output.
+    """The report's tables: the summary and the verdict (80 columns), then one per output (100 columns).
 
     The per-output tables hold the rated metrics with two digits, coloured by rating, its letter beside them.
 
@@ -219,17 +219,19 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     'Size, time and damage'
     """
     outputs = [_output_grid(evaluation, name, 2, with_entropy=False) for name in evaluation.outputs]
-    plan = {title for p in (evaluation.plan,) if p for title in (p.title, short_title(p))}
-    return [_rich(grid, plan) for grid in (_summary(evaluation), _verdict_grid(evaluation), *outputs)]
+    names = {result.title: short_title(result) for result in evaluation.results}
+    plan = short_title(evaluation.plan) if evaluation.plan else None
+    return [_rich(grid, names, plan) for grid in (_summary(evaluation), _verdict_grid(evaluation), *outputs)]
 
 
-def _rich(grid: _Grid, bold: set[str]) -> Table:
+def _rich(grid: _Grid, names: Mapping[str, str], bold: str | None) -> Table:
     table = Table(title=Text(grid.title), box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(grid.columns):
         table.add_column(Text(column), justify="right" if index else "left", no_wrap=True)
-    for row in grid.rows:
-        cells = [Text(cell, style=_style(cell) if index else "") for index, cell in enumerate(row)]
-        table.add_row(*cells, style="bold" if row[0] in bold else "")
+    for title, *values in grid.rows:
+        name = names.get(title, title)
+        cells = (Text(name), *(Text(value, style=_style(value)) for value in values))
+        table.add_row(*cells, style="bold" if name == bold else "")
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from analysis.compare import OutputMetrics
 from analysis.ratings import NOT_APPLICABLE, THRESHOLDS, rate
 from errors import InputError
+from quant import FORMATS
 
 _DECIBELS = ("psnr_db", "sqnr_db")
 
@@ -126,12 +127,11 @@ def compression_ratio(result: SchemeResult, fp32: SchemeResult) -> float:
 def short_title(result: SchemeResult) -> str:
     """A name of at most 20 characters, for narrow tables and charts.
 
-    >>> short_title(SchemeResult("x", "INT8 per-channel asymmetric", 1, None, None, None, {}, 0.0, ()))
+    >>> key, title = "int8_per_channel_asym", "INT8 per-channel asymmetric"
+    >>> short_title(SchemeResult(key, title, 1, None, None, None, {}, 0.0, ()))
     'INT8 channel asym'
     """
-    title = result.title
-    for long, short in (("per-", ""), ("symmetric", "sym"), ("groups of ", "g")):
-        title = title.replace(long, short)
+    title = FORMATS[result.key].short_title if result.key in FORMATS else result.title
     return title if len(title) <= 20 else result.key[:20]
 
 
@@ -215,14 +215,19 @@ def to_json(evaluation: Evaluation) -> str:
             ratings = {metric: rate(metric, getattr(result.outputs[name], metric)) for metric in THRESHOLDS}
             row["outputs"][name] = {k: v for k, v in metrics.items() if v is not None} | {"ratings": ratings}
     data["verdict"] = asdict(verdict(evaluation))
-    return json.dumps(_null_if_not_finite(data), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(null_if_not_finite(data), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _null_if_not_finite(value: object) -> object:
+def null_if_not_finite(value: object) -> object:
+    """The value with None for every number in it that strict JSON cannot hold.
+
+    >>> null_if_not_finite({"damage": [0.5, math.nan]})
+    {'damage': [0.5, None]}
+    """
     if isinstance(value, Mapping):
-        return {key: _null_if_not_finite(item) for key, item in value.items()}
+        return {key: null_if_not_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_null_if_not_finite(item) for item in value]
+        return [null_if_not_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

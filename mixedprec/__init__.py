@@ -5,20 +5,31 @@
 | `budget` | `600MB`, `4.2bpw`, `15%` -> bytes |
 | `solver` | one choice per group, least damage within a budget, proven optimal |
 | `policies` | budget -> one format per layer; the baselines |
+| `palette` | which formats a plan may use |
+| `planner` | a profile and a budget -> a plan, and what it is compared with |
 | `plan` | a plan and its file |
+| `tables` | what a plan says, as tables |
 | `apply` | an assignment -> the simulated or the packed model |
 | `checkpoint` | a model and an assignment -> a file -> the packed model |
 | `checkpoint_file` | what a checkpoint's header says; reading it, checked |
 | `container` | safetensors, written tensor by tensor with a header of fixed size |
-| `atomic` | files that appear complete or not at all |
 """
 
-from mixedprec.apply import apply_assignment, apply_plan, check_assignment, packed, quantized
-from mixedprec.atomic import replacing
+from mixedprec.apply import (
+    apply_assignment,
+    apply_plan,
+    check_assignment,
+    check_plan,
+    packed,
+    packed_with,
+    quantized,
+    quantized_weights,
+)
 from mixedprec.budget import format_bytes, parse_budget
 from mixedprec.checkpoint import load_quantized, overhead_bytes, read_info, save_quantized
 from mixedprec.checkpoint_file import CheckpointInfo
 from mixedprec.plan import Plan, load_plan, save_plan, uniform_assignment
+from mixedprec.planner import Comparison, comparisons, make_plan
 from mixedprec.policies import (
     POLICIES,
     Assignment,
@@ -38,6 +49,7 @@ __all__ = [
     "Assignment",
     "CheckpointInfo",
     "Choice",
+    "Comparison",
     "Infeasible",
     "Plan",
     "Policy",
@@ -47,19 +59,23 @@ __all__ = [
     "apply_plan",
     "assignment_of",
     "check_assignment",
+    "check_plan",
+    "comparisons",
     "format_bytes",
     "inverted",
     "load_plan",
     "load_quantized",
+    "make_plan",
     "optimal",
     "optimal_solution",
     "overhead_bytes",
     "packed",
+    "packed_with",
     "parse_budget",
     "quantized",
+    "quantized_weights",
     "random_assignment",
     "read_info",
-    "replacing",
     "save_plan",
     "save_quantized",
     "sensitive",

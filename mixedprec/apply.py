@@ -18,6 +18,7 @@ from mixedprec.plan import KEEPS, Plan
 from model.loading import model_fingerprint
 from quant import (
     Layer,
+    QuantizedTensor,
     dequantize_layer,
     find_layers,
     get_format,
@@ -52,8 +53,7 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
             f"the plan was made for weights {plan.model_fingerprint} (--model {plan.model}), "
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"
         )
-    for layer in check_assignment(model, plan.formats, plan.keep):
-        _check_planned_bytes(layer, plan)
+    check_plan(model, plan)
     return apply_assignment(model, plan.formats, plan.keep)
 
 
@@ -123,17 +123,65 @@ def packed(model: ModelT, assignment: Mapping[str, str], keep: str = "fp16") -> 
     ...     print(model[0].weight)
     None
     """
+    with packed_with(model, quantized_weights(model, assignment, keep), keep):
+        yield model
+
+
+def quantized_weights(
+    model: nn.Module, assignment: Mapping[str, str], keep: str = "fp16"
+) -> dict[str, QuantizedTensor]:
+    """The quantised weight of every layer, by layer name; the model stays as it is.
+
+    Raises:
+        InputError, ValueError: as `apply_assignment`.
+
+    >>> weights = quantized_weights(nn.Sequential(nn.Linear(2, 2)), {"0": "int4_group_32"})
+    >>> weights["0"].nbytes
+    6
+    """
     layers = check_assignment(model, assignment, keep)
+    return {
+        layer.name: quantize_layer(model.get_submodule(layer.name), assignment[layer.name], layer.name)
+        for layer in layers
+    }
+
+
+@contextmanager
+def packed_with(model: ModelT, weights: Mapping[str, QuantizedTensor], keep: str = "fp16") -> Iterator[ModelT]:
+    """As `packed`, with weights that `quantized_weights` made before; entering costs next to nothing.
+
+    Raises:
+        InputError, ValueError: as `apply_assignment`; the model is unchanged then.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> weights = quantized_weights(model, {"0": "int4_group_32"})
+    >>> with packed_with(model, weights):
+    ...     print(model[0].weight)
+    None
+    """
+    layers = check_assignment(model, {name: q.format.key for name, q in weights.items()}, keep)
     _, kept = split_state(model, layers)
     with _restored(model), ExitStack() as packed_layers:
         for layer in layers:
-            module, key = model.get_submodule(layer.name), assignment[layer.name]
-            if key != "fp32":
+            module, q = model.get_submodule(layer.name), weights[layer.name]
+            if q.format.key != "fp32":
                 original = _weight(module)
-                pack_layer(module, quantize_layer(module, key, layer.name))
+                pack_layer(module, q)
                 packed_layers.callback(unpack_layer, module, original)
         _round_kept(kept, keep)
         yield model
+
+
+def check_plan(model: nn.Module, plan: Plan) -> None:
+    """Refuse a plan that does not fit the model's layers, or whose bytes are not those of its formats.
+
+    Whether it was made for these weights is not asked here; hashing them takes time.
+
+    Raises:
+        InputError: the message names the layer.
+    """
+    for layer in check_assignment(model, plan.formats, plan.keep):
+        _check_planned_bytes(layer, plan)
 
 
 def check_assignment(model: nn.Module, assignment: Mapping[str, str], keep: str) -> list[Layer]:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from errors import InputError
 from mixedprec.apply import KEEP_DTYPES, check_assignment, kept_value, split_state
-from mixedprec.atomic import replacing
 from mixedprec.checkpoint_file import (
     KIND,
     SCHEMA_VERSION,
@@ -41,6 +40,7 @@ from quant import (
     pack_layer,
     quantize_layer,
 )
+from sensitivity.atomic import replacing
 
 SUFFIX = ".safetensors"
 NOTE_BYTES = 4096
@@ -119,7 +119,7 @@ def save_quantized(
         layer_bytes[layer.name] = sum(part.nbytes for part in of_layer)
         parts += of_layer
     container = Container(parts, info.metadata(), _capacity(model.config, layers, weights, kept))
-    with replacing(path) as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         container.write_header(file)
         for name, tensor in kept.items():
             container.write(file, name, kept_value(name, tensor, keep))
@@ -248,8 +248,8 @@ def _write_sidecar(
         "formats": info.formats,
         "layer_bytes": layer_bytes,
     }
-    with replacing(sidecar) as file:
-        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    with replacing(sidecar) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def _checked_note(note: dict[str, Any] | None) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from errors import InputError
-from mixedprec.atomic import replacing
 from mixedprec.policies import Assignment
 from quant import Layer, get_format
+from sensitivity.atomic import replacing
 
 SCHEMA_VERSION = 1
 KEEPS = ("fp16", "fp32")
@@ -93,8 +93,8 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     """
     values = {"schema_version": plan.schema_version, "size_bytes": plan.size_bytes, **asdict(plan)}
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    with replacing(Path(path)) as file:
-        file.write(text.encode())
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def load_plan(path: str | Path) -> Plan:

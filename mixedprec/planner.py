@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-
-import numpy as np
-from torch import nn
 
 from errors import InputError
 from mixedprec.budget import format_bytes, parse_budget
@@ -14,6 +12,7 @@ from mixedprec.checkpoint import overhead_bytes
 from mixedprec.palette import AUTO, DEFAULT, automatic, parse_formats
 from mixedprec.plan import Plan, uniform_assignment
 from mixedprec.policies import (
+    INT4_GROUPS,
     POLICIES,
     Assignment,
     Problem,
@@ -23,6 +22,7 @@ from mixedprec.policies import (
     random_assignment,
 )
 from mixedprec.solver import Choice, Infeasible
+from model import VGGT
 from quant import INT3_GROUPS, get_format
 from sensitivity import Profile
 from sensitivity.provenance import provenance
@@ -63,7 +63,7 @@ def budget_in_bytes(text: str, profile: Profile, overhead: int) -> int:
 
 def make_plan(
     profile: Profile,
-    model: nn.Module,
+    model: VGGT,
     budget_text: str,
     *,
     policy: str = "optimal",
@@ -77,33 +77,25 @@ def make_plan(
         model: for the bytes of what is not quantised; may be on the meta device.
         budget_text: as `budget_in_bytes` takes it; the size of the whole file.
         policy: key of `POLICIES`.
-        formats: as `parse_formats` takes them; ``"auto"`` is INT8 and INT4, with 3-bit groups where the budget is tight.
+        formats: as `parse_formats` takes them, or ``"auto"``: INT8 and INT4, and for the optimal policy 3-bit groups
+            where the budget is tight.
         keep: how everything that is not quantised is stored, ``"fp16"`` or ``"fp32"``.
 
     Raises:
-        InputError: an unknown policy or budget.
+        InputError: an unknown policy, format or budget.
         Infeasible: even the smallest file is larger; the message names its size.
     """
     if policy not in POLICIES:
         raise InputError(f"--policy {policy}: not known; choose one of {', '.join(POLICIES)}")
     overhead = overhead_bytes(model, keep)
     budget_bytes = budget_in_bytes(budget_text, profile, overhead)
-    smallest = overhead + int(profile.size_bytes[:, [profile.column(key) for key in DEFAULT]].min(axis=1).sum())
-    palette = (
-        automatic(profile.candidates, smallest, budget_bytes)
-        if formats == AUTO and policy == "optimal"
-        else DEFAULT
-        if formats == AUTO
-        else parse_formats(formats, profile.candidates)
-    )
+    palette = _palette(profile, formats, policy, budget_bytes, overhead)
     problem = problem_of(profile, palette, budget_bytes - overhead)
     try:
         best = optimal_solution(problem)
         chosen = assignment_of(problem, best) if policy == "optimal" else POLICIES[policy](problem)
     except Infeasible as error:
-        raise _too_small(profile, palette, budget_text, overhead, error) from error
-    rows = range(len(profile.layers))
-    columns = [profile.column(chosen[layer.name]) for layer in profile.layers]
+        raise _too_small(profile, palette, policy, budget_text, overhead, error) from error
     return Plan(
         model_fingerprint=str(profile.facts["model_fingerprint"]),
         model=str(profile.facts["model"]),
@@ -113,12 +105,11 @@ def make_plan(
         budget_bytes=budget_bytes,
         keep=keep,
         overhead_bytes=overhead,
-        formats=dict(chosen),
+        formats=chosen,
         layer_bytes={
-            layer.name: int(profile.size_bytes[row, column])
-            for row, column, layer in zip(rows, columns, profile.layers, strict=True)
+            layer.name: choice.size_bytes for layer, choice in zip(profile.layers, problem.chosen(chosen), strict=True)
         },
-        predicted_damage={name: float(values[rows, columns].sum()) for name, values in profile.damage.items()},
+        predicted_damage=predicted_damage(profile, chosen),
         total_damage=problem.damage(chosen),
         bound=best.bound,
         optimal=best.optimal and policy == "optimal",
@@ -126,8 +117,26 @@ def make_plan(
             seed=profile.facts.get("seed"),
             scene_fingerprint=profile.facts["scene_fingerprint"],
             weights=profile.facts["weights"],
+            allowed_formats=list(palette),
         ),
     )
+
+
+def predicted_damage(profile: Profile, assignment: Assignment) -> dict[str, float]:
+    """Damage by output, summed over the layers as each is assigned."""
+    rows = range(len(profile.layers))
+    columns = [profile.column(assignment[layer.name]) for layer in profile.layers]
+    return {name: float(values[rows, columns].sum()) for name, values in profile.damage.items()}
+
+
+def _palette(profile: Profile, formats: str, policy: str, budget_bytes: int, overhead: int) -> tuple[str, ...]:
+    """The formats that a plan may use."""
+    if formats != AUTO:
+        return parse_formats(formats, profile.candidates)
+    if policy != "optimal":
+        return DEFAULT
+    smallest = int(profile.size_bytes[:, [profile.column(key) for key in DEFAULT]].min(axis=1).sum())
+    return automatic(profile.candidates, overhead + smallest, budget_bytes)
 
 
 def problem_of(profile: Profile, palette: Sequence[str], layer_budget: int) -> Problem:
@@ -144,33 +153,48 @@ def problem_of(profile: Profile, palette: Sequence[str], layer_budget: int) -> P
 
 
 def comparisons(profile: Profile, plan: Plan) -> list[Comparison]:
-    """The plan, every uniform scheme, and at the plan's budget the other policies, random and inverted choices."""
-    problem = problem_of(profile, profile.candidates, plan.budget_bytes - plan.overhead_bytes)
+    """The plan, every uniform scheme, and at the plan's budget what else could be made of the plan's formats.
+
+    That is the other policies (where one fits the budget), random choices, and the best plan by the inverted score.
+    """
+    everything = problem_of(profile, profile.candidates, plan.budget_bytes - plan.overhead_bytes)
     found = [Comparison(f"plan ({plan.policy})", plan.size_bytes, plan.total_damage)]
     for column, scheme in enumerate(profile.schemes):
         assignment = uniform_assignment(profile.layers, scheme)
-        size = plan.overhead_bytes + problem.size_bytes(assignment)
+        size = plan.overhead_bytes + everything.size_bytes(assignment)
         measured = float(profile.total_uniform[column])
-        found.append(Comparison(get_format(scheme).title, size, problem.damage(assignment), measured))
-    used = tuple(key for key in profile.candidates if key in {*DEFAULT, *plan.formats.values()})
-    problem = problem_of(profile, used, plan.budget_bytes - plan.overhead_bytes)
-    baselines: dict[str, Assignment] = {}
-    for name, policy in POLICIES.items():
-        if name != plan.policy:
-            baselines[f"policy {name}"] = policy(problem)
-    baselines["inverted score"] = inverted(problem)
-    baselines |= {f"random choice {seed}": random_assignment(problem, seed) for seed in RANDOM_SEEDS}
-    for title, assignment in baselines.items():
-        size = plan.overhead_bytes + problem.size_bytes(assignment)
-        found.append(Comparison(f"{title}, same budget", size, problem.damage(assignment)))
+        found.append(Comparison(get_format(scheme).short_title, size, everything.damage(assignment), measured))
+    for title, assignment in _baselines(profile, plan).items():
+        size = plan.overhead_bytes + everything.size_bytes(assignment)
+        found.append(Comparison(f"{title}, same budget", size, everything.damage(assignment)))
     return found
 
 
+def _baselines(profile: Profile, plan: Plan) -> dict[str, Assignment]:
+    """What else could be chosen among the plan's formats within its budget."""
+    problem = problem_of(profile, allowed_formats(profile, plan), plan.budget_bytes - plan.overhead_bytes)
+    baselines: dict[str, Assignment] = {}
+    for name, policy in POLICIES.items():
+        if name != plan.policy:
+            with suppress(InputError):  # another policy may not get by with these formats or this budget
+                baselines[f"policy {name}"] = policy(problem)
+    baselines["inverted score"] = inverted(problem)
+    return baselines | {f"random choice {seed}": random_assignment(problem, seed) for seed in RANDOM_SEEDS}
+
+
+def allowed_formats(profile: Profile, plan: Plan) -> tuple[str, ...]:
+    """The formats that a plan could use; those that it does use where it does not say."""
+    allowed = {*plan.provenance.get("allowed_formats", ()), *plan.formats.values()}
+    return tuple(key for key in profile.candidates if key in allowed)
+
+
 def unused_bytes(profile: Profile, plan: Plan) -> int:
-    """Bytes that the budget leaves when every layer already has its least damaging format; 0 when it binds."""
-    damage, sizes = profile.total_damage, profile.size_bytes
-    best = sum(int(sizes[row, np.lexsort((sizes[row], damage[row]))[0]]) for row in range(len(profile.layers)))
-    return max(0, plan.budget_bytes - plan.overhead_bytes - best)
+    """Bytes that the budget leaves when more of them would not change the choice; 0 where it binds."""
+    palette = allowed_formats(profile, plan)
+    largest = int(profile.size_bytes[:, [profile.column(key) for key in palette]].max(axis=1).sum())
+    room = plan.budget_bytes - plan.overhead_bytes
+    free = problem_of(profile, palette, max(room, largest))
+    return max(0, room - free.size_bytes(POLICIES[plan.policy](free)))
 
 
 def layers_by_format(plan: Plan) -> dict[str, int]:
@@ -180,19 +204,23 @@ def layers_by_format(plan: Plan) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _too_small(profile: Profile, palette: Sequence[str], text: str, overhead: int, error: Infeasible) -> Infeasible:
+def _too_small(
+    profile: Profile, palette: Sequence[str], policy: str, text: str, overhead: int, error: Infeasible
+) -> Infeasible:
     """The refusal in terms of the whole file, with the ways out."""
-    needed = overhead + error.minimum_bytes
+    given, needed = error.budget_bytes + overhead, error.minimum_bytes + overhead
     sizes = {key: int(profile.size_bytes[:, profile.column(key)].sum()) for key in palette}
-    smallest = get_format(min(palette, key=sizes.__getitem__)).title
-    refusal = Infeasible(error.budget_bytes + overhead, needed)
+    smallest = min(palette, key=sizes.__getitem__)
+    if policy == "sensitive":
+        smallest = min(set(palette) & set(INT4_GROUPS), key=sizes.__getitem__, default=smallest)
+    ways = [f"raise the budget to {needed}B"]
+    narrower = any(key in profile.candidates and key not in palette for key in INT3_GROUPS)
+    if narrower or policy != "optimal":
+        options = ["--policy optimal"] * (policy != "optimal") + ["--formats +int3"] * narrower
+        ways.append(f"allow 3-bit groups ({' '.join(options)})")
+    refusal = Infeasible(given, needed)
     refusal.args = (
-        f"no plan fits --budget {text} ({format_bytes(error.budget_bytes + overhead)}): the smallest file, every layer "
-        f"at {smallest}, needs {format_bytes(needed)}; raise the budget to {needed}B or more{_smaller_formats(profile, palette)}",
+        f"no plan fits --budget {text} ({format_bytes(given)}): the smallest file, every layer at "
+        f"{get_format(smallest).title}, needs {format_bytes(needed)}; {' or '.join(ways)}",
     )
     return refusal
-
-
-def _smaller_formats(profile: Profile, palette: Sequence[str]) -> str:
-    narrower = [key for key in INT3_GROUPS if key in profile.candidates and key not in palette]
-    return ", or allow 3-bit groups (--formats +int3)" if narrower else ""

@@ -47,7 +47,8 @@ class VGGTConfig:
             raise InputError("config: dpt_out_channels and dpt_layer_idx need 4 entries each")
         if max(self.dpt_layer_idx) >= self.aggregator_depth:
             raise InputError(
-                f"config: dpt_layer_idx {list(self.dpt_layer_idx)} reaches past aggregator_depth {self.aggregator_depth}"
+                f"config: dpt_layer_idx {list(self.dpt_layer_idx)} reaches past "
+                f"aggregator_depth {self.aggregator_depth}"
             )
         if self.img_size % self.patch_size:
             raise InputError(f"config: img_size {self.img_size} is no multiple of patch_size {self.patch_size}")
@@ -93,10 +94,15 @@ class VGGTConfig:
 
 
 def _checked(name: str, value: object, origin: str) -> object:
+    """``value`` as the field wants it: a whole number, or four of them as a tuple."""
+    is_list = name in ("dpt_out_channels", "dpt_layer_idx")
     items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in items):
-        raise InputError(f"{origin}: {name} must be whole and not negative, found {value!r}")
-    return tuple(value) if isinstance(value, list) else value
+    lowest = 0 if name in ("dpt_layer_idx", "num_register_tokens") else 1
+    whole = all(isinstance(item, int) and not isinstance(item, bool) and item >= lowest for item in items)
+    if not whole or is_list != isinstance(value, list):
+        wanted = f"{'a list of whole numbers' if is_list else 'a whole number'}, at least {lowest}"
+        raise InputError(f"{origin}: {name} must be {wanted}; found {value!r}")
+    return tuple(items) if is_list else value
 
 
 TINY = VGGTConfig(

@@ -142,7 +142,8 @@ class DPTFeatures(nn.Module):
         x = self._placed(x, size)
         if hasattr(self.scratch, "output_conv2"):
             x = self.scratch.output_conv2(x)
-        return x.unflatten(0, (b, s))
+        result: Tensor = x.unflatten(0, (b, s))
+        return result
 
     def _placed(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         if not self.position:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -19,6 +21,8 @@ from model.vggt import VGGT
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 HUB_IDS = {"vggt-1b": "facebook/VGGT-1B"}
+REFERENCE_ARGUMENTS = ("img_size", "patch_size", "embed_dim")
+HUB_SECONDS = 5.0  # to wait for the hub's first answer
 RANDOM_SEED = 0
 FINGERPRINT_DIGITS = 16
 
@@ -83,9 +87,10 @@ def _config_beside(folder: Path, *, optional: bool = False) -> VGGTConfig:
         if optional:
             return VGGTConfig()
         raise InputError(f"{folder}: no {CONFIG_FILE}; it tells the sizes of the network")
-    values = path.read_text()
-    # The published config.json holds only constructor arguments of the reference code; sizes are the defaults.
-    return VGGTConfig.from_json(values, str(path)) if '"vit_depth"' in values else VGGTConfig()
+    text = path.read_text()
+    # The published config.json holds constructor arguments of the reference code; its sizes are the defaults.
+    is_ours = any(f'"{field.name}"' in text for field in fields(VGGTConfig) if field.name not in REFERENCE_ARGUMENTS)
+    return VGGTConfig.from_json(text, str(path)) if is_ours else VGGTConfig()
 
 
 def _from_hub(repository: str, *, need_weights: bool) -> tuple[VGGTConfig, Path | None]:
@@ -94,20 +99,25 @@ def _from_hub(repository: str, *, need_weights: bool) -> tuple[VGGTConfig, Path 
         raise InputError(
             f"--model {repository}: neither a preset ({known}), a folder, a file, nor a Hugging Face id (owner/name)"
         )
-    from huggingface_hub import hf_hub_download  # slow to import, and needed here alone
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    config = _config_beside(_hub_file(repository, CONFIG_FILE).parent)
+    return config, _hub_file(repository, WEIGHTS_FILE) if need_weights else None
 
-    def fetch(name: str) -> Path:
-        return Path(hf_hub_download(repository, name))
+
+def _hub_file(repository: str, name: str) -> Path:
+    """A file of a hub repository, from the local cache, else from the network."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # slow to import, needed here alone
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        config = _config_beside(fetch(CONFIG_FILE).parent)
-        return config, fetch(WEIGHTS_FILE) if need_weights else None
-    except (LocalEntryNotFoundError, EntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        with suppress(LocalEntryNotFoundError):
+            return Path(hf_hub_download(repository, name, local_files_only=True))
+        # The download itself asks an unreachable hub for half a minute, so one question goes first.
+        get_hf_file_metadata(hf_hub_url(repository, name), timeout=HUB_SECONDS)
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:  # the hub's client hands on those of its transport, which share no base
         raise InputError(
-            f"--model {repository}: not in the local cache and not to be had from the Hugging Face hub ({reason}); "
-            "download it elsewhere and give its folder, or use --weights random"
+            f"--model {repository}: no such folder, {name} is not in the local Hugging Face cache, and the hub does "
+            f"not give it ({_reason(error)}); download it elsewhere and give its folder, or use --weights random"
         ) from error
 
 
@@ -128,13 +138,17 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable checkpoint ({reason}); it may be truncated") from error
+        raise InputError(f"{path}: not a readable checkpoint ({_reason(error)}); it may be truncated") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a state dict of tensors")
     return state
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _fill(model: VGGT, state: Mapping[str, Tensor], origin: str) -> None:

@@ -51,6 +51,15 @@ class Format:
             raise ValueError(f"{self.key}: {self.bits} bits is none of {list(allowed)}")
 
     @property
+    def short_title(self) -> str:
+        """The title in at most 20 characters or so, for narrow tables and charts.
+
+        >>> get_format("int8_per_channel_asym").short_title, get_format("int4_group_128").short_title
+        ('INT8 channel asym', 'INT4 g128')
+        """
+        return self.title.replace("per-", "").replace("symmetric", "sym").replace("groups of ", "g")
+
+    @property
     def is_float(self) -> bool:
         """Whether the values themselves are stored, without codes and scales."""
         return self.granularity == "float"

@@ -294,10 +294,7 @@ def replaced_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterato
 
 def _describe(name: str, module: nn.Module, kind: str) -> Layer:
     packed = getattr(module, "packed", None)
-    if isinstance(packed, PackedWeight):
-        shape = packed.shape
-    else:
-        shape = tuple(out_first(_weight(module), kind).shape)
+    shape = packed.shape if isinstance(packed, PackedWeight) else tuple(out_first(_weight(module), kind).shape)
     role, block = _first_match(_ROLES, name), _first_match(_BLOCKS, name)
     return Layer(name, kind, role, block, shape, torch.Size(shape).numel())
 

@@ -1,29 +1,36 @@
 """Where scenes come from: a typed, storable choice, and the scenes of its two halves.
 
 Scores are taken on the *calibration* half and a plan is judged on the *evaluation* half; the halves never
-share a picture (photographs) or a random world (synthetic scenes).
+share a picture (photographs, recordings) or a random world (synthetic scenes).
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from errors import InputError
+from scenes.co3d import read_co3d
+from scenes.eth3d import read_eth3d
+from scenes.ground_truth import Recording, prepare_views
 from scenes.photos import Mode, list_photos, load_photos, picture_size
+from scenes.rgbd import read_rgbd
+from scenes.sampling import Group, Sampling, Split, deal, label
 from scenes.scene import Scene
 from scenes.synthetic import synthetic_scenes
 
-Kind = Literal["synthetic", "photos"]
-Split = Literal["calibration", "evaluation"]
+__all__ = ["DEFAULT_VIEWS", "Kind", "SceneSource", "Split", "load_scenes", "parse_scenes"]
 
-DEFAULT_VIEWS: dict[Kind, int] = {"synthetic": 4, "photos": 2}
+Kind = Literal["synthetic", "photos", "rgbd", "eth3d", "co3d"]
+
+DEFAULT_VIEWS: dict[Kind, int] = {"synthetic": 4, "photos": 2, "rgbd": 4, "eth3d": 4, "co3d": 4}
+READERS: dict[Kind, Callable[[Path], list[Recording]]] = {"rgbd": read_rgbd, "eth3d": read_eth3d, "co3d": read_co3d}
+_CHOICES = "synthetic or photos:DIR, rgbd:DIR, eth3d:DIR, co3d:DIR"
 _GRID = 4  # query points a side
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -31,16 +38,19 @@ class SceneSource:
     """Which scenes to use; compares by value and survives JSON.
 
     Attributes:
-        kind: ``"synthetic"`` (rendered here, with ground truth) or ``"photos"`` (a folder, without).
-        folder: of the photographs; None for synthetic scenes.
+        kind: ``"synthetic"`` (rendered here, with ground truth), ``"photos"`` (a folder, without), or a
+            recording with ground truth: ``"rgbd"``, ``"eth3d"``, ``"co3d"`` (docs/data.md).
+        folder: of the photographs or recordings; None for synthetic scenes.
         count: scenes in each split, at most.
-        views: pictures in a scene; 0 asks for the kind's own number (synthetic 4, photos 2).
-        seed: of the synthetic scenes.
+        views: pictures in a scene; 0 asks for the kind's own number (photos 2, others 4).
+        seed: of the synthetic scenes, or of random sampling.
         mode: preprocessing of photographs, see :func:`scenes.photos.load_photos`.
-        max_images: photographs used of the folder, at most, evenly spread over it; None for all.
+        max_images: pictures used of the folder, at most, evenly spread over it; None for all.
+        stride: uses every ``stride``-th picture; before ``max_images`` counts.
+        sampling: ``"runs"`` of neighbouring pictures, or ``"random"`` groups of one recording.
 
     Raises:
-        InputError: a value out of range, a missing folder for photos, a folder for synthetic scenes.
+        InputError: a value out of range, no folder where one is needed, a folder for synthetic scenes.
 
     >>> source = SceneSource("photos", folder="kitchen")
     >>> source.views, SceneSource.from_dict(source.to_dict()) == source
@@ -54,12 +64,16 @@ class SceneSource:
     seed: int = 0
     mode: Mode = "crop"
     max_images: int | None = None
+    stride: int = 1
+    sampling: Sampling = "runs"
 
     def __post_init__(self) -> None:
         _check_kind(self.kind, self.folder)
         if self.mode not in get_args(Mode):
             raise InputError(f"unknown preprocessing {self.mode!r}: choose crop or pad")
-        for name, least in (("count", 1), ("views", 0), ("seed", 0), ("max_images", 1)):
+        if self.sampling not in get_args(Sampling):
+            raise InputError(f"unknown sampling {self.sampling!r}: choose runs or random")
+        for name, least in (("count", 1), ("views", 0), ("seed", 0), ("max_images", 1), ("stride", 1)):
             _check_integer(name, getattr(self, name), least, may_be_none=name == "max_images")
         if self.views == 0:
             object.__setattr__(self, "views", DEFAULT_VIEWS[self.kind])
@@ -92,13 +106,13 @@ class SceneSource:
 
 
 def parse_scenes(text: str) -> tuple[Kind, str | None]:
-    """Take apart the value of ``--scenes``: ``synthetic`` or ``photos:DIR``.
+    """Take apart the value of ``--scenes``: ``synthetic`` or a kind and a folder, like ``photos:DIR``.
 
     Returns:
         Kind and folder (None for synthetic); whether the folder exists is not asked here.
 
     Raises:
-        InputError: an unknown kind, photos without a folder, synthetic with one.
+        InputError: an unknown kind, synthetic with a folder, another kind without one.
 
     >>> parse_scenes("photos:data/kitchen"), parse_scenes("synthetic")
     (('photos', 'data/kitchen'), ('synthetic', None))
@@ -108,16 +122,16 @@ def parse_scenes(text: str) -> tuple[Kind, str | None]:
         if name == kind:
             _check_kind(kind, folder or None)
             return kind, folder or None
-    raise InputError(f"unknown scenes {text!r}: choose synthetic or photos:DIR")
+    raise InputError(f"unknown scenes {text!r}: choose {_CHOICES}")
 
 
 def load_scenes(source: SceneSource, split: Split, *, img_size: int, patch_size: int) -> list[Scene]:
     """Scenes of one split, ready for the model.
 
-    Photographs are taken in the order of their names, in runs of ``source.views``; the runs go to calibration
-    and evaluation in turn. A folder too small for a run in each split has its runs shortened; what is left
-    over at the end is dropped. Of more than ``source.count`` runs in a split, an even spread is used. All
-    pictures in use, of both splits, come to one size. Query points are a 4 x 4 grid on the first picture.
+    Pictures are taken in their order, in groups of ``source.views`` that go to calibration and evaluation in
+    turn (:func:`scenes.sampling.deal`). All pictures in use, of both splits, come to one size. Query points
+    are a 4 x 4 grid on the first picture. Recordings have their cameras, depth and points as ``truth``
+    (:func:`scenes.ground_truth.prepare_views`), no tracks.
 
     Args:
         source: which scenes.
@@ -126,10 +140,12 @@ def load_scenes(source: SceneSource, split: Split, *, img_size: int, patch_size:
         patch_size: of the model, pixels; divides ``img_size``.
 
     Returns:
-        At least one scene, all with images of one height and width; photographs have no ``truth``.
+        At least one scene, all with images of one height and width and the same number of views; photographs
+        have no ``truth``.
 
     Raises:
-        InputError: as :func:`list_photos` and :func:`load_photos`; or evaluation wanted of one photograph.
+        InputError: as :func:`list_photos` and :func:`load_photos` or the reader of the recording; or evaluation
+            wanted of one picture.
         ValueError: an unknown split, or ``img_size`` no multiple of ``patch_size``.
 
     >>> import tempfile
@@ -148,45 +164,66 @@ def load_scenes(source: SceneSource, split: Split, *, img_size: int, patch_size:
     if source.kind == "synthetic":
         size = (img_size, img_size)
         scenes = synthetic_scenes(source.count, source.views, size, seed=source.seed, split=split)
-    else:
+    elif source.kind == "photos":
         scenes = _photo_scenes(source, split, img_size, patch_size)
+    else:
+        scenes = _recorded_scenes(source, split, img_size, patch_size)
     _check_scenes(scenes, patch_size)
     return scenes
 
 
 def _photo_scenes(source: SceneSource, split: Split, img_size: int, patch_size: int) -> list[Scene]:
-    folder = Path(source.folder or "")
-    photos = list_photos(folder)
-    chosen = _spread(photos, source.max_images or len(photos))
-    runs = {name: _runs(len(chosen), source.views, name, source.count) for name in get_args(Split)}
-    if not runs[split]:
+    photos = list_photos(source.folder or "")
+    groups = _groups(source, [len(photos)])
+    if not groups[split]:
         raise _too_few(source, len(photos))
-    used = sorted(index for own in runs.values() for run in own for index in run)
+    used = sorted(index for own in groups.values() for _, run in own for index in run)
     # Pictures of both splits are read together, because their common size depends on all of them.
     images = load_photos(
-        [chosen[index] for index in used], mode=source.mode, target_size=img_size, patch_size=patch_size
+        [photos[index] for index in used], mode=source.mode, target_size=img_size, patch_size=patch_size
     )
     place = {index: row for row, index in enumerate(used)}
     scenes = []
-    for run in runs[split]:
-        inner = picture_size(chosen[run[0]], mode=source.mode, target_size=img_size, patch_size=patch_size)
-        name = f"{folder.resolve().name}[{run.start}:{run.stop}]"
-        views = images[place[run[0]] : place[run[-1]] + 1].clone()
+    for _, run in groups[split]:
+        inner = picture_size(photos[run[0]], mode=source.mode, target_size=img_size, patch_size=patch_size)
+        views = images[[place[index] for index in run]]
+        name = f"{Path(source.folder or '').resolve().name}{label(run)}"
         scenes.append(Scene(name, views, _grid_points(inner, (views.shape[2], views.shape[3]))))
     return scenes
 
 
-def _runs(photos: int, views: int, split: Split, count: int) -> list[range]:
-    """Runs of picture indices that belong to a split: every other one, evenly thinned to ``count``."""
-    length = max(1, min(views, photos // 2))
-    runs = [range(start, start + length) for start in range(0, photos - length + 1, length)]
-    return _spread(runs[get_args(Split).index(split) :: 2], count)
+def _recorded_scenes(source: SceneSource, split: Split, img_size: int, patch_size: int) -> list[Scene]:
+    """Scenes with ground truth; only the headers of the other split's pictures are read."""
+    recordings = READERS[source.kind](Path(source.folder or ""))
+    lengths = [len(recording.frames) for recording in recordings]
+    groups = _groups(source, lengths)
+    if not groups[split]:
+        raise _too_few(source, sum(lengths))
+    used = [recordings[own].frames[index].image for part in groups.values() for own, run in part for index in run]
+    sizes = {
+        path: picture_size(path, mode=source.mode, target_size=img_size, patch_size=patch_size) for path in set(used)
+    }
+    side = img_size if source.mode == "pad" else 0
+    canvas = (max(side, *(size[1] for size in sizes.values())), max(side, *(size[0] for size in sizes.values())))
+    scenes = []
+    for own, run in groups[split]:
+        frames = [recordings[own].frames[index] for index in run]
+        images, truth = prepare_views(frames, canvas, mode=source.mode, target_size=img_size, patch_size=patch_size)
+        points = _grid_points(sizes[frames[0].image], (canvas[1], canvas[0]))
+        scenes.append(Scene(f"{recordings[own].name}{label(run)}", images, points, truth))
+    return scenes
 
 
-def _spread(items: Sequence[_T], most: int) -> list[_T]:
-    """At most ``most`` of the items, evenly over the whole sequence, in order, the first included."""
-    kept = min(most, len(items))
-    return [items[index * len(items) // kept] for index in range(kept)]
+def _groups(source: SceneSource, lengths: list[int]) -> dict[Split, list[Group]]:
+    return deal(
+        lengths,
+        views=source.views,
+        count=source.count,
+        stride=source.stride,
+        max_images=source.max_images,
+        sampling=source.sampling,
+        seed=source.seed,
+    )
 
 
 def _grid_points(inner: tuple[int, int], outer: tuple[int, int]) -> Tensor:
@@ -200,25 +237,27 @@ def _grid_points(inner: tuple[int, int], outer: tuple[int, int]) -> Tensor:
 
 def _too_few(source: SceneSource, found: int) -> InputError:
     if found > 1:
+        option = f"--stride {source.stride}" if source.stride >= found else f"--max-images {source.max_images}"
         return InputError(
-            f"--max-images {source.max_images} leaves no photograph for evaluation: calibration and"
-            f" evaluation need one each, so allow at least 2 of the {found}"
+            f"{option} leaves no photograph for evaluation: calibration and evaluation need one each, so allow at"
+            f" least 2 of the {found}"
         )
     return InputError(
         f"the folder {source.folder!r} has a single photograph, which calibration uses: evaluation needs"
-        " others, so give another folder with --images"
+        " others, so give another folder with --images or --scenes"
     )
 
 
 def _check_kind(kind: str, folder: str | None) -> None:
     if kind not in get_args(Kind):
-        raise InputError(f"unknown kind of scenes {kind!r}: choose {' or '.join(get_args(Kind))}")
+        raise InputError(f"unknown kind of scenes {kind!r}: choose {_CHOICES}")
     if not isinstance(folder, str | None):
         raise InputError(f"the folder of the scenes is {folder!r}: give its path as text")
-    if kind == "photos" and not folder:
-        raise InputError("scenes of kind photos need a folder: give photos:DIR or --images DIR")
     if kind == "synthetic" and folder:
         raise InputError(f"synthetic scenes take no folder, got {folder!r}: for photographs give photos:{folder}")
+    if kind != "synthetic" and not folder:
+        also = " or --images DIR" if kind == "photos" else ""
+        raise InputError(f"scenes of kind {kind} need a folder: give {kind}:DIR{also}")
 
 
 def _check_integer(name: str, value: object, least: int, *, may_be_none: bool) -> None:

@@ -6,9 +6,12 @@
 | `capture` | forward hooks that run FP32 and all schemes side by side |
 | `metrics`, `ssim` | errors of a tensor against its reference, streamed or at once |
 | `sketch` | damage at the outputs from random vector-Jacobian products |
+| `recorder` | what is kept of every layer: sums of errors, sampled tokens |
 | `profiler` | the whole profile |
 | `store` | ``profile.h5``, written and read |
+| `tables` | what a profile says, as tables |
 | `provenance` | what every file says about its origin |
+| `atomic` | files that appear complete or not at all |
 """
 
 from sensitivity.profiler import profile

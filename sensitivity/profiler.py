@@ -3,159 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from errors import InputError
+from model import VGGT
 from quant import CANDIDATES, UNIFORM_SCHEMES, Layer, find_layers
 from scenes import Scene
-from sensitivity.capture import LayerOutputs, side_by_side
-from sensitivity.metrics import SUM_NAMES, SsimReference, error_sums, merge_sums, metrics_from_sums
+from sensitivity.capture import side_by_side
+from sensitivity.metrics import error_sums, metrics_from_sums
 from sensitivity.provenance import Progress, silent
+from sensitivity.recorder import Grid, Recorder, plan_sampling
 from sensitivity.sketch import DEFAULT_PROBES, WeightErrors, sketch_damage
-from sensitivity.store import (
-    FP32,
-    SCORE_METRICS,
-    Array,
-    Profile,
-    ProfileWriter,
-    open_profile,
-    writing_profile,
-)
-from sensitivity.survey import LayerVolume, as_tokens, run, survey
+from sensitivity.store import KINDS, Array, Profile, ProfileWriter, open_profile, writing_profile
+from sensitivity.survey import run, survey
 
 DEFAULT_ACTIVATION_BYTES = 200 * 10**6
-SPECIAL_TOKENS = 5  # camera or class token and four registers, in front of the patches of a frame
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How many tokens of each layer and call are kept, so that all activations stay under a number of bytes.
-
-    Attributes:
-        per_call: tokens kept of every call, per layer.
-        size_bytes: of all activations together.
-    """
-
-    per_call: tuple[int, ...]
-    size_bytes: int
-
-
-def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, limit_bytes: int) -> Sampling:
-    """The largest equal number of tokens per layer that fits.
-
-    Args:
-        volumes: of `survey`.
-        variants: FP32 and every scheme.
-        scenes: to be profiled.
-        limit_bytes: for float32 activations.
-
-    Raises:
-        InputError: not even one token per call fits.
-
-    >>> plan_sampling([LayerVolume(1, 100, 8), LayerVolume(4, 400, 2)], 2, 1, 1280).per_call
-    (16, 4)
-    """
-
-    def sized(tokens: int) -> Sampling:
-        per_call = tuple(min(max(1, tokens // v.calls), v.tokens // v.calls) if v.calls else 0 for v in volumes)
-        values = sum(n * v.calls * v.channels for n, v in zip(per_call, volumes, strict=True))
-        return Sampling(per_call, 4 * variants * scenes * values)
-
-    best = sized(1)
-    if best.size_bytes > limit_bytes:
-        raise InputError(
-            f"one token per layer already takes {best.size_bytes / 1e6:.1f} MB of activations, the limit is "
-            f"{limit_bytes / 1e6:.1f} MB: raise --disk-budget or profile fewer scenes"
-        )
-    low, high = 1, max((v.tokens for v in volumes), default=1)
-    while low < high:  # the size grows with the number of tokens
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if sized(middle).size_bytes <= limit_bytes else (low, middle - 1)
-    return sized(low)
-
-
-class _Recorder:
-    """Observes one scene: adds up errors of every layer and keeps sampled tokens."""
-
-    def __init__(self, layers: Sequence[Layer], schemes: Sequence[str], grid: tuple[int, int], seed: int) -> None:
-        self.layers, self.schemes, self.grid, self.seed = layers, schemes, grid, seed
-        shape = (len(layers), len(schemes))
-        self.sums = {
-            kind: torch.zeros(*shape, len(SUM_NAMES), dtype=torch.float64) for kind in ("isolated", "accumulated")
-        }
-        self.ssim = {kind: torch.zeros(shape, dtype=torch.float64) for kind in self.sums}
-        self.maps = torch.zeros(len(layers), 1, dtype=torch.float64)
-        self.per_call: Sequence[int] = ()
-        self.samples: dict[tuple[str, int], list[Tensor]] = {}
-
-    def start(self, sampling: Sampling) -> None:
-        """Get ready for the next scene."""
-        self.per_call, self.samples = sampling.per_call, {}
-
-    def __call__(self, outputs: LayerOutputs) -> None:
-        index = outputs.index
-        for kind, candidates in (("isolated", outputs.isolated), ("accumulated", outputs.accumulated)):
-            sums = error_sums(outputs.reference, candidates).cpu()
-            self.sums[kind][index] = merge_sums(self.sums[kind][index], sums)
-        self._similarity(outputs)
-        self._sample(outputs)
-
-    def _similarity(self, outputs: LayerOutputs) -> None:
-        maps = as_maps(outputs.reference, self.layers[outputs.index].role, self.grid)
-        if maps is None:
-            return
-        role = self.layers[outputs.index].role
-        reference = SsimReference(maps, maps.amax((1, 2)) - maps.amin((1, 2)))
-        for kind, candidates in (("isolated", outputs.isolated), ("accumulated", outputs.accumulated)):
-            laid_out = torch.stack([as_maps(c, role, self.grid) for c in candidates])  # type: ignore[misc]
-            self.ssim[kind][outputs.index] += len(maps) * reference.compare(laid_out).cpu()
-        self.maps[outputs.index] += len(maps)
-
-    def _sample(self, outputs: LayerOutputs) -> None:
-        tokens = as_tokens(outputs.reference)
-        generator = torch.Generator().manual_seed(self.seed * len(self.layers) + outputs.index)
-        chosen = torch.randperm(len(tokens), generator=generator)[: self.per_call[outputs.index]].sort().values
-        kept = {FP32: tokens} | {
-            key: as_tokens(output) for key, output in zip(self.schemes, outputs.accumulated, strict=True)
-        }
-        for scheme, values in kept.items():
-            sample = values[chosen.to(values.device)].float().cpu()
-            self.samples.setdefault((scheme, outputs.index), []).append(sample)
-
-    def scores(self, kind: str) -> dict[str, Array]:
-        """``{metric: [layers, schemes]}``; SSIM is NaN for layers whose output is no picture."""
-        found = {name: values.numpy() for name, values in metrics_from_sums(self.sums[kind]).items()}
-        found["ssim"] = (self.ssim[kind] / self.maps).numpy()
-        return {name: found[name] for name in SCORE_METRICS}
-
-
-def as_maps(output: Tensor, role: str, grid: tuple[int, int]) -> Tensor | None:
-    """A layer's output as pictures ``[M, H, W]``, one per frame and channel; None where it is no picture.
-
-    Maps of convolutions are pictures, and so are the patch tokens of the aggregator, laid back on their grid.
-
-    Args:
-        output: ``[N, C, H, W]``, or tokens ``[N, frames * (5 + rows * columns), C]``.
-        role: of the layer.
-        grid: rows and columns of patches.
-    """
-    if output.ndim == 4:
-        return output.flatten(0, 1)
-    frame = SPECIAL_TOKENS + grid[0] * grid[1]
-    if role not in ("attention", "mlp") or output.ndim != 3 or output.shape[1] % frame:
-        return None
-    patches = output.reshape(-1, frame, output.shape[2])[:, SPECIAL_TOKENS:]
-    return patches.transpose(1, 2).reshape(-1, *grid)
 
 
 def profile(
-    model: nn.Module,
+    model: VGGT,
     scenes: Sequence[Scene],
     path: Path,
     *,
@@ -164,7 +35,6 @@ def profile(
     candidates: Sequence[str] = CANDIDATES,
     probes: int = DEFAULT_PROBES,
     seed: int = 0,
-    patch_size: int,
     activation_bytes: int = DEFAULT_ACTIVATION_BYTES,
     progress: Progress = silent,
 ) -> Profile:
@@ -179,7 +49,6 @@ def profile(
         candidates: keys of the formats whose bytes and damage are scored, for a planner to choose from.
         probes: random vectors per output and scene, see `sensitivity.sketch`.
         seed: of what is sampled and of the probes.
-        patch_size: of the model, to lay tokens out as pictures.
         activation_bytes: activations take no more than this on disk.
         progress: told about every step.
 
@@ -191,10 +60,11 @@ def profile(
     """
     _check(scenes)
     layers = find_layers(model)
-    grid = (scenes[0].images.shape[-2] // patch_size, scenes[0].images.shape[-1] // patch_size)
+    patch = model.config.patch_size
+    rows, columns = (length // patch for length in scenes[0].images.shape[-2:])
     volumes = survey(model, layers, scenes[0])
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
-    recorder = _Recorder(layers, schemes, grid, seed)
+    recorder = Recorder(layers, schemes, Grid(model.config.patch_start, rows, columns), seed)
     errors = WeightErrors(model, layers, candidates)
     damage: dict[str, Array] = {}
     uniform: dict[str, Array] = {}
@@ -212,7 +82,7 @@ def profile(
             _accumulate(damage, {name: value.numpy() for name, value in sketched.items()}, len(scenes))
         progress("writing scores", steps, steps)
         writer.table([errors.size_bytes[layer.name] for layer in layers])
-        for kind in ("accumulated", "isolated"):
+        for kind in KINDS:
             writer.scores(kind, recorder.scores(kind))
         writer.scores("output", damage)
         writer.scores("uniform", uniform)
@@ -221,7 +91,7 @@ def profile(
 
 @torch.no_grad()
 def _side_by_side(
-    model: nn.Module, layers: Sequence[Layer], schemes: Sequence[str], scene: Scene, recorder: _Recorder
+    model: nn.Module, layers: Sequence[Layer], schemes: Sequence[str], scene: Scene, recorder: Recorder
 ) -> dict[str, Array]:
     """Run a scene under all schemes at once; NMSE of each output, ``[schemes]``."""
     with side_by_side(model, layers, schemes, recorder):
@@ -237,7 +107,7 @@ def _accumulate(total: dict[str, Array], part: Mapping[str, Array], count: int) 
         total[name] = total.get(name, np.zeros_like(value)) + value / count
 
 
-def _write_samples(writer: ProfileWriter, recorder: _Recorder, scene: int, scenes: int) -> None:
+def _write_samples(writer: ProfileWriter, recorder: Recorder, scene: int, scenes: int) -> None:
     for (scheme, index), tokens in recorder.samples.items():
         writer.activations(scheme, recorder.layers[index].name, scene, scenes, torch.cat(tokens).numpy())
 
@@ -245,10 +115,13 @@ def _write_samples(writer: ProfileWriter, recorder: _Recorder, scene: int, scene
 def _check(scenes: Sequence[Scene]) -> None:
     if not scenes:
         raise InputError("no calibration scenes: give more photographs, or --scenes synthetic")
-    first = scenes[0].images.shape
+    first = scenes[0]
     for scene in scenes:
-        if scene.images.shape != first:
-            raise InputError(
-                f"scenes must agree in size: {scene.name} is {list(scene.images.shape)}, "
-                f"{scenes[0].name} is {list(first)}"
-            )
+        for what, found, expected in (
+            ("size", scene.images.shape, first.images.shape),
+            ("number of query points", scene.query_points.shape, first.query_points.shape),
+        ):
+            if found != expected:
+                raise InputError(
+                    f"scenes must agree in {what}: {scene.name} is {list(found)}, {first.name} is {list(expected)}"
+                )

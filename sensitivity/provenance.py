@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -69,23 +66,3 @@ def require_same(what: str, expected: Mapping[str, object], found: Mapping[str, 
                 f"{what}: {key.replace('_', ' ')} is {found.get(key)}, but {expected.get(key)} is needed; "
                 "run the command that makes the file again, or use another --run folder"
             )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; it takes the real name only when all went well.
-
-    Raises:
-        InputError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); the old file, if any, is kept"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

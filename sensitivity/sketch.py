@@ -5,9 +5,10 @@ J is the Jacobian with respect to that weight. For a random vector v of independ
 
     E[<J^T v, dW>^2] = E[(v . J dW)^2] = |J dW|^2,
 
-which is the normalised squared error (NMSE) of the output. J^T v is what one backward pass of ``v . f`` leaves at every
-weight at once, so a handful of passes gives the damage of every layer in every format. Summing over the calls of a layer
-before squaring, which a layer that runs several times needs, is what the gradient of its weight already does.
+which is the normalised squared error (NMSE) of the output. J^T v is what one backward pass of ``v . f`` leaves at
+every weight at once, so a handful of passes gives the damage of every layer in every format. Summing over the calls
+of a layer before squaring, which a layer that runs several times needs, is what the gradient of its weight already
+does.
 
 The estimate of a probe has a relative standard deviation of at most sqrt(2); scenes and probes average it down.
 Source of the estimator: Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989.
@@ -58,9 +59,7 @@ class WeightErrors:
         """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
         if layer.name in self.kept:
             return self.kept[layer.name]
-        module = self.model.get_submodule(layer.name)
-        weight = module.weight
-        assert isinstance(weight, Tensor)
+        module, weight = self.model.get_submodule(layer.name), _weight_of(self.model, layer)
         stored = [quantize_layer(module, key, layer.name) for key in self.schemes]
         self.size_bytes[layer.name] = [quantized.nbytes for quantized in stored]
         errors = torch.stack([(dequantize_layer(q, module) - weight.detach()).flatten() for q in stored])
@@ -91,7 +90,7 @@ def sketch_damage(
     Returns:
         Per output, float64 ``[layers, schemes]``; exactly 0 for layers that the output does not depend on.
     """
-    weights = [model.get_submodule(layer.name).weight for layer in layers]
+    weights = [_weight_of(model, layer) for layer in layers]
     damage: dict[str, Tensor] = {}
     with torch.enable_grad(), _gradients_of(model, weights):
         outputs = run(model, scene)
@@ -108,6 +107,12 @@ def sketch_damage(
                         found[row] += (errors(layer) @ gradient.flatten()).double().cpu().square()
             damage[name] = found / probes
     return damage
+
+
+def _weight_of(model: nn.Module, layer: Layer) -> nn.Parameter:
+    weight = model.get_submodule(layer.name).weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from quant import Layer
-from sensitivity.provenance import replacing
+from sensitivity.atomic import replacing
 
 SCHEMA_VERSION = 1
 FP32 = "fp32"
@@ -61,13 +61,13 @@ class Profile:
 
     @property
     def total_damage(self) -> Array:
-        """``[layers, candidates]``: the mean over outputs, each normalised by its own energy; plans are made from it."""
-        return np.mean(list(self.damage.values()), axis=0)
+        """``[layers, candidates]``: mean over outputs, each normalised by its own energy; plans are made from it."""
+        return _mean(self.damage)
 
     @property
     def total_uniform(self) -> Array:
         """``[schemes]``: measured damage of the uniform schemes on the calibration scenes, mean over outputs."""
-        return np.mean(list(self.uniform.values()), axis=0)
+        return _mean(self.uniform)
 
     def column(self, key: str) -> int:
         """Where a candidate format stands in `damage` and `size_bytes`.
@@ -91,6 +91,11 @@ class Profile:
                 raise InputError(f"{self.path}: no activations of {layer} under {scheme}")
             values: NDArray[np.float32] = found[:]
             return values
+
+
+def _mean(arrays: Mapping[str, Array]) -> Array:
+    mean: Array = np.mean(list(arrays.values()), axis=0)
+    return mean
 
 
 class ProfileWriter:
@@ -179,11 +184,12 @@ def open_profile(path: str | Path) -> Profile:
     try:
         with h5py.File(path) as file:
             return _read(path, file)
-    except (OSError, KeyError, ValueError, json.JSONDecodeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path}: not a readable profile ({str(error).splitlines()[0]}); make it again with `python cli.py profile`"
+            f"{path}: not a readable profile ({reason}); make it again with `python cli.py profile`"
         ) from error
 
 
@@ -191,7 +197,8 @@ def _read(path: Path, file: h5py.File) -> Profile:
     found = file.attrs.get("schema_version")
     if found != SCHEMA_VERSION:
         raise InputError(
-            f"{path}: schema version {found}, this tool reads {SCHEMA_VERSION}; make it again with `python cli.py profile`"
+            f"{path}: schema version is {found}, this tool reads {SCHEMA_VERSION}; "
+            "make it again with `python cli.py profile`"
         )
     as_json = set(json.loads(file.attrs["json_attributes"]))
     facts = {
@@ -201,19 +208,17 @@ def _read(path: Path, file: h5py.File) -> Profile:
     rows = file["layers"][:]
     candidates = tuple(name.removeprefix("bytes_") for name in rows.dtype.names if name.startswith("bytes_"))
     schemes = tuple(json.loads(file["scores/isolated/mae"].attrs["schemes"]))
-    layers = tuple(
-        Layer(
-            *(row[column].decode() for column in ("name", "kind", "role", "block")),
-            tuple(map(int, row["shape"].decode().split("x"))),
-            int(row["weights"]),
-        )
-        for row in rows
-    )
+    layers = tuple(_layer(row) for row in rows)
     sizes = np.stack([rows[f"bytes_{key}"] for key in candidates], axis=1)
     scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
     damage = _group(file, "output", (len(layers), len(candidates)))
     uniform = _group(file, "uniform", (len(schemes),))
     return Profile(path, facts, layers, schemes, candidates, sizes, scores, damage, uniform)
+
+
+def _layer(row: np.void) -> Layer:
+    name, kind, role, block, shape = (row[column].decode() for column in ("name", "kind", "role", "block", "shape"))
+    return Layer(name, kind, role, block, tuple(map(int, shape.split("x"))), int(row["weights"]))
 
 
 def _group(file: h5py.File, name: str, shape: tuple[int, ...]) -> dict[str, Array]:

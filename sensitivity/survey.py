@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from scenes import Scene
 
 OUTPUTS = ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "track", "vis", "conf")
 """What VGGT predicts, in the order of tables; scores are kept for each."""
+
+CONVOLUTIONS = ("conv2d", "conv_transpose2d")
+"""Kinds of layers whose output is ``[N, C, H, W]``; that of all others ends in channels."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class LayerVolume:
     channels: int
 
 
-def as_tokens(output: Tensor) -> Tensor:
-    """A layer's output as ``[tokens, channels]``: a map ``[N, C, H, W]`` has a token per pixel.
+def as_tokens(output: Tensor, kind: str) -> Tensor:
+    """A layer's output as ``[tokens, channels]``; a map ``[N, C, H, W]`` of a convolution has a token per pixel.
 
-    >>> as_tokens(torch.zeros(2, 5, 3, 3)).shape, as_tokens(torch.zeros(2, 7, 5)).shape
-    (torch.Size([18, 5]), torch.Size([14, 5]))
+    >>> as_tokens(torch.zeros(2, 5, 3, 3), "conv2d").shape, as_tokens(torch.zeros(2, 7, 3, 5), "linear").shape
+    (torch.Size([18, 5]), torch.Size([42, 5]))
     """
-    return output.movedim(1, -1).flatten(0, 2) if output.ndim == 4 else output.flatten(0, -2)
+    return output.movedim(1, -1).flatten(0, 2) if kind in CONVOLUTIONS else output.flatten(0, -2)
 
 
 def run(model: nn.Module, scene: Scene, copies: int = 1) -> dict[str, Tensor]:
@@ -71,15 +75,15 @@ def survey(model: nn.Module, layers: Sequence[Layer], scene: Scene) -> list[Laye
     """
     counted = {layer.name: LayerVolume(0, 0, layer.shape[0]) for layer in layers}
 
-    def count(name: str) -> object:
+    def count(layer: Layer) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_module: nn.Module, _arguments: object, output: Tensor) -> None:
-            tokens = as_tokens(output)
-            before = counted[name]
-            counted[name] = LayerVolume(before.calls + 1, before.tokens + tokens.shape[0], tokens.shape[1])
+            tokens = as_tokens(output, layer.kind)
+            before = counted[layer.name]
+            counted[layer.name] = LayerVolume(before.calls + 1, before.tokens + tokens.shape[0], tokens.shape[1])
 
         return hook
 
-    handles = [model.get_submodule(layer.name).register_forward_hook(count(layer.name)) for layer in layers]
+    handles = [model.get_submodule(layer.name).register_forward_hook(count(layer)) for layer in layers]
     try:
         run(model, scene)
     finally:

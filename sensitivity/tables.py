@@ -9,10 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from quant import Layer, get_format
-from sensitivity.store import Profile
+from sensitivity.store import Array, Profile
 
 COARSE, FINE = "int4_group_128", "int8_per_channel_sym"
 """The two schemes that tables show where seven would not fit."""
+
+MOST_BLOCKS = 30
+"""With more blocks than this, a table with a row for each would push all others off the screen."""
 
 ROLE_TITLES = {
     "patch_embed": "patch embedding",
@@ -26,6 +29,19 @@ ROLE_TITLES = {
 }
 
 
+# Parts of the heads' names that only say what is clear without.
+_SHORTER = (
+    ("updateformer.", ""),
+    ("tracker.", ""),
+    ("cross_attn.", ""),
+    ("space_", ""),
+    ("_blocks.", "."),
+    ("feature_extractor.", ""),
+    ("scratch.", ""),
+    ("resConfUnit", "res"),
+)
+
+
 def role_title(role: str) -> str:
     """A role as people say it.
 
@@ -36,68 +52,79 @@ def role_title(role: str) -> str:
 
 
 def profile_tables(profile: Profile, top: int = 8) -> list[Table]:
-    """The tables that ``profile`` shows: schemes, roles, blocks, most and least sensitive layers."""
-    return [
-        scheme_table(profile),
-        _grouped(profile, "role", lambda layer: role_title(layer.role)),
-        _grouped(profile, "block", lambda layer: layer.block),
-        layer_table(profile, _order(profile)[:top], f"{top} most sensitive layers"),
-        layer_table(profile, _order(profile)[::-1][:top], f"{top} least sensitive layers"),
-    ]
+    """The tables that ``profile`` shows: schemes, roles, blocks if not too many, most and least sensitive layers."""
+    tables = [scheme_table(profile), _grouped(profile, "role", lambda layer: role_title(layer.role))]
+    if len({layer.block for layer in profile.layers}) <= MOST_BLOCKS:
+        tables.append(_grouped(profile, "block", lambda layer: layer.block))
+    order = _order(profile)
+    most, least = order[:top], order[::-1][:top]
+    tables.append(layer_table(profile, most, f"{len(most)} most sensitive layers"))
+    tables.append(layer_table(profile, least, f"{len(least)} least sensitive layers"))
+    return tables
 
 
 def scheme_table(profile: Profile) -> Table:
     """One row per uniform scheme: measured damage, and the sum of what the layers do alone."""
     table = Table(title="Uniform schemes on the calibration scenes", title_justify="left")
-    for name in (
-        "scheme",
-        "layers MB",
-        "damage, measured",
-        "sum over layers",
-        "MAE",
-        "cosine",
-        "SSIM",
-        "NMSE",
-    ):
+    for name in ("scheme", "layers MB", "measured", "predicted", "MAE", "cosine", "SSIM", "NMSE"):
         table.add_column(name, justify="left" if name == "scheme" else "right")
     accumulated = profile.scores["accumulated"]
     for column, scheme in enumerate(profile.schemes):
         alone = profile.column(scheme)
-        means = (float(np.nanmean(accumulated[m][:, column])) for m in ("mae", "cosine", "ssim", "nmse"))
+        means = (_mean(accumulated[metric][:, column]) for metric in ("mae", "cosine", "ssim", "nmse"))
         table.add_row(
-            get_format(scheme).title,
+            get_format(scheme).short_title,
             f"{profile.size_bytes[:, alone].sum() / 1e6:.2f}",
             f"{profile.total_uniform[column]:.2e}",
             f"{profile.total_damage[:, alone].sum():.2e}",
             *(f"{mean:.4f}" for mean in means),
         )
-    table.caption = "damage: NMSE of the outputs, averaged; MAE to NMSE: of layer outputs, accumulated, averaged"
+    table.caption = (
+        "measured: NMSE of the outputs, averaged; predicted: the sum of what each layer does alone; MAE to NMSE: of "
+        "the layers' outputs with errors inherited from earlier layers, averaged"
+    )
+    table.caption_justify = "left"
     return table
 
 
 def layer_table(profile: Profile, rows: Sequence[int], title: str) -> Table:
-    """Given layers, with their errors under INT4 groups of 128 and damage under INT8 per channel beside."""
+    """Given layers: damage under INT4 groups of 128 and INT8 per channel, and errors of their output under INT4."""
     table = Table(title=title, title_justify="left")
     coarse, fine = profile.column(COARSE), profile.column(FINE)
     captured = profile.schemes.index(COARSE)
-    names = ("layer", "weights", "damage INT4", "INT8", "acc. cos.", "iso. cos.", "iso. MAE", "iso. SSIM")
-    for name in names:
-        table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
-    isolated, accumulated = profile.scores["isolated"], profile.scores["accumulated"]
+    for name in ("layer", "weights", "INT4", "INT8", "cosine", "MAE", "SSIM"):
+        table.add_column(name, justify="left" if name == "layer" else "right", overflow="fold")
+    isolated = profile.scores["isolated"]
     for row in rows:
         layer = profile.layers[row]
         similarity = isolated["ssim"][row, captured]
         table.add_row(
             Text(short_name(layer)),
-            f"{layer.weights:,}",
+            _compact(layer.weights),
             f"{profile.total_damage[row, coarse]:.1e}",
             f"{profile.total_damage[row, fine]:.1e}",
-            f"{accumulated['cosine'][row, captured]:.4f}",
             f"{isolated['cosine'][row, captured]:.4f}",
             f"{isolated['mae'][row, captured]:.4f}",
             "n/a" if np.isnan(similarity) else f"{similarity:.4f}",
         )
+    table.caption = (
+        "INT4, INT8: damage at the outputs with only this layer at INT4 g128, INT8 per channel; the others: of the "
+        "layer's own output at INT4 on clean input"
+    )
+    table.caption_justify = "left"
     return table
+
+
+def _compact(count: int) -> str:
+    """A count in at most five characters.
+
+    >>> [_compact(count) for count in (128, 4608, 37_748_736)]
+    ['128', '4.6k', '37.7M']
+    """
+    for unit, size in (("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
 
 
 def short_name(layer: Layer) -> str:
@@ -111,7 +138,9 @@ def short_name(layer: Layer) -> str:
     if kind and number in parts:
         return f"{layer.block} {'.'.join(parts[parts.index(number) + 1 :])}"
     name = layer.name.removeprefix("aggregator.")
-    return name.replace("tracker.updateformer.", "").replace("feature_extractor.", "features.")
+    for long, short in _SHORTER:
+        name = name.replace(long, short)
+    return name
 
 
 def summary(profile: Profile, top: int = 8) -> dict[str, object]:
@@ -149,15 +178,7 @@ def _grouped(profile: Profile, title: str, key: Callable[[Layer], str]) -> Table
     for row, layer in enumerate(profile.layers):
         members.setdefault(key(layer), []).append(row)
     table = Table(title=f"Damage at the outputs by {title}", title_justify="left")
-    for name in (
-        title,
-        "layers",
-        "weights",
-        "damage INT4 g128",
-        "share",
-        "damage INT8 per ch.",
-        "iso. cosine INT4",
-    ):
+    for name in (title, "layers", "weights", "INT4", "share", "INT8", "cosine"):
         table.add_column(name, justify="left" if name == title else "right")
     total = profile.total_damage[:, coarse].sum()
     for name, rows in members.items():
@@ -169,9 +190,17 @@ def _grouped(profile: Profile, title: str, key: Callable[[Layer], str]) -> Table
             f"{damage:.1e}",
             f"{damage / total:.1%}" if total else "n/a",
             f"{profile.total_damage[rows, fine].sum():.1e}",
-            f"{np.nanmean(profile.scores['isolated']['cosine'][rows, captured]):.4f}",
+            f"{_mean(profile.scores['isolated']['cosine'][rows, captured]):.4f}",
         )
+    table.caption = "INT4, share: at INT4 g128; INT8: per channel; cosine: of the layers' outputs at INT4, clean input"
+    table.caption_justify = "left"
     return table
+
+
+def _mean(values: Array) -> float:
+    """Mean of what there is; NaN, without a warning, of nothing."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else float("nan")
 
 
 def _order(profile: Profile) -> list[int]:

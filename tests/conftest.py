@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from model.config import VGGTConfig
+from model.vggt import VGGT
 
 
 @pytest.fixture(scope="session")
@@ -11,4 +18,60 @@ def shared_dir() -> Path:
     folder = Path(__file__).resolve().parents[1].parent / "shared"
     if not folder.is_dir():
         pytest.skip("needs ../shared, which is not part of the project")
+    return folder
+
+
+TINIEST = VGGTConfig(
+    img_size=32,
+    patch_size=8,
+    embed_dim=32,
+    num_heads=2,
+    vit_depth=1,
+    vit_num_heads=2,
+    aggregator_depth=1,
+    camera_trunk_depth=1,
+    camera_num_heads=2,
+    dpt_features=8,
+    dpt_out_channels=(8, 8, 8, 8),
+    dpt_layer_idx=(0, 0, 0, 0),
+    track_features=8,
+    track_hidden_size=16,
+    track_corr_levels=2,
+    track_corr_radius=1,
+    track_iters=1,
+    track_depth=1,
+    track_num_heads=2,
+    track_virtual_tracks=2,
+)
+
+
+@pytest.fixture(scope="session")
+def tiniest_config() -> VGGTConfig:
+    """All parts of a VGGT in their smallest sizes; a pass takes some milliseconds."""
+    return TINIEST
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as ``--model`` takes it: the tiniest VGGT, every parameter random."""
+    folder = tmp_path_factory.mktemp("model")
+    generator = torch.Generator().manual_seed(0)
+    model = VGGT(TINIEST)
+    state = {
+        name: value.mean().round() + 0.1 * torch.randn(value.shape, generator=generator)  # norms stay around 1
+        for name, value in model.state_dict().items()
+    }
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(TINIEST.to_json())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight small photographs, no two alike."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for number in range(8):
+        coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((64, 48)).save(folder / f"{number}.png")
     return folder

@@ -9,28 +9,27 @@ from torch import Tensor
 from model.geometry import encode_pose
 
 CONFIDENCE_WEIGHT = 0.2
+NEAREST = 1e-3
 ITERATION_DECAY = 0.8
 ROTATION_WEIGHT = 4.0  # a quaternion moves by half the angle, and poses differ by a few tenths of a radian
 TRACK_SCALE = 16.0  # pixels of error that cost as much as one unit of the other losses
 CONFIDENT_WITHIN = 2.0  # pixels
-WEIGHTS = {"camera": 2.0, "depth": 1.0, "points": 1.0, "track": 0.5, "visibility": 0.1}
+WEIGHTS = {"camera": 1.0, "depth": 2.0, "points": 1.0, "track": 0.3, "visibility": 0.05}
 
 
-def losses(outputs: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One scalar per head, unweighted, for outputs of the network and a rendered batch.
+def dense_losses(
+    depth: tuple[Tensor, Tensor], points: tuple[Tensor, Tensor], truth: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Losses of the depth and point heads: relative errors, weighed by the predicted confidence.
 
     Args:
-        outputs: what `model.VGGT` returns for the batch, with query points.
+        depth: values ``[B, S, H, W, 1]`` and confidences ``[B, S, H, W]``, as `DPTHead.predict` gives them.
+        points: the same of the point head, values ``[B, S, H, W, 3]``.
         truth: what `scenes.render_batch` returns.
     """
-    found = {
-        "camera": camera_loss(outputs["pose_enc_list"], truth),
-        "depth": _confident_l1(outputs["depth"], truth["depth"][..., None], outputs["depth_conf"]),
-        "points": _confident_l1(outputs["world_points"], truth["world_points"], outputs["world_points_conf"]),
-    }
-    if "track" in outputs:
-        found |= track_losses(outputs, truth)
-    return found
+    log_ratio = (depth[0][..., 0].clamp(min=NEAREST) / truth["depth"]).log().abs()
+    distance = (points[0] - truth["world_points"]).abs().sum(-1) / truth["world_points"].norm(dim=-1)
+    return {"depth": _confident(log_ratio, depth[1]), "points": _confident(distance, points[1])}
 
 
 def camera_loss(poses: list[Tensor], truth: dict[str, Tensor]) -> Tensor:
@@ -43,20 +42,22 @@ def camera_loss(poses: list[Tensor], truth: dict[str, Tensor]) -> Tensor:
     return torch.stack(terms).sum()
 
 
-def track_losses(outputs: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, Tensor]:
+def track_losses(
+    tracks: list[Tensor], visibility: Tensor, confidence: Tensor, truth: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Pixel error of visible tracks (all iterations), and cross-entropy of visibility and confidence."""
     visible = truth["visible"].float()
-    errors = [(track - truth["tracks"]).abs().sum(-1).clamp(max=64) for track in outputs["track_list"]]
+    errors = [(track - truth["tracks"]).abs().sum(-1).clamp(max=64) for track in tracks]
     last = len(errors) - 1
-    moving = sum(ITERATION_DECAY ** (last - i) * (e * visible).sum() / visible.sum() for i, e in enumerate(errors))
+    terms = (ITERATION_DECAY ** (last - i) * (e * visible).sum() / visible.sum() for i, e in enumerate(errors))
+    moving = sum(terms, start=visible.new_zeros(()))
     close = ((errors[-1].detach() < CONFIDENT_WITHIN) & truth["visible"]).float()
     return {
         "track": moving / TRACK_SCALE,
-        "visibility": F.binary_cross_entropy(outputs["vis"], visible) + F.binary_cross_entropy(outputs["conf"], close),
+        "visibility": F.binary_cross_entropy(visibility, visible) + F.binary_cross_entropy(confidence, close),
     }
 
 
-def _confident_l1(predicted: Tensor, target: Tensor, confidence: Tensor) -> Tensor:
-    """``c * |error| - 0.2 * log c``, which makes ``c`` large where the error is small."""
-    error = (predicted - target).abs().sum(-1)
+def _confident(error: Tensor, confidence: Tensor) -> Tensor:
+    """``c * error - 0.2 * log c``, which makes ``c`` large where the error is small."""
     return (confidence * error - CONFIDENCE_WEIGHT * confidence.log()).mean()

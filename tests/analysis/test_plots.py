@@ -10,6 +10,7 @@ from PIL import Image
 
 from analysis.plots import _spread, draw
 from analysis.report import Evaluation
+from errors import InputError
 from tests.analysis.test_report import BROKEN, EXACT, example_evaluation
 
 PIXELS = (1980, 1265)
@@ -65,7 +66,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise OSError("in use")
 
     monkeypatch.setattr(Path, "replace", refused)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(InputError, match=r"cannot write .*charts\.png: in use"):
         draw(example_evaluation(), path)
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("charts.png", b"old")]
 

@@ -1,13 +1,18 @@
 """A VGGT small enough to quantise, save and run in a fraction of a second."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from model.config import VGGTConfig
+from model.loading import model_fingerprint
 from model.vggt import VGGT
+from quant import CANDIDATES, UNIFORM_SCHEMES, find_layers, get_format, quantize_layer
+from sensitivity import OUTPUTS, Profile
 
 SMALL = VGGTConfig(
     img_size=28,
@@ -69,3 +74,34 @@ def run() -> Callable[[VGGT], dict[str, Tensor]]:
         return single
 
     return outputs
+
+
+@pytest.fixture(scope="session")
+def planning_model() -> VGGT:
+    """A model whose weights nobody changes."""
+    torch.manual_seed(4)
+    return VGGT(SMALL).eval()
+
+
+@pytest.fixture(scope="session")
+def planning_profile(planning_model: VGGT) -> Profile:
+    """True sizes, made-up damages: they differ by orders of magnitude between layers and fall with the bits."""
+    generator = np.random.default_rng(0)
+    layers = tuple(find_layers(planning_model))
+    modules = [planning_model.get_submodule(layer.name) for layer in layers]
+    sizes = np.array([[quantize_layer(module, key).nbytes for key in CANDIDATES] for module in modules])
+    step = np.array([4.0 ** -get_format(key).bits for key in CANDIDATES])
+    damage = {
+        name: 10 ** generator.uniform(-3, 1, (len(layers), 1)) * step * generator.uniform(0.5, 1.5, sizes.shape)
+        for name in OUTPUTS
+    }
+    facts = {
+        "model": "small",
+        "model_fingerprint": model_fingerprint(planning_model),
+        "scene_fingerprint": "0" * 16,
+        "parameters": sum(parameter.numel() for parameter in planning_model.parameters()),
+        "weights": "trained",
+        "seed": 0,
+    }
+    uniform = {name: values.sum(0)[: len(UNIFORM_SCHEMES)] for name, values in damage.items()}
+    return Profile(Path("profile.h5"), facts, layers, UNIFORM_SCHEMES, CANDIDATES, sizes, {}, damage, uniform)

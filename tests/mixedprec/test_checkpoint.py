@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import mixedprec.atomic
+import sensitivity.atomic
 from errors import InputError
 from mixedprec.apply import quantized
 from mixedprec.checkpoint import (
@@ -228,7 +228,7 @@ def test_interrupt_leaves_no_temporary_file(small_model: VGGT, tmp_path: Path, m
     def interrupt(_descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mixedprec.atomic.os, "fsync", interrupt)
+    monkeypatch.setattr(sensitivity.atomic.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_quantized(small_model, assignment_of(small_model, "fp16"), tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -285,7 +285,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, str]], object],
     "config-key": (lambda _, m: m.update(config='{"size": 3}'), "unknown key 'size'"),
     "config-impossible": (
         lambda _, m: m.update(config=m["config"].replace('"num_heads":2', '"num_heads":0')),
-        "config in the header is of no VGGT",
+        "config in the header: num_heads must be a whole number, at least 1; found 0",
     ),
     "config-of-another": (lambda _, m: m.update(config="{}"), "layers have no format"),
     "formats-json": (lambda _, m: m.update(formats="[1]"), "'formats' in the header is no JSON object"),

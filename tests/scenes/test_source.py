@@ -14,6 +14,7 @@ from PIL import Image
 
 from errors import InputError
 from scenes import Scene, SceneSource, load_photos, load_scenes, parse_scenes, source, synthetic_scenes
+from scenes.sampling import deal
 
 Shelf = Callable[..., str]
 
@@ -95,11 +96,10 @@ def test_scene_names_tell_the_pictures(shelf: Shelf) -> None:
 @settings(max_examples=200)
 @given(photos=st.integers(2, 60), views=st.integers(1, 9), count=st.integers(1, 9), most=st.integers(2, 70))
 def test_splits_never_share_a_picture(photos: int, views: int, count: int, most: int) -> None:
-    chosen = source._spread(range(photos), most)
-    dealt = {name: source._runs(len(chosen), views, name, count) for name in ("calibration", "evaluation")}
-    indices = [chosen[index] for runs in dealt.values() for run in runs for index in run]
+    dealt = deal([photos], views=views, count=count, max_images=most)
+    indices = [index for runs in dealt.values() for _, run in runs for index in run]
     assert len(indices) == len(set(indices))
-    lengths = {len(run) for runs in dealt.values() for run in runs}
+    lengths = {len(run) for runs in dealt.values() for _, run in runs}
     assert len(lengths) == 1
     assert lengths <= set(range(1, views + 1))
     assert all(1 <= len(runs) <= count for runs in dealt.values())

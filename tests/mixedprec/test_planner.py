@@ -1,0 +1,233 @@
+"""Plans from a profile with real sizes and made-up damages: budgets kept to the byte, alternatives beside."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from errors import InputError
+from mixedprec import Infeasible, Plan, make_plan, parse_budget, save_quantized
+from mixedprec.checkpoint import overhead_bytes
+from mixedprec.plan import load_plan, save_plan
+from mixedprec.planner import budget_in_bytes, comparisons, layers_by_format, predicted_damage, unused_bytes
+from model import VGGT
+from quant import CANDIDATES, INT3_GROUPS, UNIFORM_SCHEMES, get_format
+from sensitivity import Profile
+
+MakePlan = Callable[..., Plan]
+
+
+@pytest.fixture
+def plan_for(planning_model: VGGT, planning_profile: Profile) -> MakePlan:
+    return lambda budget, **options: make_plan(planning_profile, planning_model, budget, **options)
+
+
+def uniform_bytes(profile: Profile, model: VGGT, key: str, keep: str = "fp16") -> int:
+    return overhead_bytes(model, keep) + int(profile.size_bytes[:, profile.column(key)].sum())
+
+
+@pytest.mark.parametrize("scheme", UNIFORM_SCHEMES)
+def test_at_the_bytes_of_a_uniform_scheme_the_plan_is_at_least_as_good(
+    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile, scheme: str
+) -> None:
+    size = uniform_bytes(planning_profile, planning_model, scheme)
+    uniform = planning_profile.total_damage[:, planning_profile.column(scheme)].sum()
+    by_bytes, by_name = plan_for(f"{size}B"), plan_for(scheme)
+    assert by_bytes.budget_bytes == by_name.budget_bytes == size
+    assert by_bytes.formats == by_name.formats
+    assert by_bytes.size_bytes <= size
+    assert by_bytes.total_damage <= uniform
+    assert by_bytes.optimal
+    assert by_bytes.bound == pytest.approx(by_bytes.total_damage)
+
+
+@pytest.mark.parametrize("policy", ["optimal", "sensitive"])
+@pytest.mark.parametrize("share", [0.0, 1e-5, 0.1, 0.5, 1.0, 1.5])
+def test_no_plan_is_over_its_budget(
+    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile, policy: str, share: float
+) -> None:
+    low, high = (uniform_bytes(planning_profile, planning_model, key) for key in ("int4_group_128", UNIFORM_SCHEMES[3]))
+    budget = int(low + share * (high - low))
+    plan = plan_for(f"{budget}B", policy=policy)
+    assert plan.size_bytes <= plan.budget_bytes == budget
+    assert plan.policy == policy
+    assert plan.bound <= plan.total_damage * (1 + 1e-9)
+    assert plan.optimal == (policy == "optimal")
+    damage = planning_profile.total_damage
+    for row, layer in enumerate(planning_profile.layers):
+        column = planning_profile.column(plan.formats[layer.name])
+        assert plan.layer_bytes[layer.name] == planning_profile.size_bytes[row, column]
+    assert plan.total_damage == pytest.approx(
+        sum(damage[row, CANDIDATES.index(key)] for row, key in enumerate(plan.formats.values()))
+    )
+    assert np.mean(list(plan.predicted_damage.values())) == pytest.approx(plan.total_damage)
+    assert plan.predicted_damage == predicted_damage(planning_profile, plan.formats)
+
+
+@pytest.mark.parametrize("keep", ["fp16", "fp32"])
+@pytest.mark.parametrize(
+    ("options", "floor"),
+    [
+        ({}, INT3_GROUPS),
+        ({"policy": "sensitive"}, ("int4_group_128", "int4_group_64", "int4_group_32")),
+        ({"formats": "int8"}, UNIFORM_SCHEMES[:4]),
+    ],
+    ids=["auto", "sensitive", "int8"],
+)
+def test_the_refusal_names_the_very_minimum(
+    planning_model: VGGT, planning_profile: Profile, options: dict[str, str], floor: tuple[str, ...], keep: str
+) -> None:
+    """The named size works, a byte less does not."""
+    if "formats" in options:
+        options = {**options, "policy": "optimal"}
+    columns = [planning_profile.column(key) for key in floor]
+    if not options:
+        columns = list(range(len(CANDIDATES)))
+    minimum = overhead_bytes(planning_model, keep) + int(planning_profile.size_bytes[:, columns].min(axis=1).sum())
+    with pytest.raises(Infeasible, match=rf"raise the budget to {minimum}B") as caught:
+        make_plan(planning_profile, planning_model, f"{minimum - 1}B", keep=keep, **options)
+    assert (caught.value.minimum_bytes, caught.value.budget_bytes) == (minimum, minimum - 1)
+    assert isinstance(caught.value, InputError)
+    assert "\n" not in str(caught.value)
+    plan = make_plan(planning_profile, planning_model, f"{minimum}B", keep=keep, **options)
+    assert plan.size_bytes == minimum
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "advice"),
+    [
+        ({}, "INT3 groups of 128", None),
+        ({"formats": "int4"}, "INT4 groups of 128", r"or allow 3-bit groups \(--formats \+int3\)$"),
+        ({"policy": "sensitive"}, "INT4 groups of 128", r"3-bit groups \(--policy optimal --formats \+int3\)$"),
+        ({"policy": "sensitive", "formats": "+int3"}, "INT4 groups of 128", r"3-bit groups \(--policy optimal\)$"),
+    ],
+    ids=["auto", "int4", "sensitive", "sensitive-int3"],
+)
+def test_the_refusal_says_what_would_help(
+    plan_for: MakePlan, options: dict[str, str], named: str, advice: str | None
+) -> None:
+    message = rf"no plan fits --budget 1KB \(0\.00 MB\): the smallest file, every layer at {named}, needs .* MB; raise"
+    with pytest.raises(Infeasible, match=message) as caught:
+        plan_for("1KB", **options)
+    if advice:
+        caught.match(advice)
+    else:
+        assert "3-bit" not in str(caught.value)
+
+
+def test_automatic_formats_widen_only_where_the_budget_is_tight(
+    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile
+) -> None:
+    columns = [planning_profile.column(key) for key in UNIFORM_SCHEMES]
+    smallest = overhead_bytes(planning_model) + int(planning_profile.size_bytes[:, columns].min(axis=1).sum())
+    tight, loose = plan_for(f"{int(1.09 * smallest)}B"), plan_for(f"{int(1.11 * smallest)}B")
+    assert set(tight.formats.values()) & set(INT3_GROUPS)
+    assert tuple(tight.provenance["allowed_formats"]) == CANDIDATES
+    assert not set(loose.formats.values()) & set(INT3_GROUPS)
+    assert tuple(loose.provenance["allowed_formats"]) == UNIFORM_SCHEMES
+    assert set(plan_for(f"{smallest}B", formats="int8,int4").formats.values()) <= set(UNIFORM_SCHEMES)
+    assert set(plan_for("90%", formats="int4_group_64").formats.values()) == {"int4_group_64"}
+
+
+@pytest.mark.parametrize("text", ["4.6bpw", "20%", "0.1MB", "90KiB", "int8_per_channel_sym"])
+def test_budgets_are_sizes_or_names_of_schemes(planning_model: VGGT, planning_profile: Profile, text: str) -> None:
+    parameters = sum(parameter.numel() for parameter in planning_model.parameters())
+    found = budget_in_bytes(text, planning_profile, overhead_bytes(planning_model))
+    if text in CANDIDATES:
+        assert found == uniform_bytes(planning_profile, planning_model, text)
+    else:
+        assert found == parse_budget(text, parameters=parameters, fp32_bytes=4 * parameters)
+    expected = {"4.6bpw": int(4.6 * parameters / 8), "20%": int(0.8 * parameters), "0.1MB": 100_000, "90KiB": 92_160}
+    assert found == expected.get(text, found)
+
+
+@pytest.mark.parametrize(
+    ("budget", "options", "message"),
+    [
+        ("12parsecs", {}, "budget '12parsecs' has the unknown unit 'parsecs'"),
+        ("int5", {}, "budget 'int5' is not a positive size"),
+        ("50%", {"policy": "greedy"}, "--policy greedy: not known; choose one of optimal, sensitive"),
+        ("50%", {"formats": "int5"}, "'int5' matches none of the profiled formats"),
+        ("50%", {"keep": "bf16"}, "keep is 'bf16'"),
+        ("50%", {"policy": "sensitive", "formats": "int8"}, "allows no INT4 group format .* use the policy 'optimal'"),
+    ],
+)
+def test_what_is_not_known_is_refused(plan_for: MakePlan, budget: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        plan_for(budget, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", ["optimal", "sensitive"])
+def test_comparisons_hold_every_alternative(plan_for: MakePlan, planning_profile: Profile, policy: str) -> None:
+    plan = plan_for("int4_group_64", policy=policy)
+    first, *others = comparisons(planning_profile, plan)
+    assert (first.title, first.size_bytes, first.predicted) == (f"plan ({policy})", plan.size_bytes, plan.total_damage)
+    titles = [row.title for row in others]
+    assert titles[:7] == [get_format(key).short_title for key in UNIFORM_SCHEMES]
+    other = "sensitive" if policy == "optimal" else "optimal"
+    expected = [f"policy {other}", "inverted score", *(f"random choice {seed}" for seed in range(3))]
+    assert titles[7:] == [f"{title}, same budget" for title in expected]
+    for row, scheme in zip(others[:7], UNIFORM_SCHEMES, strict=True):
+        column = planning_profile.column(scheme)
+        assert row.size_bytes == plan.overhead_bytes + planning_profile.size_bytes[:, column].sum()
+        assert row.predicted == pytest.approx(planning_profile.total_damage[:, column].sum())
+        assert row.measured == planning_profile.total_uniform[UNIFORM_SCHEMES.index(scheme)]
+    for row in others[7:]:
+        assert row.size_bytes <= plan.budget_bytes
+        assert row.measured is None
+        if policy == "optimal":
+            assert row.predicted >= plan.total_damage
+    by_title = {row.title: row.predicted for row in others}
+    assert by_title["inverted score, same budget"] > plan.total_damage
+
+
+def test_comparisons_leave_out_a_policy_that_does_not_fit(
+    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile
+) -> None:
+    """With 3-bit groups a plan goes below what ``sensitive`` needs at least."""
+    below = uniform_bytes(planning_profile, planning_model, "int4_group_128") - 1000
+    for plan in (plan_for(f"{below}B"), plan_for("int8_per_channel_sym", formats="int8")):
+        titles = [row.title for row in comparisons(planning_profile, plan)]
+        assert "policy sensitive, same budget" not in titles
+        assert "inverted score, same budget" in titles
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"policy": "sensitive"}, {"formats": "int4"}], ids=["optimal", "sensitive", "int4"]
+)
+def test_a_budget_that_does_not_bind_is_told_with_what_it_leaves(
+    plan_for: MakePlan, planning_profile: Profile, options: dict[str, str]
+) -> None:
+    loose = plan_for("100%", **options)
+    spare = unused_bytes(planning_profile, loose)
+    assert spare == loose.budget_bytes - loose.size_bytes > 0
+    exact = plan_for(f"{loose.size_bytes}B", **options)
+    assert exact.formats == loose.formats
+    assert unused_bytes(planning_profile, exact) == 0
+    bound = plan_for(f"{loose.size_bytes - 1}B", **options)
+    assert bound.formats != loose.formats
+    assert unused_bytes(planning_profile, bound) == 0
+
+
+def test_formats_are_counted_most_frequent_first(plan_for: MakePlan) -> None:
+    plan = plan_for("int4_group_32")
+    counts = layers_by_format(plan)
+    assert sum(counts.values()) == len(plan.formats)
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+    assert all(list(plan.formats.values()).count(key) == count for key, count in counts.items())
+
+
+@pytest.mark.parametrize("keep", ["fp16", "fp32"])
+@pytest.mark.parametrize("options", [{}, {"policy": "sensitive"}], ids=["optimal", "sensitive"])
+def test_the_bytes_of_a_plan_are_those_of_its_file(
+    plan_for: MakePlan, planning_model: VGGT, tmp_path: Path, options: dict[str, str], keep: str
+) -> None:
+    """To the byte, at a budget in the middle; and the plan survives its own file."""
+    plan = plan_for("28%", keep=keep, **options)
+    path = tmp_path / "model-plan.safetensors"
+    save_quantized(planning_model, plan.formats, path, keep=plan.keep)
+    assert path.stat().st_size == plan.size_bytes <= plan.budget_bytes
+    save_plan(plan, tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json") == plan

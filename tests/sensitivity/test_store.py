@@ -1,0 +1,165 @@
+"""``profile.h5``: what is written is read back, in the promised layout, and damage is refused in one line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from errors import InputError
+from quant import Layer
+from sensitivity.store import KINDS, SCORE_METRICS, Profile, ProfileWriter, open_profile, writing_profile
+
+LAYERS = (
+    Layer("aggregator.frame_blocks.0.mlp.fc1", "linear", "mlp", "frame.0", (8, 4), 32),
+    Layer("depth_head.projects.0", "conv2d", "depth_head", "depth_head", (6, 4, 1, 1), 24),
+)
+SCHEMES = ("int8_per_channel_sym", "int4_group_128")
+CANDIDATES = ("int8_per_channel_sym", "int4_group_128", "int3_group_32")
+FACTS = {"model": "small", "seed": 3, "ratio": 0.5, "scenes": ["a", "b"], "scene_source": {"kind": "photos"}}
+SIZES = [[40, 20, 15], [30, 15, 12]]
+rng = np.random.default_rng(0)
+SCORES = {kind: {metric: rng.random((2, 2)) for metric in SCORE_METRICS} for kind in KINDS}
+SCORES["isolated"]["ssim"][1, 0] = np.nan
+DAMAGE = {"depth": rng.random((2, 3)), "pose_enc": rng.random((2, 3))}
+UNIFORM = {"depth": rng.random(2), "pose_enc": rng.random(2)}
+TOKENS = rng.random((2, 5, 8)).astype(np.float32)
+
+
+def fill(writer: ProfileWriter) -> None:
+    writer.table(SIZES)
+    for kind in KINDS:
+        writer.scores(kind, SCORES[kind])
+    writer.scores("output", DAMAGE)
+    writer.scores("uniform", UNIFORM)
+    for scene, tokens in enumerate(TOKENS):
+        writer.activations("fp32", LAYERS[0].name, scene, len(TOKENS), tokens)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "run" / "profile.h5"
+    with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer:
+        fill(writer)
+    return path
+
+
+def test_a_profile_survives_its_file(path: Path) -> None:
+    profile = open_profile(path)
+    assert (profile.layers, profile.schemes, profile.candidates) == (LAYERS, SCHEMES, CANDIDATES)
+    assert {name: profile.facts[name] for name in FACTS} == FACTS
+    np.testing.assert_array_equal(profile.size_bytes, SIZES)
+    for kind in KINDS:
+        assert profile.scores[kind].keys() == set(SCORE_METRICS)
+        for metric, values in SCORES[kind].items():
+            np.testing.assert_array_equal(profile.scores[kind][metric], values)
+    for found, expected in ((profile.damage, DAMAGE), (profile.uniform, UNIFORM)):
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values)
+    np.testing.assert_array_equal(profile.activations("fp32", LAYERS[0].name), TOKENS)
+    assert [entry.name for entry in path.parent.iterdir()] == ["profile.h5"]
+
+
+def test_totals_are_means_over_the_outputs(path: Path) -> None:
+    profile = open_profile(path.parent)  # the folder of the run will do
+    np.testing.assert_allclose(profile.total_damage, (DAMAGE["depth"] + DAMAGE["pose_enc"]) / 2)
+    np.testing.assert_allclose(profile.total_uniform, (UNIFORM["depth"] + UNIFORM["pose_enc"]) / 2)
+    assert profile.column("int3_group_32") == 2
+
+
+def test_the_file_explains_itself(path: Path) -> None:
+    """The layout that the design promises, by h5py alone."""
+    with h5py.File(path) as file:
+        assert set(file) == {"layers", "activations", "scores"}
+        assert file.attrs["schema_version"] == 1
+        assert json.loads(file.attrs["scenes"]) == ["a", "b"]
+        columns = file["layers"].dtype.names
+        assert columns[:6] == ("name", "kind", "role", "block", "shape", "weights")
+        assert columns[6:] == tuple(f"bytes_{key}" for key in CANDIDATES)
+        assert file["layers"][1]["name"].decode() == LAYERS[1].name
+        assert file["layers"][1]["shape"].decode() == "6x4x1x1"
+        activations = file[f"activations/fp32/{LAYERS[0].name}"]
+        assert activations.shape == TOKENS.shape
+        assert activations.attrs["axes"] == "scene, token, channel"
+        assert "units" in activations.attrs
+        assert set(file["scores"]) == {"accumulated", "isolated", "output", "uniform"}
+        for group in ("accumulated", "isolated", "output"):
+            for dataset in file[f"scores/{group}"].values():
+                assert dataset.attrs["axes"] == "layer, scheme"
+                assert len(json.loads(dataset.attrs["schemes"])) == dataset.shape[1]
+                assert dataset.attrs["meaning"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_crash_while_writing_leaves_the_old_file(path: Path, failure: type[BaseException]) -> None:
+    before = path.read_bytes()
+    with (
+        pytest.raises(failure),
+        writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer,
+    ):
+        writer.table(SIZES)
+        raise failure
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["profile.h5"]
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        open_profile(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "python cli.py profile" in message
+    assert "\n" not in message
+    return message
+
+
+def test_absence_says_which_command_makes_it(tmp_path: Path) -> None:
+    assert "no such file" in refused(tmp_path / "profile.h5")
+    with pytest.raises(InputError, match=r"profile\.h5: no such file"):
+        open_profile(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 500, 4000, 0.5, 0.99])
+def test_a_truncated_file_is_refused(path: Path, kept: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    assert "not a readable profile" in refused(path)
+
+
+def test_what_is_no_hdf5_is_refused(path: Path) -> None:
+    path.write_text("{}" * 1000)
+    assert "not a readable profile" in refused(path)
+
+
+CHANGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+    "other-version": (lambda f: f.attrs.modify("schema_version", 9), "schema version is 9, this tool reads 1"),
+    "no-version": (lambda f: f.attrs.pop("schema_version"), "schema version is None"),
+    "no-layers": (lambda f: f.pop("layers"), "not a readable profile"),
+    "layers-a-group": (lambda f: (f.pop("layers"), f.create_group("layers")), "not a readable profile"),
+    "layers-plain": (lambda f: (f.pop("layers"), f.create_dataset("layers", data=[1.0])), "not a readable profile"),
+    "no-scores": (lambda f: f.pop("scores"), "not a readable profile"),
+    "no-damage": (lambda f: f.pop("scores/output"), "not a readable profile"),
+    "facts-broken": (lambda f: f.attrs.modify("scenes", "[1"), "not a readable profile"),
+    "shape": (
+        lambda f: (f.pop("scores/output/depth"), f.create_dataset("scores/output/depth", data=np.zeros((2, 2)))),
+        r"scores/output/depth has shape (2, 2), expected (2, 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
+def test_a_changed_file_is_refused(path: Path, change: Callable[[h5py.File], object], message: str) -> None:
+    with h5py.File(path, "r+") as file:
+        change(file)
+    assert message in refused(path)
+
+
+def test_questions_that_a_profile_cannot_answer_are_refused(path: Path) -> None:
+    profile: Profile = open_profile(path)
+    with pytest.raises(InputError, match="no scores for 'int2'; it has int8_per_channel_sym"):
+        profile.column("int2")
+    with pytest.raises(InputError, match=r"no activations of depth_head\.projects\.0 under fp32"):
+        profile.activations("fp32", "depth_head.projects.0")
