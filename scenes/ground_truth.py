@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from errors import InputError
-from scenes.photos import Mode, _resized, load_photos
+from scenes.photos import Mode, load_photos, resized_size
 from scenes.scene import GroundTruth
 
 Array = NDArray[np.float64]
@@ -285,7 +285,7 @@ def _prepare(frame: Frame, canvas: Size, mode: Mode, target_size: int, patch_siz
     """Image ``[3, H, W]``, intrinsics ``[3, 3]`` and depth ``[H, W]`` of one frame on the canvas."""
     picture = load_photos([frame.image], mode=mode, target_size=target_size, patch_size=patch_size)[0]
     stored = _stored_size(frame)
-    resized = _resized(stored, mode, target_size, patch_size)
+    resized = resized_size(stored, mode, target_size, patch_size)
     height, width = picture.shape[1:]
     image = picture.new_ones(3, canvas[1], canvas[0])
     top, left = (canvas[1] - height) // 2, (canvas[0] - width) // 2

@@ -137,7 +137,7 @@ def picture_size(path: str | Path, *, mode: Mode, target_size: int, patch_size: 
     except _DAMAGE as error:
         raise _unreadable(Path(path), error) from error
     _check_size(Path(path), size, mode)
-    width, height = _resized(size, mode, target_size, patch_size)
+    width, height = resized_size(size, mode, target_size, patch_size)
     return min(height, target_size), width
 
 
@@ -162,7 +162,7 @@ def _prepare(path: Path, mode: Mode, target_size: int, patch_size: int) -> Tenso
     """One picture, ``[3, height, width]`` in [0, 1], before any padding."""
     image = _read_rgb(path)
     _check_size(path, image.size, mode)
-    image = image.resize(_resized(image.size, mode, target_size, patch_size), Image.Resampling.BICUBIC)
+    image = image.resize(resized_size(image.size, mode, target_size, patch_size), Image.Resampling.BICUBIC)
     surplus = image.height - target_size
     if surplus > 0:
         top = surplus // 2
@@ -224,7 +224,7 @@ def _check_size(path: Path, size: tuple[int, int], mode: Mode) -> None:
         )
 
 
-def _resized(size: tuple[int, int], mode: Mode, target_size: int, patch_size: int) -> tuple[int, int]:
+def resized_size(size: tuple[int, int], mode: Mode, target_size: int, patch_size: int) -> tuple[int, int]:
     """Width and height before the cut; the side that follows is rounded to whole patches, one at least."""
     width, height = size
 

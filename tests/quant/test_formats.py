@@ -3,7 +3,7 @@
 import pytest
 
 from errors import InputError
-from quant.formats import FORMATS, UNIFORM_SCHEMES, Format, get_format, register
+from quant.formats import FORMATS, INT3_GROUPS, UNIFORM_SCHEMES, Format, get_format, register
 
 
 def test_the_seven_uniform_schemes_are_those_of_the_guide_in_its_order() -> None:
@@ -16,7 +16,7 @@ def test_the_seven_uniform_schemes_are_those_of_the_guide_in_its_order() -> None
         "int4_group_64",
         "int4_group_32",
     )
-    assert list(FORMATS) == ["fp32", "fp16", *UNIFORM_SCHEMES]
+    assert list(FORMATS) == ["fp32", "fp16", *UNIFORM_SCHEMES, *INT3_GROUPS]
 
 
 @pytest.mark.parametrize("key", UNIFORM_SCHEMES)
@@ -43,10 +43,10 @@ def test_unknown_format_names_the_key_and_the_known_ones() -> None:
 
 
 def test_registered_format_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    new = Format("int3_group_64", "INT3 groups of 64", 3, "group", symmetric=True, group_size=64)
+    new = Format("int2_group_64", "INT2 groups of 64", 2, "group", symmetric=True, group_size=64)
     monkeypatch.setattr("quant.formats.FORMATS", dict(FORMATS))
     register(new)
-    assert get_format("int3_group_64") is new
+    assert get_format("int2_group_64") is new
     with pytest.raises(ValueError, match="registered already"):
         register(new)
 
