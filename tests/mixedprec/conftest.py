@@ -1,4 +1,4 @@
-"""A VGGT small enough to quantise, save and run in a fraction of a second."""
+"""The outputs of a small VGGT, and a profile to plan from."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,48 +13,6 @@ from model.loading import model_fingerprint
 from model.vggt import VGGT
 from quant import CANDIDATES, UNIFORM_SCHEMES, find_layers, get_format, quantize_layer
 from sensitivity import OUTPUTS, Profile
-
-SMALL = VGGTConfig(
-    img_size=28,
-    patch_size=14,
-    embed_dim=64,
-    num_heads=2,
-    vit_depth=1,
-    vit_num_heads=2,
-    aggregator_depth=2,
-    num_register_tokens=2,
-    camera_trunk_depth=1,
-    camera_num_heads=2,
-    dpt_features=16,
-    dpt_out_channels=(8, 16, 24, 24),
-    dpt_layer_idx=(0, 0, 1, 1),
-    track_features=16,
-    track_hidden_size=48,
-    track_corr_levels=2,
-    track_corr_radius=2,
-    track_iters=2,
-    track_depth=1,
-    track_num_heads=2,
-    track_virtual_tracks=4,
-)
-
-
-@pytest.fixture(scope="session")
-def small_config() -> VGGTConfig:
-    """Sizes that leave ragged groups everywhere."""
-    return SMALL
-
-
-@pytest.fixture
-def small_model() -> VGGT:
-    """Every parameter random, biases, norms and tokens included."""
-    torch.manual_seed(0)
-    model = VGGT(SMALL).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            centre = parameter.mean().round()  # norms stay around 1
-            parameter.copy_(centre + 0.05 * torch.randn(parameter.shape))
-    return model
 
 
 @pytest.fixture
@@ -77,10 +35,10 @@ def run() -> Callable[[VGGT], dict[str, Tensor]]:
 
 
 @pytest.fixture(scope="session")
-def planning_model() -> VGGT:
+def planning_model(small_config: VGGTConfig) -> VGGT:
     """A model whose weights nobody changes."""
     torch.manual_seed(4)
-    return VGGT(SMALL).eval()
+    return VGGT(small_config).eval()
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ class TestTensorsThatDoNotFit:
     def test_misshapen(self, folder: Path) -> None:
         rewrite(folder, lambda state: state.update({"camera_head.token_norm.bias": torch.zeros(65)}))
         message = refusal(folder)
-        assert "camera_head.token_norm.bias has shape [65], the network needs [64]" in message
+        assert "camera_head.token_norm.bias has shape [65], the network needs [128]" in message
 
 
 class TestFilesThatAreNotRead:
