@@ -7,12 +7,13 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from analysis.compare import OUTPUTS, OutputMetrics, average, compare_outputs
+from analysis.geometry import describe_cost, geometry_metrics, over_scenes
 from analysis.results import Evaluation, SchemeResult
 from errors import InputError
 from mixedprec import (
@@ -36,6 +37,8 @@ EXECUTED = (
     "no integer kernels, so no speed-up is to be expected"
 )
 NOT_TIMED = "nothing; give --repeats 3 to time"
+POINT_QUERIES = 5000  # per scene and scheme; 40 ms for all figures of 4 views of 64x64
+SEED = 0  # one for all schemes: the same points are sampled and the same scenes drawn
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def evaluate(
     a scheme's speed ratio is the median of the ratios of these pairs, so that a machine that slows down or
     speeds up meanwhile cancels out. FP32's own time is the median of its runs next to all the schemes.
 
+    The geometry figures are against the truth of the scenes that have one, and come from the same outputs.
+
     Args:
         model: the FP32 model in eval mode; unchanged afterwards.
         scenes: evaluation scenes.
@@ -107,6 +112,7 @@ def evaluate(
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
+    fp32 = _fp32_result(model, scenes, references, fp32_seconds)
     return Evaluation(
         provenance=dict(facts),
         model=plan.model if plan else str(facts.get("model", "")),
@@ -114,7 +120,7 @@ def evaluate(
         scenes=tuple(scene.name for scene in scenes),
         calibration_scenes=tuple(calibration_scenes),
         executed=EXECUTED if repeats else NOT_TIMED,
-        results=(_fp32_result(model, len(scenes), fp32_seconds), *results),
+        results=(fp32, *(replace(result, cost=_cost(fp32, result)) for result in results)),
         plan_formats=layers_by_format(plan) if plan else {},
         predicted_damage=plan.total_damage if plan else None,
     )
@@ -135,11 +141,13 @@ def _evaluate(
 ) -> tuple[SchemeResult, list[float]]:
     """What a candidate costs and gives, and the seconds of FP32 next to its own."""
     weights = quantized_weights(model, candidate.assignment, candidate.keep)
-    compared = []
+    compared, figures = [], []
     with packed_with(model, weights, candidate.keep):
         for scene, reference in zip(scenes, references, strict=True):
             step(f"evaluating {candidate.title}")
-            compared.append(compare_outputs(reference, predictions(model, scene)))
+            found = predictions(model, scene)
+            compared.append(compare_outputs(reference, found))
+            figures.append(_figures(scene, found))
     per_scene = tuple(damage_of(metrics) for metrics in compared)
     beside, seconds = _timed(model, candidate, weights, scenes[0], repeats, step)
     result = SchemeResult(
@@ -152,11 +160,14 @@ def _evaluate(
         outputs=average(compared),
         damage=math.fsum(per_scene) / len(per_scene),
         per_scene=per_scene,
+        geometry=over_scenes(figures, SEED),
     )
     return result, beside
 
 
-def _fp32_result(model: VGGT, scenes: int, seconds: Sequence[float]) -> SchemeResult:
+def _fp32_result(
+    model: VGGT, scenes: Sequence[Scene], outputs: Sequence[Mapping[str, Tensor]], seconds: Sequence[float]
+) -> SchemeResult:
     """The reference's row; its size is that of a file with everything in FP32."""
     layers = sum(quantized_nbytes(layer.shape, FP32) for layer in find_layers(model))
     return SchemeResult(
@@ -168,8 +179,20 @@ def _fp32_result(model: VGGT, scenes: int, seconds: Sequence[float]) -> SchemeRe
         speed_ratio=1.0 if seconds else None,
         outputs={},
         damage=0.0,
-        per_scene=(0.0,) * scenes,
+        per_scene=(0.0,) * len(scenes),
+        geometry=over_scenes([_figures(*pair) for pair in zip(scenes, outputs, strict=True)], SEED),
     )
+
+
+def _figures(scene: Scene, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+    """Cameras, depth, points and tracks of one scene."""
+    height, width = scene.images.shape[-2:]
+    return geometry_metrics(outputs, scene.truth, (height, width), query_limit=POINT_QUERIES, seed=SEED)
+
+
+def _cost(fp32: SchemeResult, scheme: SchemeResult) -> str:
+    reference, candidate = ({k: e.mean for k, e in result.geometry.items()} for result in (fp32, scheme))
+    return describe_cost(reference, candidate)
 
 
 def _timed(

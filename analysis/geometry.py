@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from analysis.depth_errors import depth_errors
-from analysis.point_errors import agreement, point_errors
+from analysis.point_errors import QUERY_LIMIT, agreement, point_errors
 from analysis.pose_errors import accuracy_below, pose_auc, pose_errors
 from model.geometry import decode_pose
 from scenes.scene import GroundTruth
@@ -99,7 +99,12 @@ class Estimate(NamedTuple):
 
 
 def geometry_metrics(
-    outputs: Mapping[str, Any], scene_truth: GroundTruth | None, size: tuple[int, int], *, seed: int = 0
+    outputs: Mapping[str, Any],
+    scene_truth: GroundTruth | None,
+    size: tuple[int, int],
+    *,
+    query_limit: int = QUERY_LIMIT,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Figures of one scene, in the order of `GEOMETRY`.
 
@@ -112,6 +117,7 @@ def geometry_metrics(
             with or without the leading batch axis of 1. Other keys do not matter.
         scene_truth: where it is known.
         size: height and width of the pictures in pixels.
+        query_limit: of larger point clouds, so many points look for their neighbours.
         seed: of the samples of large point clouds.
 
     Raises:
@@ -131,7 +137,7 @@ def geometry_metrics(
     if scene_truth is not None:
         if cameras is not None and len(cameras[0]) > 1:
             found |= _pose_figures(cameras[0], scene_truth.extrinsics)
-        found |= _surface_figures(depth, points, scene_truth, seed)
+        found |= _surface_figures(depth, points, scene_truth, query_limit, seed)
         found |= _track_figures(track, scene_truth)
     if cameras is not None and depth is not None and points is not None:
         found["agreement"] = agreement(points, depth, *cameras)
@@ -264,7 +270,9 @@ def _pose_figures(predicted: Tensor, true: Tensor) -> dict[str, float]:
     )
 
 
-def _surface_figures(depth: Tensor | None, points: Tensor | None, truth: GroundTruth, seed: int) -> dict[str, float]:
+def _surface_figures(
+    depth: Tensor | None, points: Tensor | None, truth: GroundTruth, query_limit: int, seed: int
+) -> dict[str, float]:
     true_depth, true_points = truth.depth.cpu(), truth.world_points.cpu()
     valid = (true_depth > 0) & true_depth.isfinite() & true_points.isfinite().all(-1)
     found: dict[str, float] = {}
@@ -273,7 +281,7 @@ def _surface_figures(depth: Tensor | None, points: Tensor | None, truth: GroundT
     if depth is not None:
         found |= depth_errors(depth, true_depth)._asdict()
     if points is not None:
-        found |= point_errors(points[valid], true_points[valid], seed=seed)._asdict()
+        found |= point_errors(points[valid], true_points[valid], query_limit=query_limit, seed=seed)._asdict()
     return found
 
 

@@ -256,6 +256,8 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
             "damage": r.damage,
             "seconds": r.seconds,
             "speed_ratio": r.speed_ratio,
+            "cost": r.cost,
+            "geometry": {key: estimate.mean for key, estimate in r.geometry.items()},
         }
         for r in evaluation.results
     ]
@@ -267,7 +269,7 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
     }
     written = ", ".join(str(run / name) for name in (RESULTS, REPORT, CHARTS))
     lines = [answer.sentence, f"timed: {evaluation.executed}", f"written: {written}"]
-    return View(values, reports.rich_tables(evaluation)[:2], lines)
+    return View(values, reports.rich_tables(evaluation, with_outputs=False), lines)
 
 
 def show_evaluation(run: Path) -> View:

@@ -128,12 +128,13 @@ def cloud_errors(
     return CloudErrors(accuracy, completeness, (accuracy + completeness) / 2, f_score)
 
 
-def point_errors(predicted: Tensor, true: Tensor, *, seed: int = 0) -> CloudErrors:
+def point_errors(predicted: Tensor, true: Tensor, *, query_limit: int = QUERY_LIMIT, seed: int = 0) -> CloudErrors:
     """`cloud_errors` of points that belong together, after Umeyama alignment.
 
     Args:
         predicted: ``[N, 3]``, in any frame and scale.
         true: ``[N, 3]``, the same points; in scene units, whose mean distance is 1.
+        query_limit: as for `cloud_errors`.
         seed: of the samples of large clouds.
 
     Returns:
@@ -147,7 +148,7 @@ def point_errors(predicted: Tensor, true: Tensor, *, seed: int = 0) -> CloudErro
     source, target = _points(predicted), _points(true)
     if not (len(source) and np.isfinite(source).all() and np.isfinite(target).all()):
         return NO_CLOUD
-    return cloud_errors(umeyama(source, target).apply(source), target, seed=seed)
+    return cloud_errors(umeyama(source, target).apply(source), target, query_limit=query_limit, seed=seed)
 
 
 def scaled_distance(predicted: Tensor, true: Tensor) -> float:

@@ -6,13 +6,14 @@ The results themselves (`Evaluation`, `verdict`, the JSON) are in `analysis.resu
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from analysis.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH
 from analysis.ratings import LEVELS, NOT_APPLICABLE, THRESHOLDS, rate
 from analysis.results import (
     Evaluation,
@@ -43,6 +44,9 @@ __all__ = [
 ]
 
 REPORT_WIDTH = 120
+# The figures of the two geometry tables of the text, and those beside the cost in the terminal's.
+_SURFACE_FIGURES, _OTHER_FIGURES = ("auc30", "abs_rel", "delta125", "accuracy"), ("track_px", "agreement")
+_SHORT_FIGURES = {"delta125": "d<1.25", "accuracy": "points", "track_px": "track px", "agreement": "agree"}
 _STYLES = dict(zip(LEVELS, ("green", "cyan", "yellow", "red"), strict=True))
 
 
@@ -129,6 +133,50 @@ def _nmse_grid(evaluation: Evaluation) -> _Grid:
     return _Grid("Normalised error (NMSE) of every output", ("scheme", *names), rows)
 
 
+def _geometry_grids(evaluation: Evaluation) -> list[_Grid]:
+    """The headline figures with their intervals, and the cost; no grid without figures to show."""
+    grids = []
+    for title, keys in (("against the truth", _SURFACE_FIGURES), ("and what a scheme costs", _OTHER_FIGURES)):
+        if shown := _known(evaluation, keys):
+            columns = ("scheme", *(GEOMETRY[key].title for key in shown))
+            rows = [(short_title(r), *(_interval(key, r) for key in shown)) for r in evaluation.results]
+            if keys is _OTHER_FIGURES:
+                columns = (*columns, "change from FP32")
+                rows = [(*row, r.cost or NOT_APPLICABLE) for row, r in zip(rows, evaluation.results, strict=True)]
+            grids.append(_Grid(f"Geometry {title}", columns, rows))
+    return grids
+
+
+def _cost_grid(evaluation: Evaluation) -> _Grid:
+    """FP32's headline figures, what every scheme changes in them, and the means of the others."""
+    shown = _known(evaluation, _SHORT_FIGURES)
+    fp32 = evaluation.results[0]
+    told = _known(evaluation, HEADLINE) or _known(evaluation, WITHOUT_TRUTH)
+    own = ", ".join(f"{GEOMETRY[key].title} {_figure(key, fp32.geometry[key].mean)}" for key in told)
+    rows = [
+        (r.title, own if r is fp32 else r.cost, *(_figure(key, r.geometry[key].mean) for key in shown))
+        for r in evaluation.results
+    ]
+    columns = ("scheme", "change from FP32", *(_SHORT_FIGURES[key] for key in shown))
+    return _Grid("What happened to cameras, depth and points", columns, rows)
+
+
+def _known(evaluation: Evaluation, keys: Iterable[str]) -> list[str]:
+    """Those of the figures that every result has."""
+    return [key for key in keys if all(key in result.geometry for result in evaluation.results)]
+
+
+def _interval(key: str, result: SchemeResult) -> str:
+    """The mean and its interval, say ``0.512 [0.410, 0.613]``."""
+    found = result.geometry[key]
+    ends = f" [{_figure(key, found.low)}, {_figure(key, found.high)}]" if math.isfinite(found.low) else ""
+    return _figure(key, found.mean) + ends
+
+
+def _figure(key: str, value: float) -> str:
+    return f"{value:.3f}" if GEOMETRY[key].higher_is_better else format_number(value)
+
+
 def _threshold_grid() -> _Grid:
     rows = []
     for metric, limits in THRESHOLDS.items():
@@ -146,6 +194,10 @@ _LEGEND = (
     "damage is the mean over the outputs of NMSE = sum (scheme - FP32)^2 / sum FP32^2 on the evaluation "
     "scenes; 0 is no difference, 1 is as far off as an output of zeros. 'scenes won' counts the scenes where "
     "the plan's damage is the lower one.",
+    "Geometry is against the ground truth of the scenes that have one: means over them, in brackets the bootstrap "
+    "interval of 95 % (none for a single scene). Higher is better for AUC@30 and delta<1.25, lower for the others; "
+    "'points vs depth', the agreement of point map and depth map, needs no truth. Scenes vary more than schemes, so "
+    "overlapping intervals do not mean that a change is none.",
     "Metrics are against FP32, means over the evaluation scenes. The letter is the rating (table below); "
     "n/a: the metric does not apply to this output.",
     "CE (nats) has the entropy of the reference as its floor; what is rated is CE excess = CE - entropy.",
@@ -164,7 +216,8 @@ def to_text(evaluation: Evaluation) -> str:
     outputs = [_output_grid(evaluation, name, 3, with_entropy=True) for name in evaluation.outputs]
     parts = ["Quantisation report", "=" * REPORT_WIDTH, *_header(evaluation), "", "Answer", "------"]
     parts += [*_wrapped(verdict(evaluation).sentence), "", *_plan_lines(evaluation), ""]
-    for grid in (_summary(evaluation), _verdict_grid(evaluation), _nmse_grid(evaluation), *outputs):
+    geometry = _geometry_grids(evaluation)
+    for grid in (_summary(evaluation), _verdict_grid(evaluation), *geometry, _nmse_grid(evaluation), *outputs):
         parts += [*_drawn(grid), ""]
     parts += ["How to read this", "----------------"]
     parts += [line for text in _LEGEND for line in _wrapped(text, "- ")]
@@ -208,8 +261,8 @@ def _drawn(grid: _Grid) -> list[str]:
     return lines
 
 
-def rich_tables(evaluation: Evaluation) -> list[Table]:
-    """The report's tables: the summary and the verdict (80 columns), then one per output (100 columns).
+def rich_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Table]:
+    """The report's tables: summary and verdict (80 columns), geometry if known, then one per output (100 columns).
 
     The per-output tables hold the rated metrics with two digits, coloured by rating, its letter beside them.
 
@@ -218,10 +271,14 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     >>> [str(table.title) for table in rich_tables(evaluation)][0]
     'Size, time and damage'
     """
-    outputs = [_output_grid(evaluation, name, 2, with_entropy=False) for name in evaluation.outputs]
+    grids = [_summary(evaluation), _verdict_grid(evaluation)]
+    if evaluation.results[0].geometry:
+        grids.append(_cost_grid(evaluation))
+    if with_outputs:
+        grids += [_output_grid(evaluation, name, 2, with_entropy=False) for name in evaluation.outputs]
     names = {result.title: short_title(result) for result in evaluation.results}
     plan = short_title(evaluation.plan) if evaluation.plan else None
-    return [_rich(grid, names, plan) for grid in (_summary(evaluation), _verdict_grid(evaluation), *outputs)]
+    return [_rich(grid, names, plan) for grid in grids]
 
 
 def _rich(grid: _Grid, names: Mapping[str, str], bold: str | None) -> Table:

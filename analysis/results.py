@@ -3,10 +3,11 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from analysis.compare import OutputMetrics
+from analysis.geometry import Estimate
 from analysis.ratings import NOT_APPLICABLE, THRESHOLDS, rate
 from errors import InputError
 from quant import FORMATS
@@ -16,7 +17,7 @@ _DECIBELS = ("psnr_db", "sqnr_db")
 
 @dataclass(frozen=True)
 class SchemeResult:
-    """What one scheme costs and what it gives; metrics are against the outputs of FP32.
+    """What one scheme costs and what it gives; metrics are against the outputs of FP32, geometry against the truth.
 
     Attributes:
         key: ``"fp32"``, a uniform scheme's key, or ``"plan"``.
@@ -28,6 +29,8 @@ class SchemeResult:
         outputs: the metrics of every output, averaged over the evaluation scenes; empty for FP32.
         damage: mean over the outputs of NMSE on the evaluation scenes; 0 for FP32, NaN or inf if broken.
         per_scene: the damage of each evaluation scene.
+        geometry: cameras, depth, points and tracks over the scenes, by the keys of `analysis.geometry.GEOMETRY`.
+        cost: what the scheme changes in them, in the users' words; empty for FP32.
     """
 
     key: str
@@ -39,6 +42,8 @@ class SchemeResult:
     outputs: dict[str, OutputMetrics]
     damage: float
     per_scene: tuple[float, ...]
+    geometry: dict[str, Estimate] = field(default_factory=dict)
+    cost: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,7 @@ def to_json(evaluation: Evaluation) -> str:
     data: dict[str, Any] = asdict(evaluation)
     for row, result in zip(data["results"], evaluation.results, strict=True):
         row["compression_ratio"] = compression_ratio(result, evaluation.results[0])
+        row["geometry"] = {key: estimate._asdict() for key, estimate in result.geometry.items()}
         for name, metrics in row["outputs"].items():
             ratings = {metric: rate(metric, getattr(result.outputs[name], metric)) for metric in THRESHOLDS}
             row["outputs"][name] = {k: v for k, v in metrics.items() if v is not None} | {"ratings": ratings}
@@ -244,7 +250,7 @@ def from_json(text: str) -> Evaluation:
     """
     try:
         data = json.loads(text)
-        named = {field.name: data[field.name] for field in fields(Evaluation)}
+        named = {each.name: data[each.name] for each in fields(Evaluation)}
         named["results"] = tuple(_read_result(result) for result in named["results"])
         for name in ("scenes", "calibration_scenes"):
             named[name] = tuple(named[name])
@@ -256,12 +262,19 @@ def from_json(text: str) -> Evaluation:
 
 
 def _read_result(data: Mapping[str, Any]) -> SchemeResult:
-    named = {field.name: data[field.name] for field in fields(SchemeResult)}
+    data = {"geometry": {}, "cost": ""} | dict(data)  # results of earlier versions have neither
+    named = {each.name: data[each.name] for each in fields(SchemeResult)}
     named["outputs"] = {name: _read_metrics(metrics) for name, metrics in named["outputs"].items()}
     named["damage"] = _nan_if_null(named["damage"])
     named["per_scene"] = tuple(_nan_if_null(damage) for damage in named["per_scene"])
+    named["geometry"] = {key: _read_estimate(estimate) for key, estimate in named["geometry"].items()}
     named["seconds_spread"] = named["seconds_spread"] and tuple(named["seconds_spread"])
     return SchemeResult(**named)
+
+
+def _read_estimate(data: Mapping[str, Any]) -> Estimate:
+    mean, low, high = (_nan_if_null(data[name]) for name in ("mean", "low", "high"))
+    return Estimate(mean, low, high, data["scenes"])
 
 
 def _nan_if_null(value: float | None) -> float:
@@ -269,7 +282,7 @@ def _nan_if_null(value: float | None) -> float:
 
 
 def _read_metrics(data: Mapping[str, Any]) -> OutputMetrics:
-    names = [field.name for field in fields(OutputMetrics) if field.name != "ssim"]
+    names = [each.name for each in fields(OutputMetrics) if each.name != "ssim"]
     named: dict[str, Any] = {name: _nan_if_null(data[name]) for name in names}
     # Where MSE is a number, these are not finite only at their limits: no error, or a reference of zeros.
     if data["mse"] is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 import mixedprec.apply
 from analysis import compare_outputs
 from analysis.evaluate import NOT_TIMED, candidates, damage_of, evaluate, predictions
+from analysis.geometry import GEOMETRY, describe_cost, geometry_metrics
 from analysis.results import Evaluation
 from errors import InputError
 from mixedprec import Plan, load_quantized, overhead_bytes, save_quantized, uniform_assignment
@@ -75,6 +76,28 @@ def test_fp32_has_the_size_of_the_fp32_file(model: VGGT, scenes: list[Scene], tm
     size = save_quantized(model, everything, tmp_path / "model.safetensors", keep="fp32")
     fp32 = evaluated(model, scenes[:1], None).results[0]
     assert (fp32.key, fp32.size_bytes, fp32.damage, fp32.per_scene) == ("fp32", size, 0.0, (0.0,))
+
+
+def test_geometry_is_that_of_the_outputs_against_the_truth(model: VGGT, scenes: list[Scene]) -> None:
+    """FP32, the schemes and the plan; means over the scenes inside their intervals."""
+    fp32, *others = evaluated(model, scenes, plan_of(model)).results
+    rows = [geometry_metrics(predictions(model, scene), scene.truth, (32, 32)) for scene in scenes]
+    expected = {key: statistics.fmean(row[key] for row in rows) for key in GEOMETRY}
+    assert {key: estimate.mean for key, estimate in fp32.geometry.items()} == pytest.approx(expected)
+    assert fp32.cost == ""
+    for scheme in others:
+        assert list(scheme.geometry) == list(GEOMETRY)
+        assert all(e.low <= e.mean <= e.high and e.scenes == len(scenes) for e in scheme.geometry.values())
+        assert scheme.cost == describe_cost(expected, {key: e.mean for key, e in scheme.geometry.items()})
+        assert scheme.geometry != fp32.geometry
+
+
+def test_scenes_without_truth_have_the_agreement_alone(model: VGGT, scenes: list[Scene]) -> None:
+    fp32, *others = evaluated(model, [replace(scenes[0], truth=None)], None).results
+    assert all(list(result.geometry) == ["agreement"] for result in (fp32, *others))
+    assert all(scheme.cost.startswith("points vs depth") for scheme in others)
+    both = evaluated(model, [scenes[0], replace(scenes[1], truth=None)], None).results[0]
+    assert (both.geometry["auc30"].scenes, both.geometry["agreement"].scenes) == (1, 2)
 
 
 def test_candidates_are_the_uniform_schemes_then_the_plan(model: VGGT, scenes: list[Scene]) -> None:

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from analysis.compare import OUTPUTS, OutputMetrics
+from analysis.geometry import GEOMETRY, Estimate, describe_cost
 from analysis.report import (
     Evaluation,
     SchemeResult,
@@ -51,6 +53,18 @@ BROKEN = OutputMetrics(*[math.nan] * 11)
 EXACT = metrics(0.0, image=True)
 
 
+def geometry(damage: float) -> dict[str, Estimate]:
+    """Figures that get worse with damage."""
+    means = {k: 0.6 - damage if m.higher_is_better else 0.2 + damage for k, m in GEOMETRY.items()}
+    return {key: Estimate(mean, mean - 0.1, mean + 0.1, len(SCENES)) for key, mean in means.items()}
+
+
+def cost(damage: float) -> str:
+    """The change of those figures in words."""
+    figures = ({key: estimate.mean for key, estimate in geometry(each).items()} for each in (0.0, damage))
+    return describe_cost(*figures)
+
+
 def result(key: str, megabytes: float, damage: float, title: str | None = None) -> SchemeResult:
     """A scheme whose outputs differ, the heads' confidences less than the cameras."""
     weights = np.geomspace(4, 0.05, len(OUTPUTS))
@@ -69,6 +83,8 @@ def result(key: str, megabytes: float, damage: float, title: str | None = None) 
         outputs=outputs if damage else {},
         damage=damage,
         per_scene=tuple(damage * factor for factor in (0.5, 0.8, 1.1, 1.6)),
+        geometry=geometry(damage),
+        cost=cost(damage) if damage else "",
     )
 
 
@@ -237,6 +253,17 @@ def test_foreign_json_is_refused_with_the_reason(text: str, reason: str) -> None
         from_json(text)
 
 
+def test_json_gives_back_geometry_that_is_not_a_number_or_not_there() -> None:
+    lone = {"abs_rel": Estimate(0.1, math.nan, math.nan, 1), "agreement": Estimate(math.nan, math.nan, math.nan, 1)}
+    evaluation = with_plan(example_evaluation(), geometry=lone, cost="AbsRel not a number")
+    assert from_json(to_json(evaluation)) == evaluation
+    data = json.loads(to_json(evaluation))
+    assert data["results"][-1]["geometry"]["abs_rel"] == {"mean": 0.1, "low": None, "high": None, "scenes": 1}
+    for each in data["results"]:
+        del each["geometry"], each["cost"]
+    assert {(len(each.geometry), each.cost) for each in from_json(json.dumps(data)).results} == {(0, "")}
+
+
 # Text and terminal
 
 
@@ -276,15 +303,85 @@ def test_text_stays_narrow_with_extreme_numbers(broken: OutputMetrics) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
+def without_truth(evaluation: Evaluation) -> Evaluation:
+    """The same with nothing but the agreement."""
+    results = [
+        replace(each, geometry={"agreement": each.geometry["agreement"]}, cost=each.cost and "points vs depth +0.005")
+        for each in evaluation.results
+    ]
+    return replace(evaluation, results=tuple(results))
+
+
+def test_text_tells_geometry_with_intervals_and_cost() -> None:
+    evaluation = example_evaluation()
+    lines = to_text(evaluation).splitlines()
+    row = lines[lines.index("Geometry against the truth") + 3]
+    assert row.split("  ")[0] == "FP32"
+    assert row.count("0.600 [0.500, 0.700]") == 2
+    assert row.count("0.200 [0.100, 0.300]") == 2
+    start = lines.index("Geometry and what a scheme costs") + 3
+    assert lines[start].endswith("n/a")
+    for line, scheme in zip(lines[start + 1 :], evaluation.quantized, strict=False):
+        assert line.endswith(scheme.cost)
+    assert "AUC@30 -1.7 points, AbsRel +0.017" in evaluation.results[5].cost
+
+
+def test_text_without_truth_tells_the_agreement_alone() -> None:
+    text = to_text(without_truth(example_evaluation()))
+    assert "Geometry against the truth" not in text
+    assert text.count("points vs depth +0.005") == len(UNIFORM_SCHEMES) + 1
+    assert "0.200 [0.100, 0.300]" in text
+
+
+def test_text_of_a_single_scene_has_no_intervals() -> None:
+    evaluation = example_evaluation()
+    lone = {key: Estimate(0.5, math.nan, math.nan, 1) for key in GEOMETRY}
+    evaluation = replace(evaluation, results=tuple(replace(each, geometry=lone) for each in evaluation.results))
+    lines = to_text(evaluation).splitlines()
+    row = lines[lines.index("Geometry against the truth") + 3]
+    assert row.split() == ["FP32", *["0.500"] * 4]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["finite", "broken"])
+def test_geometry_stays_narrow(broken: bool) -> None:
+    evaluation = example_evaluation()
+    share, other = ([math.nan] * 3, [math.nan] * 3) if broken else ([0.5, 0.0, 1.0], [1.23e-4, 1.23e-5, 1.23e4])
+    worst = {key: Estimate(*(share if m.higher_is_better else other), 4) for key, m in GEOMETRY.items()}
+    words = "AUC@30 not a number, AbsRel not a number" if broken else "AUC@30 -100.0 points, AbsRel +123.456"
+    extreme = [replace(each, geometry=worst, cost=words) for each in evaluation.results[1:]]
+    evaluation = replace(evaluation, results=(evaluation.results[0], *extreme))
+    assert max(map(len, to_text(evaluation).splitlines())) <= 120
+    assert words in drawn(rich_tables(evaluation)[2], 100)
+
+
+def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
+    evaluation = example_evaluation()
+    text = drawn(rich_tables(evaluation, with_outputs=False)[2], 100)
+    assert "AUC@30 0.600, AbsRel 0.200" in text
+    assert all(scheme.cost in text for scheme in evaluation.quantized)
+    unlabelled = drawn(rich_tables(without_truth(evaluation))[2], 100)
+    assert "points vs depth 0.200" in unlabelled
+    assert "d<1.25" not in unlabelled
+    unknown = replace(evaluation, results=tuple(replace(each, geometry={}) for each in evaluation.results))
+    assert len(rich_tables(unknown, with_outputs=False)) == 2
+    assert "Geometry against" not in to_text(unknown)
+
+
+def drawn(table: Table, width: int) -> str:
+    """What a terminal of that width shows, nothing cut."""
+    console = Console(width=width, record=True, file=io.StringIO(), color_system=None)
+    console.print(table)
+    text = console.export_text()
+    assert "…" not in text
+    return text
+
+
 def test_terminal_tables_are_whole_in_their_columns() -> None:
     evaluation = example_evaluation()
     tables = rich_tables(evaluation)
-    assert len(tables) == 2 + len(OUTPUTS)
+    assert len(tables) == 3 + len(OUTPUTS)
     for index, table in enumerate(tables):
-        console = Console(width=80 if index < 2 else 100, record=True, file=io.StringIO(), color_system=None)
-        console.print(table)
-        text = console.export_text()
-        assert "…" not in text
+        text = drawn(table, 80 if index < 2 else 100)
         assert all(FORMATS[key].short_title in text for key in UNIFORM_SCHEMES)
         # The verdict compares with the plan, which has no row of its own there.
         assert any(line.startswith("plan") for line in text.splitlines()) == (index != 1)
