@@ -92,6 +92,23 @@ def test_geometry_is_that_of_the_outputs_against_the_truth(model: VGGT, scenes: 
         assert scheme.geometry != fp32.geometry
 
 
+def test_cost_is_the_scheme_against_fp32_and_not_the_reverse(
+    model: VGGT, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depth that turns into noise wherever a layer is packed must raise AbsRel."""
+
+    def noisy_if_packed(network: VGGT, scene: Scene) -> dict[str, Tensor]:
+        found = predictions(network, scene)
+        if network.aggregator.patch_embed.patch_embed.proj.weight is None:
+            noise = torch.rand(found["depth"].shape, generator=torch.Generator().manual_seed(0))
+            found["depth"] = found["depth"] * (0.1 + 10 * noise)
+        return found
+
+    monkeypatch.setattr("analysis.evaluate.predictions", noisy_if_packed)
+    _, *others = evaluated(model, scenes, None).results
+    assert all("AbsRel +" in scheme.cost for scheme in others)
+
+
 def test_scenes_without_truth_have_the_agreement_alone(model: VGGT, scenes: list[Scene]) -> None:
     fp32, *others = evaluated(model, [replace(scenes[0], truth=None)], None).results
     assert all(list(result.geometry) == ["agreement"] for result in (fp32, *others))
