@@ -104,7 +104,7 @@ def test_cost_is_the_scheme_against_fp32_and_not_the_reverse(
             found["depth"] = found["depth"] * (0.1 + 10 * noise)
         return found
 
-    monkeypatch.setattr("analysis.evaluate.predictions", noisy_if_packed)
+    monkeypatch.setattr(MODULE, "predictions", noisy_if_packed)
     _, *others = evaluated(model, scenes, None).results
     assert all("AbsRel +" in scheme.cost for scheme in others)
 
