@@ -64,6 +64,8 @@ def small_model() -> VGGT:
     return model
 
 
+torch.set_num_threads(1)  # the networks here are tiny, and threads that wait for a busy core are far slower than one
+
 TINIEST = VGGTConfig(
     img_size=32,
     patch_size=8,
