@@ -1,7 +1,7 @@
 """Which score orders layers as their true damage does? JSON on the last line.
 
-Run: ``python benchmarks/score_check.py --run runs/default``. True damage: NMSE of the outputs, averaged, with
-only that layer quantised, measured on evaluation scenes, layer by layer. Scores: those of the profile, made on others.
+Run: ``python benchmarks/score_check.py --run runs/default``. True damage: NMSE of the outputs with only
+that layer quantised, measured on evaluation scenes, layer by layer. Scores: those of the profile, made on others.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.compare import compare_outputs
-from analysis.evaluate import damage_of, predictions
+from analysis.evaluate import predictions
 from model import VGGT, load_vggt
 from quant import dequantize_layer, quantize_layer, replaced_weights
 from scenes import Scene, SceneSource, load_scenes
 from sensitivity import Profile, open_profile
+from sensitivity.metrics import nmse
 
 FORMATS = ("int4_group_128", "int8_per_channel_sym")
+GROUPS = {
+    "camera, depth, points": ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf"),
+    "tracks": ("track", "vis", "conf"),
+}
 
 
-def true_damage(model: VGGT, profile: Profile, key: str, scenes: list[Scene]) -> np.ndarray:
-    """Measured damage of each layer alone in one format."""
+def true_damage(model: VGGT, profile: Profile, key: str, scenes: list[Scene]) -> dict[str, np.ndarray]:
+    """Measured NMSE of every output with each layer alone in one format, averaged over scenes."""
     references = [predictions(model, scene) for scene in scenes]
-    found = []
+    found: dict[str, list[float]] = {}
     for layer in profile.layers:
         module = model.get_submodule(layer.name)
         weight = dequantize_layer(quantize_layer(module, key, layer.name), module)
         with replaced_weights(model, {layer.name: weight}):
-            damages = [
-                damage_of(compare_outputs(reference, predictions(model, scene)))
-                for scene, reference in zip(scenes, references, strict=True)
-            ]
-        found.append(float(np.mean(damages)))
-    return np.array(found)
+            outputs = [predictions(model, scene) for scene in scenes]
+        for name in references[0]:
+            pairs = zip(references, outputs, strict=True)
+            found.setdefault(name, []).append(float(np.mean([nmse(r[name], o[name]) for r, o in pairs])))
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def check(run: Path, count: int) -> dict[str, object]:
@@ -58,15 +61,25 @@ def check(run: Path, count: int) -> dict[str, object]:
     start = time.perf_counter()
     for key in FORMATS:
         truth = true_damage(model, profile, key, scenes)
-        column = profile.schemes.index(key)
-        scores = {"damage at the outputs (sketch)": profile.total_damage[:, profile.column(key)]}
-        scores |= {f"isolated {name}": values[:, column] for name, values in profile.scores["isolated"].items()}
-        scores |= {f"accumulated {name}": values[:, column] for name, values in profile.scores["accumulated"].items()}
-        found[key] = {
-            "spearman": {name: _rank_correlation(name, values, truth) for name, values in scores.items()},
-            "median_ratio_sketch_to_truth": float(np.median(profile.total_damage[:, profile.column(key)] / truth)),
-        }
+        found[key] = {title: _compared(profile, key, truth, names) for title, names in GROUPS.items()}
     return found | {"scenes": len(scenes), "seconds": time.perf_counter() - start, "torch": str(torch.__version__)}
+
+
+def _compared(profile: Profile, key: str, truth: dict[str, np.ndarray], outputs: tuple[str, ...]) -> dict[str, object]:
+    """Spearman of every score with the true damage of some outputs, over the layers that these depend on."""
+    measured = np.mean([truth[name] for name in outputs], axis=0)
+    sketched = np.mean([profile.damage[name][:, profile.column(key)] for name in outputs], axis=0)
+    reached = sketched > 0
+    column = profile.schemes.index(key)
+    scores = {"sketch": sketched}
+    for kind, metrics in profile.scores.items():
+        scores |= {f"{kind} {name}": values[:, column] for name, values in metrics.items()}
+    return {
+        "layers": int(reached.sum()),
+        "spearman": {name: _rank_correlation(name, s[reached], measured[reached]) for name, s in scores.items()},
+        "median_ratio_sketch_to_truth": float(np.median(sketched[reached] / measured[reached])),
+        "smallest_and_largest_true_damage": [float(measured[reached].min()), float(measured[reached].max())],
+    }
 
 
 def _rank_correlation(name: str, score: np.ndarray, truth: np.ndarray) -> float:
