@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
 from mixedprec.budget import format_bytes
@@ -40,7 +41,7 @@ def plan_sentences(profile: Profile, plan: Plan) -> list[str]:
 
 def _formats(profile: Profile, plan: Plan) -> Table:
     """Layers, weights and bytes of every format; more bits first, then more bytes."""
-    table = Table(title=f"Plan for {plan.model}, policy {plan.policy}", title_justify="left")
+    table = Table(title=f"Plan for {escape(plan.model)}, policy {plan.policy}", title_justify="left")
     for name in ("format", "layers", "weights", "MB", "share of bytes"):
         table.add_column(name, justify="left" if name == "format" else "right")
     counts = layers_by_format(plan)
