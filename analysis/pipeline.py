@@ -31,7 +31,7 @@ from mixedprec import (
 )
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
-from model import VGGT, VGGTConfig, load_vggt, model_fingerprint
+from model import VGGT, VGGTConfig, load_vggt, model_fingerprint, skeleton
 from quant import Format, find_layers, get_format
 from scenes import Scene, SceneSource, fingerprint, load_scenes, parse_scenes
 from scenes.source import Split
@@ -172,9 +172,8 @@ def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str, p
     _check_writable(run)
     progress("choosing formats", 0, 1)
     profile = open_profile(run / PROFILE)
-    with torch.device("meta"):
-        skeleton = VGGT(VGGTConfig.from_json(str(profile.facts["config"])))
-    plan = planner.make_plan(profile, skeleton, budget, policy=policy, formats=formats, keep=keep)
+    architecture = skeleton(VGGTConfig.from_json(str(profile.facts["config"])))
+    plan = planner.make_plan(profile, architecture, budget, policy=policy, formats=formats, keep=keep)
     save_plan(plan, run / PLAN)
     values = {
         "path": str(run / PLAN),

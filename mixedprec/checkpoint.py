@@ -28,9 +28,8 @@ from mixedprec.checkpoint_file import (
 )
 from mixedprec.container import LENGTH_BYTES, Container, Part, header_capacity
 from mixedprec.plan import KEEPS
-from model.aggregator import IMAGE_MEAN, IMAGE_STD
 from model.config import VGGTConfig
-from model.loading import FINGERPRINT_DIGITS, model_fingerprint
+from model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleton
 from model.vggt import VGGT
 from quant import (
     Layer,
@@ -261,12 +260,8 @@ def _checked_note(note: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _empty(config: VGGTConfig, path: Path) -> VGGT:
-    """The architecture without memory for weights, but with its constants."""
+    """The architecture without memory for weights; a config that is of no network is the file's fault."""
     try:
-        with torch.device("meta"):
-            model = VGGT(config)
+        return skeleton(config)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(path, f"config in the header is of no VGGT ({one_line(error)})") from error
-    model.aggregator.image_mean = torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1)
-    model.aggregator.image_std = torch.tensor(IMAGE_STD).view(1, 3, 1, 1)
-    return model

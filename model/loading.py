@@ -47,7 +47,7 @@ def load_vggt(source: str | Path, weights: str = "pretrained", device: str | tor
     if weights not in ("pretrained", "random"):
         raise InputError(f"--weights {weights}: not known; use pretrained or random")
     config, path = _resolve(source, need_weights=weights == "pretrained")
-    model = _empty(config)
+    model = skeleton(config)
     state = _random_state(model) if path is None else _read(path)
     _fill(model, state, str(source))
     return model.to(device).eval()
@@ -121,8 +121,13 @@ def _hub_file(repository: str, name: str) -> Path:
         ) from error
 
 
-def _empty(config: VGGTConfig) -> VGGT:
-    """The architecture on the meta device: no memory for weights, but real constants."""
+def skeleton(config: VGGTConfig) -> VGGT:
+    """The architecture on the meta device: no memory for weights, but real constants.
+
+    >>> from model.config import TINY
+    >>> skeleton(TINY).aggregator.camera_token.device
+    device(type='meta')
+    """
     with torch.device("meta"):
         model = VGGT(config)
     model.aggregator.image_mean = torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from quant import Layer, dequantize_layer, quantize_layer
+from quant import Layer, dequantize_layer, quantize_layer, replaced_weights
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class _LayerHooks:
         clean, *others = self.rows
         isolated, accumulated = [], []
         for key, row in zip(self.schemes, others, strict=True):
-            with _weight(module, dequantize_layer(quantize_layer(module, key, self.name), module)):
+            weight = dequantize_layer(quantize_layer(module, key, self.name), module)
+            with replaced_weights(module, {"": weight}):  # the name of a module in itself
                 isolated.append(module.forward(*clean))
                 accumulated.append(module.forward(*row))
         self.rows = []
@@ -114,15 +115,3 @@ def _take_apart(arguments: tuple[Any, ...], variants: int) -> list[tuple[Any, ..
         else:
             parts.setdefault(id(argument), [argument] * variants)
     return [tuple(parts[id(argument)][row] for argument in arguments) for row in range(variants)]
-
-
-@contextmanager
-def _weight(module: nn.Module, weight: Tensor) -> Iterator[None]:
-    parameter = module.weight
-    assert isinstance(parameter, nn.Parameter)
-    original = parameter.data
-    parameter.data = weight
-    try:
-        yield
-    finally:
-        parameter.data = original

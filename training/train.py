@@ -20,6 +20,7 @@ from torch import Tensor
 from model.config import PRESETS
 from model.vggt import VGGT
 from scenes.synthetic import render_batch
+from sensitivity.atomic import replacing
 from training.losses import WEIGHTS, camera_loss, dense_losses, track_losses
 
 VIEWS = (2, 3, 4)
@@ -145,9 +146,8 @@ def train(folder: Path, minutes: float, seed: int) -> None:
 
 def _save(path: Path, model: VGGT, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _log(folder: Path, progress: Progress, average: dict[str, float], norm: float) -> None:
