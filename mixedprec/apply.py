@@ -23,9 +23,9 @@ from quant import (
     find_layers,
     get_format,
     pack_layer,
-    packed_nbytes,
     quantize_layer,
     quantized_nbytes,
+    scale_count,
     unpack_layer,
 )
 
@@ -267,8 +267,7 @@ def _check_planned_bytes(layer: Layer, plan: Plan) -> None:
     """Refuse a plan whose format of a layer cannot take the bytes that it counts for it."""
     fmt, planned = get_format(plan.formats[layer.name]), plan.layer_bytes[layer.name]
     with_fp16_scales = quantized_nbytes(layer.shape, fmt.key)
-    scales = (with_fp16_scales - packed_nbytes(layer.weights, fmt.bits)) // (2 if fmt.symmetric else 3)
-    if planned not in (with_fp16_scales, with_fp16_scales + 2 * scales):
+    if planned not in (with_fp16_scales, with_fp16_scales + 2 * scale_count(layer.shape, fmt.key)):
         raise InputError(
             f"the plan counts {planned} bytes for {layer.name} at {fmt.key}, which takes {with_fp16_scales}; "
             "it was changed by hand or made by another version, make it again"

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+import quant
 from errors import InputError
 from mixedprec.apply import KEEP_DTYPES
 from model.config import VGGTConfig
@@ -141,8 +142,7 @@ def part_names(weight_name: str, fmt: Format) -> dict[str, str]:
     """Name in the file of every tensor that a quantised weight consists of."""
     if fmt.is_float:
         return {"codes": weight_name}
-    parts = ("codes", "scales") if fmt.symmetric else ("codes", "scales", "zero_points")
-    return {part: f"{weight_name}.{part}" for part in parts}
+    return {part: f"{weight_name}.{part}" for part in quant.part_names(fmt)}
 
 
 def damaged(path: Path, what: str) -> InputError:

