@@ -20,6 +20,7 @@ from analysis.results import Evaluation, from_json, to_json, verdict
 from errors import InputError
 from mixedprec import (
     Plan,
+    Request,
     check_plan,
     format_bytes,
     load_plan,
@@ -173,7 +174,8 @@ def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str, p
     progress("choosing formats", 0, 1)
     profile = open_profile(run / PROFILE)
     architecture = skeleton(VGGTConfig.from_json(str(profile.facts["config"])))
-    plan = planner.make_plan(profile, architecture, budget, policy=policy, formats=formats, keep=keep)
+    found = planner.planned(profile, architecture, Request(budget, policy=policy, formats=formats, keep=keep))
+    plan = found.plan
     save_plan(plan, run / PLAN)
     values = {
         "path": str(run / PLAN),
@@ -185,7 +187,7 @@ def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str, p
         "optimal": plan.optimal,
         "layers_by_format": layers_by_format(plan),
     }
-    return View(values, plan_tables(profile, plan), [*plan_sentences(profile, plan), f"written: {run / PLAN}"])
+    return View(values, plan_tables(found), [*plan_sentences(found), f"written: {run / PLAN}"])
 
 
 def make_evaluation(

@@ -4,9 +4,15 @@
 |---|---|
 | `budget` | `600MB`, `4.2bpw`, `15%` -> bytes |
 | `solver` | one choice per group, least damage within a budget, proven optimal |
-| `policies` | budget -> one format per layer; the baselines |
-| `palette` | which formats a plan may use |
-| `planner` | a profile and a budget -> a plan, and what it is compared with |
+| `policies` | budget -> one format per layer |
+| `baselines` | what plans are judged against: rules of thumb, chance, the wrong order |
+| `palette`, `constraints` | which formats a plan may use, everywhere and layer by layer |
+| `evidence` | bytes and expected damage of every layer and format |
+| `data_free` | the same without a profile, from shapes and weights |
+| `space` | all plans that are allowed |
+| `planner` | evidence and a budget -> a plan |
+| `comparison` | a plan beside its alternatives |
+| `alternatives` | what leaving out heads would buy |
 | `plan` | a plan and its file |
 | `tables` | what a plan says, as tables |
 | `apply` | an assignment -> the simulated or the packed model |
@@ -25,21 +31,24 @@ from mixedprec.apply import (
     quantized,
     quantized_weights,
 )
+from mixedprec.baselines import baselines, inverted, random_assignment
 from mixedprec.budget import format_bytes, parse_budget
 from mixedprec.checkpoint import load_quantized, overhead_bytes, read_info, save_quantized
 from mixedprec.checkpoint_file import CheckpointInfo
+from mixedprec.comparison import Comparison, comparisons
+from mixedprec.constraints import Constraints
+from mixedprec.data_free import data_free
+from mixedprec.evidence import Evidence
 from mixedprec.plan import Plan, load_plan, save_plan, uniform_assignment
-from mixedprec.planner import Comparison, comparisons, make_plan
+from mixedprec.planner import Planned, Request, make_plan, planned
 from mixedprec.policies import (
     POLICIES,
     Assignment,
     Policy,
     Problem,
     assignment_of,
-    inverted,
     optimal,
     optimal_solution,
-    random_assignment,
     sensitive,
 )
 from mixedprec.solver import Choice, Infeasible, Solution, solve
@@ -50,17 +59,23 @@ __all__ = [
     "CheckpointInfo",
     "Choice",
     "Comparison",
+    "Constraints",
+    "Evidence",
     "Infeasible",
     "Plan",
+    "Planned",
     "Policy",
     "Problem",
+    "Request",
     "Solution",
     "apply_assignment",
     "apply_plan",
     "assignment_of",
+    "baselines",
     "check_assignment",
     "check_plan",
     "comparisons",
+    "data_free",
     "format_bytes",
     "inverted",
     "load_plan",
@@ -72,6 +87,7 @@ __all__ = [
     "packed",
     "packed_with",
     "parse_budget",
+    "planned",
     "quantized",
     "quantized_weights",
     "random_assignment",

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from errors import InputError
-from mixedprec.plan import KEEPS, Plan
-from model.loading import model_fingerprint
+from mixedprec.plan import ANY_WEIGHTS, KEEPS, Plan
+from model import VGGT, model_fingerprint
 from quant import (
     Layer,
     QuantizedTensor,
@@ -37,6 +37,8 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 def apply_plan(model: ModelT, plan: Plan) -> ModelT:
     """Replace the weights of the plan's own model by what the plan's checkpoint would hold, in place.
 
+    Heads that the plan leaves out are dropped.
+
     Args:
         model: the model that the plan was made for, in FP32.
         plan: a plan.
@@ -47,12 +49,13 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
     Raises:
         InputError: the plan was made for other weights, or does not fit the model's layers.
     """
-    fingerprint = model_fingerprint(model)
-    if fingerprint != plan.model_fingerprint:
+    if plan.model_fingerprint != ANY_WEIGHTS and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
         raise InputError(
             f"the plan was made for weights {plan.model_fingerprint} (--model {plan.model}), "
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"
         )
+    if isinstance(model, VGGT):
+        model.keep_heads(plan.heads)
     check_plan(model, plan)
     return apply_assignment(model, plan.formats, plan.keep)
 

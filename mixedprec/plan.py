@@ -12,10 +12,13 @@ from typing import Any, NoReturn
 
 from errors import InputError
 from mixedprec.policies import Assignment
+from model import HEADS, check_heads
 from quant import Layer, get_format
 from sensitivity.atomic import replacing
 
 SCHEMA_VERSION = 1
+ANY_WEIGHTS = "0" * 16
+"""Fingerprint in a plan that was made from the architecture alone, for whatever weights it has."""
 KEEPS = ("fp16", "fp32")
 """How tensors that are not quantised may be stored."""
 
@@ -39,6 +42,7 @@ class Plan:
         total_damage: what the policy minimised, summed over the layers.
         bound: proven lower bound of ``total_damage`` of any plan within the budget.
         optimal: whether no plan within the budget has a lower ``total_damage``.
+        heads: the heads that the model keeps.
         provenance: versions of tool, torch and numpy, command line, seed, scene fingerprint.
         schema_version: of the file.
 
@@ -64,6 +68,7 @@ class Plan:
     optimal: bool
     provenance: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    heads: tuple[str, ...] = HEADS
 
     @property
     def size_bytes(self) -> int:
@@ -108,13 +113,13 @@ def load_plan(path: str | Path) -> Plan:
             one too many, holds a wrong type or an unknown format, or its sizes contradict each other.
     """
     path = Path(path)
-    values = _read(path)
+    values = {"heads": list(HEADS)} | _read(path)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
         if not fits(values[name]):
             raise _damaged(path, f"{name} is {_shown(values[name])}, must be {wanted}")
     size_bytes = values.pop("size_bytes")
-    plan = Plan(**values)
+    plan = Plan(**values | {"heads": check_heads(values["heads"], f"{path}: heads")})
     _check_formats(plan, path)
     if plan.size_bytes != size_bytes:
         parts = f"overhead_bytes and layer_bytes sum to {plan.size_bytes}"
@@ -210,6 +215,7 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "total_damage": _NUMBER,
     "bound": _NUMBER,
     "optimal": ("true or false", lambda value: isinstance(value, bool)),
+    "heads": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
     "provenance": ("an object", lambda value: isinstance(value, dict)),
 }
 assert _TYPES.keys() == {"size_bytes", *(entry.name for entry in fields(Plan))}

@@ -1,200 +1,227 @@
-"""From a profile and a budget to a plan, with the baselines it is compared with."""
+"""From evidence and a budget to a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from errors import InputError
+from mixedprec.apply import split_state
 from mixedprec.budget import format_bytes, parse_budget
 from mixedprec.checkpoint import overhead_bytes
-from mixedprec.palette import AUTO, DEFAULT, automatic, parse_formats
+from mixedprec.constraints import SHARED_INPUT, Constraints, allowed_formats, shared_groups
+from mixedprec.evidence import SKETCH, Evidence
+from mixedprec.palette import AUTO, default_formats, is_tight, parse_formats
 from mixedprec.plan import Plan, uniform_assignment
-from mixedprec.policies import (
-    INT4_GROUPS,
-    POLICIES,
-    Assignment,
-    Problem,
-    assignment_of,
-    inverted,
-    optimal_solution,
-    random_assignment,
-)
-from mixedprec.solver import Choice, Infeasible
-from model import VGGT
-from quant import INT3_GROUPS, get_format
+from mixedprec.policies import POLICIES, Problem, assignment_of, optimal_solution, smallest
+from mixedprec.solver import Infeasible
+from mixedprec.space import Space
+from model import HEADS, VGGT, check_heads
+from quant import find_layers, get_format
 from sensitivity import Profile
 from sensitivity.provenance import provenance
 
-SCORE = "sketch"
-RANDOM_SEEDS = (0, 1, 2)
 FP32_BYTES = 4
+CAREFUL_BITS = 3
+"""Where damage is only guessed, ``auto`` goes below these bits only if nothing else fits."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One way to spend bytes, beside the plan.
+class Request:
+    """What a user asks of a plan.
 
     Attributes:
-        title: for people.
-        size_bytes: of the whole file.
-        predicted: summed damage of its layers.
-        measured: damage on the calibration scenes; None where it was not run.
+        budget: a size, or the name of a scheme for the file that it would make; see `budget_in_bytes`.
+        policy: key of `POLICIES`.
+        formats: as `parse_formats` takes them, or ``"auto"``: INT8 and INT4, and for the optimal policy all others too
+            where the budget is tight.
+        keep: how everything that is not quantised is stored, ``"fp16"`` or ``"fp32"``.
+        strict: ``"auto"`` never goes beyond INT8 and INT4.
+        heads: the heads to keep.
+        weights_for: what each output counts for, as `Evidence.weighted` takes it; None for all alike.
+        constraints: pins and the like.
+        same_input: names of the layers that read the same tensor, for groups by shared input.
     """
 
-    title: str
-    size_bytes: int
-    predicted: float
-    measured: float | None = None
+    budget: str
+    policy: str = "optimal"
+    formats: str = AUTO
+    keep: str = "fp16"
+    strict: bool = False
+    heads: tuple[str, ...] = HEADS
+    weights_for: str | None = None
+    constraints: Constraints = Constraints()
+    same_input: Sequence[Sequence[str]] = ()
 
 
-def budget_in_bytes(text: str, profile: Profile, overhead: int) -> int:
+@dataclass(frozen=True)
+class Planned:
+    """A plan with what it was chosen from.
+
+    Attributes:
+        plan: the plan.
+        space: all plans that were allowed.
+        palette: formats that were allowed where no constraint says otherwise.
+        widened: the smallest file of INT8 and INT4, where ``auto`` went beyond them because of it.
+    """
+
+    plan: Plan
+    space: Space
+    palette: tuple[str, ...]
+    widened: int | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """What the policy decided on."""
+        return self.space.problem(self.plan.budget_bytes - self.plan.overhead_bytes)
+
+
+def budget_in_bytes(text: str, source: Profile | Evidence, overhead: int) -> int:
     """A budget as people give it: a size, or the name of a scheme for the file that it would make.
 
     Raises:
-        InputError: neither a size nor a profiled scheme.
+        InputError: neither a size nor a scored scheme.
     """
-    if text in profile.candidates:
-        return overhead + int(profile.size_bytes[:, profile.column(text)].sum())
-    parameters = int(profile.facts["parameters"])
+    evidence = Evidence.of(source)
+    if text in evidence.candidates:
+        return overhead + int(evidence.size_bytes[:, evidence.column(text)].sum())
+    parameters = int(evidence.facts["parameters"])
     return parse_budget(text, parameters=parameters, fp32_bytes=FP32_BYTES * parameters)
 
 
-def make_plan(
-    profile: Profile,
-    model: VGGT,
-    budget_text: str,
-    *,
-    policy: str = "optimal",
-    formats: str = AUTO,
-    keep: str = "fp16",
-) -> Plan:
+def make_plan(source: Profile | Evidence, model: VGGT, budget: str, **options: str) -> Plan:
+    """Choose a format for every layer; `planned` with the options of a `Request`, for short.
+
+    Raises:
+        InputError, Infeasible: as `planned`.
+    """
+    return planned(source, model, Request(budget, **options)).plan  # type: ignore[arg-type]
+
+
+def planned(source: Profile | Evidence, model: VGGT, request: Request) -> Planned:
     """Choose a format for every layer.
 
     Args:
-        profile: of this model.
-        model: for the bytes of what is not quantised; may be on the meta device.
-        budget_text: as `budget_in_bytes` takes it; the size of the whole file.
-        policy: key of `POLICIES`.
-        formats: as `parse_formats` takes them, or ``"auto"``: INT8 and INT4, and for the optimal policy 3-bit groups
-            where the budget is tight.
-        keep: how everything that is not quantised is stored, ``"fp16"`` or ``"fp32"``.
+        source: a profile of this model, or other evidence.
+        model: for the bytes of what is not quantised; may be on the meta device. Without the request's heads it is
+            left without them.
+        request: what is asked for.
 
     Raises:
-        InputError: an unknown policy, format or budget.
+        InputError: an unknown policy, format, head or budget, or constraints that contradict each other.
         Infeasible: even the smallest file is larger; the message names its size.
     """
-    if policy not in POLICIES:
-        raise InputError(f"--policy {policy}: not known; choose one of {', '.join(POLICIES)}")
-    overhead = overhead_bytes(model, keep)
-    budget_bytes = budget_in_bytes(budget_text, profile, overhead)
-    palette = _palette(profile, formats, policy, budget_bytes, overhead)
-    problem = problem_of(profile, palette, budget_bytes - overhead)
+    if request.policy not in POLICIES:
+        raise InputError(f"--policy {request.policy}: not known; choose one of {', '.join(POLICIES)}")
+    heads = check_heads(request.heads, "--heads")
+    evidence = Evidence.of(source)
+    if heads != model.config.heads:
+        model.keep_heads(heads)
+    evidence = evidence.keep_heads(heads)
+    if request.weights_for is not None:
+        evidence = evidence.weighted(request.weights_for)
+    overhead = overhead_bytes(model, request.keep)
+    budget_bytes = budget_in_bytes(request.budget, evidence, overhead)
+    palette, widened = _palette(evidence, request, budget_bytes, overhead)
+    space = space_of(evidence, model, palette, request)
+    problem = space.problem(budget_bytes - overhead)
     try:
         best = optimal_solution(problem)
-        chosen = assignment_of(problem, best) if policy == "optimal" else POLICIES[policy](problem)
+        optimal = request.policy == "optimal"
+        chosen = space.expanded(assignment_of(problem, best) if optimal else POLICIES[request.policy](problem))
     except Infeasible as error:
-        raise _too_small(profile, palette, policy, budget_text, overhead, error) from error
-    return Plan(
-        model_fingerprint=str(profile.facts["model_fingerprint"]),
-        model=str(profile.facts["model"]),
-        policy=policy,
-        score=SCORE,
-        budget_text=budget_text,
+        raise _too_small(evidence, problem, palette, request, overhead, error) from error
+    facts = evidence.facts
+    plan = Plan(
+        model_fingerprint=str(facts["model_fingerprint"]),
+        model=str(facts["model"]),
+        policy=request.policy,
+        score=evidence.score,
+        budget_text=request.budget,
         budget_bytes=budget_bytes,
-        keep=keep,
+        keep=request.keep,
         overhead_bytes=overhead,
         formats=chosen,
-        layer_bytes={
-            layer.name: choice.size_bytes for layer, choice in zip(profile.layers, problem.chosen(chosen), strict=True)
-        },
-        predicted_damage=predicted_damage(profile, chosen),
-        total_damage=problem.damage(chosen),
+        layer_bytes=space.layer_bytes(chosen),
+        predicted_damage=space.damage_by_output(chosen),
+        total_damage=space.damage(chosen),
         bound=best.bound,
-        optimal=best.optimal and policy == "optimal",
+        optimal=best.optimal and optimal,
         provenance=provenance(
-            seed=profile.facts.get("seed"),
-            scene_fingerprint=profile.facts["scene_fingerprint"],
-            weights=profile.facts["weights"],
+            seed=facts.get("seed"),
+            scene_fingerprint=facts["scene_fingerprint"],
+            weights=facts["weights"],
             allowed_formats=list(palette),
+            **_asked(request),
         ),
+        heads=heads,
     )
+    return Planned(plan, space, palette, widened)
 
 
-def predicted_damage(profile: Profile, assignment: Assignment) -> dict[str, float]:
-    """Damage by output, summed over the layers as each is assigned."""
-    rows = range(len(profile.layers))
-    columns = [profile.column(assignment[layer.name]) for layer in profile.layers]
-    return {name: float(values[rows, columns].sum()) for name, values in profile.damage.items()}
+def replanned(found: Planned, budget_bytes: int) -> Planned:
+    """The optimal plan of the same space under another budget.
 
-
-def _palette(profile: Profile, formats: str, policy: str, budget_bytes: int, overhead: int) -> tuple[str, ...]:
-    """The formats that a plan may use."""
-    if formats != AUTO:
-        return parse_formats(formats, profile.candidates)
-    if policy != "optimal":
-        return DEFAULT
-    smallest = int(profile.size_bytes[:, [profile.column(key) for key in DEFAULT]].min(axis=1).sum())
-    return automatic(profile.candidates, overhead + smallest, budget_bytes)
-
-
-def problem_of(profile: Profile, palette: Sequence[str], layer_budget: int) -> Problem:
-    """What the profile's layers may become, and what each choice costs and does."""
-    damage = profile.total_damage
-    choices = {
-        layer.name: tuple(
-            Choice(key, int(profile.size_bytes[row, column]), float(damage[row, column]))
-            for key, column in ((key, profile.column(key)) for key in palette)
-        )
-        for row, layer in enumerate(profile.layers)
-    }
-    return Problem(profile.layers, choices, layer_budget)
-
-
-def comparisons(profile: Profile, plan: Plan) -> list[Comparison]:
-    """The plan, every uniform scheme, and at the plan's budget what else could be made of the plan's formats.
-
-    That is the other policies (where one fits the budget), random choices, and the best plan by the inverted score.
+    Raises:
+        Infeasible: the smallest plan exceeds it.
     """
-    everything = problem_of(profile, profile.candidates, plan.budget_bytes - plan.overhead_bytes)
-    found = [Comparison(f"plan ({plan.policy})", plan.size_bytes, plan.total_damage)]
-    for column, scheme in enumerate(profile.schemes):
-        assignment = uniform_assignment(profile.layers, scheme)
-        size = plan.overhead_bytes + everything.size_bytes(assignment)
-        measured = float(profile.total_uniform[column])
-        found.append(Comparison(get_format(scheme).short_title, size, everything.damage(assignment), measured))
-    for title, assignment in _baselines(profile, plan).items():
-        size = plan.overhead_bytes + everything.size_bytes(assignment)
-        found.append(Comparison(f"{title}, same budget", size, everything.damage(assignment)))
-    return found
+    plan = found.plan
+    problem = found.space.problem(budget_bytes - plan.overhead_bytes)
+    best = optimal_solution(problem)
+    return replace(
+        found, plan=replace(
+            with_formats(found, found.space.expanded(assignment_of(problem, best))),
+            policy="optimal", budget_text=f"{budget_bytes}B", budget_bytes=budget_bytes, bound=best.bound,
+            optimal=best.optimal,
+        ),
+    )  # fmt: skip
 
 
-def _baselines(profile: Profile, plan: Plan) -> dict[str, Assignment]:
-    """What else could be chosen among the plan's formats within its budget."""
-    problem = problem_of(profile, allowed_formats(profile, plan), plan.budget_bytes - plan.overhead_bytes)
-    baselines: dict[str, Assignment] = {}
-    for name, policy in POLICIES.items():
-        if name != plan.policy:
-            with suppress(InputError):  # another policy may not get by with these formats or this budget
-                baselines[f"policy {name}"] = policy(problem)
-    baselines["inverted score"] = inverted(problem)
-    return baselines | {f"random choice {seed}": random_assignment(problem, seed) for seed in RANDOM_SEEDS}
+def with_formats(found: Planned, formats: Mapping[str, str]) -> Plan:
+    """The plan with other formats, and the sizes and damages that follow; no longer called optimal."""
+    space = found.space
+    chosen = dict(formats)
+    return replace(
+        found.plan, formats=chosen, layer_bytes=space.layer_bytes(chosen),
+        predicted_damage=space.damage_by_output(chosen), total_damage=space.damage(chosen), optimal=False,
+    )  # fmt: skip
 
 
-def allowed_formats(profile: Profile, plan: Plan) -> tuple[str, ...]:
-    """The formats that a plan could use; those that it does use where it does not say."""
-    allowed = {*plan.provenance.get("allowed_formats", ()), *plan.formats.values()}
-    return tuple(key for key in profile.candidates if key in allowed)
+def space_of(evidence: Evidence, model: VGGT, palette: Sequence[str], request: Request) -> Space:
+    """All plans that the request's constraints allow.
+
+    Raises:
+        InputError: they contradict each other or match nothing.
+    """
+    asked = request.constraints
+    if not asked:
+        return Space(evidence, {layer.name: tuple(palette) for layer in evidence.layers})
+    if SHARED_INPUT in asked.groups and not request.same_input:
+        raise InputError(f"--group {SHARED_INPUT}: no two layers of this model read the same tensor")
+    _, kept = split_state(model, find_layers(model))
+    allowed = allowed_formats(
+        evidence.layers, asked, palette, evidence.candidates, keep=request.keep, kept_names=kept
+    )
+    return Space(evidence, allowed, shared_groups(evidence.layers, asked.groups, request.same_input))
 
 
-def unused_bytes(profile: Profile, plan: Plan) -> int:
+def problem_of(source: Profile | Evidence, palette: Sequence[str], layer_budget: int) -> Problem:
+    """What the layers may become, and what each choice costs and does, without constraints."""
+    evidence = Evidence.of(source)
+    return Space(evidence, {layer.name: tuple(palette) for layer in evidence.layers}).problem(layer_budget)
+
+
+def smallest_bytes(evidence: Evidence, keys: Sequence[str]) -> int:
+    """Bytes of all layers, each in the smallest of these formats."""
+    return int(evidence.size_bytes[:, [evidence.column(key) for key in keys]].min(axis=1).sum())
+
+
+def unused_bytes(found: Planned) -> int:
     """Bytes that the budget leaves when more of them would not change the choice; 0 where it binds."""
-    palette = allowed_formats(profile, plan)
-    largest = int(profile.size_bytes[:, [profile.column(key) for key in palette]].max(axis=1).sum())
-    room = plan.budget_bytes - plan.overhead_bytes
-    free = problem_of(profile, palette, max(room, largest))
-    return max(0, room - free.size_bytes(POLICIES[plan.policy](free)))
+    plan, problem = found.plan, found.problem
+    largest = sum(max(choice.size_bytes for choice in choices) for choices in problem.choices.values())
+    free = replace(problem, budget_bytes=max(problem.budget_bytes, largest))
+    return max(0, problem.budget_bytes - free.size_bytes(POLICIES[plan.policy](free)))
 
 
 def layers_by_format(plan: Plan) -> dict[str, int]:
@@ -204,23 +231,72 @@ def layers_by_format(plan: Plan) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
+def uniform_sizes(found: Planned, keys: Sequence[str]) -> dict[str, int]:
+    """Bytes of the file with one format everywhere, by format."""
+    space = found.space
+    layers = space.evidence.layers
+    return {
+        key: found.plan.overhead_bytes + sum(space.layer_bytes(uniform_assignment(layers, key)).values())
+        for key in keys
+    }
+
+
+def _palette(
+    evidence: Evidence, request: Request, budget_bytes: int, overhead: int
+) -> tuple[tuple[str, ...], int | None]:
+    """The formats that a plan may use, and the floor because of which ``auto`` went beyond INT8 and INT4."""
+    if request.formats != AUTO:
+        return parse_formats(request.formats, evidence.candidates), None
+    default = default_formats(evidence.candidates)
+    floor = overhead + smallest_bytes(evidence, default)
+    if request.strict or request.policy != "optimal" or not is_tight(floor, budget_bytes):
+        return default, None
+    careful = tuple(key for key in evidence.candidates if get_format(key).bits >= CAREFUL_BITS)
+    if evidence.score != SKETCH and overhead + smallest_bytes(evidence, careful) <= budget_bytes:
+        return careful, floor  # a guess is no reason for 2 bits
+    return evidence.candidates, floor
+
+
+def _asked(request: Request) -> dict[str, object]:
+    """What was asked beyond the fields that a plan has."""
+    asked = {name: list(entries) for name, entries in asdict(request.constraints).items() if entries}
+    found: dict[str, object] = {"constraints": asked} if asked else {}
+    if request.weights_for is not None:
+        found["weights_for"] = request.weights_for
+    return found
+
+
 def _too_small(
-    profile: Profile, palette: Sequence[str], policy: str, text: str, overhead: int, error: Infeasible
+    evidence: Evidence,
+    problem: Problem,
+    palette: Sequence[str],
+    request: Request,
+    overhead: int,
+    error: Infeasible,
 ) -> Infeasible:
     """The refusal in terms of the whole file, with the ways out."""
     given, needed = error.budget_bytes + overhead, error.minimum_bytes + overhead
-    sizes = {key: int(profile.size_bytes[:, profile.column(key)].sum()) for key in palette}
-    smallest = min(palette, key=sizes.__getitem__)
-    if policy == "sensitive":
-        smallest = min(set(palette) & set(INT4_GROUPS), key=sizes.__getitem__, default=smallest)
+    if request.constraints:
+        what = "that --formats and the constraints allow"
+    elif request.policy == "sensitive":
+        what = "of this policy, which starts at INT4 groups"
+    else:
+        keys = {smallest(choices).key for choices in problem.choices.values()}
+        lead = max(keys, key=lambda key: sum(smallest(c).key == key for c in problem.choices.values()))
+        what = f"{'every layer' if len(keys) == 1 else 'most layers'} at {get_format(lead).title}"
     ways = [f"raise the budget to {needed}B"]
-    narrower = any(key in profile.candidates and key not in palette for key in INT3_GROUPS)
-    if narrower or policy != "optimal":
-        options = ["--policy optimal"] * (policy != "optimal") + ["--formats +int3"] * narrower
-        ways.append(f"allow 3-bit groups ({' '.join(options)})")
+    least = min(get_format(key).bits for key in palette)
+    narrower = sorted({get_format(key).bits for key in evidence.candidates if get_format(key).bits < least})
+    if narrower or request.policy != "optimal":
+        options = ["--policy optimal"] * (request.policy != "optimal")
+        if narrower and (request.formats != AUTO or request.strict):
+            options += [f"--formats +int{narrower[-1]}" if not request.strict else "without --strict"]
+        ways.append(f"allow {narrower[-1] if narrower else 3}-bit groups ({' '.join(options)})")
+    if request.heads == HEADS:
+        ways.append("leave heads out (--heads camera,depth)")
     refusal = Infeasible(given, needed)
     refusal.args = (
-        f"no plan fits --budget {text} ({format_bytes(given)}): the smallest file, every layer at "
-        f"{get_format(smallest).title}, needs {format_bytes(needed)}; {' or '.join(ways)}",
+        f"no plan fits --budget {request.budget} ({format_bytes(given)}): the smallest file, {what}, "
+        f"needs {format_bytes(needed)}; {' or '.join(ways)}",
     )
     return refusal

@@ -1,13 +1,11 @@
-"""Policies: how a byte budget becomes one format per layer, and the baselines they are judged against."""
+"""Policies: how a byte budget becomes one format per layer."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from errors import InputError
 from mixedprec.solver import Choice, Infeasible, Solution, check_choices, solve, undominated
@@ -101,7 +99,7 @@ def sensitive(problem: Problem) -> Assignment:
     """
     ladders = {layer.name: _int4_ladder(layer, problem.choices[layer.name]) for layer in problem.layers}
     current = {name: ladder[0] for name, ladder in ladders.items()}
-    room = _room(problem, current)
+    room = room_of(problem, current)
     room = _raise_sensitive(problem, current, room)
     _refine_groups(ladders, current, room)
     return {name: choice.key for name, choice in current.items()}
@@ -110,57 +108,15 @@ def sensitive(problem: Problem) -> Assignment:
 POLICIES: dict[str, Policy] = {"optimal": optimal, "sensitive": sensitive}
 
 
-def random_assignment(problem: Problem, seed: int) -> Assignment:
-    """Baseline: from the smallest formats, random raises until nothing more fits; damages are not looked at.
-
-    Raises:
-        Infeasible: the smallest assignment exceeds the budget.
-    """
-    current = {layer.name: _smallest(problem.choices[layer.name]) for layer in problem.layers}
-    room = _room(problem, current)
-    raises = [(layer.name, choice) for layer in problem.layers for choice in problem.choices[layer.name]]
-    for position in np.random.default_rng(seed).permutation(len(raises)):
-        name, choice = raises[position]
-        extra = choice.size_bytes - current[name].size_bytes
-        if 0 < extra <= room:
-            current[name] = choice
-            room -= extra
-    return {name: choice.key for name, choice in current.items()}
-
-
-def inverted(problem: Problem) -> Assignment:
-    """Baseline: optimal for the wrong order, in which the most sensitive layer counts as the least one.
-
-    A layer's sensitivity is its largest damage. The layers trade sensitivities, the first in rank with the
-    last; what a layer's formats do relative to each other stays, so more bits still count as better.
-
-    Raises:
-        Infeasible: the smallest assignment exceeds the budget.
-    """
-    names = [layer.name for layer in problem.layers]
-    worst = {name: max(choice.damage for choice in problem.choices[name]) for name in names}
-    ranked = sorted(worst, key=lambda name: worst[name])
-    traded = {name: worst[other] for name, other in zip(ranked, reversed(ranked), strict=True)}
-    choices = {
-        name: tuple(replace(c, damage=_share(c.damage, worst[name]) * traded[name]) for c in problem.choices[name])
-        for name in names
-    }
-    return optimal(replace(problem, choices=choices))
-
-
-def _share(damage: float, worst: float) -> float:
-    return damage / worst if worst else 0.0
-
-
 def _choice(choices: Sequence[Choice], key: str) -> Choice:
     return next(choice for choice in choices if choice.key == key)
 
 
-def _smallest(choices: Sequence[Choice]) -> Choice:
+def smallest(choices: Sequence[Choice]) -> Choice:
     return min(choices, key=lambda choice: choice.size_bytes)
 
 
-def _room(problem: Problem, start: Mapping[str, Choice]) -> int:
+def room_of(problem: Problem, start: Mapping[str, Choice]) -> int:
     """Bytes left of the budget at the start of a policy."""
     needed = sum(choice.size_bytes for choice in start.values())
     if needed > problem.budget_bytes:

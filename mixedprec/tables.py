@@ -2,44 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
 from mixedprec.budget import format_bytes
+from mixedprec.comparison import comparisons
+from mixedprec.data_free import SAMPLED, SHAPES_ALONE
+from mixedprec.evidence import SKETCH
 from mixedprec.plan import Plan
-from mixedprec.planner import Comparison, comparisons, layers_by_format, unused_bytes
-from quant import get_format
-from sensitivity import Profile
+from mixedprec.planner import Planned, layers_by_format, unused_bytes
+from mixedprec.policies import SENSITIVE_ROLES
+from quant import Layer, get_format
 from sensitivity.tables import role_title
 
 
-def plan_tables(profile: Profile, plan: Plan) -> list[Table]:
+def plan_tables(found: Planned) -> list[Table]:
     """The tables that ``plan`` shows: formats, roles, and the plan beside the alternatives."""
-    return [_formats(profile, plan), _roles(profile, plan), _comparison(comparisons(profile, plan), plan.budget_bytes)]
+    layers, plan = found.space.evidence.layers, found.plan
+    return [_formats(layers, plan), _roles(layers, plan), _comparison(found)]
 
 
-def plan_sentences(profile: Profile, plan: Plan) -> list[str]:
-    """What a reader of the tables should know: size against budget, optimality, whether the budget binds."""
-    bits = 8 * plan.size_bytes / int(profile.facts["parameters"])
+def plan_sentences(found: Planned) -> list[str]:
+    """What a reader of the tables should know: size against budget, optimality, what the choice is based on."""
+    plan, facts = found.plan, found.space.evidence.facts
+    bits = 8 * plan.size_bytes / int(facts["parameters"])
     said = [
         f"{format_bytes(plan.size_bytes)} ({plan.size_bytes:,} bytes) of {format_bytes(plan.budget_bytes)} allowed, "
         f"{bits:.2f} bits per parameter; {format_bytes(plan.overhead_bytes)} are header and tensors kept in "
         f"{plan.keep}."
     ]
+    if found.widened is not None:
+        lowest = min(get_format(key).bits for key in plan.formats.values())
+        said.append(
+            f"INT8 and INT4 alone need {format_bytes(found.widened)} at least: the budget "
+            f"{'is below that' if plan.budget_bytes < found.widened else 'leaves them hardly a choice'}, so other "
+            f"formats were allowed too, down to {lowest} bits (--strict forbids it)."
+        )
     if plan.optimal:
-        said.append("Proven optimal: no other choice of these formats within the budget has less predicted damage.")
+        said.append(
+            "Proven optimal (gap 0): no other choice of these formats within the budget has less predicted damage."
+        )
     elif plan.policy == "optimal":
-        said.append(f"Not proven optimal: within {plan.total_damage - plan.bound:.1e} of the least possible damage.")
-    if spare := unused_bytes(profile, plan):
+        gap = plan.total_damage - plan.bound
+        said.append(f"Not proven optimal: within {gap:.1e} ({gap / plan.total_damage:.1%}) of the least damage.")
+    else:
+        said.append(_sensitive_share(found))
+    if spare := unused_bytes(found):
         said.append(
             f"The budget does not bind: more bytes would not change this plan, and {format_bytes(spare)} are left."
         )
-    if profile.facts.get("weights") != "trained":
+    if found.space.groups:
+        said.append(f"{len(found.space.groups)} groups of layers share a format (--group).")
+    if weights := found.space.evidence.weights:
+        counts = ", ".join(f"{name} {weights.get(name, 1.0):g}" for name in found.space.evidence.damage)
+        said.append(f"Damage counts the outputs by weight: {counts}.")
+    if plan.score == SAMPLED:
+        said.append(f"NO PROFILE of {plan.model}: damage is guessed from errors of its weights and the roles of layers.")
+    elif plan.score == SHAPES_ALONE:
+        said.append(f"NO PROFILE and no weights of {plan.model} at hand: this plan is by bytes and roles alone.")
+    if facts.get("weights") not in ("trained", "none"):
         said.append("RANDOM WEIGHTS: this plan says nothing about a trained network.")
     return said
 
 
-def _formats(profile: Profile, plan: Plan) -> Table:
+def _sensitive_share(found: Planned) -> str:
+    """How far the bytes went for the layers that the policy calls sensitive."""
+    plan = found.plan
+    sensitive = [layer for layer in found.space.evidence.layers if layer.role in SENSITIVE_ROLES]
+    raised = [layer for layer in sensitive if get_format(plan.formats[layer.name]).bits >= 8]
+    weights = sum(layer.weights for layer in raised) / max(1, sum(layer.weights for layer in sensitive))
+    size = sum(plan.layer_bytes[layer.name] for layer in raised) / plan.size_bytes
+    left = len(sensitive) - len(raised)
+    return (
+        f"Sensitive share: {len(raised)} of {len(sensitive)} attention and head layers have INT8, {weights:.0%} of "
+        f"their weights and {size:.0%} of the file, taken from the most damage down; "
+        + (f"the other {left} did not fit and stay at INT4." if left else "none had to stay behind.")
+    )
+
+
+def _formats(layers: Sequence[Layer], plan: Plan) -> Table:
     """Layers, weights and bytes of every format; more bits first, then more bytes."""
     table = Table(title=f"Plan for {escape(plan.model)}, policy {plan.policy}", title_justify="left")
     for name in ("format", "layers", "weights", "MB", "share of bytes"):
@@ -49,7 +92,7 @@ def _formats(profile: Profile, plan: Plan) -> Table:
         key: sum(plan.layer_bytes[name] for name, chosen in plan.formats.items() if chosen == key) for key in counts
     }
     for key in sorted(counts, key=lambda key: (-get_format(key).bits, -sizes[key])):
-        weights = sum(layer.weights for layer in profile.layers if plan.formats[layer.name] == key)
+        weights = sum(layer.weights for layer in layers if plan.formats[layer.name] == key)
         share = f"{sizes[key] / plan.size_bytes:.1%}"
         table.add_row(get_format(key).title, str(counts[key]), f"{weights:,}", f"{sizes[key] / 1e6:.2f}", share)
     table.add_row(
@@ -60,32 +103,34 @@ def _formats(profile: Profile, plan: Plan) -> Table:
     return table
 
 
-def _roles(profile: Profile, plan: Plan) -> Table:
+def _roles(layers: Sequence[Layer], plan: Plan) -> Table:
     """Layers of every role by the bits of their codes; bits per weight count the scales too."""
-    bits = {layer.name: get_format(plan.formats[layer.name]).bits for layer in profile.layers}
+    bits = {layer.name: get_format(plan.formats[layer.name]).bits for layer in layers}
     columns = sorted(set(bits.values()), reverse=True)
     table = Table(title="Layers by role and bits", title_justify="left")
     table.add_column("role")
     for name in (*(f"{column} bit" for column in columns), "bits per weight"):
         table.add_column(name, justify="right")
-    for role in dict.fromkeys(layer.role for layer in profile.layers):
-        members = [layer for layer in profile.layers if layer.role == role]
+    for role in dict.fromkeys(layer.role for layer in layers):
+        members = [layer for layer in layers if layer.role == role]
         counts = [sum(bits[layer.name] == column for layer in members) for column in columns]
         mean = 8 * sum(plan.layer_bytes[layer.name] for layer in members) / sum(layer.weights for layer in members)
         table.add_row(role_title(role), *(str(count or "·") for count in counts), f"{mean:.2f}")
     return table
 
 
-def _comparison(rows: list[Comparison], budget_bytes: int) -> Table:
+def _comparison(found: Planned) -> Table:
     """The plan, the first of the rows, beside the others; red is what would fit its budget and is better."""
-    plan = rows[0]
-    table = Table(title="Damage: mean NMSE of the outputs on the calibration scenes", title_justify="left")
+    rows, budget_bytes = comparisons(found), found.plan.budget_bytes
+    plan, seen = rows[0], found.plan.score == SKETCH
+    title = "mean NMSE of the outputs on the calibration scenes" if seen else f"a guess ({found.plan.score})"
+    table = Table(title=f"Damage: {title}", title_justify="left")
     for name in ("", "file MB", "predicted", "measured", "predicted / plan"):
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
         better = row.predicted < plan.predicted and row.size_bytes <= budget_bytes
         table.add_row(
-            row.title,
+            f"{row.title} BEATS THE PLAN" if better else row.title,
             f"{row.size_bytes / 1e6:.2f}",
             f"{row.predicted:.2e}",
             "" if row.measured is None else f"{row.measured:.2e}",

@@ -1,7 +1,18 @@
 """VGGT in our own code, with the parameter names of the published checkpoint."""
 
-from model.config import PRESETS, VGGTConfig
-from model.loading import load_vggt, model_fingerprint, skeleton
+from model.config import HEADS, PRESETS, VGGTConfig, check_heads
+from model.loading import architecture, load_vggt, local_weights, model_fingerprint, skeleton
 from model.vggt import VGGT
 
-__all__ = ["PRESETS", "VGGT", "VGGTConfig", "load_vggt", "model_fingerprint", "skeleton"]
+__all__ = [
+    "HEADS",
+    "PRESETS",
+    "VGGT",
+    "VGGTConfig",
+    "architecture",
+    "check_heads",
+    "load_vggt",
+    "local_weights",
+    "model_fingerprint",
+    "skeleton",
+]

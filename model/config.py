@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from errors import InputError
+
+
+HEADS = ("camera", "depth", "point", "track")
+"""What a VGGT can predict with; a model may be without some of them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class VGGTConfig:
     track_depth: int = 6
     track_num_heads: int = 8
     track_virtual_tracks: int = 64
+    heads: tuple[str, ...] = HEADS
 
     def __post_init__(self) -> None:
         if len(self.dpt_out_channels) != 4 or len(self.dpt_layer_idx) != 4:
@@ -50,6 +56,7 @@ class VGGTConfig:
                 f"config: dpt_layer_idx {list(self.dpt_layer_idx)} reaches past "
                 f"aggregator_depth {self.aggregator_depth}"
             )
+        check_heads(self.heads, "config: heads")
         if self.img_size % self.patch_size:
             raise InputError(f"config: img_size {self.img_size} is no multiple of patch_size {self.patch_size}")
 
@@ -64,8 +71,11 @@ class VGGTConfig:
         return 1 + self.num_register_tokens
 
     def to_json(self) -> str:
-        """The config as JSON text, readable by `from_json`."""
-        return json.dumps(asdict(self), indent=2)
+        """The config as JSON text, readable by `from_json`; ``heads`` stands there only where one is left out."""
+        values = asdict(self)
+        if self.heads == HEADS:
+            del values["heads"]
+        return json.dumps(values, indent=2)
 
     @staticmethod
     def from_json(text: str, origin: str = "config") -> VGGTConfig:
@@ -93,8 +103,28 @@ class VGGTConfig:
         return VGGTConfig(**values)
 
 
+def check_heads(heads: Sequence[str], origin: str) -> tuple[str, ...]:
+    """The heads in their usual order.
+
+    Raises:
+        InputError: one is unknown or named twice, or there are none.
+
+    >>> check_heads(["depth", "camera"], "--heads")
+    ('camera', 'depth')
+    """
+    if unknown := [head for head in heads if head not in HEADS]:
+        raise InputError(f"{origin}: {unknown[0]!r} is none of {', '.join(HEADS)}")
+    if not heads or len(set(heads)) != len(heads):
+        raise InputError(f"{origin}: name one or more of {', '.join(HEADS)}, each once")
+    return tuple(head for head in HEADS if head in heads)
+
+
 def _checked(name: str, value: object, origin: str) -> object:
-    """``value`` as the field wants it: a whole number, or four of them as a tuple."""
+    """``value`` as the field wants it: a whole number, four of them as a tuple, or names of heads."""
+    if name == "heads":
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InputError(f"{origin}: heads must be a list of names; found {value!r}")
+        return check_heads(value, f"{origin}: heads")
     is_list = name in ("dpt_out_channels", "dpt_layer_idx")
     items = value if isinstance(value, list) else [value]
     lowest = 0 if name in ("dpt_layer_idx", "num_register_tokens") else 1

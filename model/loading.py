@@ -53,6 +53,38 @@ def load_vggt(source: str | Path, weights: str = "pretrained", device: str | tor
     return model.to(device).eval()
 
 
+def architecture(source: str | Path) -> VGGT:
+    """The network of a source on the meta device, without its weights; nothing is downloaded for a preset.
+
+    Raises:
+        InputError: as `load_vggt`.
+
+    >>> sum(parameter.numel() for parameter in architecture("vggt-1b").parameters())
+    1256537516
+    """
+    return skeleton(_resolve(source, need_weights=False)[0])
+
+
+def local_weights(source: str | Path) -> Path | None:
+    """The weights file of a source if it is on this machine, the Hugging Face cache included; never fetched.
+
+    >>> local_weights("tiny").name
+    'model.safetensors'
+    """
+    name = str(source)
+    path = BUNDLED if name == "tiny" else Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return path / WEIGHTS_FILE if (path / WEIGHTS_FILE).is_file() else None
+    if HUB_IDS.get(name, name).count("/") != 1:
+        return None
+    from huggingface_hub import try_to_load_from_cache  # slow to import, needed here alone
+
+    found = try_to_load_from_cache(HUB_IDS.get(name, name), WEIGHTS_FILE)
+    return Path(found) if isinstance(found, str) else None
+
+
 def model_fingerprint(model: nn.Module) -> str:
     """Hash of all weights and their names, 16 hexadecimal digits; files of a run carry it."""
     digest = hashlib.sha256()

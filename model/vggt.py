@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from errors import InputError
 from model.aggregator import Aggregator
 from model.camera_head import CameraHead
-from model.config import VGGTConfig
+from model.config import VGGTConfig, check_heads
 from model.dpt_head import DPTHead, inverse_log
 from model.track_head import TrackHead
 
@@ -28,10 +31,40 @@ class VGGT(nn.Module):
         super().__init__()
         self.config = config
         self.aggregator = Aggregator(config)
-        self.camera_head = CameraHead(config)
-        self.point_head = DPTHead(config, 3, inverse_log)
-        self.depth_head = DPTHead(config, 1, torch.exp)
-        self.track_head = TrackHead(config)
+        if "camera" in config.heads:
+            self.camera_head = CameraHead(config)
+        if "point" in config.heads:
+            self.point_head = DPTHead(config, 3, inverse_log)
+        if "depth" in config.heads:
+            self.depth_head = DPTHead(config, 1, torch.exp)
+        if "track" in config.heads:
+            self.track_head = TrackHead(config)
+
+    def keep_heads(self, heads: Sequence[str]) -> VGGT:
+        """Drop all heads but these, in place; what they predict is then absent from the outputs.
+
+        Args:
+            heads: of those that the model has.
+
+        Returns:
+            The same model.
+
+        Raises:
+            InputError: an unknown head, or one that the model lacks.
+
+        >>> from model.config import TINY
+        >>> model = VGGT(TINY).eval().keep_heads(["camera", "depth"])
+        >>> sorted(model(torch.rand(2, 3, 64, 64)))
+        ['depth', 'depth_conf', 'images', 'pose_enc', 'pose_enc_list']
+        """
+        heads = check_heads(heads, "--heads")
+        if absent := [head for head in heads if head not in self.config.heads]:
+            raise InputError(f"--heads: the model has no {absent[0]} head, only {', '.join(self.config.heads)}")
+        for head in self.config.heads:
+            if head not in heads:
+                delattr(self, f"{head}_head")
+        self.config = replace(self.config, heads=heads)
+        return self
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> dict[str, Tensor | list[Tensor]]:
         """Predict everything for one scene or a batch of scenes.
@@ -49,6 +82,8 @@ class VGGT(nn.Module):
             - with query points ``track [B, S, N, 2]`` in pixels, ``vis`` and ``conf [B, S, N]`` in [0, 1], and
               ``track_list``, the tracks of all iterations
 
+            What a head predicts is absent where the model is without that head.
+
         Raises:
             InputError: wrong number of axes or channels, or a height or width that is no multiple of the patch size.
         """
@@ -56,19 +91,16 @@ class VGGT(nn.Module):
         self._check(images)
         size = (images.shape[-2], images.shape[-1])
         tokens = self.aggregator(images)
-        poses = self.camera_head(tokens[self.config.aggregator_depth - 1])
-        depth, depth_conf = self.depth_head.predict(tokens, size)
-        points, points_conf = self.point_head.predict(tokens, size)
-        outputs: dict[str, Tensor | list[Tensor]] = {
-            "pose_enc": poses[-1],
-            "pose_enc_list": poses,
-            "depth": depth,
-            "depth_conf": depth_conf,
-            "world_points": points,
-            "world_points_conf": points_conf,
-            "images": images,
-        }
-        if query_points is not None:
+        outputs: dict[str, Tensor | list[Tensor]] = {}
+        if "camera" in self.config.heads:
+            poses = self.camera_head(tokens[self.config.aggregator_depth - 1])
+            outputs |= {"pose_enc": poses[-1], "pose_enc_list": poses}
+        if "depth" in self.config.heads:
+            outputs["depth"], outputs["depth_conf"] = self.depth_head.predict(tokens, size)
+        if "point" in self.config.heads:
+            outputs["world_points"], outputs["world_points_conf"] = self.point_head.predict(tokens, size)
+        outputs["images"] = images
+        if query_points is not None and "track" in self.config.heads:
             query = query_points[None] if query_points.ndim == 2 else query_points
             tracks, visible, confident = self.track_head(tokens, size, query)
             outputs |= {"track": tracks[-1], "track_list": tracks, "vis": visible, "conf": confident}

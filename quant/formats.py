@@ -12,6 +12,7 @@ command line. A format's arithmetic follows from its fields alone:
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from errors import InputError
@@ -128,7 +129,10 @@ def get_format(key: str) -> Format:
     try:
         return FORMATS[key]
     except KeyError:
-        raise InputError(f"unknown format {key!r}; known formats: {', '.join(FORMATS)}") from None
+        close = get_close_matches(key, FORMATS, n=4, cutoff=0.4) or UNIFORM_SCHEMES
+        raise InputError(
+            f"unknown format {key!r}; known formats are {', '.join(close)} and others: `python cli.py formats`"
+        ) from None
 
 
 register(Format("fp32", "FP32", 32, "float", symmetric=True))

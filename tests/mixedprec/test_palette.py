@@ -3,34 +3,43 @@
 import pytest
 
 from errors import InputError
-from mixedprec.palette import automatic, parse_formats
-from quant import CANDIDATES, INT3_GROUPS, UNIFORM_SCHEMES
+from mixedprec.palette import default_formats, is_tight, parse_formats
+from quant import CANDIDATES, UNIFORM_SCHEMES, get_format
 
-INT8, INT4 = UNIFORM_SCHEMES[:4], UNIFORM_SCHEMES[4:]
+
+
+def of_bits(*bits: int) -> tuple[str, ...]:
+    return tuple(key for key in CANDIDATES if get_format(key).bits in bits)
+
+
+INT8, INT4 = UNIFORM_SCHEMES[:4], of_bits(4)
+DEFAULT = of_bits(8, 4)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("int8,int4", UNIFORM_SCHEMES),
+        ("int8,int4", DEFAULT),
         ("int4", INT4),
-        (" int4 , int8 ", UNIFORM_SCHEMES),
-        ("+int3", CANDIDATES),
-        ("+int3_group_32", (*UNIFORM_SCHEMES, "int3_group_32")),
+        (" int4 , int8 ", DEFAULT),
+        ("+int3", of_bits(8, 4, 3)),
+        ("all", CANDIDATES),
+        ("int4_group", UNIFORM_SCHEMES[4:]),
+        ("+fp16", of_bits(8, 4, 16)),
         ("int8_per_channel_sym,int4_group_64", ("int8_per_channel_sym", "int4_group_64")),
         ("int4_group_64,int8_per_channel_sym", ("int8_per_channel_sym", "int4_group_64")),
         ("int8_per_channel", ("int8_per_channel_sym", "int8_per_channel_asym")),
-        ("int4,+int3", INT4 + INT3_GROUPS),
+        ("int4,+int3", of_bits(4, 3)),
     ],
 )
 def test_beginnings_of_keys_choose_formats(text: str, expected: tuple[str, ...]) -> None:
     assert parse_formats(text, CANDIDATES) == expected
 
 
-@pytest.mark.parametrize("text", ["int5", "", "int8,", "+", "int", "int4_group_1", "int8_per_channel_sym_", "INT4!"])
+@pytest.mark.parametrize("text", ["int7", "", "int8,", "+", "int", "int4_group_1", "int8_per_channel_sym_", "INT4!"])
 def test_what_matches_nothing_is_refused_with_the_choices(text: str) -> None:
     """Half a word is no beginning: ``int4_group_1`` is not ``int4_group_128``."""
-    with pytest.raises(InputError, match=r"--formats: .* matches none of the profiled formats int8_per_tensor_sym,"):
+    with pytest.raises(InputError, match=r"--formats: .* matches none of the scored formats int8_per_tensor_sym,"):
         parse_formats(text, CANDIDATES)
 
 
@@ -40,7 +49,11 @@ def test_formats_that_were_not_profiled_are_refused() -> None:
     assert parse_formats("+int4", UNIFORM_SCHEMES[2:5]) == UNIFORM_SCHEMES[2:5]
 
 
-@pytest.mark.parametrize(("budget", "wide"), [(999, True), (1000, True), (1099, True), (1100, False), (5000, False)])
-def test_three_bits_come_in_only_where_the_budget_is_tight(budget: int, wide: bool) -> None:
-    """Tight: below 1.1 times the smallest file of the default formats."""
-    assert automatic(CANDIDATES, 1000, budget) == (CANDIDATES if wide else UNIFORM_SCHEMES)
+@pytest.mark.parametrize(("budget", "tight"), [(999, True), (1000, True), (1099, True), (1100, False), (5000, False)])
+def test_tight_is_below_a_tenth_more_than_the_smallest_file(budget: int, tight: bool) -> None:
+    assert is_tight(1000, budget) == tight
+
+
+def test_the_default_is_int8_and_int4_in_whatever_granularity() -> None:
+    assert default_formats(CANDIDATES) == DEFAULT
+    assert set(UNIFORM_SCHEMES) < set(DEFAULT)

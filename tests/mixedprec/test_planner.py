@@ -10,9 +10,10 @@ from errors import InputError
 from mixedprec import Infeasible, Plan, make_plan, parse_budget, save_quantized
 from mixedprec.checkpoint import overhead_bytes
 from mixedprec.plan import load_plan, save_plan
-from mixedprec.planner import budget_in_bytes, comparisons, layers_by_format, predicted_damage, unused_bytes
+from mixedprec.comparison import comparisons
+from mixedprec.planner import Planned, Request, budget_in_bytes, layers_by_format, planned, unused_bytes
 from model import VGGT
-from quant import CANDIDATES, INT3_GROUPS, UNIFORM_SCHEMES, get_format
+from quant import CANDIDATES, UNIFORM_SCHEMES, get_format
 from sensitivity import Profile
 
 MakePlan = Callable[..., Plan]
@@ -25,6 +26,14 @@ def plan_for(planning_model: VGGT, planning_profile: Profile) -> MakePlan:
 
 def uniform_bytes(profile: Profile, model: VGGT, key: str, keep: str = "fp16") -> int:
     return overhead_bytes(model, keep) + int(profile.size_bytes[:, profile.column(key)].sum())
+
+
+@pytest.fixture
+def found_for(planning_model: VGGT, planning_profile: Profile) -> Callable[..., Planned]:
+    return lambda budget, **options: planned(planning_profile, planning_model, Request(budget, **options))
+
+
+DEFAULT = tuple(key for key in CANDIDATES if get_format(key).bits in (8, 4))
 
 
 @pytest.mark.parametrize("scheme", UNIFORM_SCHEMES)
@@ -62,14 +71,17 @@ def test_no_plan_is_over_its_budget(
         sum(damage[row, CANDIDATES.index(key)] for row, key in enumerate(plan.formats.values()))
     )
     assert np.mean(list(plan.predicted_damage.values())) == pytest.approx(plan.total_damage)
-    assert plan.predicted_damage == predicted_damage(planning_profile, plan.formats)
+    rows = range(len(planning_profile.layers))
+    columns = [CANDIDATES.index(key) for key in plan.formats.values()]
+    for name, values in planning_profile.damage.items():
+        assert plan.predicted_damage[name] == pytest.approx(values[rows, columns].sum())
 
 
 @pytest.mark.parametrize("keep", ["fp16", "fp32"])
 @pytest.mark.parametrize(
     ("options", "floor"),
     [
-        ({}, INT3_GROUPS),
+        ({}, CANDIDATES),
         ({"policy": "sensitive"}, ("int4_group_128", "int4_group_64", "int4_group_32")),
         ({"formats": "int8"}, UNIFORM_SCHEMES[:4]),
     ],
@@ -82,8 +94,6 @@ def test_the_refusal_names_the_very_minimum(
     if "formats" in options:
         options = {**options, "policy": "optimal"}
     columns = [planning_profile.column(key) for key in floor]
-    if not options:
-        columns = list(range(len(CANDIDATES)))
     minimum = overhead_bytes(planning_model, keep) + int(planning_profile.size_bytes[:, columns].min(axis=1).sum())
     with pytest.raises(Infeasible, match=rf"raise the budget to {minimum}B") as caught:
         make_plan(planning_profile, planning_model, f"{minimum - 1}B", keep=keep, **options)
@@ -97,37 +107,45 @@ def test_the_refusal_names_the_very_minimum(
 @pytest.mark.parametrize(
     ("options", "named", "advice"),
     [
-        ({}, "INT3 groups of 128", None),
-        ({"formats": "int4"}, "INT4 groups of 128", r"or allow 3-bit groups \(--formats \+int3\)$"),
-        ({"policy": "sensitive"}, "INT4 groups of 128", r"3-bit groups \(--policy optimal --formats \+int3\)$"),
-        ({"policy": "sensitive", "formats": "+int3"}, "INT4 groups of 128", r"3-bit groups \(--policy optimal\)$"),
+        ({}, "INT2 two-level groups of 16", None),
+        ({"formats": "int4"}, "INT4 groups of 128", r"or allow 3-bit groups \(--formats \+int3\)"),
+        ({"strict": True}, "INT4 groups of 128", r"or allow 3-bit groups \(without --strict\)"),
+        ({"policy": "sensitive"}, None, r"3-bit groups \(--policy optimal\)"),
+        ({"policy": "sensitive", "formats": "int4"}, None, r"3-bit groups \(--policy optimal --formats \+int3\)"),
     ],
-    ids=["auto", "int4", "sensitive", "sensitive-int3"],
+    ids=["auto", "int4", "strict", "sensitive", "sensitive-int4"],
 )
 def test_the_refusal_says_what_would_help(
-    plan_for: MakePlan, options: dict[str, str], named: str, advice: str | None
+    plan_for: MakePlan, options: dict[str, str], named: str | None, advice: str | None
 ) -> None:
-    message = rf"no plan fits --budget 1KB \(0\.00 MB\): the smallest file, every layer at {named}, needs .* MB; raise"
+    what = f"(every layer|most layers) at {named}" if named else "of this policy, which starts at INT4 groups"
+    message = rf"no plan fits --budget 1KB \(0\.00 MB\): the smallest file, {what}, needs .* MB; raise"
     with pytest.raises(Infeasible, match=message) as caught:
         plan_for("1KB", **options)
     if advice:
         caught.match(advice)
     else:
-        assert "3-bit" not in str(caught.value)
+        assert "-bit" not in str(caught.value)
+    caught.match(r"leave heads out \(--heads camera,depth\)$")
 
 
 def test_automatic_formats_widen_only_where_the_budget_is_tight(
-    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile
+    found_for: Callable[..., Planned], planning_model: VGGT, planning_profile: Profile
 ) -> None:
-    columns = [planning_profile.column(key) for key in UNIFORM_SCHEMES]
+    columns = [planning_profile.column(key) for key in DEFAULT]
     smallest = overhead_bytes(planning_model) + int(planning_profile.size_bytes[:, columns].min(axis=1).sum())
-    tight, loose = plan_for(f"{int(1.09 * smallest)}B"), plan_for(f"{int(1.11 * smallest)}B")
-    assert set(tight.formats.values()) & set(INT3_GROUPS)
-    assert tuple(tight.provenance["allowed_formats"]) == CANDIDATES
-    assert not set(loose.formats.values()) & set(INT3_GROUPS)
-    assert tuple(loose.provenance["allowed_formats"]) == UNIFORM_SCHEMES
-    assert set(plan_for(f"{smallest}B", formats="int8,int4").formats.values()) <= set(UNIFORM_SCHEMES)
-    assert set(plan_for("90%", formats="int4_group_64").formats.values()) == {"int4_group_64"}
+    tight, loose = found_for(f"{int(1.09 * smallest)}B"), found_for(f"{int(1.11 * smallest)}B")
+    assert {get_format(key).bits for key in tight.plan.formats.values()} & {2, 3}
+    assert (tight.widened, loose.widened) == (smallest, None)
+    assert tuple(tight.plan.provenance["allowed_formats"]) == tight.palette == CANDIDATES
+    assert set(loose.plan.formats.values()) <= set(DEFAULT)
+    assert tuple(loose.plan.provenance["allowed_formats"]) == loose.palette == DEFAULT
+    for options in ({"formats": "int8,int4"}, {"strict": True}):
+        strict = found_for(f"{smallest}B", **options)
+        assert set(strict.plan.formats.values()) <= set(DEFAULT)
+        with pytest.raises(Infeasible):
+            found_for(f"{smallest - 1}B", **options)
+    assert set(found_for("90%", formats="int4_group_64").plan.formats.values()) == {"int4_group_64"}
 
 
 @pytest.mark.parametrize("text", ["4.6bpw", "20%", "0.1MB", "90KiB", "int8_per_channel_sym"])
@@ -148,7 +166,7 @@ def test_budgets_are_sizes_or_names_of_schemes(planning_model: VGGT, planning_pr
         ("12parsecs", {}, "budget '12parsecs' has the unknown unit 'parsecs'"),
         ("int5", {}, "budget 'int5' is not a positive size"),
         ("50%", {"policy": "greedy"}, "--policy greedy: not known; choose one of optimal, sensitive"),
-        ("50%", {"formats": "int5"}, "'int5' matches none of the profiled formats"),
+        ("50%", {"formats": "int7"}, "'int7' matches none of the scored formats"),
         ("50%", {"keep": "bf16"}, "keep is 'bf16'"),
         ("50%", {"policy": "sensitive", "formats": "int8"}, "allows no INT4 group format .* use the policy 'optimal'"),
     ],
@@ -160,36 +178,41 @@ def test_what_is_not_known_is_refused(plan_for: MakePlan, budget: str, options: 
 
 
 @pytest.mark.parametrize("policy", ["optimal", "sensitive"])
-def test_comparisons_hold_every_alternative(plan_for: MakePlan, planning_profile: Profile, policy: str) -> None:
-    plan = plan_for("int4_group_64", policy=policy)
-    first, *others = comparisons(planning_profile, plan)
+def test_comparisons_hold_every_alternative(
+    found_for: Callable[..., Planned], planning_profile: Profile, policy: str
+) -> None:
+    found = found_for("int4_group_64", policy=policy)
+    plan = found.plan
+    first, *others = comparisons(found)
     assert (first.title, first.size_bytes, first.predicted) == (f"plan ({policy})", plan.size_bytes, plan.total_damage)
     titles = [row.title for row in others]
     assert titles[:7] == [get_format(key).short_title for key in UNIFORM_SCHEMES]
     other = "sensitive" if policy == "optimal" else "optimal"
-    expected = [f"policy {other}", "inverted score", *(f"random choice {seed}" for seed in range(3))]
+    rules = ["first and last layers", "attention and heads", "inverted score"]
+    expected = [f"policy {other}", *rules, *(f"random {seed}" for seed in range(5))]
     assert titles[7:] == [f"{title}, same budget" for title in expected]
     for row, scheme in zip(others[:7], UNIFORM_SCHEMES, strict=True):
         column = planning_profile.column(scheme)
         assert row.size_bytes == plan.overhead_bytes + planning_profile.size_bytes[:, column].sum()
         assert row.predicted == pytest.approx(planning_profile.total_damage[:, column].sum())
-        assert row.measured == planning_profile.total_uniform[UNIFORM_SCHEMES.index(scheme)]
+        assert row.measured == pytest.approx(planning_profile.total_uniform[UNIFORM_SCHEMES.index(scheme)])
     for row in others[7:]:
         assert row.size_bytes <= plan.budget_bytes
         assert row.measured is None
         if policy == "optimal":
             assert row.predicted >= plan.total_damage
     by_title = {row.title: row.predicted for row in others}
-    assert by_title["inverted score, same budget"] > plan.total_damage
+    if policy == "optimal":
+        assert by_title["inverted score, same budget"] > plan.total_damage
 
 
 def test_comparisons_leave_out_a_policy_that_does_not_fit(
-    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile
+    found_for: Callable[..., Planned], planning_model: VGGT, planning_profile: Profile
 ) -> None:
-    """With 3-bit groups a plan goes below what ``sensitive`` needs at least."""
+    """With fewer bits a plan goes below what ``sensitive`` needs at least."""
     below = uniform_bytes(planning_profile, planning_model, "int4_group_128") - 1000
-    for plan in (plan_for(f"{below}B"), plan_for("int8_per_channel_sym", formats="int8")):
-        titles = [row.title for row in comparisons(planning_profile, plan)]
+    for found in (found_for(f"{below}B"), found_for("int8_per_channel_sym", formats="int8")):
+        titles = [row.title for row in comparisons(found)]
         assert "policy sensitive, same budget" not in titles
         assert "inverted score, same budget" in titles
 
@@ -198,17 +221,17 @@ def test_comparisons_leave_out_a_policy_that_does_not_fit(
     "options", [{}, {"policy": "sensitive"}, {"formats": "int4"}], ids=["optimal", "sensitive", "int4"]
 )
 def test_a_budget_that_does_not_bind_is_told_with_what_it_leaves(
-    plan_for: MakePlan, planning_profile: Profile, options: dict[str, str]
+    found_for: Callable[..., Planned], options: dict[str, str]
 ) -> None:
-    loose = plan_for("100%", **options)
-    spare = unused_bytes(planning_profile, loose)
-    assert spare == loose.budget_bytes - loose.size_bytes > 0
-    exact = plan_for(f"{loose.size_bytes}B", **options)
-    assert exact.formats == loose.formats
-    assert unused_bytes(planning_profile, exact) == 0
-    bound = plan_for(f"{loose.size_bytes - 1}B", **options)
-    assert bound.formats != loose.formats
-    assert unused_bytes(planning_profile, bound) == 0
+    loose = found_for("100%", **options)
+    spare = unused_bytes(loose)
+    assert spare == loose.plan.budget_bytes - loose.plan.size_bytes > 0
+    exact = found_for(f"{loose.plan.size_bytes}B", **options)
+    assert exact.plan.formats == loose.plan.formats
+    assert unused_bytes(exact) == 0
+    bound = found_for(f"{loose.plan.size_bytes - 1}B", **options)
+    assert bound.plan.formats != loose.plan.formats
+    assert unused_bytes(bound) == 0
 
 
 def test_formats_are_counted_most_frequent_first(plan_for: MakePlan) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from errors import InputError
+from mixedprec.baselines import attention_and_heads, baselines, first_and_last, inverted, random_assignment
 from mixedprec.policies import (
     INT4_GROUPS,
     POLICIES,
@@ -16,10 +17,8 @@ from mixedprec.policies import (
     Assignment,
     Problem,
     assignment_of,
-    inverted,
     optimal,
     optimal_solution,
-    random_assignment,
     sensitive,
 )
 from mixedprec.solver import Choice, Infeasible
@@ -55,8 +54,11 @@ def with_key(problem: Problem, key: str) -> Assignment:
 def test_no_policy_or_baseline_exceeds_the_budget_or_beats_the_optimum(seed: int, slack_bytes: int) -> None:
     problem = make_problem(seed, slack_bytes=slack_bytes)
     best = problem.damage(optimal(problem))
-    baselines = [inverted(problem), *(random_assignment(problem, number) for number in range(3))]
-    for assignment in [*(policy(problem) for policy in POLICIES.values()), *baselines]:
+    others = baselines(problem)
+    assert list(others) == [
+        "first and last layers", "attention and heads", "inverted score", *(f"random {seed}" for seed in range(5))
+    ]  # fmt: skip
+    for assignment in [*(policy(problem) for policy in POLICIES.values()), *others.values()]:
         assert list(assignment) == [layer.name for layer in problem.layers]
         assert problem.size_bytes(assignment) <= problem.budget_bytes
         assert problem.damage(assignment) >= best * (1 - 1e-12)
@@ -182,3 +184,20 @@ def test_inverted_survives_layers_without_damage() -> None:
     harmless = tuple(replace(choice, damage=0.0) for choice in problem.choices["layer0"])
     changed = replace(problem, choices={**problem.choices, "layer0": harmless})
     assert changed.size_bytes(inverted(changed)) <= changed.budget_bytes
+
+
+def test_rules_of_thumb_raise_whom_they_name_as_far_as_the_bytes_go() -> None:
+    """Against a count by hand: the bytes of the first three raises of each rule, and not of the fourth."""
+    problem = make_problem(3)
+    start = {layer.name: problem.choices[layer.name][0] for layer in problem.layers}
+    ends = [0, 39, 1, 38]
+    heads = [number for number, layer in enumerate(problem.layers) if layer.role in SENSITIVE_ROLES][:4]
+    for rule, order in ((first_and_last, ends), (attention_and_heads, heads)):
+        names = [problem.layers[number].name for number in order]
+        costs = [problem.choices[name][-1].size_bytes - start[name].size_bytes for name in names]
+        enough = replace(problem, budget_bytes=problem.budget_bytes + sum(costs[:3]))
+        assignment = rule(enough)
+        assert [assignment[name] for name in names[:3]] == [RAISED] * 3
+        assert enough.size_bytes(assignment) <= enough.budget_bytes
+        exact = replace(problem, budget_bytes=problem.budget_bytes)
+        assert rule(exact) == {name: choice.key for name, choice in start.items()}

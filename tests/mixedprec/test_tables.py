@@ -8,19 +8,19 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from mixedprec import Plan, make_plan
+from mixedprec import Planned, Request, planned
 from mixedprec.tables import plan_sentences, plan_tables
 from model import VGGT
 from quant import get_format
 from sensitivity import Profile
 
-MakePlan = Callable[..., Plan]
+MakePlan = Callable[..., Planned]
 WIDTH = 100
 
 
 @pytest.fixture
 def plan_for(planning_model: VGGT, planning_profile: Profile) -> MakePlan:
-    return lambda budget, **options: make_plan(planning_profile, planning_model, budget, **options)
+    return lambda budget, **options: planned(planning_profile, planning_model, Request(budget, **options))
 
 
 def column(table: Table, name: str) -> list[str]:
@@ -28,8 +28,8 @@ def column(table: Table, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("budget", ["16%", "22%", "100%"])
-def test_tables_fit_100_columns_without_ellipsis(plan_for: MakePlan, planning_profile: Profile, budget: str) -> None:
-    for table in plan_tables(planning_profile, plan_for(budget, formats="+int3")):
+def test_tables_fit_100_columns_without_ellipsis(plan_for: MakePlan, budget: str) -> None:
+    for table in plan_tables(plan_for(budget, formats="+int3")):
         console = Console(width=WIDTH, file=io.StringIO(), legacy_windows=False)
         console.print(table)
         text = console.file.getvalue()
@@ -39,8 +39,8 @@ def test_tables_fit_100_columns_without_ellipsis(plan_for: MakePlan, planning_pr
 
 
 def test_formats_stand_by_bits_then_bytes_and_sum_to_the_file(plan_for: MakePlan, planning_profile: Profile) -> None:
-    plan = plan_for("int4_group_64", formats="+int3")
-    table = plan_tables(planning_profile, plan)[0]
+    found = plan_for("int4_group_64", formats="+int3")
+    plan, table = found.plan, plan_tables(found)[0]
     titles = column(table, "format")
     by_title = {get_format(key).title: key for key in set(plan.formats.values())}
     assert set(titles[:-2]) == by_title.keys()
@@ -57,8 +57,8 @@ def test_formats_stand_by_bits_then_bytes_and_sum_to_the_file(plan_for: MakePlan
 
 
 def test_roles_are_counted_by_bits(plan_for: MakePlan, planning_profile: Profile) -> None:
-    plan = plan_for("int4_group_64", formats="+int3")
-    table = plan_tables(planning_profile, plan)[1]
+    found = plan_for("int4_group_64", formats="+int3")
+    plan, table = found.plan, plan_tables(found)[1]
     assert [found.header for found in table.columns] == ["role", "8 bit", "4 bit", "3 bit", "bits per weight"]
     for bits in (8, 4, 3):
         cells = column(table, f"{bits} bit")
@@ -70,15 +70,15 @@ def test_roles_are_counted_by_bits(plan_for: MakePlan, planning_profile: Profile
     assert column(table, "bits per weight")[row] == f"{mean:.2f}"
 
 
-def test_a_single_format_makes_a_single_column(plan_for: MakePlan, planning_profile: Profile) -> None:
-    table = plan_tables(planning_profile, plan_for("90%", formats="int4"))[1]
+def test_a_single_format_makes_a_single_column(plan_for: MakePlan) -> None:
+    table = plan_tables(plan_for("90%", formats="int4"))[1]
     assert [found.header for found in table.columns] == ["role", "4 bit", "bits per weight"]
 
 
-def test_alternatives_are_measured_against_the_plan(plan_for: MakePlan, planning_profile: Profile) -> None:
+def test_alternatives_are_measured_against_the_plan(plan_for: MakePlan) -> None:
     """What fits the budget and is better is red; that happens to a plan by rule, never to an optimal one."""
     for policy, red in (("optimal", False), ("sensitive", True)):
-        table = plan_tables(planning_profile, plan_for("int4_group_32", policy=policy))[2]
+        table = plan_tables(plan_for("int4_group_32", policy=policy))[2]
         ratios = column(table, "predicted / plan")
         assert ratios[0] == "1.0"
         styles = [row.style for row in table.rows]
@@ -87,22 +87,25 @@ def test_alternatives_are_measured_against_the_plan(plan_for: MakePlan, planning
         measured = column(table, "measured")
         assert all(measured[1:8])
         assert not any(measured[8:])
+        assert any(cell.endswith("BEATS THE PLAN") for cell in column(table, "")) == red
 
 
 def test_sentences_say_size_proof_and_slack(plan_for: MakePlan, planning_profile: Profile) -> None:
-    tight, loose = (plan_sentences(planning_profile, plan_for(budget)) for budget in ("int4_group_64", "100%"))
-    plan = plan_for("int4_group_64")
+    tight, loose = (plan_sentences(plan_for(budget, strict=True)) for budget in ("int4_group_64", "100%"))
+    found = plan_for("int4_group_64", strict=True)
+    plan = found.plan
     assert f"({plan.size_bytes:,} bytes)" in tight[0]
     assert f"{8 * plan.size_bytes / planning_profile.facts['parameters']:.2f} bits per parameter" in tight[0]
     assert tight[1].startswith("Proven optimal")
     assert len(tight) == 2
     assert loose[2].startswith("The budget does not bind")
-    by_rule = plan_sentences(planning_profile, plan_for("int4_group_64", policy="sensitive"))
+    by_rule = plan_sentences(plan_for("int4_group_64", policy="sensitive"))
     assert not any("ptimal" in line for line in by_rule)
-    unproven = replace(plan, optimal=False, bound=plan.total_damage / 2)
-    assert f"within {plan.total_damage / 2:.1e} of the least" in plan_sentences(planning_profile, unproven)[1]
+    assert any(line.startswith("Sensitive share: ") for line in by_rule)
+    unproven = replace(found, plan=replace(plan, optimal=False, bound=plan.total_damage / 2))
+    assert f"within {plan.total_damage / 2:.1e} (50.0%) of the least" in plan_sentences(unproven)[1]
 
 
-def test_random_weights_are_called_out(plan_for: MakePlan, planning_profile: Profile) -> None:
+def test_random_weights_are_called_out(planning_model: VGGT, planning_profile: Profile) -> None:
     profile = replace(planning_profile, facts={**planning_profile.facts, "weights": "random"})
-    assert plan_sentences(profile, plan_for("30%"))[-1].startswith("RANDOM WEIGHTS")
+    assert plan_sentences(planned(profile, planning_model, Request("30%")))[-1].startswith("RANDOM WEIGHTS")

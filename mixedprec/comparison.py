@@ -1,0 +1,61 @@
+"""The plan beside what else could be made of the same bytes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from errors import InputError
+from mixedprec.baselines import baselines
+from mixedprec.plan import uniform_assignment
+from mixedprec.planner import Planned
+from mixedprec.policies import POLICIES, Assignment
+from quant import UNIFORM_SCHEMES, get_format
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One way to spend bytes, beside the plan.
+
+    Attributes:
+        title: for people.
+        size_bytes: of the whole file.
+        predicted: summed damage of its layers.
+        measured: damage on the calibration scenes; None where it was not run.
+    """
+
+    title: str
+    size_bytes: int
+    predicted: float
+    measured: float | None = None
+
+
+def alternatives(found: Planned) -> dict[str, Assignment]:
+    """What else the plan's formats, constraints and budget allow: the other policies and every baseline."""
+    problem = found.problem
+    others: dict[str, Assignment] = {}
+    for name, policy in POLICIES.items():
+        if name != found.plan.policy:
+            with suppress(InputError):  # another policy may not get by with these formats or this budget
+                others[f"policy {name}"] = policy(problem)
+    with suppress(InputError):  # nothing but the plan may fit
+        others |= baselines(problem)
+    return {title: found.space.expanded(assignment) for title, assignment in others.items()}
+
+
+def comparisons(found: Planned) -> list[Comparison]:
+    """The plan, every uniform scheme, and `alternatives` within the plan's budget."""
+    plan, evidence = found.plan, found.space.evidence
+    rows = [Comparison(f"plan ({plan.policy})", plan.size_bytes, plan.total_damage)]
+    for key in UNIFORM_SCHEMES:
+        if key in evidence.candidates:
+            assignment = uniform_assignment(evidence.layers, key)
+            measured = evidence.total(evidence.uniform[key]) if key in evidence.uniform else None
+            rows.append(_row(found, get_format(key).short_title, assignment, measured))
+    rows += [_row(found, f"{title}, same budget", formats) for title, formats in alternatives(found).items()]
+    return rows
+
+
+def _row(found: Planned, title: str, assignment: Assignment, measured: float | None = None) -> Comparison:
+    size = found.plan.overhead_bytes + sum(found.space.layer_bytes(assignment).values())
+    return Comparison(title, size, found.space.damage(assignment), measured)

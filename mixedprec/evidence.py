@@ -1,0 +1,159 @@
+"""What a planner knows of every layer and format: exact bytes, and the damage that is expected of it.
+
+It comes from a profile, or, where there is none, from the shapes (and weights) alone (`mixedprec.data_free`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import InputError
+from model import HEADS, check_heads
+from quant import Layer, quantized_nbytes
+from sensitivity import Profile
+
+SKETCH = "sketch"
+HEAD_OUTPUTS = {
+    "camera": ("pose_enc",),
+    "depth": ("depth", "depth_conf"),
+    "point": ("world_points", "world_points_conf"),
+    "track": ("track", "vis", "conf"),
+}
+"""What each head predicts."""
+_ALSO_CALLED = {"pose": "camera", "cameras": "camera", "points": "point", "tracks": "track"}
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Bytes and expected damage of every layer in every candidate format.
+
+    Attributes:
+        origin: where it comes from, for messages.
+        facts: provenance: model, fingerprints, parameters, scenes, seed.
+        layers: quantisable layers, in model order.
+        candidates: keys of the formats that are known.
+        size_bytes: ``[layers, candidates]`` bytes in a file.
+        damage: expected NMSE by output, ``{output: [layers, candidates]}``.
+        score: what ``damage`` is.
+        uniform: measured NMSE by output and uniform scheme, ``{scheme: {output: value}}``; empty if not measured.
+        weights: what each output counts for, relative to the others; 1 for those not named.
+    """
+
+    origin: str
+    facts: Mapping[str, Any]
+    layers: tuple[Layer, ...]
+    candidates: tuple[str, ...]
+    size_bytes: NDArray[np.int64]
+    damage: Mapping[str, Array]
+    score: str = SKETCH
+    uniform: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(source: Profile | Evidence) -> Evidence:
+        """A profile as evidence; evidence stays as it is."""
+        if isinstance(source, Evidence):
+            return source
+        uniform = {
+            scheme: {name: float(values[column]) for name, values in source.uniform.items()}
+            for column, scheme in enumerate(source.schemes)
+        }
+        return Evidence(
+            str(source.path), source.facts, source.layers, source.candidates, source.size_bytes, source.damage,
+            uniform=uniform,
+        )  # fmt: skip
+
+    @cached_property
+    def total_damage(self) -> Array:
+        """``[layers, candidates]``: weighted mean over the outputs; plans are made from it."""
+        total: Array = np.zeros(self.size_bytes.shape)
+        for name, share in self.shares().items():
+            total = total + share * self.damage[name]
+        return total
+
+    def shares(self) -> dict[str, float]:
+        """The weight of every output, all together 1."""
+        weights = {name: self.weights.get(name, 1.0) for name in self.damage}
+        whole = math.fsum(weights.values())
+        return {name: weight / whole for name, weight in weights.items()}
+
+    def total(self, by_output: Mapping[str, float]) -> float:
+        """The weighted mean of a figure that is known by output."""
+        return math.fsum(share * by_output[name] for name, share in self.shares().items())
+
+    def column(self, key: str) -> int:
+        """Where a candidate format stands in ``damage`` and ``size_bytes``.
+
+        Raises:
+            InputError: it is not known here.
+        """
+        if key not in self.candidates:
+            raise InputError(f"{self.origin}: no scores for {key!r}; it has {', '.join(self.candidates)}")
+        return self.candidates.index(key)
+
+    def of_format(self, row: int, key: str) -> tuple[int, float]:
+        """Bytes and damage of a layer in a format; ``fp32`` need not have been scored."""
+        if key == "fp32":
+            return quantized_nbytes(self.layers[row].shape, key), 0.0
+        column = self.column(key)
+        return int(self.size_bytes[row, column]), float(self.total_damage[row, column])
+
+    def keep_heads(self, heads: Sequence[str]) -> Evidence:
+        """The same for a model that keeps only these heads.
+
+        Raises:
+            InputError: an unknown head.
+        """
+        heads = check_heads(heads, "--heads")
+        dropped = [head for head in HEADS if head not in heads]
+        rows = [row for row, layer in enumerate(self.layers) if layer.role.removesuffix("_head") not in dropped]
+        gone = {name for head in dropped for name in HEAD_OUTPUTS[head]}
+        damage = {name: values[rows] for name, values in self.damage.items() if name not in gone}
+        uniform = {
+            key: {name: value for name, value in found.items() if name not in gone}
+            for key, found in self.uniform.items()
+        }
+        layers = tuple(self.layers[row] for row in rows)
+        return replace(self, layers=layers, size_bytes=self.size_bytes[rows], damage=damage, uniform=uniform)
+
+    def weighted(self, text: str) -> Evidence:
+        """The same with other weights of the outputs, as ``--weights-for`` gives them: ``depth=2,pose=1``.
+
+        A name is an output's, or a head's for all that it predicts. Outputs that are not named keep 1.
+
+        Raises:
+            InputError: not of that form, an unknown name, or a weight that is negative or leaves nothing.
+        """
+        return replace(self, weights=_parse_weights(text, tuple(self.damage)))
+
+
+def _parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for entry in text.split(","):
+        name, equals, value = (part.strip() for part in entry.partition("="))
+        names = HEAD_OUTPUTS.get(_ALSO_CALLED.get(name, name), (name,))
+        known = [output for output in names if output in outputs]
+        if not equals or not known:
+            raise InputError(
+                f"--weights-for: {entry.strip()!r} is not of the form NAME=WEIGHT with a name among "
+                f"pose, depth, points, tracks or {', '.join(outputs)}"
+            )
+        try:
+            weight = float(value)
+        except ValueError:
+            weight = math.nan
+        if not 0 <= weight < math.inf:
+            raise InputError(f"--weights-for: the weight of {name} is {value!r}, must be a number, 0 or more")
+        weights |= dict.fromkeys(known, weight)
+    if not sum(weights.get(name, 1.0) for name in outputs):
+        raise InputError("--weights-for: every output has weight 0; leave one of them in")
+    return weights
