@@ -12,7 +12,6 @@ command line. A format's arithmetic follows from its fields alone:
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 from errors import InputError
@@ -129,9 +128,10 @@ def get_format(key: str) -> Format:
     try:
         return FORMATS[key]
     except KeyError:
-        close = get_close_matches(key, FORMATS, n=4, cutoff=0.4) or UNIFORM_SCHEMES
+        known = list(FORMATS)[: 2 + len(UNIFORM_SCHEMES)]
         raise InputError(
-            f"unknown format {key!r}; known formats are {', '.join(close)} and others: `python cli.py formats`"
+            f"unknown format {key!r}; known formats: {', '.join(known)} and {len(FORMATS) - len(known)} more, which "
+            "`python cli.py formats` lists"
         ) from None
 
 

@@ -1,0 +1,191 @@
+"""Other tools on the same network, scenes and bytes: NVIDIA ModelOpt ``auto_quantize`` and NNCF ``compress_weights``.
+
+Run by ``benchmarks/planner.py``, each in a process of its own: ``python benchmarks/competitors.py nncf --budget BYTES
+--scenes 4 --out FILE``. The tool chooses INT8 or INT4 for every layer from the calibration scenes; its knob (effective
+bits, ratio) is turned up as far as the file stays within the budget. FILE receives the outputs of the tool's *own* quantised
+model on the held-out scenes; the last line is JSON with the choice as formats of ours, whose exact bytes are counted.
+
+Needs the extra ``bench``: ``pip install vggt-mixedprec[bench]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from analysis import pipeline
+from analysis.evaluate import predictions
+from mixedprec import overhead_bytes
+from model import VGGT, load_vggt
+from quant import find_layers, quantized_nbytes
+from scenes import Scene, load_scenes
+from training.losses import WEIGHTS, camera_loss, dense_losses, track_losses
+
+GROUP = 128
+SETTINGS = 8  # of a tool's knob; the largest that fits is taken
+
+Choice = dict[str, str]
+
+
+def calibration_and_held_out(model: VGGT, count: int, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """The same scenes as the planner's."""
+    source = pipeline.scene_source(None, None, count=count, views=0, seed=seed, max_images=None)
+    size = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
+    return load_scenes(source, "calibration", **size), load_scenes(source, "evaluation", **size)
+
+
+def file_bytes(model: VGGT, choice: Choice) -> int:
+    """Exact bytes of a file of ours with this choice; layers that the tool left alone are FP16."""
+    layers = find_layers(model)
+    return overhead_bytes(model) + sum(quantized_nbytes(layer.shape, choice[layer.name]) for layer in layers)
+
+
+def nncf(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, Choice, str, str]:
+    """NNCF: INT8 asymmetric per channel, and INT4 symmetric in groups for the given share of the linear layers.
+
+    Convolutions stay at INT8, the tool has no INT4 for them. Sensitivity by Hessian and input activations, from data.
+    """
+    import nncf as tool  # optional
+
+    tool.set_log_level(logging.ERROR)
+    data = [(scene.images[None], scene.query_points[None]) for scene in scenes]
+    options = tool.AdvancedCompressionParameters(group_size_fallback_mode=tool.GroupSizeFallbackMode.ADJUST)
+    found = None
+    for step in range(SETTINGS + 1):  # the least INT4 first
+        ratio = step / SETTINGS
+        with torch.no_grad():
+            compressed = tool.compress_weights(
+                copy.deepcopy(model), mode=tool.CompressWeightsMode.INT4_SYM, ratio=ratio, group_size=GROUP,
+                all_layers=True, dataset=tool.Dataset(data), advanced_parameters=options,
+                sensitivity_metric=tool.SensitivityMetric.HESSIAN_INPUT_ACTIVATION,
+            )  # fmt: skip
+        found = compressed, _nncf_choice(model, compressed), f"ratio {ratio:g}", tool.__version__
+        if file_bytes(model, found[1]) <= budget:
+            break
+    assert found is not None
+    return found
+
+
+def _nncf_choice(model: VGGT, compressed: nn.Module) -> Choice:
+    choice = dict.fromkeys((layer.name for layer in find_layers(model)), "fp16")
+    for name, module in compressed.named_modules():
+        kind = type(module).__name__
+        if kind.endswith("WeightsDecompressor"):
+            layer = name.partition("post_hooks.")[2].partition("__")[0].replace(":", ".").rpartition(".")[0]
+            if layer not in choice:
+                raise ValueError(f"NNCF compressed {name}, which is no layer of ours")
+            choice[layer] = f"int4_group_{GROUP}" if "INT4" in kind else "int8_per_channel_asym"
+    return choice
+
+
+def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, Choice, str, str]:
+    """ModelOpt: INT8 per channel, INT4 in blocks or nothing, by the gradients of the network's own training loss."""
+    import modelopt.torch.quantization as tool
+    from modelopt import __version__
+
+    int4 = {
+        "quant_cfg": [
+            {"quantizer_name": "*", "enable": False},
+            {
+                "quantizer_name": "*weight_quantizer",
+                "cfg": {"num_bits": 4, "block_sizes": {-1: GROUP, "type": "static"}},
+            },
+        ],
+        "algorithm": "max",
+    }
+    int8 = {
+        "quant_cfg": [
+            {"quantizer_name": "*", "enable": False},
+            {"quantizer_name": "*weight_quantizer", "cfg": {"num_bits": 8, "axis": 0}},
+        ],
+        "algorithm": "max",
+    }
+    found = None
+    for step in range(SETTINGS + 1):  # the most bits first
+        bits = 6.0 - step * 2.0 / SETTINGS
+        with torch.enable_grad():
+            quantized, state = tool.auto_quantize(
+                copy.deepcopy(model), constraints={"effective_bits": max(bits, 4.01)},
+                quantization_formats=[int4, int8], data_loader=scenes, forward_step=_forward, loss_func=_loss,
+                num_calib_steps=len(scenes), num_score_steps=len(scenes), verbose=False,
+            )  # fmt: skip
+        found = quantized, _modelopt_choice(model, quantized), f"effective bits {bits:g}", __version__
+        if file_bytes(model, found[1]) <= budget:
+            break
+    assert found is not None
+    return found
+
+
+def _modelopt_choice(model: VGGT, quantized: nn.Module) -> Choice:
+    choice = dict.fromkeys((layer.name for layer in find_layers(model)), "fp16")
+    for name in choice:
+        quantizer = getattr(quantized.get_submodule(name), "weight_quantizer", None)
+        if quantizer is not None and quantizer.is_enabled:
+            choice[name] = f"int4_group_{GROUP}" if quantizer.num_bits == 4 else "int8_per_channel_sym"
+    return choice
+
+
+def _forward(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = model(scene.images[None], scene.query_points[None])
+    return found
+
+
+def _loss(outputs: dict[str, Tensor], scene: Scene) -> Tensor:
+    """The loss that the bundled network was trained with."""
+    assert scene.truth is not None
+    truth = {name: value[None] for name, value in vars(scene.truth).items()} | {"images": scene.images[None]}
+    parts = dense_losses(
+        (outputs["depth"], outputs["depth_conf"]), (outputs["world_points"], outputs["world_points_conf"]), truth
+    )
+    parts["camera"] = camera_loss(list(outputs["pose_enc_list"]), truth)
+    parts |= track_losses(list(outputs["track_list"]), outputs["vis"], outputs["conf"], truth)
+    return torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
+
+
+TOOLS: dict[str, Callable[[VGGT, list[Scene], int], tuple[nn.Module, Choice, str, str]]] = {
+    "nncf": nncf,
+    "modelopt": modelopt,
+}
+
+
+def compete(tool: str, budget: int, count: int, seed: int, out: Path) -> dict[str, object]:
+    """Let a tool choose, run what it made on the held-out scenes, and say what it chose."""
+    torch.set_num_threads(1)
+    model = load_vggt("tiny")
+    calibration, held_out = calibration_and_held_out(model, count, seed)
+    start = time.perf_counter()
+    quantized, choice, setting, version = TOOLS[tool](copy.deepcopy(model), calibration, budget)
+    seconds = time.perf_counter() - start
+    torch.save([predictions(quantized, scene) for scene in held_out], out)
+    return {
+        "tool": tool,
+        "version": version,
+        "setting": setting,
+        "seconds": round(seconds, 1),
+        "size_bytes": file_bytes(model, choice),
+        "formats": choice,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tool", choices=sorted(TOOLS))
+    parser.add_argument("--budget", type=int, required=True)
+    parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(json.dumps(compete(arguments.tool, arguments.budget, arguments.scenes, arguments.seed, arguments.out)))
