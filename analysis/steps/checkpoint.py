@@ -1,0 +1,74 @@
+"""A plan or a scheme -> the packed checkpoint."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, plan_of
+from analysis.steps.view import View
+from mixedprec import Plan, check_plan, format_bytes, load_plan, save_quantized, uniform_assignment
+from mixedprec.plan import ANY_WEIGHTS
+from model import VGGT, load_vggt
+from quant import find_layers, get_format
+from sensitivity import open_profile
+from sensitivity.provenance import Progress, provenance, silent
+
+
+def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weights: str = "pretrained") -> View:
+    """Write the packed checkpoint of the run's plan, or of a uniform scheme.
+
+    A plan that was made without a profile is written with the weights of its model.
+
+    Args:
+        run: folder of the run.
+        scheme: ``"plan"``, or a format for every layer.
+        progress: called as the work goes on.
+        weights: ``"random"`` to try a plan without a profile on random weights.
+
+    Raises:
+        InputError: no profile and no plan, or the files do not belong together or to the model.
+    """
+    if scheme != "plan":
+        get_format(scheme)
+    check_writable(run)
+    plan, model, facts = _of_run(run, scheme, weights, progress)
+    layers = find_layers(model)
+    if plan:
+        check_plan(model, plan)
+    written = itertools.count(1)
+
+    def on_layer(_name: str) -> None:
+        progress("writing", next(written), len(layers))
+
+    path = run / f"model-{scheme}.safetensors"
+    size = save_quantized(
+        model,
+        plan.formats if plan else uniform_assignment(layers, scheme),
+        path,
+        keep=plan.keep if plan else "fp16",
+        note=provenance(scene_fingerprint=facts["scene_fingerprint"], seed=facts.get("seed")),
+        on_layer=on_layer,
+    )
+    lines = [
+        f"written: {path}, {format_bytes(size)} ({size:,} bytes)",
+        f'load it with: from mixedprec import load_quantized; model = load_quantized("{path}")',
+    ]
+    return View({"path": str(path), "size_bytes": size}, (), lines)
+
+
+def _of_run(
+    run: Path, scheme: str, weights: str, progress: Progress
+) -> tuple[Plan | None, VGGT, Mapping[str, Any]]:
+    """The run's plan, if it is asked for, its model with the plan's heads, and what is known of the scenes."""
+    free = load_plan(run / PLAN) if scheme == "plan" and (run / PLAN).is_file() else None
+    if free is not None and free.model_fingerprint == ANY_WEIGHTS:
+        progress("loading", 0, 1)
+        return free, load_vggt(free.model, weights).keep_heads(free.heads), free.provenance
+    profile = open_profile(run / PROFILE)
+    plan = plan_of(run, profile) if scheme == "plan" else None
+    progress("loading", 0, 1)
+    model = model_of(profile, "cpu")
+    return plan, model.keep_heads(plan.heads) if plan else model, profile.facts

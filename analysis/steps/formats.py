@@ -1,0 +1,61 @@
+"""The weight formats, listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.steps.run_folder import PROFILE
+from analysis.steps.view import View
+from mixedprec import overhead_bytes
+from model import VGGT, VGGTConfig, architecture, skeleton
+from quant import CANDIDATES, FORMATS, UNIFORM_SCHEMES, find_layers, quantized_nbytes
+from sensitivity import open_profile
+
+DEFAULT_MODEL = "tiny"
+
+
+def formats_view(run: Path, model_name: str | None = None) -> View:
+    """The formats, with what they take for the model at hand.
+
+    Args:
+        run: whose profile names the model, where there is one.
+        model_name: another model; its architecture suffices.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    name, model = _model_at_hand(run, model_name)
+    layers, overhead = find_layers(model), overhead_bytes(model)
+    weights = sum(layer.weights for layer in layers)
+    table = Table(title=f"Weight formats, and the file of {escape(name)} in each", title_justify="left")
+    for column in ("key", "format", "bits per weight", "file MB", "uniform scheme", "scored for plans"):
+        table.add_column(column, justify="right" if column in ("bits per weight", "file MB") else "left")
+    values = {}
+    for key, kind in FORMATS.items():
+        size = sum(quantized_nbytes(layer.shape, key) for layer in layers)
+        uniform, scored = key in UNIFORM_SCHEMES, key in CANDIDATES
+        values[key] = {
+            "title": kind.title,
+            "bits_per_weight": 8 * size / weights,
+            "size_bytes": overhead + size,
+            "uniform": uniform,
+            "in_plans": scored,
+        }
+        marks = ("yes" if mark else "" for mark in (uniform, scored))
+        table.add_row(key, kind.title, f"{8 * size / weights:.3f}", f"{(overhead + size) / 1e6:.2f}", *marks)
+    lines = (
+        "Bits per weight count scales, zero points and multipliers; the file counts its header and what is kept in FP16.",
+        "Two-level formats are INT8 per channel bit for bit, for kernels that know only that (docs/methods.md).",
+    )
+    return View(values, (table,), lines)
+
+
+def _model_at_hand(run: Path, model_name: str | None) -> tuple[str, VGGT]:
+    if model_name is None and (run / PROFILE).is_file():
+        facts = open_profile(run / PROFILE).facts
+        return str(facts["model"]), skeleton(VGGTConfig.from_json(str(facts["config"])))
+    name = model_name or DEFAULT_MODEL
+    return name, architecture(name)

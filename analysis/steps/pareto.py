@@ -1,0 +1,83 @@
+"""``profile.h5`` and held-out scenes -> size against damage: ``pareto.json`` and ``pareto.png``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from analysis.pareto import BASELINE, UNIFORM, pareto, pareto_table, to_json
+from analysis.pareto_plot import draw_pareto
+from analysis.steps.plan import plan_source
+from analysis.steps.run_folder import check_writable
+from analysis.steps.view import View
+from errors import check_number
+from mixedprec import Request, overhead_bytes, planned
+from mixedprec.palette import ALL, AUTO
+from quant import find_layers, quantized_nbytes
+from sensitivity.atomic import replacing
+from sensitivity.provenance import Progress, provenance, silent
+
+RESULTS, CHART = "pareto.json", "pareto.png"
+
+
+def make_pareto(
+    run: Path,
+    request: Request,
+    *,
+    model_name: str | None = None,
+    budgets: int = 50,
+    measure: int = 8,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> View:
+    """Size against damage, over all budgets; writes ``pareto.json`` and ``pareto.png``.
+
+    Args:
+        run: folder of the run.
+        request: settings of the plans; its budget is where the baselines stand.
+        model_name: a model without a profile; then nothing is measured.
+        budgets: points of the predicted front.
+        measure: how many of them are measured on held-out scenes; 0 predicts only.
+        device: for measurements.
+        progress: told about every step.
+
+    Raises:
+        InputError: as `make_plan`.
+    """
+    check_number("--points", budgets, 2)
+    check_number("--measure", measure, 0, budgets)
+    check_writable(run)
+    progress("solving", 0, 1)
+    source = plan_source(run, model_name)
+    if request.formats == AUTO and not request.strict:
+        request = replace(request, formats=ALL)
+    start = planned(source.evidence, source.model, request)
+    bench = source.bench(request, "evaluation", device) if measure and source.profile else None
+    facts = provenance(
+        model_fingerprint=start.plan.model_fingerprint,
+        calibration_scene_fingerprint=source.evidence.facts["scene_fingerprint"],
+        score=source.evidence.score,
+        formats=list(start.palette),
+    )
+    layers = find_layers(source.model)
+    fp32 = overhead_bytes(source.model, "fp32") + sum(quantized_nbytes(layer.shape, "fp32") for layer in layers)
+    found = pareto(
+        start, bench, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress
+    )
+    with replacing(run / RESULTS) as results:
+        results.write_text(to_json(found), encoding="utf-8")
+    draw_pareto(found, run / CHART)
+    beating = found.beating()
+    others = len(found.of_kind(UNIFORM)) + len(found.of_kind(BASELINE))
+    lines = [
+        f"{budgets} budgets solved in {found.solve_seconds:.1f} s; baselines stand at {start.plan.size_bytes / 1e6:.2f} MB.",
+        "NOT AHEAD everywhere: " + ", ".join(point.title for point in beating)
+        if beating
+        else f"No uniform scheme or baseline ({others} measured) beats a measured plan of its bytes or more."
+        if bench
+        else "Predicted only; nothing was measured.",
+        f"written: {run / RESULTS}, {run / CHART}",
+    ]
+    values = json.loads(to_json(found)) | {"path": str(run / RESULTS)}
+    return View(values, (pareto_table(found),), lines)

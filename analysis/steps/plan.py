@@ -1,0 +1,237 @@
+"""``profile.h5``, or a model without one, and a budget -> ``plan.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from analysis.drawing import draw_plan
+from analysis.geometry import describe_cost
+from analysis.measuring import Bench
+from analysis.promise import Promise, Tried, parse_drops, smallest_keeping
+from analysis.refine import Refined, refine
+from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, scenes_for
+from analysis.steps.view import View
+from errors import InputError, check_number
+from mixedprec import Evidence, Planned, Request, data_free, planned, save_plan
+from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
+from mixedprec.constraints import SHARED_INPUT
+from mixedprec.graph import same_input, topology
+from mixedprec.palette import ALL, AUTO
+from mixedprec.planner import layers_by_format
+from mixedprec.tables import plan_sentences, plan_tables
+from model import VGGT, VGGTConfig, architecture, skeleton
+from scenes import SceneSource
+from scenes.source import Split
+from sensitivity import Profile, open_profile
+from sensitivity.provenance import Progress, silent
+
+DRAWING = "plan.png"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a plan may be asked for beyond the choice itself.
+
+    Attributes:
+        max_drop: limits of geometry figures, as ``--max-drop`` takes them; the smallest file that keeps them is sought.
+        max_damage: the same for measured damage.
+        refine: swaps to measure on the calibration scenes.
+        draw: whether to draw the model with bits as colours.
+    """
+
+    max_drop: str | None = None
+    max_damage: float | None = None
+    refine: int = 0
+    draw: bool = False
+
+    @property
+    def promise(self) -> Promise | None:
+        """What has to be kept, if anything."""
+        if self.max_drop is None and self.max_damage is None:
+            return None
+        if self.max_damage is not None and not self.max_damage > 0:
+            raise InputError(f"--max-damage {self.max_damage:g}: give a damage above 0, such as 0.001")
+        return Promise(self.max_damage, parse_drops(self.max_drop) if self.max_drop else ())
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a plan is made from: evidence, the architecture, and the profile if there is one."""
+
+    evidence: Evidence
+    model: VGGT
+    profile: Profile | None
+
+    def bench(self, request: Request, split: Split, device: str) -> Bench:
+        """The real model with scenes of the profile's source.
+
+        Raises:
+            InputError: there is no profile, so neither scenes nor a measurement.
+        """
+        if self.profile is None:
+            raise InputError(
+                f"{self.evidence.origin}: --max-drop, --max-damage and --refine measure on scenes; make a profile first "
+                "with `python cli.py profile`"
+            )
+        model = model_of(self.profile, device)
+        scenes = scenes_for(model, SceneSource.from_dict(self.profile.facts["scene_source"]), split)
+        evidence = self.evidence.keep_heads(request.heads)
+        if request.weights_for is not None:
+            evidence = evidence.weighted(request.weights_for)
+        return Bench(model.keep_heads(request.heads), scenes, evidence, request.keep)
+
+
+def plan_source(run: Path, model_name: str | None) -> Source:
+    """The run's profile, or, where a model is named that it is not of, that model without a profile.
+
+    Raises:
+        InputError: neither a profile nor a model.
+    """
+    if model_name is None or (run / PROFILE).is_file():
+        profile = open_profile(run / PROFILE)
+        if model_name in (None, profile.facts["model"]):
+            return Source(Evidence.of(profile), skeleton(VGGTConfig.from_json(str(profile.facts["config"]))), profile)
+    assert model_name is not None
+    model = architecture(model_name)
+    return Source(data_free(model_name, model), model, None)
+
+
+def make_plan(
+    run: Path,
+    request: Request,
+    *,
+    model_name: str | None = None,
+    extras: Extras = Extras(),
+    device: str = "auto",
+    progress: Progress = silent,
+) -> View:
+    """Plan from the run's profile, or for a model without one; writes ``plan.json``.
+
+    Args:
+        run: folder of the run.
+        request: what is asked of the plan.
+        model_name: a model to plan for without a profile, unless the run's profile is of it.
+        extras: a promise to keep, swaps to measure, a drawing.
+        device: for measurements.
+        progress: told about every step.
+
+    Raises:
+        InputError: no profile and no model, or as `planned`, `smallest_keeping` and `refine`.
+    """
+    check_number("--refine", extras.refine, 0)
+    promise = extras.promise
+    check_writable(run)
+    progress("choosing formats", 0, 1)
+    source = plan_source(run, model_name)
+    whole = source.model.config
+    if SHARED_INPUT in request.constraints.groups:
+        request = replace(request, same_input=same_input(topology(replace(whole, heads=request.heads))))
+    tables: list[Table] = []
+    lines: list[str] = []
+    values: dict[str, Any] = {}
+    if promise:
+        found, tables, lines, values = _keeping(source, request, promise, device, progress)
+    else:
+        found = planned(source.evidence, source.model, request)
+    if extras.refine:
+        refined = refine(found, source.bench(request, "calibration", device), extras.refine, progress)
+        found = refined.found
+        lines.append(_refined_sentence(refined))
+        values["refined"] = {
+            "tried": refined.tried, "kept": len(refined.kept), "before": refined.before, "after": refined.after
+        }  # fmt: skip
+    save_plan(found.plan, run / PLAN)
+    written = str(run / PLAN)
+    if _wants_alternatives(source, found):
+        rows = alternatives(source.evidence, skeleton(whole), request)
+        tables.append(alternatives_table(rows, request.heads))
+        values["alternatives"] = alternatives_values(rows)
+    if extras.draw:
+        layers = list(found.space.evidence.layers)
+        draw_plan(found.plan, layers, topology(source.model.config), run / DRAWING)
+        written += f", {run / DRAWING}"
+    return View(
+        _values(found, run) | values,
+        [*plan_tables(found), *tables],
+        [*plan_sentences(found), *lines, f"written: {written}"],
+    )
+
+
+def _wants_alternatives(source: Source, found: Planned) -> bool:
+    """Where the size is the question: without a profile, without some heads, or below INT8 and INT4."""
+    below = found.widened is not None and found.plan.budget_bytes < found.widened
+    return source.profile is None or len(found.plan.heads) < 4 or below
+
+
+def _keeping(
+    source: Source, request: Request, promise: Promise, device: str, progress: Progress
+) -> tuple[Planned, list[Table], list[str], dict[str, Any]]:
+    """The smallest plan that keeps a promise, and what was measured on the way."""
+    formats = ALL if request.formats == AUTO and not request.strict else request.formats
+    start = planned(source.evidence, source.model, replace(request, budget="100%", formats=formats))
+    bench = source.bench(request, "evaluation", device)
+    best, tried = smallest_keeping(start, bench, promise, progress)
+    fp32 = {key: estimate.mean for key, estimate in bench.fp32().geometry.items()}
+    asked = [limit.text for limit in promise.drops]
+    asked += [] if promise.damage is None else [f"damage {promise.damage:g} at most"]
+    line = (
+        f"Smallest file found that keeps the promise ({'; '.join(asked)}) on {len(bench.scenes)} held-out scenes: "
+        f"{best.found.plan.size_bytes / 1e6:.2f} MB, measured damage {best.measured.damage:.2e}."
+    )
+    rows = [
+        {
+            "size_bytes": t.found.plan.size_bytes, "measured_damage": t.measured.damage, "broken": t.broken,
+            "geometry": {key: estimate.mean for key, estimate in t.measured.geometry.items()},
+        }
+        for t in tried
+    ]  # fmt: skip
+    return best.found, [_tried_table(tried, best, fp32)], [line], {"promise": asked, "measured": rows}
+
+
+def _tried_table(tried: list[Tried], best: Tried, fp32: Mapping[str, float]) -> Table:
+    table = Table(title="Measured on held-out scenes", title_justify="left")
+    for name in ("file MB", "predicted", "measured", "cost", "promise"):
+        table.add_column(name, justify="left" if name in ("cost", "promise") else "right")
+    for row in tried:
+        plan = row.found.plan
+        table.add_row(
+            f"{plan.size_bytes / 1e6:.2f}",
+            f"{plan.total_damage:.2e}",
+            f"{row.measured.damage:.2e}",
+            describe_cost(fp32, {key: estimate.mean for key, estimate in row.measured.geometry.items()}),
+            "broken: " + "; ".join(row.broken) if row.broken else "kept",
+            style="bold" if row is best else "",
+        )
+    return table
+
+
+def _refined_sentence(refined: Refined) -> str:
+    before, after = (sum(pair) / 2 for pair in (refined.before, refined.after))
+    return (
+        f"Refined: {len(refined.kept)} of {refined.tried} measured swaps kept; damage measured on the calibration scenes "
+        f"{before:.2e} -> {after:.2e}."
+    )
+
+
+def _values(found: Planned, run: Path) -> dict[str, Any]:
+    plan = found.plan
+    return {
+        "path": str(run / PLAN),
+        "model": plan.model,
+        "policy": plan.policy,
+        "score": plan.score,
+        "heads": list(plan.heads),
+        "size_bytes": plan.size_bytes,
+        "budget_bytes": plan.budget_bytes,
+        "predicted_damage": plan.total_damage,
+        "bound": plan.bound,
+        "gap": plan.total_damage - plan.bound if plan.policy == "optimal" else None,
+        "optimal": plan.optimal,
+        "widened": found.widened is not None,
+        "layers_by_format": layers_by_format(plan),
+    }
