@@ -12,12 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from mixedprec import Plan
-
 from quant import Layer, get_format
 from sensitivity.atomic import replacing
 from sensitivity.tables import role_title
 
-COLOURS = {2: "#7f2704", 3: "#d95f0e", 4: "#fdbe6f", 5: "#c7e9b4", 6: "#41b6c4", 8: "#225ea8", 16: "#2b2d42", 32: "#000000"}
+COLOURS = {
+    2: "#7f2704",
+    3: "#d95f0e",
+    4: "#fdbe6f",
+    5: "#c7e9b4",
+    6: "#41b6c4",
+    8: "#225ea8",
+    16: "#2b2d42",
+    32: "#000000",
+}
 TRUNK_ROWS = 4
 HEAD_ROWS = 4
 GAP = 0.25
@@ -119,9 +127,7 @@ def _draw_arrows(
             axes.annotate("", (other[0], top + 0.25), (right - 0.08, top + 0.25), arrowprops=style)
 
 
-def _label_trunk(
-    axes: Axes, trunk: Sequence[str], places: Mapping[str, tuple[float, float, float, float]]
-) -> None:
+def _label_trunk(axes: Axes, trunk: Sequence[str], places: Mapping[str, tuple[float, float, float, float]]) -> None:
     """Above which squares what begins, and what the rows are."""
     names = {"vit": "image encoder", "frame": "frame and global blocks in turn", "patch_embed": ""}
     seen = {"global"}
@@ -141,8 +147,9 @@ def _draw_legend(figure: Figure, plan: Plan, layers: Sequence[Layer], columns: i
         bits = get_format(plan.formats[layer.name]).bits
         share[bits] = share.get(bits, 0) + layer.weights
     handles = [
-        Patch(facecolor=COLOURS[bits], label=f"{bits} bit: {share[bits] / total:.1%} of weights") for bits in sorted(share)
+        Patch(facecolor=COLOURS[bits], label=f"{bits} bit: {share[bits] / total:.1%} of weights")
+        for bits in sorted(share)
     ]
-    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.005), ncols=columns, fontsize=8, frameon=False)
-
-
+    figure.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.005), ncols=columns, fontsize=8, frameon=False
+    )

@@ -25,13 +25,15 @@ class Measured:
         damage: weighted mean NMSE of the outputs against FP32, over the scenes.
         per_scene: the same scene by scene.
         by_output: NMSE of every output, over the scenes.
-        geometry: figures against the truth, where there is one.
+        geometry: figures against the truth, where there is one, over the scenes.
+        figures: the same scene by scene.
     """
 
     damage: float
     per_scene: tuple[float, ...]
     by_output: dict[str, float]
     geometry: dict[str, Estimate]
+    figures: tuple[dict[str, float], ...]
 
 
 class Bench:
@@ -58,16 +60,17 @@ class Bench:
 
     def fp32(self) -> Measured:
         """The reference itself."""
-        return self._compared(self.references)
+        return self.compared(self.references)
 
     def measure(self, formats: Mapping[str, str], scenes: Sequence[int] | None = None) -> Measured:
         """Run an assignment as its checkpoint would compute, on all scenes or on those of these numbers."""
         numbers = range(len(self.scenes)) if scenes is None else scenes
         with quantized(self.model, formats, self.keep):
             found = [predictions(self.model, self.scenes[number]) for number in numbers]
-        return self._compared(found, numbers)
+        return self.compared(found, numbers)
 
-    def _compared(self, found: Sequence[Mapping[str, Tensor]], numbers: Sequence[int] | None = None) -> Measured:
+    def compared(self, found: Sequence[Mapping[str, Tensor]], numbers: Sequence[int] | None = None) -> Measured:
+        """Outputs that were made elsewhere, one set per scene, against FP32's."""
         numbers = range(len(self.scenes)) if numbers is None else numbers
         errors, figures = [], []
         for number, outputs in zip(numbers, found, strict=True):
@@ -77,7 +80,9 @@ class Bench:
             figures.append(geometry_metrics(outputs, scene.truth, size, query_limit=POINT_QUERIES, seed=SEED))
         by_output = {name: math.fsum(row[name] for row in errors) / len(errors) for name in errors[0]}
         per_scene = tuple(self.evidence.total(_outputs_of(self.evidence, row)) for row in errors)
-        return Measured(math.fsum(per_scene) / len(per_scene), per_scene, by_output, over_scenes(figures, SEED))
+        return Measured(
+            math.fsum(per_scene) / len(per_scene), per_scene, by_output, over_scenes(figures, SEED), tuple(figures)
+        )
 
 
 def _nmse(reference: Tensor, found: Tensor) -> float:

@@ -78,8 +78,7 @@ class Pareto:
         return [
             point
             for point in (*self.of_kind(UNIFORM), *self.of_kind(BASELINE))
-            if point.measured is not None
-            and any(plan.size_bytes >= point.size_bytes and plan.measured > point.measured for plan in plans)
+            if point.measured is not None and any(_beaten(plan, point) for plan in plans)
         ]
 
 
@@ -124,7 +123,11 @@ def pareto(
     for number, found in enumerate([*plans, replanned(start, start.plan.budget_bytes)]):
         measured = run(found.plan.formats) if number in chosen or number == len(plans) else None
         plan = found.plan
-        points.append(_point(PLAN, f"plan {plan.size_bytes / 1e6:.2f} MB", plan.size_bytes, plan.total_damage, measured, plan.bound))
+        points.append(
+            _point(
+                PLAN, f"plan {plan.size_bytes / 1e6:.2f} MB", plan.size_bytes, plan.total_damage, measured, plan.bound
+            )
+        )
     points.sort(key=lambda point: point.size_bytes)
     for (kind, title), formats in others.items():
         size = overhead + sum(start.space.layer_bytes(formats).values())
@@ -175,6 +178,13 @@ def to_json(found: Pareto) -> str:
 def measured_plans(points: Sequence[Point]) -> list[Point]:
     """The plans that were run."""
     return [point for point in points if point.kind == PLAN and point.measured is not None]
+
+
+def _beaten(plan: Point, other: Point) -> bool:
+    """Whether a plan of no fewer bytes does more damage."""
+    assert plan.measured is not None
+    assert other.measured is not None
+    return plan.size_bytes >= other.size_bytes and plan.measured > other.measured
 
 
 def _point(

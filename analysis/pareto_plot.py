@@ -45,12 +45,12 @@ def draw_pareto(found: Pareto, path: Path) -> None:
 
 def _draw_damage(axes: Axes, found: Pareto) -> None:
     plans = found.of_kind(PLAN)
-    axes.plot(*_line(plans, lambda p: p.predicted), color=_PLAN, linewidth=1.0, linestyle="--", label="plans, predicted")
+    axes.plot(*_line(plans, _predicted), color=_PLAN, linewidth=1.0, linestyle="--", label="plans, predicted")
     if measured := measured_plans(plans):
         axes.plot(
             *_line(measured, _measured), color=_PLAN, linewidth=1.6, marker="o", markersize=4, label="plans, measured"
         )
-    value = _measured if found.scenes else (lambda point: point.predicted)
+    value = _measured_or_predicted if found.scenes else _predicted
     for point in found.of_kind(UNIFORM):
         axes.plot(
             _mb(point), value(point), color=_UNIFORM, marker="s", markersize=5, linestyle="none",
@@ -66,6 +66,8 @@ def _draw_damage(axes: Axes, found: Pareto) -> None:
         )  # fmt: skip
         named.add(kind)
     axes.set_yscale("log")
+    if measured:  # far below what is measured a prediction is of no use
+        axes.set_ylim(bottom=min(y for y in _line(measured, _measured)[1]) / 100)
     axes.set_ylabel("damage: NMSE of the outputs against FP32")
     _tidy(axes, found)
 
@@ -74,8 +76,10 @@ def _draw_figure(axes: Axes, found: Pareto, key: str) -> None:
     fp32 = found.fp32[key]
     axes.axhline(fp32.mean, color=_FP32, linewidth=1.0, label="FP32")
     axes.axhspan(fp32.low, fp32.high, color=_FP32, alpha=0.08, linewidth=0)
-    axes.annotate("FP32, 95% over scenes", (0.98, fp32.mean), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                  textcoords="offset points", ha="right", fontsize=7, color=_FP32)  # fmt: skip
+    axes.annotate(
+        "FP32; grey: 95% over scenes", (0.98, fp32.mean), xycoords=("axes fraction", "data"), xytext=(0, -10),
+        textcoords="offset points", ha="right", fontsize=7, color=_FP32,
+    )  # fmt: skip
     plans = [point for point in measured_plans(found.points) if key in point.geometry]
     axes.plot(*_line(plans, lambda p: p.geometry[key].mean), color=_PLAN, linewidth=1.6, marker="o", markersize=4)
     for kind, colour, marker in ((UNIFORM, _UNIFORM, "s"), (BASELINE, _BASELINE, None)):
@@ -91,22 +95,20 @@ def _draw_figure(axes: Axes, found: Pareto, key: str) -> None:
     _tidy(axes, found)
 
 
-def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point], float | None]) -> None:
-    """Names beside the uniform schemes; those of about the same size share one line, most damaging first."""
+def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point], float]) -> None:
+    """Names right of the uniform schemes; those of about the same size share one."""
     clusters: list[list[Point]] = []
     for point in sorted(points, key=lambda p: p.size_bytes):
-        if clusters and point.size_bytes < 1.05 * clusters[-1][0].size_bytes:
+        if clusters and point.size_bytes < 1.15 * clusters[-1][-1].size_bytes:
             clusters[-1].append(point)
         else:
             clusters.append([point])
     for cluster in clusters:
-        top = max(cluster, key=lambda p: value(p) or 0.0)
-        bits = {point.title.split()[0] for point in cluster}
-        text = cluster[0].title if len(cluster) == 1 else f"{'/'.join(sorted(bits))} ({len(cluster)} schemes)"
-        if len(cluster) == 2:
-            text = f"{cluster[0].title}, {cluster[1].title.split(maxsplit=1)[1]}"
+        last = cluster[-1]
+        text = last.title if len(cluster) == 1 else f"{last.title.split()[0]}, {len(cluster)} schemes"
         axes.annotate(
-            text, (_mb(top), value(top)), xytext=(0, 7), textcoords="offset points", fontsize=7, color=_UNIFORM, ha="center"
+            text, (_mb(last), value(last)), xytext=(7, 0), textcoords="offset points", fontsize=8, color=_UNIFORM,
+            va="center",
         )  # fmt: skip
 
 
@@ -128,6 +130,14 @@ def _line(points: Sequence[Point], value: Callable[[Point], float | None]) -> tu
 
 def _measured(point: Point) -> float | None:
     return point.measured
+
+
+def _predicted(point: Point) -> float:
+    return point.predicted
+
+
+def _measured_or_predicted(point: Point) -> float:
+    return point.predicted if point.measured is None else point.measured
 
 
 def _mb(point: Point) -> float:

@@ -13,7 +13,7 @@ from mixedprec.planner import Planned, replanned
 from sensitivity.provenance import Progress, silent
 
 STEPS = 33
-"""Budgets on the front that the search looks at, evenly spread between the smallest and the largest file."""
+"""Budgets on the front that the search looks at, in equal ratios from the smallest to the largest file."""
 _NAMES = {key.replace("_", ""): key for key in GEOMETRY}
 
 
@@ -155,10 +155,11 @@ def smallest_keeping(
 
 
 def front_budgets(found: Planned, count: int) -> Sequence[int]:
-    """Bytes of files, evenly spread from the smallest plan to the one that more bytes would not change."""
+    """Bytes of files from the smallest plan to the one that more bytes would not change, in equal ratios."""
     problem, overhead = found.problem, found.plan.overhead_bytes
     choices = list(problem.choices.values())
     low = overhead + sum(min(choice.size_bytes for choice in group) for group in choices)
     best = [min(group, key=lambda choice: (choice.damage, choice.size_bytes)) for group in choices]
     high = overhead + sum(choice.size_bytes for choice in best)
-    return [low + (high - low) * step // max(1, count - 1) for step in range(count)]
+    inner = (round(low * (high / low) ** (step / (count - 1))) for step in range(1, count - 1))
+    return [low, *inner, high]

@@ -2,8 +2,9 @@
 
 Run by ``benchmarks/planner.py``, each in a process of its own: ``python benchmarks/competitors.py nncf --budget BYTES
 --scenes 4 --out FILE``. The tool chooses INT8 or INT4 for every layer from the calibration scenes; its knob (effective
-bits, ratio) is turned up as far as the file stays within the budget. FILE receives the outputs of the tool's *own* quantised
-model on the held-out scenes; the last line is JSON with the choice as formats of ours, whose exact bytes are counted.
+bits, ratio) is set as high as the file stays within the budget. FILE receives the outputs of the tool's *own*
+quantised model on the held-out scenes; the last line is JSON with the choice as formats of ours, whose exact bytes are
+counted.
 
 Needs the extra ``bench``: ``pip install vggt-mixedprec[bench]``.
 """
@@ -18,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,25 +27,25 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis import pipeline
 from analysis.evaluate import predictions
 from mixedprec import overhead_bytes
 from model import VGGT, load_vggt
 from quant import find_layers, quantized_nbytes
-from scenes import Scene, load_scenes
+from scenes import Scene, SceneSource, load_scenes
 from training.losses import WEIGHTS, camera_loss, dense_losses, track_losses
 
 GROUP = 128
-SETTINGS = 8  # of a tool's knob; the largest that fits is taken
+SETTINGS = 4  # of a tool's knob; the largest that fits is taken
 
 Choice = dict[str, str]
 
 
-def calibration_and_held_out(model: VGGT, count: int, seed: int) -> tuple[list[Scene], list[Scene]]:
+def calibration_and_held_out(model: VGGT, count: int, held_out: int, seed: int) -> tuple[list[Scene], list[Scene]]:
     """The same scenes as the planner's."""
-    source = pipeline.scene_source(None, None, count=count, views=0, seed=seed, max_images=None)
+    source = SceneSource("synthetic", None, count=count, seed=seed)
     size = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
-    return load_scenes(source, "calibration", **size), load_scenes(source, "evaluation", **size)
+    others = replace(source, count=held_out)
+    return load_scenes(source, "calibration", **size), load_scenes(others, "evaluation", **size)
 
 
 def file_bytes(model: VGGT, choice: Choice) -> int:
@@ -116,7 +118,7 @@ def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, 
     for step in range(SETTINGS + 1):  # the most bits first
         bits = 6.0 - step * 2.0 / SETTINGS
         with torch.enable_grad():
-            quantized, state = tool.auto_quantize(
+            quantized, _ = tool.auto_quantize(
                 copy.deepcopy(model), constraints={"effective_bits": max(bits, 4.01)},
                 quantization_formats=[int4, int8], data_loader=scenes, forward_step=_forward, loss_func=_loss,
                 num_calib_steps=len(scenes), num_score_steps=len(scenes), verbose=False,
@@ -160,11 +162,11 @@ TOOLS: dict[str, Callable[[VGGT, list[Scene], int], tuple[nn.Module, Choice, str
 }
 
 
-def compete(tool: str, budget: int, count: int, seed: int, out: Path) -> dict[str, object]:
+def compete(tool: str, budget: int, count: int, held_out_count: int, seed: int, out: Path) -> dict[str, object]:
     """Let a tool choose, run what it made on the held-out scenes, and say what it chose."""
     torch.set_num_threads(1)
     model = load_vggt("tiny")
-    calibration, held_out = calibration_and_held_out(model, count, seed)
+    calibration, held_out = calibration_and_held_out(model, count, held_out_count, seed)
     start = time.perf_counter()
     quantized, choice, setting, version = TOOLS[tool](copy.deepcopy(model), calibration, budget)
     seconds = time.perf_counter() - start
@@ -184,8 +186,12 @@ if __name__ == "__main__":
     parser.add_argument("tool", choices=sorted(TOOLS))
     parser.add_argument("--budget", type=int, required=True)
     parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--held-out", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    print(json.dumps(compete(arguments.tool, arguments.budget, arguments.scenes, arguments.seed, arguments.out)))
+    found = compete(
+        arguments.tool, arguments.budget, arguments.scenes, arguments.held_out, arguments.seed, arguments.out
+    )
+    print(json.dumps(found))

@@ -92,7 +92,9 @@ def plan(
     ] = None,
     max_damage: Annotated[
         float | None,
-        typer.Option("--max-damage", metavar="X", help="Smallest file of no more measured damage, instead of a budget."),
+        typer.Option(
+            "--max-damage", metavar="X", help="Smallest file of no more measured damage, instead of a budget."
+        ),
     ] = None,
     refine: Annotated[
         int,

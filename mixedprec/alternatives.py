@@ -56,7 +56,7 @@ def alternatives(evidence: Evidence, model: VGGT, request: Request) -> list[Alte
         model: its architecture; stays as it is.
         request: whose budget and formats are taken; its constraints too, where they fit.
     """
-    sets = [heads for heads in HEAD_SETS if set(heads) <= set(model.config.heads)]
+    sets: list[tuple[str, ...]] = [heads for heads in HEAD_SETS if set(heads) <= set(model.config.heads)]
     if request.heads not in sets:
         sets.append(request.heads)
     return [

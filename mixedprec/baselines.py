@@ -95,10 +95,6 @@ def _share(damage: float, worst: float) -> float:
     return damage / worst if worst else 0.0
 
 
-def _share(damage: float, worst: float) -> float:
-    return damage / worst if worst else 0.0
-
-
 def _raised(problem: Problem, order: Iterable[int]) -> Assignment:
     """From the start up to 8 bits, layer by layer in this order; one that no longer fits is passed over."""
     current = _start(problem)

@@ -2,15 +2,16 @@
 
 The guess for a layer is the relative squared error of its weight in a format, times what such an error did at the
 outputs of the bundled network for layers of the same role (`ROLE_FACTORS`). The error is measured on a sample of the
-checkpoint's own weights where that is on this machine, else on normally distributed ones, which makes the plan a matter of
-bytes and roles alone. Both take seconds; neither has seen a picture.
+checkpoint's own weights where that is on this machine, else on normally distributed ones, which makes the plan a matter
+of bytes and roles alone. Both take seconds; neither has seen a picture.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ def _weight_errors(
         return np.array([_errors(_sample(file.get_slice(names[layer.name]), layer), candidates) for layer in layers])
 
 
-def _sample(stored: Callable[..., Tensor], layer: Layer) -> Tensor:
+def _sample(stored: Any, layer: Layer) -> Tensor:  # noqa: ANN401 - safetensors' slices have no public type
     """Some rows of a weight and the first of their columns, ``[rows, columns]``, evenly spread."""
     rows = range(0, layer.shape[0], max(1, layer.shape[0] // SAMPLE_ROWS))[:SAMPLE_ROWS]
     if layer.kind == "conv_transpose2d":

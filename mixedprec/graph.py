@@ -22,10 +22,6 @@ from model import VGGT, VGGTConfig
 from quant import Layer, find_layers
 
 INPUT = "images"
-_NARROW = {"embed_dim": 32, "num_heads": 2, "vit_num_heads": 2, "camera_num_heads": 2, "dpt_features": 8,
-           "dpt_out_channels": (8, 8, 8, 8), "track_features": 8, "track_hidden_size": 16, "track_num_heads": 2,
-           "track_virtual_tracks": 2, "track_corr_levels": 2, "track_corr_radius": 1}  # fmt: skip
-
 _LAYOUT = ("View", "UnsafeView", "ReshapeAlias", "Alias", "Clone", "Transpose", "Permute", "Squeeze", "Unsqueeze")
 
 
@@ -44,9 +40,7 @@ def model_graph(model: VGGT) -> nx.DiGraph:
     recorder = _Recorder()
     config = model.config
     side = config.patch_size * max(2, -(-config.track_stride * 2**config.track_corr_levels // config.patch_size))
-    handles = [
-        hook for layer in layers for hook in recorder.hooks(layer.name, model.get_submodule(layer.name))
-    ]
+    handles = [hook for layer in layers for hook in recorder.hooks(layer.name, model.get_submodule(layer.name))]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in flags:
@@ -70,7 +64,11 @@ def topology(config: VGGTConfig) -> nx.DiGraph:
     >>> list(graph.successors("aggregator.frame_blocks.0.mlp.fc1"))
     ['aggregator.frame_blocks.0.mlp.fc2']
     """
-    narrow = replace(config, **_NARROW, patch_size=8, img_size=16)
+    narrow = replace(
+        config, patch_size=8, img_size=16, embed_dim=32, num_heads=2, vit_num_heads=2, camera_num_heads=2,
+        dpt_features=8, dpt_out_channels=(8, 8, 8, 8), track_features=8, track_hidden_size=16, track_num_heads=2,
+        track_virtual_tracks=2, track_corr_levels=2, track_corr_radius=1,
+    )  # fmt: skip
     torch_state = torch.random.get_rng_state()
     try:
         torch.manual_seed(0)
@@ -136,7 +134,9 @@ def _origin(tensor: Tensor) -> Any:  # noqa: ANN401 - autograd's nodes have no p
 
 
 def _graph(layers: Iterable[Layer], recorder: _Recorder) -> nx.DiGraph:
-    graph = nx.DiGraph(same_input=[*dict.fromkeys(tuple(names) for names in recorder.readers.values() if len(names) > 1)])
+    graph = nx.DiGraph(
+        same_input=[*dict.fromkeys(tuple(names) for names in recorder.readers.values() if len(names) > 1)]
+    )
     graph.add_node(INPUT, kind="input", role="input", block="input", weights=0)
     for layer in layers:
         graph.add_node(layer.name, kind=layer.kind, role=layer.role, block=layer.block, weights=layer.weights)

@@ -22,6 +22,7 @@ from sensitivity import Profile
 from sensitivity.provenance import provenance
 
 FP32_BYTES = 4
+NOTHING_FIXED = Constraints()
 CAREFUL_BITS = 3
 """Where damage is only guessed, ``auto`` goes below these bits only if nothing else fits."""
 
@@ -50,7 +51,7 @@ class Request:
     strict: bool = False
     heads: tuple[str, ...] = HEADS
     weights_for: str | None = None
-    constraints: Constraints = Constraints()
+    constraints: Constraints = NOTHING_FIXED
     same_input: Sequence[Sequence[str]] = ()
 
 
@@ -199,9 +200,7 @@ def space_of(evidence: Evidence, model: VGGT, palette: Sequence[str], request: R
     if SHARED_INPUT in asked.groups and not request.same_input:
         raise InputError(f"--group {SHARED_INPUT}: no two layers of this model read the same tensor")
     _, kept = split_state(model, find_layers(model))
-    allowed = allowed_formats(
-        evidence.layers, asked, palette, evidence.candidates, keep=request.keep, kept_names=kept
-    )
+    allowed = allowed_formats(evidence.layers, asked, palette, evidence.candidates, keep=request.keep, kept_names=kept)
     return Space(evidence, allowed, shared_groups(evidence.layers, asked.groups, request.same_input))
 
 

@@ -113,6 +113,7 @@ def _choice(choices: Sequence[Choice], key: str) -> Choice:
 
 
 def smallest(choices: Sequence[Choice]) -> Choice:
+    """The choice of the fewest bytes; the first of those."""
     return min(choices, key=lambda choice: choice.size_bytes)
 
 

@@ -47,9 +47,7 @@ class Space:
     def expanded(self, assignment: Assignment) -> Assignment:
         """The format of every layer, from that of every group."""
         leader = {name: group[0] for group in self.groups for name in group}
-        return {
-            layer.name: assignment[leader.get(layer.name, layer.name)] for layer in self.evidence.layers
-        }
+        return {layer.name: assignment[leader.get(layer.name, layer.name)] for layer in self.evidence.layers}
 
     def layer_bytes(self, assignment: Assignment) -> dict[str, int]:
         """Bytes in the file by layer."""

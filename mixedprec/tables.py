@@ -59,7 +59,7 @@ def plan_sentences(found: Planned) -> list[str]:
         counts = ", ".join(f"{name} {weights.get(name, 1.0):g}" for name in found.space.evidence.damage)
         said.append(f"Damage counts the outputs by weight: {counts}.")
     if plan.score == SAMPLED:
-        said.append(f"NO PROFILE of {plan.model}: damage is guessed from errors of its weights and the roles of layers.")
+        said.append(f"NO PROFILE of {plan.model}: damage is guessed from its weights' errors and the roles of layers.")
     elif plan.score == SHAPES_ALONE:
         said.append(f"NO PROFILE and no weights of {plan.model} at hand: this plan is by bytes and roles alone.")
     if facts.get("weights") not in ("trained", "none"):

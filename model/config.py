@@ -9,7 +9,6 @@ from pathlib import Path
 
 from errors import InputError
 
-
 HEADS = ("camera", "depth", "point", "track")
 """What a VGGT can predict with; a model may be without some of them."""
 

@@ -64,7 +64,12 @@ class Format:
         >>> get_format("int8_per_channel_asym").short_title, get_format("int4_group_128").short_title
         ('INT8 channel asym', 'INT4 g128')
         """
-        return self.title.replace("per-", "").replace("asymmetric", "asym").replace("symmetric", "sym").replace("groups of ", "g")
+        return (
+            self.title.replace("per-", "")
+            .replace("asymmetric", "asym")
+            .replace("symmetric", "sym")
+            .replace("groups of ", "g")
+        )
 
     @property
     def is_float(self) -> bool:
@@ -152,7 +157,6 @@ UNIFORM_SCHEMES: tuple[str, ...] = tuple(
 )
 
 
-
 def _groups(bits: int, *sizes: int) -> tuple[str, ...]:
     title = f"INT{bits} groups of"
     made = (Format(f"int{bits}_group_{n}", f"{title} {n}", bits, "group", symmetric=True, group_size=n) for n in sizes)
@@ -166,15 +170,11 @@ def _asymmetric(bits: int, *sizes: int) -> tuple[str, ...]:
 
 
 def _two_level(bits: int, *sizes: int) -> tuple[str, ...]:
-    return tuple(
-        register(
-            Format(
-                f"int{bits}_two_level_{n}", f"INT{bits} two-level groups of {n}", bits, "group",
-                symmetric=True, group_size=n, two_level=True,
-            )  # fmt: skip
-        ).key
+    made = (
+        Format(f"int{bits}_two_level_{n}", f"INT{bits} two-level groups of {n}", bits, "group", True, n, two_level=True)
         for n in sizes
     )
+    return tuple(register(new).key for new in made)
 
 
 INT3_GROUPS = _groups(3, 128, 64, 32)

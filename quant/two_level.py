@@ -5,11 +5,11 @@ A group's scale is ``m * s`` with ``s`` the scale of its output channel and ``m`
 ``code * m`` lies in [-128, 127] for every code and multiplier: the same numbers, bit for bit, are an
 ``int8_per_channel_sym`` weight, which integer kernels run.
 
-``s`` is the largest ``max|group| / qmax`` of the channel, divided by the largest multiplier. A group's multiplier is the
-one of a few tried (from its maximum down, so that clipping a little is allowed) with the least squared error.
+``s`` is the largest ``max|group| / qmax`` of the channel, divided by the largest multiplier. A group's multiplier is
+the one of a few tried (from its maximum down, so that clipping a little is allowed) with the least squared error.
 
-Sources: Dai et al., "VS-Quant: Per-vector Scaled Quantization", MLSys 2021 (integer scales per vector under one scale per
-channel). That the product stays within INT8 is by the choice of ranges here.
+Sources: Dai et al., "VS-Quant: Per-vector Scaled Quantization", MLSys 2021 (integer scales per vector under one
+scale per channel). That the product stays within INT8 is by the choice of ranges here.
 """
 
 from __future__ import annotations

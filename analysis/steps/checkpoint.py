@@ -59,9 +59,7 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weig
     return View({"path": str(path), "size_bytes": size}, (), lines)
 
 
-def _of_run(
-    run: Path, scheme: str, weights: str, progress: Progress
-) -> tuple[Plan | None, VGGT, Mapping[str, Any]]:
+def _of_run(run: Path, scheme: str, weights: str, progress: Progress) -> tuple[Plan | None, VGGT, Mapping[str, Any]]:
     """The run's plan, if it is asked for, its model with the plan's heads, and what is known of the scenes."""
     free = load_plan(run / PLAN) if scheme == "plan" and (run / PLAN).is_file() else None
     if free is not None and free.model_fingerprint == ANY_WEIGHTS:

@@ -47,7 +47,7 @@ def formats_view(run: Path, model_name: str | None = None) -> View:
         marks = ("yes" if mark else "" for mark in (uniform, scored))
         table.add_row(key, kind.title, f"{8 * size / weights:.3f}", f"{(overhead + size) / 1e6:.2f}", *marks)
     lines = (
-        "Bits per weight count scales, zero points and multipliers; the file counts its header and what is kept in FP16.",
+        "Bits per weight count scales, zero points and multipliers; the file also its header and what is kept in FP16.",
         "Two-level formats are INT8 per channel bit for bit, for kernels that know only that (docs/methods.md).",
     )
     return View(values, (table,), lines)

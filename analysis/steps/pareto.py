@@ -62,16 +62,14 @@ def make_pareto(
     )
     layers = find_layers(source.model)
     fp32 = overhead_bytes(source.model, "fp32") + sum(quantized_nbytes(layer.shape, "fp32") for layer in layers)
-    found = pareto(
-        start, bench, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress
-    )
+    found = pareto(start, bench, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress)
     with replacing(run / RESULTS) as results:
         results.write_text(to_json(found), encoding="utf-8")
     draw_pareto(found, run / CHART)
     beating = found.beating()
     others = len(found.of_kind(UNIFORM)) + len(found.of_kind(BASELINE))
     lines = [
-        f"{budgets} budgets solved in {found.solve_seconds:.1f} s; baselines stand at {start.plan.size_bytes / 1e6:.2f} MB.",
+        f"{budgets} budgets solved in {found.solve_seconds:.1f} s; baselines at {start.plan.size_bytes / 1e6:.2f} MB.",
         "NOT AHEAD everywhere: " + ", ".join(point.title for point in beating)
         if beating
         else f"No uniform scheme or baseline ({others} measured) beats a measured plan of its bytes or more."

@@ -75,8 +75,8 @@ class Source:
         """
         if self.profile is None:
             raise InputError(
-                f"{self.evidence.origin}: --max-drop, --max-damage and --refine measure on scenes; make a profile first "
-                "with `python cli.py profile`"
+                f"{self.evidence.origin}: --max-drop, --max-damage and --refine measure on scenes; make a profile "
+                "first with `python cli.py profile`"
             )
         model = model_of(self.profile, device)
         scenes = scenes_for(model, SceneSource.from_dict(self.profile.facts["scene_source"]), split)
@@ -213,7 +213,7 @@ def _tried_table(tried: list[Tried], best: Tried, fp32: Mapping[str, float]) -> 
 def _refined_sentence(refined: Refined) -> str:
     before, after = (sum(pair) / 2 for pair in (refined.before, refined.after))
     return (
-        f"Refined: {len(refined.kept)} of {refined.tried} measured swaps kept; damage measured on the calibration scenes "
+        f"Refined: {len(refined.kept)} of {refined.tried} swaps kept; damage measured on the calibration scenes "
         f"{before:.2e} -> {after:.2e}."
     )
 

@@ -7,7 +7,6 @@ from mixedprec.palette import default_formats, is_tight, parse_formats
 from quant import CANDIDATES, UNIFORM_SCHEMES, get_format
 
 
-
 def of_bits(*bits: int) -> tuple[str, ...]:
     return tuple(key for key in CANDIDATES if get_format(key).bits in bits)
 

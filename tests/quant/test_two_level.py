@@ -129,7 +129,9 @@ def test_two_levels_take_fewer_bytes_and_err_less_than_a_scale_per_group(bits: i
 
 
 @pytest.mark.parametrize("key", TWO_LEVEL)
-@pytest.mark.parametrize("w", [torch.zeros(2, 40), torch.tensor([[0.0, -1e-30], [3e37, 0.0]])], ids=["zeros", "extreme"])
+@pytest.mark.parametrize(
+    "w", [torch.zeros(2, 40), torch.tensor([[0.0, -1e-30], [3e37, 0.0]])], ids=["zeros", "extreme"]
+)
 def test_extreme_weights_stay_finite(key: str, w: torch.Tensor) -> None:
     q = quantize(w, key)
     found = dequantize(q)

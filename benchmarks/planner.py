@@ -1,0 +1,202 @@
+"""Is the plan better than every other way to spend the same bytes? JSON on the last line.
+
+Run: ``python benchmarks/planner.py [--scenes 4] [--held-out 8] [--python PATH]``. Profiles the bundled network on
+rendered rooms, plans at the bytes of uniform INT4 groups of 128 and at 90% of them, and measures on rooms that were not
+profiled: the plans, the seven uniform schemes, the baselines at the same bytes, and two other tools
+(``benchmarks/competitors.py``, each in a process of its own; ``--python`` names the interpreter that has them, if not
+this one). About five minutes on one core.
+
+Damage is the NMSE of the outputs against FP32, averaged over outputs and scenes. Whether AUC@30 and AbsRel are within
+noise of FP32's is asked scene by scene: the 95 % bootstrap interval of the mean difference must contain 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from analysis.evaluate import SEED
+from analysis.geometry import bootstrap_interval
+from analysis.measuring import Bench, Measured
+from analysis.refine import refine
+from analysis.steps import PROFILE, make_profile
+from mixedprec import Constraints, Evidence, Planned, Request, planned, uniform_assignment
+from mixedprec.comparison import alternatives
+from mixedprec.planner import uniform_sizes
+from model import VGGT, load_vggt, skeleton
+from quant import UNIFORM_SCHEMES
+from scenes import SceneSource, load_scenes
+from sensitivity import open_profile
+
+AT = "int4_group_128"
+HEADLINE = ("auc30", "abs_rel")
+TOOL_SECONDS = 300
+NOT_INSTALLED = (
+    "not installed here: pip install vggt-mixedprec[bench], or name an interpreter that has it with --python"
+)
+TRACKS = ("track", "vis", "conf")
+
+
+def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Path) -> dict[str, Any]:
+    """Everything that the question needs."""
+    begun = time.perf_counter()
+    source = SceneSource("synthetic", None, count=scenes)
+    make_profile(folder, "tiny", "pretrained", source, probes=4, disk_budget="50MB", device="cpu", seed=0)
+    seconds = {"profile": time.perf_counter() - begun}
+    model = load_vggt("tiny")
+    evidence = Evidence.of(open_profile(folder / PROFILE))
+    size = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
+    bench = Bench(model, load_scenes(replace(source, count=held_out), "evaluation", **size), evidence)
+    calibration = Bench(model, load_scenes(source, "calibration", **size), evidence)
+    begun = time.perf_counter()
+    full = plan_at(evidence, model, Request(AT, formats="all"))
+    seconds["plan"] = time.perf_counter() - begun
+    budget = full.plan.budget_bytes
+    begun = time.perf_counter()
+    refined = refine(full, calibration, swaps).found if swaps else full
+    seconds["refine"] = time.perf_counter() - begun
+    plans = {
+        "plan": full,
+        "plan, refined": refined,
+        "plan, auto formats": plan_at(evidence, model, Request(AT)),
+        "plan, INT8 and INT4 alone": plan_at(evidence, model, Request(AT, strict=True)),
+        "plan at 90%": plan_at(evidence, model, Request(f"{int(0.9 * budget)}B", formats="all")),
+    }
+    fp32 = bench.fp32()
+    rows = {
+        name: row_of(bench.measure(found.plan.formats), fp32, found.plan.size_bytes) for name, found in plans.items()
+    }
+    sizes = uniform_sizes(full, UNIFORM_SCHEMES)
+    for key in UNIFORM_SCHEMES:
+        rows[key] = row_of(bench.measure(uniform_assignment(evidence.layers, key)), fp32, sizes[key])
+    for name, formats in alternatives(full).items():
+        file = full.plan.overhead_bytes + sum(full.space.layer_bytes(formats).values())
+        rows[name] = row_of(bench.measure(formats), fp32, file)
+    tools = {
+        tool: against(tool, python, bench, evidence, model, budget, scenes, held_out, folder)
+        for tool in ("nncf", "modelopt")
+    }
+    return {
+        "question": "is the plan better than every other way to spend the same bytes?",
+        "budget_bytes": budget,
+        "scenes": {"calibration": scenes, "held_out": held_out},
+        "fp32": {key: fp32.geometry[key].mean for key in HEADLINE},
+        "rows": rows,
+        "tools": tools,
+        "targets": targets(rows, tools),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "machine": platform.machine(),
+    }
+
+
+def plan_at(evidence: Evidence, model: VGGT, request: Request) -> Planned:
+    """A plan for the network."""
+    return planned(evidence, skeleton(model.config), request)
+
+
+def row_of(found: Measured, fp32: Measured, size_bytes: int) -> dict[str, Any]:
+    """What is told of one candidate."""
+    dense = [value for name, value in found.by_output.items() if name not in TRACKS]
+    told: dict[str, Any] = {
+        "size_bytes": size_bytes,
+        "damage": found.damage,
+        "damage_without_tracks": sum(dense) / len(dense),
+    }
+    for key in HEADLINE:
+        changes = [row[key] - reference[key] for row, reference in zip(found.figures, fp32.figures, strict=True)]
+        low, high = bootstrap_interval(changes, SEED)
+        told[key] = found.geometry[key].mean
+        told[f"{key}_change"] = {"mean": sum(changes) / len(changes), "low": low, "high": high}
+        told[f"{key}_within_noise"] = low <= 0 <= high
+    return told
+
+
+def against(
+    tool: str, python: str, bench: Bench, evidence: Evidence, model: VGGT, budget: int, scenes: int, held_out: int,
+    folder: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Another tool's choice, and a plan of ours with the same bytes and the same layers left alone."""
+    out = folder / f"{tool}.pt"
+    command = [
+        python, str(Path(__file__).with_name("competitors.py")), tool, "--budget", str(budget), "--scenes", str(scenes),
+        "--held-out", str(held_out), "--out", str(out),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"status": f"could not be run ({type(error).__name__})"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"status": NOT_INSTALLED if "ModuleNotFoundError" in last else f"failed: {last}"}
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    formats = said.pop("formats")
+    fp32 = bench.fp32()
+    untouched = tuple(name for name, key in formats.items() if key == "fp16")
+    request = Request(f"{said['size_bytes']}B", formats="all", constraints=Constraints(keep_fp=untouched))
+    same_layers = plan_at(evidence, model, request)
+    free = plan_at(evidence, model, replace(request, constraints=Constraints()))
+    own = bench.compared(torch.load(out, weights_only=True))
+    return said | {
+        "status": "ran",
+        "layers_left_in_fp16": len(untouched),
+        "its own arithmetic": row_of(own, fp32, said["size_bytes"]),
+        "its choice in our formats": row_of(bench.measure(formats), fp32, said["size_bytes"]),
+        "our plan, same layers": row_of(bench.measure(same_layers.plan.formats), fp32, same_layers.plan.size_bytes),
+        "our plan, all layers": row_of(bench.measure(free.plan.formats), fp32, free.plan.size_bytes),
+    }
+
+
+def targets(rows: Mapping[str, Mapping[str, Any]], tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What was asked for, and whether it was reached."""
+    int4 = {key: row["damage"] for key, row in rows.items() if key.startswith("int4")}
+    best = min(int4.values())
+    others = [key for key in rows if not key.startswith(("plan", "int8"))]
+    dense = min(rows[key]["damage_without_tracks"] for key in int4)
+    verdicts: dict[str, Any] = {
+        "best_uniform_int4": best,
+        "plan_over_best_int4": rows["plan"]["damage"] / best,
+        "at_most_a_twentieth": rows["plan"]["damage"] <= best / 20,
+        "refined_over_best_int4": rows["plan, refined"]["damage"] / best,
+        "plan_over_best_int4_without_tracks": rows["plan"]["damage_without_tracks"] / dense,
+        "auc30_within_noise": rows["plan"]["auc30_within_noise"],
+        "abs_rel_within_noise": rows["plan"]["abs_rel_within_noise"],
+        "better_than_every_int4_at_90_percent": rows["plan at 90%"]["damage"] < best,
+        "no_baseline_wins": all(rows[key]["damage"] > rows["plan"]["damage"] for key in others),
+    }
+    for name, found in tools.items():
+        if found["status"] != "ran":
+            verdicts[f"ahead_of_{name}"] = found["status"]
+            continue
+        theirs = min(found[kind]["damage"] for kind in ("its own arithmetic", "its choice in our formats"))
+        verdicts[f"ahead_of_{name}"] = found["our plan, same layers"]["damage"] < theirs
+    return verdicts
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--held-out", type=int, default=8)
+    parser.add_argument("--swaps", type=int, default=16)
+    parser.add_argument("--python", default=sys.executable)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        print(
+            json.dumps(
+                measure_all(arguments.scenes, arguments.held_out, arguments.swaps, arguments.python, Path(temporary))
+            )
+        )
