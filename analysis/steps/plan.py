@@ -230,7 +230,7 @@ def _values(found: Planned, run: Path) -> dict[str, Any]:
         "budget_bytes": plan.budget_bytes,
         "predicted_damage": plan.total_damage,
         "bound": plan.bound,
-        "gap": plan.total_damage - plan.bound if plan.policy == "optimal" else None,
+        "gap": (0.0 if plan.optimal else plan.total_damage - plan.bound) if plan.policy == "optimal" else None,
         "optimal": plan.optimal,
         "widened": found.widened is not None,
         "layers_by_format": layers_by_format(plan),

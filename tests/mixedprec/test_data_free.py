@@ -1,0 +1,108 @@
+"""Planning without a profile: exact bytes, heads left out, what a size buys."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from errors import InputError
+from mixedprec import Request, apply_plan, data_free, load_quantized, planned, save_plan, save_quantized
+from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
+from mixedprec.data_free import SAMPLED, SHAPES_ALONE
+from mixedprec.plan import ANY_WEIGHTS, load_plan
+from model import architecture, load_vggt, skeleton
+from quant import CANDIDATES, find_layers, quantize_layer
+
+BUDGET = 600_000_000
+FEW = ("int8_per_channel_sym", "int4_group_32", "int3_two_level_16", "fp16")
+
+
+@pytest.fixture(scope="module")
+def vggt_1b() -> tuple:
+    model = architecture("vggt-1b")
+    return model, data_free("vggt-1b", model, candidates=CANDIDATES)
+
+
+def test_600_mb_holds_the_whole_of_vggt_1b(vggt_1b: tuple) -> None:
+    model, evidence = vggt_1b
+    found = planned(evidence, skeleton(model.config), Request("600MB"))
+    assert BUDGET - 100_000 < found.plan.size_bytes <= BUDGET
+    assert found.plan.optimal
+    assert found.plan.heads == ("camera", "depth", "point", "track")
+    assert found.plan.model_fingerprint == ANY_WEIGHTS
+    assert found.widened is not None
+    assert found.widened > BUDGET
+    assert set(found.plan.formats) == {layer.name for layer in find_layers(model)}
+
+
+def test_leaving_heads_out_leaves_more_for_int8(vggt_1b: tuple) -> None:
+    model, evidence = vggt_1b
+    rows = alternatives(evidence, model, Request("600MB"))
+    assert [(row.heads, row.budget) for row in rows[:2]] == [
+        (model.config.heads, "600MB"),
+        (model.config.heads, "600MiB"),
+    ]
+    by_heads = {row.heads: row for row in rows if row.budget == "600MB"}
+    left = [by_heads[heads].left_for_int8 for heads in (
+        ("camera", "depth", "point", "track"), ("camera", "depth", "track"), ("camera", "depth", "point"),
+        ("camera", "depth"),
+    )]  # fmt: skip
+    assert left == sorted(left)
+    assert left[0] < 0 < left[-1]
+    assert all(row.found is not None and row.found.plan.size_bytes <= row.budget_bytes for row in rows)
+    assert rows[1].budget_bytes == 600 * 2**20
+    assert alternatives_table(rows, model.config.heads).row_count == len(rows) == len(alternatives_values(rows))
+    assert model.config.heads == ("camera", "depth", "point", "track")
+
+
+def test_the_guess_follows_the_weights_where_they_are_at_hand(model_folder: Path) -> None:
+    sampled = data_free(str(model_folder), candidates=FEW)
+    assert sampled.score == SAMPLED
+    model = load_vggt(model_folder)
+    row = next(i for i, layer in enumerate(sampled.layers) if layer.name.endswith("mlp.fc1"))
+    error = sampled.total_damage[row]
+    assert error[FEW.index("int8_per_channel_sym")] < error[FEW.index("int4_group_32")]
+    for key in FEW:
+        module = model.get_submodule(sampled.layers[row].name)
+        assert sampled.size_bytes[row, FEW.index(key)] == quantize_layer(module, key).nbytes
+    (model_folder / "bare").mkdir(exist_ok=True)
+    (model_folder / "bare" / "config.json").write_text((model_folder / "config.json").read_text())
+    bare = data_free(str(model_folder / "bare"), candidates=FEW)
+    assert bare.score == SHAPES_ALONE
+    np.testing.assert_array_equal(bare.size_bytes, sampled.size_bytes)
+    assert data_free(str(model_folder), candidates=FEW).total_damage.tolist() == sampled.total_damage.tolist()
+
+
+@pytest.mark.parametrize("heads", [("camera",), ("camera", "depth"), ("point", "track")], ids="+".join)
+def test_a_file_without_heads_is_as_planned_and_runs_without_them(
+    model_folder: Path, tmp_path: Path, heads: tuple[str, ...]
+) -> None:
+    source = str(model_folder)
+    found = planned(data_free(source, candidates=FEW), architecture(source), Request("20%", heads=heads, formats="all"))
+    save_plan(found.plan, tmp_path / "plan.json")
+    plan = load_plan(tmp_path / "plan.json")
+    assert plan == found.plan
+    model = load_vggt(source).keep_heads(heads)
+    size = save_quantized(model, plan.formats, tmp_path / "m.safetensors", keep=plan.keep)
+    assert size == plan.size_bytes == (tmp_path / "m.safetensors").stat().st_size <= plan.budget_bytes
+    loaded = load_quantized(tmp_path / "m.safetensors")
+    assert loaded.config.heads == heads
+    simulated = apply_plan(load_vggt(source), plan)
+    images, points = torch.rand(2, 3, 32, 32), torch.tensor([[3.0, 4.0]])
+    with torch.no_grad():
+        ours, expected = loaded(images, points), simulated(images, points)
+    assert ours.keys() == expected.keys()
+    assert ("pose_enc" in ours) == ("camera" in heads)
+    assert ("track" in ours) == ("track" in heads)
+    for name in ours:
+        if isinstance(ours[name], torch.Tensor):
+            assert ours[name].equal(expected[name])
+
+
+def test_heads_that_are_not_there_are_refused() -> None:
+    model = architecture("tiny").keep_heads(["camera", "depth"])
+    with pytest.raises(InputError, match="the model has no track head, only camera, depth"):
+        model.keep_heads(["track"])
+    with pytest.raises(InputError, match="'deph' is none of camera, depth, point, track"):
+        planned(data_free("tiny", candidates=FEW), architecture("tiny"), Request("50%", heads=("deph",)))
