@@ -78,7 +78,7 @@ def test_groups_that_overlap_are_one() -> None:
     assert shared_groups(LAYERS, ["a.[qk]", "a.*"]) == [("a.q", "a.k", "a.fc")]
     assert shared_groups(LAYERS, ["block"]) == [("a.q", "a.k")]
     assert shared_groups(LAYERS, ["shared-input"], [("a.q", "a.fc")]) == [("a.q", "a.fc")]
-    with pytest.raises(InputError, match="--group a.q: matches 1 layers"):
+    with pytest.raises(InputError, match=r"--group a\.q: matches 1 layers"):
         shared_groups(LAYERS, ["a.q"])
 
 
@@ -156,8 +156,8 @@ def test_weights_of_outputs_change_what_is_spared(planning_model: VGGT, planning
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("depht=2", "'depht=2' is not of the form"), ("depth", "is not of the form"), ("depth=-1", "weight of depth is '-1'"),
-     ("depth=inf", "weight of depth is 'inf'"), ("pose=0,depth=0,points=0,tracks=0", "every output has weight 0")],
+    [("depht=2", "'depht=2' is not of the form"), ("depth", "is not of the form"),
+     ("depth=-1", "weight of depth is '-1'"), ("depth=inf", "weight of depth is 'inf'"), ("pose=0,depth=0,points=0,tracks=0", "every output has weight 0")],
 )  # fmt: skip
 def test_weights_that_say_nothing_are_refused(planning_profile: Profile, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
