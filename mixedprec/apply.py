@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import InputError
-from mixedprec.plan import ANY_WEIGHTS, KEEPS, Plan
+from mixedprec.plan import KEEPS, Plan
 from model import VGGT, model_fingerprint
 from quant import (
     Layer,
@@ -49,7 +49,7 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
     Raises:
         InputError: the plan was made for other weights, or does not fit the model's layers.
     """
-    if plan.model_fingerprint != ANY_WEIGHTS and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
+    if not plan.for_any_weights and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
         raise InputError(
             f"the plan was made for weights {plan.model_fingerprint} (--model {plan.model}), "
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"

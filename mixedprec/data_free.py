@@ -20,11 +20,11 @@ from torch import Tensor
 
 from mixedprec.apply import split_state
 from mixedprec.evidence import HEAD_OUTPUTS, Evidence
-from mixedprec.plan import ANY_WEIGHTS
+from mixedprec.plan import ANY_WEIGHTS, DATA_FREE
 from model import VGGT, architecture, local_weights
 from quant import CANDIDATES, Layer, dequantize, find_layers, out_first, quantize, quantized_nbytes
 
-SAMPLED, SHAPES_ALONE = "data-free, weight error", "data-free, bytes and roles alone"
+SAMPLED, SHAPES_ALONE = f"{DATA_FREE}, weight error", f"{DATA_FREE}, bytes and roles alone"
 ROLE_FACTORS = {"patch_embed": 100.0, "attention": 4.0, "camera_head": 3.0, "depth_head": 15.0, "point_head": 15.0}
 """Damage at the outputs per relative weight error, against an MLP layer of the aggregator; 1 for roles not named.
 

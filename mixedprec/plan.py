@@ -18,7 +18,9 @@ from sensitivity.atomic import replacing
 
 SCHEMA_VERSION = 1
 ANY_WEIGHTS = "0" * 16
-"""Fingerprint in a plan that was made from the architecture alone, for whatever weights it has."""
+"""Fingerprint in a plan that was made without a profile, for whatever weights the model has."""
+DATA_FREE = "data-free"
+"""How the scores of such plans begin."""
 KEEPS = ("fp16", "fp32")
 """How tensors that are not quantised may be stored."""
 
@@ -69,6 +71,11 @@ class Plan:
     provenance: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     heads: tuple[str, ...] = HEADS
+
+    @property
+    def for_any_weights(self) -> bool:
+        """Whether it was made without a profile, so that it belongs to an architecture and not to weights."""
+        return self.score.startswith(DATA_FREE) and self.model_fingerprint == ANY_WEIGHTS
 
     @property
     def size_bytes(self) -> int:

@@ -36,9 +36,8 @@ def plan_sentences(found: Planned) -> list[str]:
     if found.widened is not None:
         lowest = min(get_format(key).bits for key in plan.formats.values())
         said.append(
-            f"INT8 and INT4 alone need {format_bytes(found.widened)} at least: the budget "
-            f"{'is below that' if plan.budget_bytes < found.widened else 'leaves them hardly a choice'}, so other "
-            f"formats were allowed too, down to {lowest} bits (--strict forbids it)."
+            f"The budget {'is below' if plan.budget_bytes < found.widened else 'is close to'} the smallest file of INT8 "
+            f"and INT4, {format_bytes(found.widened)}: widened down to {lowest} bits (--strict forbids it)."
         )
     if plan.optimal:
         said.append(
@@ -48,7 +47,7 @@ def plan_sentences(found: Planned) -> list[str]:
         gap = plan.total_damage - plan.bound
         said.append(f"Not proven optimal: within {gap:.1e} ({gap / plan.total_damage:.1%}) of the least damage.")
     else:
-        said.append(_sensitive_share(found))
+        said += _sensitive_share(found)
     if spare := unused_bytes(found):
         said.append(
             f"The budget does not bind: more bytes would not change this plan, and {format_bytes(spare)} are left."
@@ -67,7 +66,7 @@ def plan_sentences(found: Planned) -> list[str]:
     return said
 
 
-def _sensitive_share(found: Planned) -> str:
+def _sensitive_share(found: Planned) -> list[str]:
     """How far the bytes went for the layers that the policy calls sensitive."""
     plan = found.plan
     sensitive = [layer for layer in found.space.evidence.layers if layer.role in SENSITIVE_ROLES]
@@ -75,11 +74,11 @@ def _sensitive_share(found: Planned) -> str:
     weights = sum(layer.weights for layer in raised) / max(1, sum(layer.weights for layer in sensitive))
     size = sum(plan.layer_bytes[layer.name] for layer in raised) / plan.size_bytes
     left = len(sensitive) - len(raised)
-    return (
-        f"Sensitive share: {len(raised)} of {len(sensitive)} attention and head layers have INT8, {weights:.0%} of "
-        f"their weights and {size:.0%} of the file, taken from the most damage down; "
-        + (f"the other {left} did not fit and stay at INT4." if left else "none had to stay behind.")
-    )
+    return [
+        f"Sensitive share: {len(raised)} of {len(sensitive)} attention and head layers have INT8 ({weights:.0%} of "
+        f"their weights, {size:.0%} of the file).",
+        f"They were taken from the most damage down; {f'{left} did not fit and stay' if left else 'none stays'} at INT4.",
+    ]
 
 
 def _formats(layers: Sequence[Layer], plan: Plan) -> Table:

@@ -10,7 +10,6 @@ from typing import Any
 from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, plan_of
 from analysis.steps.view import View
 from mixedprec import Plan, check_plan, format_bytes, load_plan, save_quantized, uniform_assignment
-from mixedprec.plan import ANY_WEIGHTS
 from model import VGGT, load_vggt
 from quant import find_layers, get_format
 from sensitivity import open_profile
@@ -62,7 +61,7 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weig
 def _of_run(run: Path, scheme: str, weights: str, progress: Progress) -> tuple[Plan | None, VGGT, Mapping[str, Any]]:
     """The run's plan, if it is asked for, its model with the plan's heads, and what is known of the scenes."""
     free = load_plan(run / PLAN) if scheme == "plan" and (run / PLAN).is_file() else None
-    if free is not None and free.model_fingerprint == ANY_WEIGHTS:
+    if free is not None and free.for_any_weights:
         progress("loading", 0, 1)
         return free, load_vggt(free.model, weights).keep_heads(free.heads), free.provenance
     profile = open_profile(run / PROFILE)

@@ -77,9 +77,7 @@ def test_the_smallest_file_that_keeps_a_promise_is_next_to_one_that_breaks_it(st
     budgets = list(front_budgets(start, 33))
     position = budgets.index(best.found.plan.budget_bytes)
     assert position == 0 or any(t.found.plan.budget_bytes == budgets[position - 1] and t.broken for t in tried)
-    with pytest.raises(
-        InputError, match="no plan of these formats keeps the promise: the largest, .* MB, breaks damage"
-    ):
+    with pytest.raises(InputError, match=r"no plan of these formats keeps the promise: the largest, .* breaks damage"):
         smallest_keeping(start, bench, Promise(damage=1e-30))
 
 

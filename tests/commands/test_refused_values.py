@@ -18,7 +18,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "budget-scheme": ((*OF_RUN["plan"], "--budget", "int9"), ("int9",)),
     "budget-small": ((*OF_RUN["plan"], "--budget", "1KB"), ("1KB", "needs", "raise the budget")),
     "policy": ((*OF_RUN["plan"], "--policy", "greedy"), ("greedy", "optimal", "sensitive")),
-    "formats": ((*OF_RUN["plan"], "--formats", "int5"), ("int5", "int4_group_128")),
+    "formats": ((*OF_RUN["plan"], "--formats", "int7"), ("int7", "int4_group_128")),
     "keep": ((*OF_RUN["plan"], "--keep", "int8"), ("int8", "fp16")),
     "scheme": ((*OF_RUN["export"], "--scheme", "int5"), ("int5", "int4_group_128")),
     "scheme-path": ((*OF_RUN["export"], "--scheme", "../plan"), ("../plan",)),

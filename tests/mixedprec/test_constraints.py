@@ -156,9 +156,14 @@ def test_weights_of_outputs_change_what_is_spared(planning_model: VGGT, planning
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("depht=2", "'depht=2' is not of the form"), ("depth", "is not of the form"),
-     ("depth=-1", "weight of depth is '-1'"), ("depth=inf", "weight of depth is 'inf'"), ("pose=0,depth=0,points=0,tracks=0", "every output has weight 0")],
-)  # fmt: skip
+    [
+        ("depht=2", "'depht=2' is not of the form"),
+        ("depth", "is not of the form"),
+        ("depth=-1", "weight of depth is '-1'"),
+        ("depth=inf", "weight of depth is 'inf'"),
+        ("pose=0,depth=0,points=0,tracks=0", "every output has weight 0"),
+    ],
+)
 def test_weights_that_say_nothing_are_refused(planning_profile: Profile, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Evidence.of(planning_profile).weighted(text)
