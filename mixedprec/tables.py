@@ -36,8 +36,8 @@ def plan_sentences(found: Planned) -> list[str]:
     if found.widened is not None:
         lowest = min(get_format(key).bits for key in plan.formats.values())
         said.append(
-            f"The budget {'is below' if plan.budget_bytes < found.widened else 'is close to'} the smallest file of INT8 "
-            f"and INT4, {format_bytes(found.widened)}: widened down to {lowest} bits (--strict forbids it)."
+            f"The budget {'is below' if plan.budget_bytes < found.widened else 'is close to'} the smallest file of "
+            f"INT8 and INT4, {format_bytes(found.widened)}: widened down to {lowest} bits (--strict forbids it)."
         )
     if plan.optimal:
         said.append(
@@ -77,7 +77,7 @@ def _sensitive_share(found: Planned) -> list[str]:
     return [
         f"Sensitive share: {len(raised)} of {len(sensitive)} attention and head layers have INT8 ({weights:.0%} of "
         f"their weights, {size:.0%} of the file).",
-        f"They were taken from the most damage down; {f'{left} did not fit and stay' if left else 'none stays'} at INT4.",
+        f"They were taken from the most damage down; {f'{left} did not fit' if left else 'all of them fitted'}.",
     ]
 
 
