@@ -45,6 +45,7 @@ PAIRS_SHARE = 0.08  # of the time with two views, to begin with
 VIEWS = (2, 3, 4, 4)
 FRAMES_PER_STEP = 48
 HEADS = ("depth", "points", "track")  # they take turns
+TRACKED = 3  # the tracker, which costs as much as all the rest, sees every third scene of its batch
 MATCHED_BLOCKS = (1, 2, 3)  # global blocks whose first attention head is shown the correspondences
 PEAK_RATE, FINAL_SHARE, WARMUP_SHARE = 8e-4, 0.01, 0.01
 AVERAGE_DECAY = 0.998
@@ -127,6 +128,8 @@ def _head_losses(
         return {"points": points_loss(points.float(), confidence.float(), batch)}
     if head == "track":
         tracker = model.track_head.tracker
+        tokens = {depth: some[::TRACKED] for depth, some in tokens.items()}
+        batch = {name: some[::TRACKED] for name, some in batch.items()}
         maps = model.track_head.feature_extractor(tokens, size)
         tracks, visible, confident = tracker(batch["query_points"], maps)
         found = track_losses([track.float() for track in tracks], visible.float(), confident.float(), batch)
