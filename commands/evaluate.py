@@ -15,7 +15,9 @@ from commands.options import (
     Images,
     MaxImages,
     RunDir,
+    Sampling,
     Scenes,
+    Stride,
     Views,
     evaluation_source,
 )
@@ -38,6 +40,8 @@ def evaluate(
     ] = 0,
     views: Views = 0,
     max_images: MaxImages = None,
+    stride: Stride = None,
+    sampling: Sampling = None,
     repeats: Annotated[
         int, typer.Option("--repeats", metavar="N", help="Timed repeats of each scheme; 0 leaves out timing.")
     ] = 3,
@@ -52,7 +56,10 @@ def evaluate(
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
-        return evaluation_source(profiled, images, scenes, count=num_scenes, views=views, max_images=max_images)
+        return evaluation_source(
+            profiled, images, scenes, count=num_scenes, views=views, max_images=max_images, stride=stride,
+            sampling=sampling,
+        )  # fmt: skip
 
     with session(as_json, debug) as screen:
         with screen.progress() as progress:

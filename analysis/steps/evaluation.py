@@ -13,7 +13,7 @@ from analysis.results import Evaluation, from_json, to_json, verdict
 from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
 from analysis.steps.view import View
 from errors import InputError, check_number
-from scenes import SceneSource, fingerprint
+from scenes import SceneSource, fingerprint, pictures_of
 from sensitivity import Profile, open_profile
 from sensitivity.atomic import replacing
 from sensitivity.provenance import Progress, provenance, silent
@@ -43,7 +43,9 @@ def make_evaluation(
     check_writable(run)
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile)
-    source = choose_scenes(SceneSource.from_dict(profile.facts["scene_source"]))
+    profiled = SceneSource.from_dict(profile.facts["scene_source"])
+    source = choose_scenes(profiled)
+    _refuse_profiled_pictures(profiled, source)
     progress("loading", 0, 1)
     model = model_of(profile, device)
     held_out = scenes_for(model, source, "evaluation")
@@ -62,6 +64,18 @@ def make_evaluation(
     )  # fmt: skip
     write_reports(found, run)
     return evaluation_view(found, run)
+
+
+def _refuse_profiled_pictures(profiled: SceneSource, source: SceneSource) -> None:
+    """Other numbers cut a folder into other scenes, which may reach into those that were profiled."""
+    if source == profiled or source.folder != profiled.folder:
+        return
+    shared = pictures_of(profiled, "calibration") & pictures_of(source, "evaluation")
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the evaluation's pictures were profiled, {min(shared).name!r} is one: profile with the "
+            "same --views, --max-images, --stride and --sampling, or evaluate on another folder"
+        )
 
 
 def show_evaluation(run: Path) -> View:
