@@ -45,6 +45,14 @@ def evaluate(
     repeats: Annotated[
         int, typer.Option("--repeats", metavar="N", help="Timed repeats of each scheme; 0 leaves out timing.")
     ] = 3,
+    depth_alignment: Annotated[
+        str,
+        typer.Option(
+            "--depth-alignment",
+            metavar="HOW",
+            help="What depth is allowed before it is compared with the truth: median, scale_shift or none.",
+        ),
+    ] = "median",
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -63,5 +71,7 @@ def evaluate(
 
     with session(as_json, debug) as screen:
         with screen.progress() as progress:
-            view = make_evaluation(run, chosen, repeats=repeats, device=device, progress=progress)
+            view = make_evaluation(
+                run, chosen, repeats=repeats, device=device, depth_alignment=depth_alignment, progress=progress
+            )
         screen.show(view)

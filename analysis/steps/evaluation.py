@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis import plots
 from analysis import report as reports
+from analysis.depth_errors import alignment_named
 from analysis.evaluate import evaluate
 from analysis.results import Evaluation, from_json, to_json, verdict
 from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
@@ -25,6 +26,7 @@ def make_evaluation(
     *,
     repeats: int,
     device: str,
+    depth_alignment: str = "median",
     progress: Progress = silent,
 ) -> View:
     """Evaluate the run's plan against the uniform schemes; writes the three reports.
@@ -34,12 +36,14 @@ def make_evaluation(
         choose_scenes: where scenes come from, given where those of the profile did; their evaluation half is used.
         repeats: timed repeats of each scheme; 0 leaves out timing.
         device: as `pick_device` takes it.
+        depth_alignment: ``median``, ``scale_shift`` or ``none``.
         progress: called as the work goes on.
 
     Raises:
         InputError: the files do not belong together or to the model, or the scenes are those of the profile.
     """
     check_number("--repeats", repeats, 0)
+    alignment = alignment_named(depth_alignment)
     check_writable(run)
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile)
@@ -55,12 +59,13 @@ def make_evaluation(
         scene_fingerprint=fingerprint(held_out),
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts["seed"],
+        depth_alignment=alignment,
     )
     if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
         raise InputError("the evaluation scenes are the calibration scenes; give others with --images")
     found = evaluate(
         model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
-        calibration_scenes=profile.facts["scenes"], progress=progress,
+        alignment=alignment, calibration_scenes=profile.facts["scenes"], progress=progress,
     )  # fmt: skip
     write_reports(found, run)
     return evaluation_view(found, run)
@@ -112,6 +117,7 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
             "seconds": r.seconds,
             "speed_ratio": r.speed_ratio,
             "cost": r.cost,
+            "changes": {key: estimate._asdict() for key, estimate in r.changes.items()},
             "geometry": {key: estimate.mean for key, estimate in r.geometry.items()},
         }
         for r in evaluation.results

@@ -2,29 +2,65 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
-from analysis.geometry import describe_cost
+from analysis.cost import beyond_noise, cost_over_scenes, describe_cost
+from analysis.geometry import Estimate
+
+
+def rows(values: np.ndarray) -> list[dict[str, float]]:
+    return [{"abs_rel": value} for value in values.tolist()]
+
+
+def test_differences_are_taken_within_scenes() -> None:
+    """Scenes that differ by 10 hide a cost of 0.01 from the intervals of means, not from that of differences."""
+    generator = np.random.default_rng(0)
+    fp32 = generator.uniform(0, 10, 30)
+    scheme = fp32 + 0.01 + 0.001 * generator.normal(size=30)
+    cost = cost_over_scenes(rows(fp32), rows(scheme), seed=0)["abs_rel"]
+    assert cost.mean == pytest.approx(scheme.mean() - fp32.mean())
+    assert cost.excludes_zero
+    assert cost.high - cost.low < 0.001
+    expected = bootstrap((scheme - fp32,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
+    np.testing.assert_allclose([cost.low, cost.high], expected, atol=1e-4)
+
+
+def test_figures_count_where_both_have_them() -> None:
+    fp32 = [{"auc30": 0.5, "agreement": 0.1}, {"agreement": 0.2}]
+    scheme = [{"auc30": 0.25, "agreement": 0.1}, {"auc30": 0.5, "agreement": 0.3}]
+    cost = cost_over_scenes(fp32, scheme, seed=0)
+    assert {key: (round(e.mean, 9), e.scenes) for key, e in cost.items()} == {
+        "auc30": (-0.25, 1),
+        "agreement": (0.05, 2),
+    }
+    with pytest.raises(ValueError, match="shorter"):
+        cost_over_scenes(fp32, scheme[:1], seed=0)
+
+
+NONE = (math.nan, math.nan)
 
 
 @pytest.mark.parametrize(
-    ("reference", "candidate", "words"),
+    ("cost", "words"),
     [
-        ({"auc30": 0.6, "abs_rel": 0.1}, {"auc30": 0.596, "abs_rel": 0.102}, "AUC@30 -0.4 points, AbsRel +0.002"),
-        ({"auc30": 0.6}, {"auc30": 0.61, "abs_rel": 0.1}, "AUC@30 +1.0 points"),
-        ({"auc30": 0.6}, {"auc30": 0.5999999}, "AUC@30 +0.0 points"),
-        ({"auc30": 0.6}, {"auc30": math.nan}, "AUC@30 not a number"),
-        ({"agreement": 0.05}, {"agreement": 0.055}, "points vs depth +0.005"),
-        ({"agreement": 0.05}, {}, ""),
+        ({"auc30": (-0.004, *NONE), "abs_rel": (0.002, *NONE)}, "AUC@30 -0.4 points, AbsRel +0.002"),
+        ({"auc30": (-0.004, -0.012, 0.003)}, "AUC@30 -0.4 points [-1.2, +0.3]"),
+        ({"auc30": (-1e-7, *NONE)}, "AUC@30 +0.0 points"),
+        ({"auc30": (math.nan, *NONE)}, "AUC@30 not a number"),
+        ({"agreement": (0.005, *NONE)}, "points vs depth +0.005"),
+        ({}, ""),
     ],
-    ids=["both", "shared-only", "no-minus-zero", "broken", "label-free", "nothing"],
+    ids=["both", "interval", "no-minus-zero", "broken", "label-free", "nothing"],
 )
-def test_cost_in_words(reference: dict[str, float], candidate: dict[str, float], words: str) -> None:
-    assert describe_cost(reference, candidate) == words
+def test_cost_in_words(cost: dict[str, tuple[float, float, float]], words: str) -> None:
+    assert describe_cost({key: Estimate(*three, 4) for key, three in cost.items()}, intervals=True) == words
 
 
 def test_cost_of_chosen_figures() -> None:
-    words = describe_cost(
-        {"track_px": 1.0, "f_score": 0.5}, {"track_px": 1.25, "f_score": 0.4}, ("track_px", "f_score")
-    )
-    assert words == "track error +0.25 px, F-score -10.0 points"
+    cost = {"track_px": Estimate(0.25, 0.2, 0.3, 4), "f_score": Estimate(-0.1, -0.2, 0.0, 4)}
+    assert describe_cost(cost, ("track_px", "f_score")) == "track error +0.25 px, F-score -10.0 points"
+    assert beyond_noise(cost, ("track_px", "f_score")) == "track error"
+    assert beyond_noise(cost, ("f_score",)) == "nothing"
+    assert beyond_noise({"abs_rel": Estimate(0.1, *NONE, 1)}) == "n/a"

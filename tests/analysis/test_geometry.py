@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.geometry import GEOMETRY, bootstrap_interval, changes, geometry_metrics, over_scenes, track_error
+from analysis.cost import changes
+from analysis.geometry import GEOMETRY, bootstrap_interval, geometry_metrics, over_scenes, track_error
 from model.geometry import encode_pose
 from scenes.scene import GroundTruth
 from scenes.synthetic import synthetic_scenes

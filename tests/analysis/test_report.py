@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.compare import OUTPUTS, OutputMetrics
-from analysis.geometry import GEOMETRY, Estimate, describe_cost
+from analysis.geometry import GEOMETRY, Estimate
 from analysis.report import (
     Evaluation,
     SchemeResult,
@@ -59,10 +59,10 @@ def geometry(damage: float) -> dict[str, Estimate]:
     return {key: Estimate(mean, mean - 0.1, mean + 0.1, len(SCENES)) for key, mean in means.items()}
 
 
-def cost(damage: float) -> str:
-    """The change of those figures in words."""
-    figures = ({key: estimate.mean for key, estimate in geometry(each).items()} for each in (0.0, damage))
-    return describe_cost(*figures)
+def changes(damage: float) -> dict[str, Estimate]:
+    """Those of the figures from FP32's; small ones are within the noise."""
+    means = {k: -damage if m.higher_is_better else damage for k, m in GEOMETRY.items()}
+    return {key: Estimate(mean, mean - 0.01, mean + 0.01, len(SCENES)) for key, mean in means.items()}
 
 
 def result(key: str, megabytes: float, damage: float, title: str | None = None) -> SchemeResult:
@@ -84,7 +84,7 @@ def result(key: str, megabytes: float, damage: float, title: str | None = None) 
         damage=damage,
         per_scene=tuple(damage * factor for factor in (0.5, 0.8, 1.1, 1.6)),
         geometry=geometry(damage),
-        cost=cost(damage) if damage else "",
+        changes=changes(damage) if damage else {},
     )
 
 
@@ -255,12 +255,12 @@ def test_foreign_json_is_refused_with_the_reason(text: str, reason: str) -> None
 
 def test_json_gives_back_geometry_that_is_not_a_number_or_not_there() -> None:
     lone = {"abs_rel": Estimate(0.1, math.nan, math.nan, 1), "agreement": Estimate(math.nan, math.nan, math.nan, 1)}
-    evaluation = with_plan(example_evaluation(), geometry=lone, cost="AbsRel not a number")
+    evaluation = with_plan(example_evaluation(), geometry=lone, changes=lone)
     assert from_json(to_json(evaluation)) == evaluation
     data = json.loads(to_json(evaluation))
     assert data["results"][-1]["geometry"]["abs_rel"] == {"mean": 0.1, "low": None, "high": None, "scenes": 1}
     for each in data["results"]:
-        del each["geometry"], each["cost"]
+        del each["geometry"], each["changes"]
     assert {(len(each.geometry), each.cost) for each in from_json(json.dumps(data)).results} == {(0, "")}
 
 
@@ -303,68 +303,88 @@ def test_text_stays_narrow_with_extreme_numbers(broken: OutputMetrics) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
+def with_geometry(evaluation: Evaluation, figures: dict[str, Estimate], moved: dict[str, Estimate]) -> Evaluation:
+    """The same with these figures for all schemes."""
+    fp32, *others = (replace(each, geometry=figures) for each in evaluation.results)
+    return replace(evaluation, results=(fp32, *(replace(each, changes=moved) for each in others)))
+
+
 def without_truth(evaluation: Evaluation) -> Evaluation:
     """The same with nothing but the agreement."""
-    results = [
-        replace(each, geometry={"agreement": each.geometry["agreement"]}, cost=each.cost and "points vs depth +0.005")
-        for each in evaluation.results
-    ]
-    return replace(evaluation, results=tuple(results))
+    return with_geometry(
+        evaluation, {"agreement": Estimate(0.2, 0.1, 0.3, 4)}, {"agreement": Estimate(0.005, 0.004, 0.006, 4)}
+    )
 
 
-def test_text_tells_geometry_with_intervals_and_cost() -> None:
+def rows_below(text: str, title: str) -> list[str]:
+    """The table of that title, its header left out."""
+    lines = text.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(title)) + 3
+    return lines[start : lines.index("", start)]
+
+
+def test_text_tells_every_figure_and_the_noise_of_fp32() -> None:
+    text = to_text(example_evaluation())
+    for title, count in (("Cameras", 10), ("Depth, points and tracks", 9)):
+        rows = [row.split() for row in rows_below(text, f"{title}: means over 4 scenes")]
+        assert [len(row) - count for row in rows[:3]] == [1, 3, 3]
+        assert set(rows[0][1:]) <= {"0.600", "0.200"}
+        assert set(rows[1][3:]) <= {"0.500", "0.100"}
+        assert set(rows[2][3:]) <= {"0.700", "0.300"}
+        assert len(rows) == 2 + 1 + len(UNIFORM_SCHEMES) + 1
+
+
+def test_text_tells_what_schemes_cost_with_intervals() -> None:
+    """INT4 g128 has a damage of 0.0174, which the example takes from every figure."""
     evaluation = example_evaluation()
-    lines = to_text(evaluation).splitlines()
-    row = lines[lines.index("Geometry against the truth") + 3]
-    assert row.split("  ")[0] == "FP32"
-    assert row.count("0.600 [0.500, 0.700]") == 2
-    assert row.count("0.200 [0.100, 0.300]") == 2
-    start = lines.index("Geometry and what a scheme costs") + 3
-    assert lines[start].endswith("n/a")
-    for line, scheme in zip(lines[start + 1 :], evaluation.quantized, strict=False):
-        assert line.endswith(scheme.cost)
-    assert "AUC@30 -1.7 points, AbsRel +0.017" in evaluation.results[5].cost
+    table = rows_below(to_text(evaluation), "What a scheme costs")
+    row = next(row for row in table if row.startswith("INT4 g128"))
+    assert "-1.7 [-2.7, -0.7]" in row
+    assert "+0.017 [+0.007, +0.027]" in row
+    assert len(table) == len(evaluation.quantized)
+    assert evaluation.results[5].cost == "AUC@30 -1.7 points, AbsRel +0.017"
 
 
 def test_text_without_truth_tells_the_agreement_alone() -> None:
     text = to_text(without_truth(example_evaluation()))
-    assert "Geometry against the truth" not in text
-    assert text.count("points vs depth +0.005") == len(UNIFORM_SCHEMES) + 1
-    assert "0.200 [0.100, 0.300]" in text
+    assert "Cameras" not in text
+    assert text.count("+0.005 [+0.004, +0.006]") == len(UNIFORM_SCHEMES) + 1
 
 
 def test_text_of_a_single_scene_has_no_intervals() -> None:
-    evaluation = example_evaluation()
     lone = {key: Estimate(0.5, math.nan, math.nan, 1) for key in GEOMETRY}
-    evaluation = replace(evaluation, results=tuple(replace(each, geometry=lone) for each in evaluation.results))
-    lines = to_text(evaluation).splitlines()
-    row = lines[lines.index("Geometry against the truth") + 3]
-    assert row.split() == ["FP32", *["0.500"] * 4]
+    text = to_text(with_geometry(example_evaluation(), lone, lone))
+    assert rows_below(text, "Cameras")[0].split() == ["FP32", *["0.500"] * 10]
+    assert rows_below(text, "Cameras")[1].startswith("INT8")
+    assert rows_below(text, "What a scheme costs")[0].split()[-3:] == ["+50.0", "+0.500", "+50.0"]
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["finite", "broken"])
 def test_geometry_stays_narrow(broken: bool) -> None:
-    evaluation = example_evaluation()
-    share, other = ([math.nan] * 3, [math.nan] * 3) if broken else ([0.5, 0.0, 1.0], [1.23e-4, 1.23e-5, 1.23e4])
+    share, other = ([math.nan] * 3, [math.nan] * 3) if broken else ([-1.0, -1.0, 1.0], [-123.4, -123.4, 123.4])
     worst = {key: Estimate(*(share if m.higher_is_better else other), 4) for key, m in GEOMETRY.items()}
-    words = "AUC@30 not a number, AbsRel not a number" if broken else "AUC@30 -100.0 points, AbsRel +123.456"
-    extreme = [replace(each, geometry=worst, cost=words) for each in evaluation.results[1:]]
-    evaluation = replace(evaluation, results=(evaluation.results[0], *extreme))
+    evaluation = with_geometry(example_evaluation(), worst, worst)
     assert max(map(len, to_text(evaluation).splitlines())) <= 120
+    words = "AUC@30 not a number" if broken else "AUC@30 -100.0 points [-100.0, +100.0]"
     assert words in drawn(rich_tables(evaluation)[2], 100)
+    drawn(rich_tables(evaluation)[2], 80)
+    drawn(rich_tables(evaluation)[3], 100)
 
 
 def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
     evaluation = example_evaluation()
-    text = drawn(rich_tables(evaluation, with_outputs=False)[2], 100)
-    assert "AUC@30 0.600, AbsRel 0.200" in text
-    assert all(scheme.cost in text for scheme in evaluation.quantized)
-    unlabelled = drawn(rich_tables(without_truth(evaluation))[2], 100)
-    assert "points vs depth 0.200" in unlabelled
-    assert "d<1.25" not in unlabelled
-    unknown = replace(evaluation, results=tuple(replace(each, geometry={}) for each in evaluation.results))
+    costs, figures = (drawn(table, 100) for table in rich_tables(evaluation, with_outputs=False)[2:])
+    assert "AUC@30 0.600 [0.500, 0.700], AbsRel 0.200 [0.100, 0.300]" in costs
+    assert "AUC@30 -1.7 points [-2.7, -0.7], AbsRel +0.017 [+0.007, +0.027]  AUC@30, AbsRel" in costs
+    assert [line.split()[-1] for line in costs.splitlines() if "INT8" in line] == ["nothing"] * 4
+    assert "d<1.25" in figures
+    unlabelled = [drawn(table, 100) for table in rich_tables(without_truth(evaluation), with_outputs=False)[2:]]
+    assert "points vs depth 0.200 [0.100, 0.300]" in unlabelled[0]
+    assert unlabelled[0].count("points vs depth +0.005 [+0.004, +0.006]") == len(UNIFORM_SCHEMES) + 1
+    assert "d<1.25" not in unlabelled[1]
+    unknown = with_geometry(evaluation, {}, {})
     assert len(rich_tables(unknown, with_outputs=False)) == 2
-    assert "Geometry against" not in to_text(unknown)
+    assert "What a scheme costs:" not in to_text(unknown)
 
 
 def drawn(table: Table, width: int) -> str:
@@ -379,7 +399,7 @@ def drawn(table: Table, width: int) -> str:
 def test_terminal_tables_are_whole_in_their_columns() -> None:
     evaluation = example_evaluation()
     tables = rich_tables(evaluation)
-    assert len(tables) == 3 + len(OUTPUTS)
+    assert len(tables) == 4 + len(OUTPUTS)
     for index, table in enumerate(tables):
         text = drawn(table, 80 if index < 2 else 100)
         assert all(FORMATS[key].short_title in text for key in UNIFORM_SCHEMES)

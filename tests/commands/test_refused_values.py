@@ -23,6 +23,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scheme": ((*OF_RUN["export"], "--scheme", "int5"), ("int5", "int4_group_128")),
     "scheme-path": ((*OF_RUN["export"], "--scheme", "../plan"), ("../plan",)),
     "repeats": ((*OF_RUN["evaluate"], "--repeats", "-1"), ("--repeats -1",)),
+    "evaluate-alignment": ((*OF_RUN["evaluate"], "--depth-alignment", "mean"), ("mean", "scale_shift")),
     "evaluate-device": ((*OF_RUN["evaluate"], "--device", "tpu"), ("--device tpu", "cpu")),
     "evaluate-num-scenes": ((*OF_RUN["evaluate"], "--num-scenes", "-1"), ("--num-scenes -1",)),
     "evaluate-images": ((*OF_RUN["evaluate"], "--images", "{new}"), ("{new}", "does not exist")),
