@@ -85,7 +85,7 @@ def change_interval(key: str, change: Estimate) -> str:
 
 
 def beyond_noise(cost: Mapping[str, Estimate], keys: Sequence[str] = HEADLINE) -> str:
-    """Which of the changes have an interval that excludes 0, in words.
+    """Which of the changes have an interval that excludes 0, with the digits that are shown; in words.
 
     >>> beyond_noise({"auc30": Estimate(-0.004, -0.012, 0.003, 4), "abs_rel": Estimate(0.002, 0.001, 0.003, 4)})
     'AbsRel'
@@ -93,4 +93,9 @@ def beyond_noise(cost: Mapping[str, Estimate], keys: Sequence[str] = HEADLINE) -
     shown = [key for key in told(cost, keys) if cost[key].has_interval]
     if not shown:
         return "n/a"
-    return ", ".join(GEOMETRY[key].title for key in shown if cost[key].excludes_zero) or "nothing"
+    return ", ".join(GEOMETRY[key].title for key in shown if _excludes_zero(key, cost[key])) or "nothing"
+
+
+def _excludes_zero(key: str, change: Estimate) -> bool:
+    low, high = (float(GEOMETRY[key].change_number(end)) for end in (change.low, change.high))
+    return low > 0 or high < 0

@@ -108,15 +108,6 @@ class Estimate(NamedTuple):
         """Whether there were scenes enough for one."""
         return math.isfinite(self.low)
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Of differences: whether the interval has only one sign, so that they are more than noise.
-
-        >>> Estimate(0.5, 0.25, 0.75, 4).excludes_zero, Estimate(0.5, -0.25, 1.25, 4).excludes_zero
-        (True, False)
-        """
-        return self.low > 0 or self.high < 0
-
 
 def geometry_metrics(
     outputs: Mapping[str, Any],

@@ -18,11 +18,11 @@ FIGURES = {
     "Cameras": _OF_CAMERAS,
     "Depth, points and tracks": tuple(key for key in GEOMETRY if key not in _OF_CAMERAS),
 }
-CHANGES: tuple[tuple[str, ...], ...] = (
-    ("auc30", "abs_rel", "delta125"),
-    ("accuracy", "chamfer", "f_score"),
-    ("track_px", "agreement"),
-)
+CHANGES = {
+    "cameras and depth": ("auc30", "abs_rel", "delta125"),
+    "points": ("accuracy", "chamfer", "f_score"),
+    "tracks and agreement": ("track_px", "agreement"),
+}
 _SHORT = {
     "delta125": "d<1.25",
     "accuracy": "accur.",
@@ -50,7 +50,7 @@ def cost_grid(evaluation: Evaluation) -> Grid:
         words = describe_cost(result.changes, intervals=True) or NOT_APPLICABLE
         cells = (_headline(result), "") if result.key == "fp32" else (words, beyond_noise(result.changes))
         rows.append((result.title, *cells))
-    title = f"What a scheme costs: change from FP32 within {_scenes(evaluation)} [{LEVEL} interval]"
+    title = f"What a scheme costs: change from FP32, scene by scene, over {_scenes(evaluation)} [{LEVEL} interval]"
     return Grid(title, ("scheme", "change", "beyond noise"), rows, wraps="change")
 
 
@@ -70,11 +70,11 @@ def text_grids(evaluation: Evaluation) -> list[Grid]:
             columns = ("scheme", *(_SHORT.get(key, GEOMETRY[key].title) for key in shown))
             rows = [row for result in evaluation.results for row in _figure_rows(result, shown)]
             grids.append(Grid(f"{title}: means over {_scenes(evaluation)}", columns, rows))
-    for keys in CHANGES:
+    for what, keys in CHANGES.items():
         if shown := [key for key in keys if all(key in r.changes for r in evaluation.quantized)]:
             columns = ("scheme", *(GEOMETRY[key].title + GEOMETRY[key].change_unit for key in shown))
             rows = [(short_title(r), *(_change(key, r) for key in shown)) for r in evaluation.quantized]
-            grids.append(Grid(f"What a scheme costs: change from FP32 [{LEVEL} interval]", columns, rows))
+            grids.append(Grid(f"Cost in {what}: change from FP32, scene by scene [{LEVEL} interval]", columns, rows))
     return grids
 
 

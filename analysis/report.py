@@ -152,7 +152,7 @@ def to_text(evaluation: Evaluation) -> str:
     >>> fp32 = SchemeResult("fp32", "FP32", 40_000_000, None, None, None, {}, 0.0, (0.0,))
     >>> evaluation = Evaluation({"seed": 0}, "tiny", "trained", ("room",), (), "nothing", (fp32,), {}, None)
     >>> print(to_text(evaluation).splitlines()[3])
-    weights             trained
+    weights            trained
     """
     outputs = [_output_grid(evaluation, name, 3, with_entropy=True) for name in evaluation.outputs]
     parts = ["Quantisation report", "=" * REPORT_WIDTH, *_header(evaluation), "", "Answer", "------"]
@@ -173,9 +173,11 @@ def _header(evaluation: Evaluation) -> Iterator[str]:
         "calibration scenes": ", ".join(evaluation.calibration_scenes) or "none",
         "timed": evaluation.executed,
     }
-    for name, value in (facts | evaluation.provenance).items():
+    facts |= evaluation.provenance
+    width = max(map(len, facts))
+    for name, value in facts.items():
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        yield from _wrapped(shown, f"{name:<19} ")
+        yield from _wrapped(shown, f"{name:<{width}} ")
 
 
 def _wrapped(text: str, label: str = "") -> list[str]:

@@ -21,7 +21,7 @@ def test_differences_are_taken_within_scenes() -> None:
     scheme = fp32 + 0.01 + 0.001 * generator.normal(size=30)
     cost = cost_over_scenes(rows(fp32), rows(scheme), seed=0)["abs_rel"]
     assert cost.mean == pytest.approx(scheme.mean() - fp32.mean())
-    assert cost.excludes_zero
+    assert beyond_noise({"abs_rel": cost}) == "AbsRel"
     assert cost.high - cost.low < 0.001
     expected = bootstrap((scheme - fp32,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
     np.testing.assert_allclose([cost.low, cost.high], expected, atol=1e-4)
@@ -64,3 +64,9 @@ def test_cost_of_chosen_figures() -> None:
     assert beyond_noise(cost, ("track_px", "f_score")) == "track error"
     assert beyond_noise(cost, ("f_score",)) == "nothing"
     assert beyond_noise({"abs_rel": Estimate(0.1, *NONE, 1)}) == "n/a"
+
+
+@pytest.mark.parametrize(("low", "words"), [(0.0004, "nothing"), (0.0006, "AbsRel"), (-0.001, "nothing")])
+def test_noise_is_judged_by_the_digits_that_are_shown(low: float, words: str) -> None:
+    """A change of +0.000 [+0.000, +0.001] may be certain, but it is none."""
+    assert beyond_noise({"abs_rel": Estimate(0.0008, low, 0.001, 40)}) == words

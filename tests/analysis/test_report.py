@@ -337,7 +337,7 @@ def test_text_tells_every_figure_and_the_noise_of_fp32() -> None:
 def test_text_tells_what_schemes_cost_with_intervals() -> None:
     """INT4 g128 has a damage of 0.0174, which the example takes from every figure."""
     evaluation = example_evaluation()
-    table = rows_below(to_text(evaluation), "What a scheme costs")
+    table = rows_below(to_text(evaluation), "Cost in cameras and depth")
     row = next(row for row in table if row.startswith("INT4 g128"))
     assert "-1.7 [-2.7, -0.7]" in row
     assert "+0.017 [+0.007, +0.027]" in row
@@ -356,7 +356,7 @@ def test_text_of_a_single_scene_has_no_intervals() -> None:
     text = to_text(with_geometry(example_evaluation(), lone, lone))
     assert rows_below(text, "Cameras")[0].split() == ["FP32", *["0.500"] * 10]
     assert rows_below(text, "Cameras")[1].startswith("INT8")
-    assert rows_below(text, "What a scheme costs")[0].split()[-3:] == ["+50.0", "+0.500", "+50.0"]
+    assert rows_below(text, "Cost in cameras and depth")[0].split()[-3:] == ["+50.0", "+0.500", "+50.0"]
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["finite", "broken"])
@@ -384,7 +384,7 @@ def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
     assert "d<1.25" not in unlabelled[1]
     unknown = with_geometry(evaluation, {}, {})
     assert len(rich_tables(unknown, with_outputs=False)) == 2
-    assert "What a scheme costs:" not in to_text(unknown)
+    assert "Cost in" not in to_text(unknown)
 
 
 def drawn(table: Table, width: int) -> str:
