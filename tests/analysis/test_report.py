@@ -1,20 +1,15 @@
 """The result types, their JSON, the verdict, and the text and terminal tables."""
 
-import io
 import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from analysis.compare import OUTPUTS, OutputMetrics
-from analysis.geometry import GEOMETRY, Estimate
+from analysis.geometry import Estimate
 from analysis.report import (
-    Evaluation,
-    SchemeResult,
     compression_ratio,
     from_json,
     rich_tables,
@@ -24,96 +19,19 @@ from analysis.report import (
 )
 from errors import InputError
 from quant import FORMATS, UNIFORM_SCHEMES
-
-IMAGES = ("depth", "depth_conf", "world_points", "world_points_conf")
-SCENES = ("kitchen-1", "kitchen-2", "room", "hololens")
-SIZE_MB = dict(zip(UNIFORM_SCHEMES, (9.41, 9.41, 9.52, 9.56, 5.68, 5.85, 6.16), strict=True))
-DAMAGE = dict(zip(UNIFORM_SCHEMES, (9e-4, 7e-4, 3e-5, 2.6e-5, 1.74e-2, 2.1e-2, 1.98e-2), strict=True))
-PLAN_DAMAGE = 2.3e-4
-
-
-def metrics(nmse: float, *, image: bool) -> OutputMetrics:
-    """The metrics of an output of unit energy and peak 4 with this error."""
-    return OutputMetrics(
-        mae=0.8 * math.sqrt(nmse),
-        mse=nmse,
-        rmse=math.sqrt(nmse),
-        psnr_db=10 * math.log10(16 / nmse) if nmse else math.inf,
-        ce=9.21 + nmse / 3,
-        ce_excess=nmse / 3,
-        cosine=1 - nmse / 2,
-        relative_error=3 * math.sqrt(nmse),
-        ssim=1 - 1.5 * nmse if image else None,
-        nmse=nmse,
-        sqnr_db=-10 * math.log10(nmse) if nmse else math.inf,
-    )
-
-
-BROKEN = OutputMetrics(*[math.nan] * 11)
-EXACT = metrics(0.0, image=True)
-
-
-def geometry(damage: float) -> dict[str, Estimate]:
-    """Figures that get worse with damage."""
-    means = {k: 0.6 - damage if m.higher_is_better else 0.2 + damage for k, m in GEOMETRY.items()}
-    return {key: Estimate(mean, mean - 0.1, mean + 0.1, len(SCENES)) for key, mean in means.items()}
-
-
-def changes(damage: float) -> dict[str, Estimate]:
-    """Those of the figures from FP32's; small ones are within the noise."""
-    means = {k: -damage if m.higher_is_better else damage for k, m in GEOMETRY.items()}
-    return {key: Estimate(mean, mean - 0.01, mean + 0.01, len(SCENES)) for key, mean in means.items()}
-
-
-def result(key: str, megabytes: float, damage: float, title: str | None = None) -> SchemeResult:
-    """A scheme whose outputs differ, the heads' confidences less than the cameras."""
-    weights = np.geomspace(4, 0.05, len(OUTPUTS))
-    outputs = {
-        name: metrics(damage * weight / weights.mean(), image=name in IMAGES)
-        for name, weight in zip(OUTPUTS, weights, strict=True)
-    }
-    seconds = 1.21 + megabytes / 500
-    return SchemeResult(
-        key=key,
-        title=title or FORMATS[key].title,
-        size_bytes=round(megabytes * 1e6),
-        seconds=seconds,
-        seconds_spread=(0.96 * seconds, 1.07 * seconds),
-        speed_ratio=1.31 / seconds,
-        outputs=outputs if damage else {},
-        damage=damage,
-        per_scene=tuple(damage * factor for factor in (0.5, 0.8, 1.1, 1.6)),
-        geometry=geometry(damage),
-        changes=changes(damage) if damage else {},
-    )
-
-
-def example_evaluation() -> Evaluation:
-    """The seven schemes and a plan of the size of INT4 groups of 128, with plausible numbers."""
-    schemes = [result(key, SIZE_MB[key], DAMAGE[key]) for key in UNIFORM_SCHEMES]
-    plan = result("plan", 5.67, PLAN_DAMAGE, "plan, 5.68MB, optimal")
-    return Evaluation(
-        provenance={
-            "schema": 1,
-            "tool version": "0.1.0",
-            "model fingerprint": "sha256:" + "5e" * 32,
-            "seed": 0,
-            "command line": "cli.py evaluate --run runs/default --images photos/kitchen",
-            "versions": {"torch": "2.13.0", "numpy": "2.3.1"},
-        },
-        model="tiny",
-        weights_note="bundled, trained on synthetic scenes",
-        scenes=SCENES,
-        calibration_scenes=("synthetic-0", "synthetic-1"),
-        executed="weights unpacked to float32, then torch's float32 kernels (oneDNN), 1 thread, 7 repeats",
-        results=(result("fp32", 43.6, 0.0), *schemes, plan),
-        plan_formats={"int4_group_128": 61, "int4_group_32": 9, "int8_per_channel_sym": 22},
-        predicted_damage=1.9e-4,
-    )
-
-
-def with_plan(evaluation: Evaluation, **changes: object) -> Evaluation:
-    return replace(evaluation, results=(*evaluation.results[:-1], replace(evaluation.results[-1], **changes)))
+from tests.analysis.example import (
+    BROKEN,
+    DAMAGE,
+    EXACT,
+    PLAN_DAMAGE,
+    SCENES,
+    SIZE_MB,
+    drawn,
+    example_evaluation,
+    metrics,
+    result,
+    with_plan,
+)
 
 
 def test_compression_ratio_is_the_quotient_of_the_bytes() -> None:
@@ -301,99 +219,6 @@ def test_text_stays_narrow_with_extreme_numbers(broken: OutputMetrics) -> None:
     extreme = [replace(each, outputs=dict.fromkeys(OUTPUTS, broken)) for each in evaluation.results[1:]]
     text = to_text(replace(evaluation, results=(evaluation.results[0], *extreme)))
     assert max(map(len, text.splitlines())) <= 120
-
-
-def with_geometry(evaluation: Evaluation, figures: dict[str, Estimate], moved: dict[str, Estimate]) -> Evaluation:
-    """The same with these figures for all schemes."""
-    fp32, *others = (replace(each, geometry=figures) for each in evaluation.results)
-    return replace(evaluation, results=(fp32, *(replace(each, changes=moved) for each in others)))
-
-
-def without_truth(evaluation: Evaluation) -> Evaluation:
-    """The same with nothing but the agreement."""
-    return with_geometry(
-        evaluation, {"agreement": Estimate(0.2, 0.1, 0.3, 4)}, {"agreement": Estimate(0.005, 0.004, 0.006, 4)}
-    )
-
-
-def rows_below(text: str, title: str) -> list[str]:
-    """The table of that title, its header left out."""
-    lines = text.splitlines()
-    start = next(index for index, line in enumerate(lines) if line.startswith(title)) + 3
-    return lines[start : lines.index("", start)]
-
-
-def test_text_tells_every_figure_and_the_noise_of_fp32() -> None:
-    text = to_text(example_evaluation())
-    for title, count in (("Cameras", 10), ("Depth, points and tracks", 9)):
-        rows = [row.split() for row in rows_below(text, f"{title}: means over 4 scenes")]
-        assert [len(row) - count for row in rows[:3]] == [1, 3, 3]
-        assert set(rows[0][1:]) <= {"0.600", "0.200"}
-        assert set(rows[1][3:]) <= {"0.500", "0.100"}
-        assert set(rows[2][3:]) <= {"0.700", "0.300"}
-        assert len(rows) == 2 + 1 + len(UNIFORM_SCHEMES) + 1
-
-
-def test_text_tells_what_schemes_cost_with_intervals() -> None:
-    """INT4 g128 has a damage of 0.0174, which the example takes from every figure."""
-    evaluation = example_evaluation()
-    table = rows_below(to_text(evaluation), "Cost in cameras and depth")
-    row = next(row for row in table if row.startswith("INT4 g128"))
-    assert "-1.7 [-2.7, -0.7]" in row
-    assert "+0.017 [+0.007, +0.027]" in row
-    assert len(table) == len(evaluation.quantized)
-    assert evaluation.results[5].cost == "AUC@30 -1.7 points, AbsRel +0.017"
-
-
-def test_text_without_truth_tells_the_agreement_alone() -> None:
-    text = to_text(without_truth(example_evaluation()))
-    assert "Cameras" not in text
-    assert text.count("+0.005 [+0.004, +0.006]") == len(UNIFORM_SCHEMES) + 1
-
-
-def test_text_of_a_single_scene_has_no_intervals() -> None:
-    lone = {key: Estimate(0.5, math.nan, math.nan, 1) for key in GEOMETRY}
-    text = to_text(with_geometry(example_evaluation(), lone, lone))
-    assert rows_below(text, "Cameras")[0].split() == ["FP32", *["0.500"] * 10]
-    assert rows_below(text, "Cameras")[1].startswith("INT8")
-    assert rows_below(text, "Cost in cameras and depth")[0].split()[-3:] == ["+50.0", "+0.500", "+50.0"]
-
-
-@pytest.mark.parametrize("broken", [False, True], ids=["finite", "broken"])
-def test_geometry_stays_narrow(broken: bool) -> None:
-    share, other = ([math.nan] * 3, [math.nan] * 3) if broken else ([-1.0, -1.0, 1.0], [-123.4, -123.4, 123.4])
-    worst = {key: Estimate(*(share if m.higher_is_better else other), 4) for key, m in GEOMETRY.items()}
-    evaluation = with_geometry(example_evaluation(), worst, worst)
-    assert max(map(len, to_text(evaluation).splitlines())) <= 120
-    words = "AUC@30 not a number" if broken else "AUC@30 -100.0 points [-100.0, +100.0]"
-    assert words in drawn(rich_tables(evaluation)[2], 100)
-    drawn(rich_tables(evaluation)[2], 80)
-    drawn(rich_tables(evaluation)[3], 100)
-
-
-def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
-    evaluation = example_evaluation()
-    costs, figures = (drawn(table, 100) for table in rich_tables(evaluation, with_outputs=False)[2:])
-    assert "AUC@30 0.600 [0.500, 0.700], AbsRel 0.200 [0.100, 0.300]" in costs
-    assert "AUC@30 -1.7 points [-2.7, -0.7], AbsRel +0.017 [+0.007, +0.027]  AUC@30, AbsRel" in costs
-    assert [line.split()[-1] for line in costs.splitlines() if "INT8" in line] == ["nothing"] * 4
-    assert "d<1.25" in figures
-    unlabelled = [drawn(table, 100) for table in rich_tables(without_truth(evaluation), with_outputs=False)[2:]]
-    assert "points vs depth 0.200 [0.100, 0.300]" in unlabelled[0]
-    assert unlabelled[0].count("points vs depth +0.005 [+0.004, +0.006]") == len(UNIFORM_SCHEMES) + 1
-    assert "d<1.25" not in unlabelled[1]
-    unknown = with_geometry(evaluation, {}, {})
-    assert len(rich_tables(unknown, with_outputs=False)) == 2
-    assert "Cost in" not in to_text(unknown)
-
-
-def drawn(table: Table, width: int) -> str:
-    """What a terminal of that width shows, nothing cut."""
-    console = Console(width=width, record=True, file=io.StringIO(), color_system=None)
-    console.print(table)
-    text = console.export_text()
-    assert "…" not in text
-    return text
 
 
 def test_terminal_tables_are_whole_in_their_columns() -> None:
