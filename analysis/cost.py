@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.geometry import GEOMETRY, Estimate, over_scenes
-
-HEADLINE = ("auc30", "abs_rel")
-WITHOUT_TRUTH = ("agreement",)
+from analysis.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH, Estimate, over_scenes
 
 
 def cost_over_scenes(
@@ -55,11 +52,13 @@ def told(known: Mapping[str, object], keys: Sequence[str] = HEADLINE) -> list[st
     return [key for key in keys if key in known] or [key for key in WITHOUT_TRUTH if key in known]
 
 
-def describe_cost(cost: Mapping[str, Estimate], keys: Sequence[str] = HEADLINE, *, intervals: bool = False) -> str:
+def describe_cost(
+    cost: Mapping[str, Estimate] | Mapping[str, float], keys: Sequence[str] = HEADLINE, *, intervals: bool = False
+) -> str:
     """What a scheme costs, in the users' words.
 
     Args:
-        cost: what `cost_over_scenes` returned.
+        cost: what `cost_over_scenes` returned, or `changes` of a scene or of means.
         keys: which to tell; where none of them is known, the label-free agreement is told.
         intervals: whether to add them, where there are scenes enough.
 
@@ -72,10 +71,12 @@ def describe_cost(cost: Mapping[str, Estimate], keys: Sequence[str] = HEADLINE, 
     >>> describe_cost(cost, ["auc30"], intervals=True)
     'AUC@30 -0.4 points [-1.2, +0.3]'
     """
-    return ", ".join(
-        GEOMETRY[key].change_text(cost[key].mean) + (change_interval(key, cost[key]) if intervals else "")
-        for key in told(cost, keys)
-    )
+    parts = []
+    for key in told(cost, keys):
+        change = cost[key]
+        ends = change_interval(key, change) if intervals and isinstance(change, Estimate) else ""
+        parts.append(GEOMETRY[key].change_text(change.mean if isinstance(change, Estimate) else change) + ends)
+    return ", ".join(parts)
 
 
 def change_interval(key: str, change: Estimate) -> str:

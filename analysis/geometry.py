@@ -18,6 +18,8 @@ from scenes.scene import GroundTruth
 
 AUC_DEGREES = (30, 15, 5, 3)
 ACCURACY_DEGREES = (5, 15, 30)
+HEADLINE = ("auc30", "abs_rel")
+WITHOUT_TRUTH = ("agreement",)
 RESAMPLES = 2000
 
 

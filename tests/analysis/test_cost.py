@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from analysis.cost import beyond_noise, cost_over_scenes, describe_cost
+from analysis.cost import beyond_noise, changes, cost_over_scenes, describe_cost
 from analysis.geometry import Estimate
 
 
@@ -62,6 +62,7 @@ def test_cost_of_chosen_figures() -> None:
     cost = {"track_px": Estimate(0.25, 0.2, 0.3, 4), "f_score": Estimate(-0.1, -0.2, 0.0, 4)}
     assert describe_cost(cost, ("track_px", "f_score")) == "track error +0.25 px, F-score -10.0 points"
     assert beyond_noise(cost, ("track_px", "f_score")) == "track error"
+    assert describe_cost(changes({"auc30": 0.5}, {"auc30": 0.496})) == "AUC@30 -0.4 points"
     assert beyond_noise(cost, ("f_score",)) == "nothing"
     assert beyond_noise({"abs_rel": Estimate(0.1, *NONE, 1)}) == "n/a"
 
