@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from analysis.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH, Estimate, over_scenes
 
+# Where nothing changes, n differences have one sign, and their interval excludes 0, with a chance of 2^(1 - n).
+SCENES_TO_JUDGE = 6
+
 
 def cost_over_scenes(
     reference: Sequence[Mapping[str, float]],
@@ -88,10 +91,12 @@ def change_interval(key: str, change: Estimate) -> str:
 def beyond_noise(cost: Mapping[str, Estimate], keys: Sequence[str] = HEADLINE) -> str:
     """Which of the changes have an interval that excludes 0, with the digits that are shown; in words.
 
-    >>> beyond_noise({"auc30": Estimate(-0.004, -0.012, 0.003, 4), "abs_rel": Estimate(0.002, 0.001, 0.003, 4)})
+    Of fewer than `SCENES_TO_JUDGE` scenes it says nothing, because they would often all agree by chance.
+
+    >>> beyond_noise({"auc30": Estimate(-0.004, -0.012, 0.003, 9), "abs_rel": Estimate(0.002, 0.001, 0.003, 9)})
     'AbsRel'
     """
-    shown = [key for key in told(cost, keys) if cost[key].has_interval]
+    shown = [key for key in told(cost, keys) if cost[key].has_interval and cost[key].scenes >= SCENES_TO_JUDGE]
     if not shown:
         return "n/a"
     return ", ".join(GEOMETRY[key].title for key in shown if _excludes_zero(key, cost[key])) or "nothing"

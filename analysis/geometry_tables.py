@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from analysis.cost import beyond_noise, change_interval, describe_cost, told
+from analysis.cost import SCENES_TO_JUDGE, beyond_noise, change_interval, describe_cost, told
 from analysis.geometry import GEOMETRY
 from analysis.grid import Grid
 from analysis.ratings import NOT_APPLICABLE
@@ -39,19 +39,30 @@ LEGEND = (
     "other scenes like these. It is no yardstick for a scheme, because all schemes see the same scenes.",
     "What a scheme costs is its figure minus FP32's within each scene, averaged; in brackets the 95 % bootstrap "
     "interval of these differences. One that excludes 0 is 'beyond noise'. Fractions change in percentage points. "
-    "Intervals from fewer than about ten scenes are too narrow, and a single scene has none.",
+    "Intervals from fewer than about ten scenes are too narrow: of fewer than six, all scenes agree by chance in more "
+    "than one case of twenty. A single scene has none.",
 )
 
 
 def cost_grid(evaluation: Evaluation) -> Grid:
     """For the terminal: FP32's headline figures, and in words what every scheme changes."""
-    rows = []
-    for result in evaluation.results:
+    fp32, *others = evaluation.results
+    rows = [(fp32.title, _headline(fp32), "")]
+    for result in others:
         words = describe_cost(result.changes, intervals=True) or NOT_APPLICABLE
-        cells = (_headline(result), "") if result.key == "fp32" else (words, beyond_noise(result.changes))
-        rows.append((result.title, *cells))
+        rows.append((result.title, words, beyond_noise(result.changes)))
     title = f"What a scheme costs: change from FP32, scene by scene, over {_scenes(evaluation)} [{LEVEL} interval]"
     return Grid(title, ("scheme", "change", "beyond noise"), rows, wraps="change")
+
+
+def too_few_scenes(evaluation: Evaluation) -> str:
+    """Why no change is called more than noise; "" where that can be told."""
+    if not evaluation.results[0].geometry or len(evaluation.scenes) >= SCENES_TO_JUDGE:
+        return ""
+    return (
+        f"{_scenes(evaluation)} cannot tell a change of cameras and depth from noise: evaluate with "
+        f"--num-scenes {SCENES_TO_JUDGE} or more."
+    )
 
 
 def figure_grid(evaluation: Evaluation) -> Grid:

@@ -10,6 +10,7 @@ from analysis import plots
 from analysis import report as reports
 from analysis.depth_errors import alignment_named
 from analysis.evaluate import evaluate
+from analysis.geometry_tables import too_few_scenes
 from analysis.results import Evaluation, from_json, to_json, verdict
 from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
 from analysis.steps.view import View
@@ -129,8 +130,8 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
         "results": results,
     }
     written = ", ".join(str(run / name) for name in (RESULTS, REPORT, CHARTS))
-    lines = [answer.sentence, f"timed: {evaluation.executed}", f"written: {written}"]
-    return View(values, reports.rich_tables(evaluation, with_outputs=False), lines)
+    lines = [answer.sentence, too_few_scenes(evaluation), f"timed: {evaluation.executed}", f"written: {written}"]
+    return View(values, reports.rich_tables(evaluation, with_outputs=False), [line for line in lines if line])
 
 
 def _weights_note(profile: Profile) -> str:

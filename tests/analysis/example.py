@@ -14,7 +14,7 @@ from analysis.report import Evaluation, SchemeResult
 from quant import FORMATS, UNIFORM_SCHEMES
 
 IMAGES = ("depth", "depth_conf", "world_points", "world_points_conf")
-SCENES = ("kitchen-1", "kitchen-2", "room", "hololens")
+SCENES = ("kitchen-1", "kitchen-2", "room-1", "room-2", "hololens-1", "hololens-2")
 SIZE_MB = dict(zip(UNIFORM_SCHEMES, (9.41, 9.41, 9.52, 9.56, 5.68, 5.85, 6.16), strict=True))
 DAMAGE = dict(zip(UNIFORM_SCHEMES, (9e-4, 7e-4, 3e-5, 2.6e-5, 1.74e-2, 2.1e-2, 1.98e-2), strict=True))
 PLAN_DAMAGE = 2.3e-4
@@ -70,7 +70,7 @@ def result(key: str, megabytes: float, damage: float, title: str | None = None) 
         speed_ratio=1.31 / seconds,
         outputs=outputs if damage else {},
         damage=damage,
-        per_scene=tuple(damage * factor for factor in (0.5, 0.8, 1.1, 1.6)),
+        per_scene=tuple(damage * factor for factor in (0.5, 0.8, 0.9, 1.1, 1.1, 1.6)),
         geometry=geometry(damage),
         changes=changes(damage) if damage else {},
     )

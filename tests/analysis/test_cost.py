@@ -59,7 +59,7 @@ def test_cost_in_words(cost: dict[str, tuple[float, float, float]], words: str) 
 
 
 def test_cost_of_chosen_figures() -> None:
-    cost = {"track_px": Estimate(0.25, 0.2, 0.3, 4), "f_score": Estimate(-0.1, -0.2, 0.0, 4)}
+    cost = {"track_px": Estimate(0.25, 0.2, 0.3, 6), "f_score": Estimate(-0.1, -0.2, 0.0, 6)}
     assert describe_cost(cost, ("track_px", "f_score")) == "track error +0.25 px, F-score -10.0 points"
     assert beyond_noise(cost, ("track_px", "f_score")) == "track error"
     assert describe_cost(changes({"auc30": 0.5}, {"auc30": 0.496})) == "AUC@30 -0.4 points"
@@ -71,3 +71,13 @@ def test_cost_of_chosen_figures() -> None:
 def test_noise_is_judged_by_the_digits_that_are_shown(low: float, words: str) -> None:
     """A change of +0.000 [+0.000, +0.001] may be certain, but it is none."""
     assert beyond_noise({"abs_rel": Estimate(0.0008, low, 0.001, 40)}) == words
+
+
+@pytest.mark.parametrize("scenes", [3, 5, 6, 8])
+def test_few_scenes_agree_by_chance(scenes: int) -> None:
+    """Three scenes of pure noise agree in sign in one case of four; judged are numbers where one of twenty does."""
+    noise = np.random.default_rng(0).normal(size=(4000, scenes))
+    agree = ((noise > 0).all(1) | (noise < 0).all(1)).mean()
+    assert agree == pytest.approx(2.0 ** (1 - scenes), abs=0.02)
+    judged = beyond_noise({"abs_rel": Estimate(0.5, 0.25, 0.75, scenes)}) == "AbsRel"
+    assert judged == (agree < 0.05)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.geometry import GEOMETRY, Estimate
+from analysis.geometry_tables import too_few_scenes
 from analysis.report import Evaluation, rich_tables, to_text
 from quant import UNIFORM_SCHEMES
 from tests.analysis.example import drawn, example_evaluation
@@ -34,7 +35,7 @@ def rows_below(text: str, title: str) -> list[str]:
 def test_text_tells_every_figure_and_the_noise_of_fp32() -> None:
     text = to_text(example_evaluation())
     for title, count in (("Cameras", 10), ("Depth, points and tracks", 9)):
-        rows = [row.split() for row in rows_below(text, f"{title}: means over 4 scenes")]
+        rows = [row.split() for row in rows_below(text, f"{title}: means over 6 scenes")]
         assert [len(row) - count for row in rows[:3]] == [1, 3, 3]
         assert set(rows[0][1:]) <= {"0.600", "0.200"}
         assert set(rows[1][3:]) <= {"0.500", "0.100"}
@@ -93,3 +94,12 @@ def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
     unknown = with_geometry(evaluation, {}, {})
     assert len(rich_tables(unknown, with_outputs=False)) == 2
     assert "Cost in" not in to_text(unknown)
+
+
+def test_few_scenes_are_said_to_tell_nothing() -> None:
+    evaluation = example_evaluation()
+    assert too_few_scenes(evaluation) == ""
+    fewer = replace(evaluation, scenes=evaluation.scenes[:5])
+    assert too_few_scenes(fewer).startswith("5 scenes cannot tell")
+    assert "--num-scenes 6" in too_few_scenes(fewer)
+    assert too_few_scenes(with_geometry(fewer, {}, {})) == ""

@@ -104,7 +104,7 @@ def test_equal_damage_is_not_better_and_not_finite_damage_is_worst(ours: float, 
 
 
 def test_scenes_are_counted_one_by_one() -> None:
-    evaluation = with_plan(example_evaluation(), per_scene=(1e-9, 1e-9, 1.0, 1.0))
+    evaluation = with_plan(example_evaluation(), per_scene=(1e-9, 1e-9, 1.0, 1.0, 1.0, 1.0))
     assert {row.scenes_won for row in verdict(evaluation).rows} == {2}
 
 
@@ -136,7 +136,7 @@ def test_json_gives_back_what_was_not_timed() -> None:
 
 def test_json_is_strict_where_numbers_are_not_finite() -> None:
     outputs = {"depth": BROKEN, "depth_conf": EXACT, "pose_enc": replace(EXACT, ssim=None)}
-    evaluation = with_plan(example_evaluation(), outputs=outputs, damage=math.inf, per_scene=(math.nan,) * 4)
+    evaluation = with_plan(example_evaluation(), outputs=outputs, damage=math.inf, per_scene=(math.nan,) * len(SCENES))
     text = to_json(evaluation)
     json.loads(text, parse_constant=pytest.fail)
     read = from_json(text).results[-1]
