@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from py7zr import SevenZipFile
 from py7zr.callbacks import ExtractCallback
-from py7zr.exceptions import ArchiveError
+from py7zr.exceptions import ArchiveError, UnsupportedCompressionMethodError
 
 from errors import InputError
 
 MB = 10**6
-_DAMAGED = (ArchiveError, lzma.LZMAError, zlib.error, EOFError, ValueError, OSError)
+_DAMAGED = (ArchiveError, lzma.LZMAError, zlib.error, EOFError, ValueError)
 
 
 class _Counter(ExtractCallback):
@@ -86,9 +86,12 @@ def unpack(
                 file.extract(place, targets=[member.filename for member in wanted], callback=counter)
         except InputError:
             raise
+        except (UnsupportedCompressionMethodError, OSError) as error:
+            raise InputError(
+                f"{archive}: cannot be unpacked ({_reason(error)}); unpack it by hand, with `7z x` in {to}"
+            ) from error
         except _DAMAGED as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{archive}: is damaged ({reason}); delete it and fetch it again") from error
+            raise InputError(f"{archive}: is damaged ({_reason(error)}); delete it and fetch it again") from error
         return [_moved(Path(place), to, member.filename) for member in wanted]
 
 
@@ -100,6 +103,10 @@ def is_safe(name: str, top: str) -> bool:
     """
     path = PurePosixPath(name)
     return path.parts[:1] == (top,) and ".." not in path.parts and not set(name) & set("\\:\0")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _check_room(to: Path, needed: int, archive: Path) -> None:

@@ -190,6 +190,24 @@ def test_links_are_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "evil.7z", tmp_path, "room", progress=lambda *_: None)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [py7zr.UnsupportedCompressionMethodError(b"", "BCJ2"), OSError(28, "No space left on device")],
+    ids=["kind", "disk"],
+)
+def test_what_is_whole_but_cannot_be_unpacked_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    (tmp_path / "room.7z").write_bytes(packed({"room/a.txt": "a"}))
+    monkeypatch.setattr(py7zr.SevenZipFile, "extract", fail)
+    with pytest.raises(InputError, match=r"room.7z: cannot be unpacked \(.*(BCJ2|No space).*7z x"):
+        unpack(tmp_path / "room.7z", tmp_path, "room", progress=lambda *_: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["room.7z"]
+
+
 def test_no_room_is_said_before_anything_is_fetched(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
