@@ -47,12 +47,13 @@ LEGEND = (
 def cost_grid(evaluation: Evaluation) -> Grid:
     """For the terminal: FP32's headline figures, and in words what every scheme changes."""
     fp32, *others = evaluation.results
-    rows = [(fp32.title, _headline(fp32), "")]
+    columns, rows = ("scheme", "change", "beyond noise"), [(fp32.title, _headline(fp32), "")]
     for result in others:
         words = describe_cost(result.changes, intervals=True) or NOT_APPLICABLE
         rows.append((result.title, words, beyond_noise(result.changes)))
     title = f"What a scheme costs: change from FP32, scene by scene, over {_scenes(evaluation)} [{LEVEL} interval]"
-    return Grid(title, ("scheme", "change", "beyond noise"), rows, wraps="change")
+    shown = 2 if too_few_scenes(evaluation) else 3
+    return Grid(title, columns[:shown], [row[:shown] for row in rows], wraps="change")
 
 
 def too_few_scenes(evaluation: Evaluation) -> str:

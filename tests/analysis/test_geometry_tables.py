@@ -102,4 +102,6 @@ def test_few_scenes_are_said_to_tell_nothing() -> None:
     fewer = replace(evaluation, scenes=evaluation.scenes[:5])
     assert too_few_scenes(fewer).startswith("5 scenes cannot tell")
     assert "--num-scenes 6" in too_few_scenes(fewer)
+    assert "beyond noise" in drawn(rich_tables(evaluation)[2], 100)
+    assert "beyond noise" not in drawn(rich_tables(fewer)[2], 100)
     assert too_few_scenes(with_geometry(fewer, {}, {})) == ""
