@@ -51,7 +51,7 @@ def cost_grid(evaluation: Evaluation) -> Grid:
     for result in others:
         words = describe_cost(result.changes, intervals=True) or NOT_APPLICABLE
         rows.append((result.title, words, beyond_noise(result.changes)))
-    title = f"What a scheme costs: change from FP32, scene by scene, over {_scenes(evaluation)} [{LEVEL} interval]"
+    title = f"Cost: change from FP32, scene by scene, over {_scenes(evaluation)} [{LEVEL} interval]"
     shown = 2 if too_few_scenes(evaluation) else 3
     return Grid(title, columns[:shown], [row[:shown] for row in rows], wraps="change")
 
