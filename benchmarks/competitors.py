@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.evaluate import predictions
 from mixedprec import overhead_bytes
 from model import VGGT, load_vggt
+from model.geometry import encode_pose
 from quant import find_layers, quantized_nbytes
 from scenes import Scene, SceneSource, load_scenes
-from training.losses import WEIGHTS, camera_loss, dense_losses, track_losses
 
 GROUP = 128
 SETTINGS = 4  # of a tool's knob; the largest that fits is taken
@@ -93,7 +93,7 @@ def _nncf_choice(model: VGGT, compressed: nn.Module) -> Choice:
 
 
 def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, Choice, str, str]:
-    """ModelOpt: INT8 per channel, INT4 in blocks or nothing, by the gradients of the network's own training loss."""
+    """ModelOpt: INT8 per channel, INT4 in blocks or nothing, by the gradients of the tasks' errors."""
     import modelopt.torch.quantization as tool
     from modelopt import __version__
 
@@ -145,15 +145,18 @@ def _forward(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
 
 
 def _loss(outputs: dict[str, Tensor], scene: Scene) -> Tensor:
-    """The loss that the bundled network was trained with."""
-    assert scene.truth is not None
-    truth = {name: value[None] for name, value in vars(scene.truth).items()} | {"images": scene.images[None]}
-    parts = dense_losses(
-        (outputs["depth"], outputs["depth_conf"]), (outputs["world_points"], outputs["world_points_conf"]), truth
-    )
-    parts["camera"] = camera_loss(list(outputs["pose_enc_list"]), truth)
-    parts |= track_losses(list(outputs["track_list"]), outputs["vis"], outputs["conf"], truth)
-    return torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
+    """Errors of the four tasks against the truth: pose encodings, log depth, relative points, tracks by 16 pixels."""
+    truth = scene.truth
+    assert truth is not None
+    assert truth.tracks is not None
+    height, width = scene.images.shape[-2:]
+    pose = encode_pose(truth.extrinsics[None], truth.intrinsics[None], (height, width))
+    seen = truth.depth > 0
+    depth = (outputs["depth"][0, ..., 0].clamp(min=1e-3)[seen] / truth.depth[seen]).log().abs().mean()
+    distance = (outputs["world_points"][0] - truth.world_points)[seen].norm(dim=-1)
+    points = (distance / truth.world_points[seen].norm(dim=-1)).mean()
+    tracks = (outputs["track"][0] - truth.tracks).abs().mean() / 16
+    return (outputs["pose_enc"] - pose).abs().mean() + depth + points + tracks
 
 
 TOOLS: dict[str, Callable[[VGGT, list[Scene], int], tuple[nn.Module, Choice, str, str]]] = {

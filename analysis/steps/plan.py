@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
+from analysis.cost import changes, describe_cost
 from analysis.drawing import draw_plan
-from analysis.geometry import describe_cost
 from analysis.measuring import Bench
 from analysis.promise import Promise, Tried, parse_drops, smallest_keeping
 from analysis.refine import Refined, refine
@@ -203,7 +203,7 @@ def _tried_table(tried: list[Tried], best: Tried, fp32: Mapping[str, float]) -> 
             f"{plan.size_bytes / 1e6:.2f}",
             f"{plan.total_damage:.2e}",
             f"{row.measured.damage:.2e}",
-            describe_cost(fp32, {key: estimate.mean for key, estimate in row.measured.geometry.items()}),
+            describe_cost(changes(fp32, {key: estimate.mean for key, estimate in row.measured.geometry.items()})),
             "broken: " + "; ".join(row.broken) if row.broken else "kept",
             style="bold" if row is best else "",
         )
