@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from mixedprec.constraints import common_formats
 from mixedprec.evidence import Evidence
 from mixedprec.policies import Assignment, Problem
 from mixedprec.solver import Choice
+from quant import Layer
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class Space:
 
     def problem(self, layer_budget: int) -> Problem:
         """The problem for a policy; a group stands there once, under the name of its first layer."""
+        layers, choices = self._items
+        return Problem(layers, choices, layer_budget)
+
+    @cached_property
+    def _items(self) -> tuple[list[Layer], dict[str, tuple[Choice, ...]]]:
+        """What is chosen for: single layers and groups, and the choices of each."""
         rows = {layer.name: row for row, layer in enumerate(self.evidence.layers)}
         followers = {name for group in self.groups for name in group[1:]}
         members = {group[0]: group for group in self.groups}
@@ -42,7 +50,7 @@ class Space:
             keys = common_formats(group, self.allowed)
             layers.append(replace(layer, weights=sum(self.evidence.layers[rows[name]].weights for name in group)))
             choices[layer.name] = tuple(self._choice(key, [rows[name] for name in group]) for key in keys)
-        return Problem(layers, choices, layer_budget)
+        return layers, choices
 
     def expanded(self, assignment: Assignment) -> Assignment:
         """The format of every layer, from that of every group."""

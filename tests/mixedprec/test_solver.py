@@ -167,6 +167,17 @@ def test_466_layers_by_12_formats_are_proven_in_a_second(fraction: float) -> Non
     assert solution.optimal
 
 
+def test_a_front_of_50_budgets_takes_less_than_15_seconds() -> None:
+    problem = vggt_like(seed=3)
+    low = smallest(problem)
+    high = sum(max(choice.size_bytes for choice in group) for group in problem)
+    start = time.process_time()
+    found = [solve(problem, low + (high - low) * step // 49) for step in range(50)]
+    assert time.process_time() - start < 15.0
+    assert all(solution.optimal for solution in found)
+    assert [solution.damage for solution in found] == sorted((s.damage for s in found), reverse=True)
+
+
 def test_the_same_problem_gives_the_same_plan() -> None:
     problem = vggt_like(seed=1, groups=60)
     budget = smallest(problem) + 10_000_000
