@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.geometry import GEOMETRY, HEADLINE
 from analysis.pareto import BASELINE, PLAN, UNIFORM, Pareto, Point, measured_plans
+from mixedprec.plan import DATA_FREE
 from sensitivity.atomic import replacing
 
 DPI = 200
@@ -35,10 +36,11 @@ def draw_pareto(found: Pareto, path: Path) -> None:
     _draw_damage(panels[0], found)
     for axes, key in zip(panels[1:], keys, strict=True):
         _draw_figure(axes, found, key)
-    scenes = f"{len(found.scenes)} held-out scenes" if found.scenes else "predicted only"
+    guessed = str(found.facts.get("score", "")).startswith(DATA_FREE)
+    scenes = f"{len(found.scenes)} held-out scenes" if found.scenes else "a guess" if guessed else "predicted"
     figure.suptitle(f"{found.model}: what a file size costs ({scenes})", fontsize=11, x=0.01, ha="left")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if keys else 2, frameon=False, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 

@@ -18,7 +18,7 @@ EXAMPLES = (
     "plan --budget 4.2bpw --formats +int3",
     "plan --budget 15% --policy sensitive",
     "plan --model vggt-1b --budget 600MB --heads camera,depth",
-    "plan --budget 5MB --pin 'camera_head.*=int8_per_channel_sym' --min-bits attention=4",
+    "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
 )
 
