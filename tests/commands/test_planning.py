@@ -49,6 +49,8 @@ def test_without_heads_the_checkpoint_is_smaller_and_runs(run: Path) -> None:
         found = load_quantized(written["path"])(torch.rand(1, 2, 3, 32, 32), torch.ones(1, 1, 2))
     assert found.keys() >= {"pose_enc", "depth"}
     assert not found.keys() & {"world_points", "track"}
+    judged = the_json(cli("evaluate", "--run", run, "--repeats", 0, "--json"))
+    assert next(row for row in judged["results"] if row["key"] == "plan")["size_bytes"] == said["size_bytes"]
 
 
 def test_a_model_without_a_profile_is_planned_drawn_and_written(model_folder: Path, tmp_path: Path) -> None:
