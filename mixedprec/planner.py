@@ -280,7 +280,7 @@ def _too_small(
     elif request.policy == "sensitive":
         what = "of this policy, which starts at INT4 groups"
     else:
-        keys = {smallest(choices).key for choices in problem.choices.values()}
+        keys = list(dict.fromkeys(smallest(choices).key for choices in problem.choices.values()))
         lead = max(keys, key=lambda key: sum(smallest(c).key == key for c in problem.choices.values()))
         what = f"{'every layer' if len(keys) == 1 else 'most layers'} at {get_format(lead).title}"
     ways = [f"raise the budget to {needed}B"]
