@@ -1,9 +1,9 @@
 """Weight errors weighted by squared gradients: the diagonal of the Fisher information.
 
-For outputs with Gaussian noise the Fisher information of a weight is ``E[g^2]`` with g = J^T v, and ``sum E[g_i^2] dW_i^2``
-is the sketch without the terms between different weights. Those terms vanish on average for an error of the same
-size with random signs, ``E_signs[(sum_i g_i s_i dW_i)^2] = sum_i g_i^2 dW_i^2``: so it is computed as the sketch of
-such errors, several draws of signs a pass.
+For outputs with Gaussian noise the Fisher information of a weight is ``E[g^2]`` with g = J^T v, and the score
+``sum_i E[g_i^2] dW_i^2`` is the sketch without the terms between different weights. Those terms vanish on average for
+an error of the same size with random signs s, ``E_s[(sum_i g_i s_i dW_i)^2] = sum_i g_i^2 dW_i^2``: so it is computed
+as the sketch of such errors, several draws of signs a pass.
 
 Source: Dong et al., "HAWQ-V2", NeurIPS 2020, and Li et al., "BRECQ", ICLR 2021, weight errors by such diagonals.
 """

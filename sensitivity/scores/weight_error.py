@@ -11,7 +11,7 @@ def weight_error(evidence: Evidence) -> Array:
     """``|dW|^2 / |W|^2``, ``[layers, schemes]``."""
     rows = []
     for layer in evidence.layers:
-        weight = evidence.model.get_submodule(layer.name).weight.detach()
+        weight = evidence.model.get_parameter(f"{layer.name}.weight").detach()
         rows.append((evidence.errors(layer).double().square().sum(1) / weight.double().square().sum()).cpu().numpy())
     return np.stack(rows)
 
