@@ -84,7 +84,7 @@ class _LayerHooks:
         )
 
     def before(self, _module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.rows = take_apart(arguments, 1 + len(self.schemes))
+        self.rows = _take_apart(arguments, 1 + len(self.schemes))
         return self.rows[0]
 
     def after(self, module: nn.Module, _arguments: tuple[Any, ...], reference: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class _LayerHooks:
             handle.remove()
 
 
-def take_apart(arguments: tuple[Any, ...], variants: int) -> list[tuple[Any, ...]]:
+def _take_apart(arguments: tuple[Any, ...], variants: int) -> list[tuple[Any, ...]]:
     """The arguments of each variant; an argument given twice stays one object."""
     parts: dict[int, Sequence[Any]] = {}
     for argument in arguments:

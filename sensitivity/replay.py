@@ -15,12 +15,12 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from errors import InputError
 from model.layers import Block
 from model.track_head import CrossBlock, SelfBlock
 from quant import layer_kind, replaced_weights
 from scenes import Scene
-from sensitivity.capture import take_apart
-from sensitivity.survey import run
+from sensitivity.survey import OUTPUTS
 
 BLOCKS = (Block, SelfBlock, CrossBlock)
 """Parts that are recorded as a whole; all others are recorded down to their convolutions."""
@@ -45,7 +45,12 @@ class Recording:
         self.model, self.scene, self.rows = model, scene, rows
         self.parts = {name: _Part(module) for name, module in _parts(model)}
         with torch.no_grad(), self._running({name: part.record for name, part in self.parts.items()}):
-            self.outputs = run(model, scene, rows)
+            self.outputs = self._run()
+        for name, value in self.outputs.items():
+            if not value.isfinite().all():
+                raise InputError(
+                    f"scene {scene.name}: the FP32 model gives NaN or Inf in {name}; it cannot be a reference"
+                )
 
     @torch.no_grad()
     def changed(self, layer: str, weights: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -56,7 +61,7 @@ class Recording:
             weights: one per row, in the module's own layout.
 
         Returns:
-            As `survey.run` with a batch of ``rows``, but without a check for NaN.
+            The published outputs, each ``[rows, ...]``; of a broken format they may be NaN.
 
         Raises:
             ValueError: not as many weights as rows.
@@ -66,7 +71,13 @@ class Recording:
         replaying = {name: part.replay for name, part in self.parts.items() if not _holds(name, layer)}
         own = _with_weights(self.model.get_submodule(layer), weights)
         with self._running(replaying | {layer: own}):
-            return run(self.model, self.scene, self.rows, check=False)
+            return self._run()
+
+    def _run(self) -> dict[str, Tensor]:
+        device = next(self.model.parameters()).device
+        images = self.scene.images.to(device).expand(self.rows, -1, -1, -1, -1)
+        found = self.model(images, self.scene.query_points.to(device).expand(self.rows, -1, -1))
+        return {name: found[name] for name in OUTPUTS if name in found}
 
     @contextmanager
     def _running(self, forwards: dict[str, Callable[..., object]]) -> Iterator[None]:
@@ -121,12 +132,19 @@ def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[...,
 
     def forward(*arguments: object) -> Tensor:
         outputs: list[Tensor] = []
-        for row, weight in zip(take_apart(arguments, len(weights)), weights, strict=True):
+        for row, weight in enumerate(weights):
+            own = _row(arguments, row, len(weights))
             with replaced_weights(module, {"": weight}):  # the name of a module in itself
-                outputs.append(type(module).forward(module, *row))
+                outputs.append(type(module).forward(module, *own))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     return forward
+
+
+def _row(arguments: tuple[object, ...], row: int, rows: int) -> list[object]:
+    """One row's arguments; the batch is the slowest axis of each, and a tensor given twice stays one object."""
+    parts = {id(a): a.chunk(rows)[row] if isinstance(a, Tensor) else a for a in arguments}
+    return [parts[id(argument)] for argument in arguments]
 
 
 def _same(found: object, before: object) -> bool:

@@ -44,18 +44,18 @@ def as_tokens(output: Tensor, kind: str) -> Tensor:
     return output.movedim(1, -1).flatten(0, 2) if kind in CONVOLUTIONS else output.flatten(0, -2)
 
 
-def run(model: nn.Module, scene: Scene, copies: int = 1, *, check: bool = True) -> dict[str, Tensor]:
+def run(model: nn.Module, scene: Scene, copies: int = 1) -> dict[str, Tensor]:
     """The model's predictions for a scene, ``copies`` times the same as a batch; only published outputs.
 
     Raises:
-        InputError: a prediction is not finite, unless ``check`` is false: quantised, it may be.
+        InputError: a prediction is not finite.
     """
     device = next(model.parameters()).device
     images = scene.images.to(device).expand(copies, -1, -1, -1, -1)
     query = scene.query_points.to(device).expand(copies, -1, -1)
     found = model(images, query)
     outputs = {name: found[name] for name in OUTPUTS if name in found}
-    for name, value in outputs.items() if check else ():
+    for name, value in outputs.items():
         if not value[0].isfinite().all():
             raise InputError(f"scene {scene.name}: the FP32 model gives NaN or Inf in {name}; it cannot be a reference")
     return outputs

@@ -10,6 +10,8 @@ Source: Dong et al., "HAWQ-V2", NeurIPS 2020, and Li et al., "BRECQ", ICLR 2021,
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ class SignedErrors(WeightErrors):
     """
 
     def __init__(self, errors: WeightErrors, seed: int) -> None:
-        super().__init__(errors.model, errors.layers, tuple(errors.schemes) * DRAWS, cache_bytes=0)
+        super().__init__(errors.model, errors.layers, tuple(errors.schemes) * DRAWS, cache_bytes=sys.maxsize)
         self.errors, self.generator = errors, torch.Generator().manual_seed(seed)
 
     def __call__(self, layer: Layer) -> Tensor:
