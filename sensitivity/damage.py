@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -40,6 +40,16 @@ class Changed(NamedTuple):
     outputs: Mapping[str, Tensor]
 
 
+class Watcher(Protocol):
+    """Is shown what is measured."""
+
+    def start(self, outputs: Mapping[str, Tensor]) -> None:
+        """The outputs of FP32."""
+
+    def see(self, changed: Changed) -> None:
+        """The outputs of a pair."""
+
+
 def true_damage(
     model: nn.Module,
     layers: Sequence[Layer],
@@ -48,7 +58,7 @@ def true_damage(
     *,
     rows: int = ROWS,
     exact: bool = False,
-    observe: Callable[[Changed], None] | None = None,
+    watcher: Watcher | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
     """NMSE of each output on one scene with only one layer quantised.
@@ -60,7 +70,7 @@ def true_damage(
         scene: what the model is run on.
         rows: formats side by side; 1 gives the bits of whole passes.
         exact: torch's own matrix products instead of faster ones that differ in the last bits.
-        observe: is shown the outputs of every pair, say for geometry metrics.
+        watcher: is shown the outputs of FP32 and of every pair, say for geometry metrics.
         step: called after every layer.
 
     Returns:
@@ -72,15 +82,19 @@ def true_damage(
     size = len(schemes)
     with nullcontext() if exact else fast_linear():
         recording = Recording(model, scene, -(-size // -(-size // rows)))  # as many rows in every batch
+        if watcher is not None:
+            watcher.start({name: value[:1] for name, value in recording.outputs.items()})
         damage = {name: torch.zeros(len(layers), size, dtype=torch.float64) for name in recording.outputs}
         for number, layer in enumerate(layers):
             for columns, outputs in _changed(recording, layer, schemes):
                 for name, value in outputs.items():
                     if not value.equal(recording.outputs[name]):
                         damage[name][number, columns] = _nmse(recording.outputs[name], value)[: len(columns)]
-                if observe is not None:
+                if watcher is not None:
                     for row, column in enumerate(columns):
-                        observe(Changed(number, column, {name: value[row, None] for name, value in outputs.items()}))
+                        watcher.see(
+                            Changed(number, column, {name: value[row, None] for name, value in outputs.items()})
+                        )
             step()
     return damage
 

@@ -11,8 +11,8 @@ Source: Dong et al., "HAWQ-V2", NeurIPS 2020, and Li et al., "BRECQ", ICLR 2021,
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,16 +42,17 @@ class SignedErrors(WeightErrors):
         return torch.cat([plain * signs for signs in draws])
 
 
-def fisher(evidence: Evidence) -> Array:
-    """``sum_i E[g_i^2] dW_i^2``, mean over outputs and scenes, ``[layers, schemes]``."""
+def fisher(evidence: Evidence) -> Mapping[str, Array]:
+    """``sum_i E[g_i^2] dW_i^2`` per output, mean over scenes, ``[layers, schemes]``."""
     errors = SignedErrors(evidence.errors, evidence.seed)
-    found = []
-    for number, scene in enumerate(evidence.scenes):
-        damage = sketch_damage(
+    found = [
+        sketch_damage(
             evidence.model, evidence.layers, errors, scene, probes=evidence.probes, seed=evidence.seed + number
         )
-        found += [value.unflatten(1, (DRAWS, -1)).mean(1).numpy() for value in damage.values()]
-    return np.asarray(np.mean(found, axis=0))
+        for number, scene in enumerate(evidence.scenes)
+    ]
+    means = {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+    return {name: value.unflatten(1, (DRAWS, -1)).mean(1).numpy() for name, value in means.items()}
 
 
 FISHER = register(

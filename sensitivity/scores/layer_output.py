@@ -6,7 +6,7 @@ in the profile. A similarity counts as its distance from 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sensitivity.scores.registry import Array, Evidence, Score, register
 from sensitivity.store import KINDS, SCORE_METRICS
@@ -15,13 +15,12 @@ TITLES = {"mae": "MAE", "cosine": "cosine", "ssim": "SSIM", "nmse": "NMSE"}
 SIMILARITIES = ("cosine", "ssim")
 
 
-def layer_output(kind: str, metric: str) -> Callable[[Evidence], Array]:
+def layer_output(kind: str, metric: str) -> Callable[[Evidence], Mapping[str, Array]]:
     """The score that reads a metric of the profile, ``[layers, schemes]``; SSIM is NaN where there is no picture."""
 
-    def compute(evidence: Evidence) -> Array:
+    def compute(evidence: Evidence) -> Mapping[str, Array]:
         values = evidence.profile.scores[kind][metric]
-        error: Array = 1 - values if metric in SIMILARITIES else values
-        return error
+        return evidence.everywhere(1 - values if metric in SIMILARITIES else values)
 
     return compute
 

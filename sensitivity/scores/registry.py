@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 from model import VGGT
 from quant import Layer
 from scenes import Scene
+from sensitivity.damage import pair_damage
+from sensitivity.response import Response, fit_response, spread_pairs
 from sensitivity.sketch import WeightErrors
 from sensitivity.store import Profile
 
 Array = NDArray[np.float64]
+
+MEASURED_SCENES = 2
+"""Calibration scenes on which the pairs of response curves are measured, at most."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,22 @@ class Evidence:
         columns = [self.profile.column(key) for key in self.schemes]
         return {name: values[:, columns] for name, values in self.profile.damage.items()}
 
+    @cached_property
+    def responses(self) -> Mapping[str, Response]:
+        """The response curve of every output, from pairs measured on calibration scenes."""
+        pairs = spread_pairs(self.sketched)
+        named = [(self.layers[layer], self.schemes[scheme]) for layer, scheme in pairs]
+        measured = [pair_damage(self.model, named, scene) for scene in self.scenes[:MEASURED_SCENES]]
+        rows, columns = np.transpose(pairs)
+        return {
+            name: fit_response(values[rows, columns], np.mean([found[name] for found in measured], axis=0))
+            for name, values in self.sketched.items()
+        }
+
+    def everywhere(self, score: Array) -> dict[str, Array]:
+        """A score that does not know the outputs, as that of each of them."""
+        return dict.fromkeys(self.sketched, score)
+
     @property
     def backward_passes(self) -> int:
         """Of the sketch, over all scenes."""
@@ -70,13 +91,14 @@ class Score:
     Attributes:
         key: in files.
         title: in tables.
-        compute: ``[layers, schemes]``, higher is worse; NaN where it does not apply.
+        compute: ``[layers, schemes]`` per output, higher is worse; NaN where it does not apply. A score that does
+            not know the outputs is the same for all of them.
         passes: what it costs for all layers and schemes, in forward passes over one scene; a backward pass is two.
     """
 
     key: str
     title: str
-    compute: Callable[[Evidence], Array]
+    compute: Callable[[Evidence], Mapping[str, Array]]
     passes: Callable[[Evidence], float]
 
 

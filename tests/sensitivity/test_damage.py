@@ -1,6 +1,6 @@
 """True damage: the same numbers as whole passes, for a part of the work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -77,18 +77,28 @@ def test_damage_equals_brute_force(small_model: VGGT, make_scene: MakeScene, row
                     assert found[name][number, column].item() == pytest.approx(expected, rel=0.02, abs=1e-11)
 
 
+class Watching:
+    def __init__(self) -> None:
+        self.reference: Mapping[str, torch.Tensor] = {}
+        self.seen: list[Changed] = []
+
+    def start(self, outputs: Mapping[str, torch.Tensor]) -> None:
+        self.reference = outputs
+
+    def see(self, changed: Changed) -> None:
+        self.seen.append(changed)
+
+
 def test_every_pair_is_shown_with_its_outputs(small_model: VGGT, make_scene: MakeScene) -> None:
     scene, layers = make_scene(), find_layers(small_model)[:2]
-    seen: list[Changed] = []
-    steps: list[int] = []
-    true_damage(
-        small_model, layers, SCHEMES, scene, rows=2, exact=True, observe=seen.append, step=lambda: steps.append(1)
-    )
+    watcher, steps = Watching(), list[int]()
+    true_damage(small_model, layers, SCHEMES, scene, rows=2, exact=True, watcher=watcher, step=lambda: steps.append(1))
+    seen = watcher.seen
     assert [(pair.layer, pair.scheme) for pair in seen] == [(row, column) for row in range(2) for column in range(3)]
     assert len(steps) == 2
     expected = whole_pass(small_model, layers[1], SCHEMES[2], scene)
     torch.testing.assert_close(seen[-1].outputs["depth"], expected["depth"])
-    assert seen[-1].outputs["pose_enc"].shape == (1, 2, 9)
+    assert seen[-1].outputs["pose_enc"].shape == watcher.reference["pose_enc"].shape == (1, 2, 9)
 
 
 @pytest.mark.parametrize("fails", [False, True])
