@@ -134,6 +134,10 @@ class Audit:
         """
         return {score.key: score for score in self.scores}[key]
 
+    def worse_correlation(self, figure: str) -> float:
+        """Spearman of the size of a figure's change with true damage, over all layers and formats."""
+        return rank_correlation(np.abs(self.worse[figure]), self.total)
+
     def predictions(self, plan: WholePlan, outputs: Sequence[str]) -> dict[str, float]:
         """Three predictions of a whole plan's damage, mean over some outputs."""
         there = [name for name in outputs if name in plan.measured]
@@ -195,7 +199,7 @@ def summary(audit: Audit) -> dict[str, object]:
             figure: {
                 "fp32": audit.fp32[figure],
                 "largest_change_for_the_worse": float(values.max()),
-                "spearman_with_damage": rank_correlation(values, audit.total),
+                "spearman_with_damage": audit.worse_correlation(figure),
             }
             for figure, values in audit.worse.items()
         },
