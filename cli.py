@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from commands import demo, evaluate, export, formats, plan, profile, report
+from commands import audit, demo, evaluate, export, formats, inspect, plan, profile, report
 from commands.options import AsJson, Debug
 
 PROGRAM = "python cli.py"
@@ -53,6 +53,8 @@ register(plan.plan, plan.EXAMPLES)
 register(evaluate.evaluate, evaluate.EXAMPLES)
 register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
+register(audit.audit, audit.EXAMPLES)
+register(inspect.inspect, inspect.EXAMPLES)
 register(formats.formats, formats.EXAMPLES)
 register(demo.demo, demo.EXAMPLES)
 

@@ -52,7 +52,7 @@ def draw_payers(audit: Audit, path: Path) -> None:
         InputError: the file cannot be written.
     """
     figure = _figure(17.0, 15.0)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1.0))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1.0), squeeze=False)[0]
     _draw_heat_map(left.subplots(), audit)
     top, middle, bottom = right.subplots(3, 1)
     _draw_depth(top, audit)
@@ -91,12 +91,12 @@ def _draw_correlations(axes: Axes, audit: Audit) -> None:
     axes.set_yticks(range(len(scores)), [score.title for score in scores])
     axes.invert_yaxis()
     axes.grid(axis="y", color="#EEEEEE")
-    axes.legend(loc="lower left", fontsize=9)
+    _legend_below(axes)
     _embolden(axes, [score.key for score in scores])
 
 
 def _draw_regrets(axes: Axes, audit: Audit) -> None:
-    _title(axes, "2  Measured damage of its plan / that of the best plan")
+    _title(axes, "2  Damage of its plan over the best plan's")
     scores = sorted(audit.scores, key=lambda score: score.regret)
     for number, (budget, factor) in enumerate(BUDGETS.items()):
         values = [score.regrets[number].measured for score in scores]
@@ -109,8 +109,12 @@ def _draw_regrets(axes: Axes, audit: Audit) -> None:
     axes.set_xticks([], minor=True)
     axes.set_yticks(range(len(scores)), [score.title for score in scores])
     axes.invert_yaxis()
-    axes.legend(loc="lower right", fontsize=9)
+    _legend_below(axes)
     _embolden(axes, [score.key for score in scores])
+
+
+def _legend_below(axes: Axes) -> None:
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.05), ncols=3, fontsize=8, frameon=False)
 
 
 def _embolden(axes: Axes, keys: Sequence[str]) -> None:
@@ -120,7 +124,7 @@ def _embolden(axes: Axes, keys: Sequence[str]) -> None:
 
 def _draw_costs(axes: Axes, audit: Audit) -> None:
     _title(axes, "3  What it costs and what it gives")
-    axes.set_xlabel("forward passes over one scene, a backward pass counts as two")
+    axes.set_xlabel("forward passes (a backward pass is two)")
     axes.set_ylabel("regret, mean over budgets")
     axes.set_xscale("symlog", linthresh=10)
     axes.set_yscale("log")
@@ -189,13 +193,13 @@ def _draw_plans(axes: Axes, audit: Audit) -> None:
     found = audit.additivity()["all outputs"]
     for number, way in enumerate(rows[0]):
         predicted = np.array([row[way] for row in rows])
-        label = f"{way}: Spearman {found[way].spearman:.2f}, slope {found[way].slope:.2f}"
+        label = f"{way}: {found[way].spearman:.2f}, slope {found[way].slope:.2f}"
         axes.plot(predicted, measured, "osD"[number], color=COLOURS[number], label=label, alpha=0.8)
     line = np.geomspace(measured.min(), measured.max(), 10)
     axes.plot(line, line, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(loc="upper left", fontsize=8, title="prediction: Spearman, slope", title_fontsize=8)
     axes.set_ylim(measured.min() / 1.5, measured.max() * 5)
 
 
@@ -260,7 +264,7 @@ def _draw_tasks(axes: Axes, audit: Audit) -> None:
 
 
 def _draw_classes(axes: Axes, audit: Audit) -> None:
-    _title(axes, "4  Token classes, first order: share of the damage along the trunk")
+    _title(axes, "4  Token classes: share of first-order damage")
     if not audit.trunk:
         axes.set_axis_off()
         return
@@ -280,4 +284,4 @@ def _draw_classes(axes: Axes, audit: Audit) -> None:
     every = max(1, len(blocks) // 24)
     axes.set_xticks(range(0, len(blocks), every), blocks[::every], rotation=60, fontsize=8)
     axes.set_ylim(0, 1)
-    axes.legend(fontsize=8, ncols=3, loc="lower right")
+    axes.legend(fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
