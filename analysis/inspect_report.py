@@ -18,7 +18,8 @@ from analysis.results import format_number
 from quant import get_format
 from sensitivity.atomic import replacing
 
-BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vp>hX<Pd"
 DPI = 110
 
 
@@ -124,13 +125,13 @@ def _format_table(found: Inspection) -> Table:
 
 
 def _draw_values(axes: Axes, values: Values, title: str) -> None:
-    axes.stairs(values.histogram, values.edges, fill=True, color=BLUE)
+    axes.stairs(values.histogram, values.edges, fill=True, color=COLOURS[0])
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)
     for side in (-1, 1):
         limit = values.mean + side * OUTLIER_DEVIATIONS * values.deviation
         if values.edges[0] <= limit <= values.edges[-1]:
-            axes.axvline(limit, color=RED, linewidth=1)
+            axes.axvline(limit, color=COLOURS[1], linewidth=1)
     _title(axes, f"{title}: {values.outliers:,} of {values.count:,} beyond {OUTLIER_DEVIATIONS:g} deviations")
 
 
@@ -138,11 +139,10 @@ def _draw_errors(axes: Axes, found: Inspection) -> None:
     _title(axes, "3  Sketched damage at the outputs, by task")
     places = np.arange(len(found.formats))
     tasks = list(found.formats[0].damage) if found.formats else []
-    colours = (BLUE, RED, GREEN, "#CC79A7")
     for number, task in enumerate(tasks):
         values = [row.damage[task] if row.damage[task] > 0 else math.nan for row in found.formats]
         shift = 0.2 * (number - (len(tasks) - 1) / 2)
-        axes.bar(places + shift, values, 0.18, color=colours[number % len(colours)], label=task)
+        axes.bar(places + shift, values, 0.18, color=COLOURS[number % len(COLOURS)], label=task)
     if any(value > 0 for row in found.formats for value in row.damage.values()):
         axes.set_yscale("log")
     axes.set_xticks(places, [get_format(row.key).short_title for row in found.formats], rotation=30, ha="right")
@@ -154,13 +154,14 @@ def _draw_bytes(axes: Axes, found: Inspection) -> None:
     axes.set_xlabel("kB in a file")
     axes.set_ylabel("sketched damage, mean over outputs")
     shown = [row for row in found.formats if row.total > 0]
-    for row in shown:
-        axes.plot(row.size_bytes / 1e3, row.total, "o", color=BLUE)
+    for number, row in enumerate(shown):
+        marker, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
         label = get_format(row.key).short_title
-        axes.annotate(label, (row.size_bytes / 1e3, row.total), (6, 2), textcoords="offset points", fontsize=8)
+        axes.plot(row.size_bytes / 1e3, row.total, marker, color=colour, label=label, alpha=0.8)
     if shown:
         axes.set_yscale("log")
-        axes.margins(x=0.25, y=0.1)
+        axes.margins(x=0.1, y=0.1)
+        axes.legend(fontsize=8)
 
 
 def _title(axes: Axes, text: str) -> None:
