@@ -117,7 +117,7 @@ def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, s
     shuffled = baselines(totals["sketch"], evidence.seed)
     compared = {**totals, "truth": truth.total(), **shuffled}
     found = regrets(
-        market, compared, _halves(truth, None), _halves(truth, _there(truth, LOCAL)), step("plans", 3 * len(compared))
+        market, compared, halves(truth, None), halves(truth, _there(truth, LOCAL)), step("plans", 3 * len(compared))
     )
     results = [
         ScoreResult(
@@ -163,7 +163,7 @@ def _mean(values: Mapping[str, Array], outputs: Sequence[str]) -> Array:
     return np.asarray(np.mean([values[name] for name in outputs], axis=0))
 
 
-def _halves(truth: Truth, outputs: Sequence[str] | None) -> list[tuple[Array, Array]]:
+def halves(truth: Truth, outputs: Sequence[str] | None) -> list[tuple[Array, Array]]:
     """True damage of either half of the scenes, each to choose by and to judge by; of one scene, itself."""
     count = len(next(iter(truth.damage.values())))
     if count < 2:
@@ -181,7 +181,7 @@ def _ceilings(truth: Truth) -> dict[str, float]:
     found = {}
     for group, outputs in GROUPS.items():
         if there := _there(truth, outputs):
-            first, second = _halves(truth, there)[0]
+            first, second = halves(truth, there)[0]
             reached = (first > 0) & (second > 0)
             r = rank_correlation(first[reached], second[reached])
             found[group] = float(np.sqrt(2 * r / (1 + r))) if r > 0 else float("nan")
