@@ -94,7 +94,7 @@ class Regret:
         damage: measured damage of the whole plan, mean over outputs.
         measured: that over the least of all plans compared at this budget; 1 is the best.
         summed: summed true damage of its layers over that of the plan made from true damage of other scenes.
-        local: the same over camera, depth and points alone, where damages add up; the reference is made for them.
+        local: the same over camera, depth and points alone, where damages add up; both plans are made for them.
     """
 
     budget: str
@@ -119,6 +119,7 @@ def regrets(
     market: Market,
     scores: Mapping[str, Array],
     halves: Sequence[tuple[Array, Array]],
+    local_scores: Mapping[str, Array],
     local_halves: Sequence[tuple[Array, Array]],
     step: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Regret]]:
@@ -129,7 +130,8 @@ def regrets(
         scores: ``[layers, formats]`` each; those of the truth among them where it shall compete.
         halves: true damage as (to choose the reference plan from, to judge by), from different scenes: a reference
             judged by the numbers that it was chosen from would win by luck.
-        local_halves: the same over camera, depth and points alone.
+        local_scores: the same scores for camera, depth and points alone.
+        local_halves: true damage of these.
         step: called after every measured plan.
     """
     found: dict[str, list[Regret]] = {key: [] for key in scores}
@@ -142,8 +144,9 @@ def regrets(
             step()
         best = min(damages.values())
         for key, picks in plans.items():
-            ratios = [_over_reference(market, picks, pairs, room) for pairs in (halves, local_halves)]
-            found[key].append(Regret(budget, damages[key], damages[key] / best, *ratios))
+            summed = _over_reference(market, picks, halves, room)
+            local = _over_reference(market, market.plan(local_scores[key], room), local_halves, room)
+            found[key].append(Regret(budget, damages[key], damages[key] / best, summed, local))
     return found
 
 

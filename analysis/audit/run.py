@@ -113,11 +113,19 @@ class _Steps:
 
 def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, step: _Steps) -> list[ScoreResult]:
     """Every score, the truth and the baselines: agreement and regret."""
+    local = _there(truth, LOCAL)
     totals = {key: _mean(values, tuple(values)) for key, values in scores.items()}
     shuffled = baselines(totals["sketch"], evidence.seed)
     compared = {**totals, "truth": truth.total(), **shuffled}
+    local_scores = {key: _mean(values, local) for key, values in scores.items()} | {"truth": truth.total(local)}
+    local_scores |= baselines(local_scores["sketch"], evidence.seed)
     found = regrets(
-        market, compared, halves(truth, None), halves(truth, _there(truth, LOCAL)), step("plans", 3 * len(compared))
+        market,
+        compared,
+        halves(truth, None),
+        local_scores,
+        halves(truth, local),
+        step("plans", 3 * len(compared)),
     )
     results = [
         ScoreResult(

@@ -73,7 +73,7 @@ def test_plans_fit_the_budget_and_take_the_least(market: Market) -> None:
 def test_the_truth_has_no_regret_by_its_own_sums(market: Market) -> None:
     truth = 10 ** np.random.default_rng(1).uniform(-6, -3, market.sizes.shape)
     scores = {"truth": truth, "scaled": 3 * truth, **baselines(truth, seed=0, draws=1)}
-    found = regrets(market, scores, [(truth, truth)], [(truth, truth)])
+    found = regrets(market, scores, [(truth, truth)], scores, [(truth, truth)])
     assert [regret.budget for regret in found["truth"]] == list(BUDGETS)
     for regret in found["truth"]:
         assert regret.summed == regret.local == 1.0
