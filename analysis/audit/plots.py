@@ -53,7 +53,9 @@ def draw_payers(audit: Audit, path: Path) -> None:
     """
     figure = _figure(17.0, 15.0)
     left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1.0), squeeze=False)[0]
-    _draw_heat_map(left.subplots(), audit)
+    whole, local = left.subplots(1, 2)
+    _draw_heat_map(whole, audit, audit.total, "1  True damage, all outputs (log)")
+    _draw_heat_map(local, audit, audit.local, "... camera, depth, points")
     top, middle, bottom = right.subplots(3, 1)
     _draw_depth(top, audit)
     _draw_tasks(middle, audit)
@@ -203,10 +205,11 @@ def _draw_plans(axes: Axes, audit: Audit) -> None:
     axes.set_ylim(measured.min() / 1.5, measured.max() * 5)
 
 
-def _draw_heat_map(axes: Axes, audit: Audit) -> None:
-    _title(axes, "1  True damage of one layer alone, mean over outputs (log)")
-    total = np.ma.masked_less_equal(audit.total, 0)
-    image = axes.imshow(total, norm=LogNorm(), cmap="cividis", aspect="auto", interpolation="nearest")
+def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
+    _title(axes, title)
+    image = axes.imshow(
+        np.ma.masked_less_equal(damage, 0), norm=LogNorm(), cmap="cividis", aspect="auto", interpolation="nearest"
+    )
     axes.set_facecolor("#DDDDDD")
     axes.set_xticks(
         range(len(audit.schemes)), [get_format(key).short_title for key in audit.schemes], rotation=20, ha="right"
@@ -220,7 +223,7 @@ def _draw_heat_map(axes: Axes, audit: Audit) -> None:
         axes.axhline(start - 0.5, color="white", linewidth=0.5)
     figure = axes.get_figure()
     assert figure is not None
-    figure.colorbar(image, ax=axes, shrink=0.5, label="NMSE; grey: no damage")
+    figure.colorbar(image, ax=axes, orientation="horizontal", pad=0.01, label="NMSE; grey: no damage")
 
 
 def _draw_depth(axes: Axes, audit: Audit) -> None:

@@ -122,6 +122,11 @@ class Audit:
         return np.asarray(np.mean(list(self.damage.values()), axis=0))
 
     @property
+    def local(self) -> Array:
+        """The same, mean over the outputs of camera, depth and points: without the chaos of the tracks."""
+        return np.asarray(np.mean([self.damage[name] for name in LOCAL if name in self.damage], axis=0))
+
+    @property
     def favoured(self) -> ScoreResult:
         """The cheap score with the least measured regret."""
         return min((s for s in self.scores if s.key not in NOT_CHEAP), key=lambda score: score.regret)

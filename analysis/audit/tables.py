@@ -49,10 +49,10 @@ def audit_sentences(audit: Audit) -> list[str]:
     ceilings = ", ".join(f"{group} {value:.3f}" for group, value in audit.ceiling.items() if math.isfinite(value))
     if ceilings:
         lines.append(f"True damage is itself noisy: a perfect score would reach a Spearman of about {ceilings}.")
-    curves = along_depth(audit.layers, audit.total, audit.schemes.index(COARSE))
+    curves = along_depth(audit.layers, audit.local, audit.schemes.index(COARSE))
     if curves:
         shown = "   ".join(f"{stack} {sparkline(values)}" for stack, values in curves.items())
-        lines.append(f"Damage at INT4 along the depth (log): {shown}")
+        lines.append(f"Damage of camera, depth and points at INT4 along the depth (log): {shown}")
     return lines
 
 
@@ -137,8 +137,8 @@ def heat_table(audit: Audit) -> Table:
     rows: dict[str, list[int]] = {}
     for row, layer in enumerate(audit.layers):
         rows.setdefault(getattr(layer, by), []).append(row)
-    totals = {name: audit.total[members].sum(0) for name, members in rows.items()}
-    table = _table(f"True damage by {by} and format, log10 of the sum over its layers")
+    totals = {name: audit.local[members].sum(0) for name, members in rows.items()}
+    table = _table(f"True damage of camera, depth and points by {by} and format, log10 of the sum over its layers")
     table.add_column(by, no_wrap=True)
     for scheme in audit.schemes:
         table.add_column(get_format(scheme).short_title, justify="center")
