@@ -6,6 +6,11 @@
 | `capture` | forward hooks that run FP32 and all schemes side by side |
 | `metrics`, `ssim` | errors of a tensor against its reference, streamed or at once |
 | `sketch` | damage at the outputs from random vector-Jacobian products |
+| `response` | from the sketch to what a layer alone or a plan really does |
+| `replay`, `damage` | true damage, computing only what a change reaches |
+| `fast_linear` | faster matrix products for such measurements |
+| `token_classes` | damage by camera, register and patch tokens |
+| `scores` | every cheap score, in one registry |
 | `recorder` | what is kept of every layer: sums of errors, sampled tokens |
 | `profiler` | the whole profile |
 | `store` | ``profile.h5``, written and read |
