@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from commands import audit, demo, evaluate, export, formats, inspect, plan, profile, report
+from commands import audit, demo, download, evaluate, export, formats, inspect, plan, profile, report
 from commands.options import AsJson, Debug
 
 PROGRAM = "python cli.py"
@@ -56,6 +56,7 @@ register(report.report, report.EXAMPLES)
 register(audit.audit, audit.EXAMPLES)
 register(inspect.inspect, inspect.EXAMPLES)
 register(formats.formats, formats.EXAMPLES)
+register(download.download, download.EXAMPLES)
 register(demo.demo, demo.EXAMPLES)
 
 

@@ -17,8 +17,10 @@ from commands.options import (
     Model,
     NumScenes,
     RunDir,
+    Sampling,
     Scenes,
     Seed,
+    Stride,
     Views,
     Weights,
     scene_source,
@@ -28,6 +30,7 @@ from commands.screen import session
 EXAMPLES = (
     "profile",
     "profile --images photos/ --run runs/photos",
+    "profile --scenes rgbd:recording/ --stride 5 --sampling random",
     "profile --model vggt-1b --images photos/ --max-images 8",
 )
 
@@ -41,6 +44,8 @@ def profile(
     num_scenes: NumScenes = 4,
     views: Views = 0,
     max_images: MaxImages = None,
+    stride: Stride = None,
+    sampling: Sampling = None,
     probes: Annotated[
         int,
         typer.Option(
@@ -60,7 +65,10 @@ def profile(
     Writes profile.h5 into the run's folder.
     """
     with session(as_json, debug) as screen:
-        source = scene_source(images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images)
+        source = scene_source(
+            images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images, stride=stride,
+            sampling=sampling,
+        )  # fmt: skip
         with screen.progress() as progress:
             made = make_profile(
                 run, model, weights, source, probes=probes, disk_budget=disk_budget, device=device, seed=seed,
