@@ -143,17 +143,18 @@ def regrets(
             damages[key] = float(np.mean(list(market.measured(picks).values())))
             step()
         best = min(damages.values())
+        sums, local_sums = (_reference_sum(market, pairs, room) for pairs in (halves, local_halves))
         for key, picks in plans.items():
-            summed = _over_reference(market, picks, halves, room)
-            local = _over_reference(market, market.plan(local_scores[key], room), local_halves, room)
+            local_picks = market.plan(local_scores[key], room)
+            summed = sum(market.summed(judge, picks) for _, judge in halves) / sums
+            local = sum(market.summed(judge, local_picks) for _, judge in local_halves) / local_sums
             found[key].append(Regret(budget, damages[key], damages[key] / best, summed, local))
     return found
 
 
-def _over_reference(market: Market, picks: Picks, halves: Sequence[tuple[Array, Array]], room: int) -> float:
-    own = sum(market.summed(judge, picks) for _, judge in halves)
-    reference = sum(market.summed(judge, market.plan(choose, room)) for choose, judge in halves)
-    return own / reference
+def _reference_sum(market: Market, halves: Sequence[tuple[Array, Array]], room: int) -> float:
+    """Summed damage of the plans that are made from one half of the truth and judged by the other."""
+    return sum(market.summed(judge, market.plan(choose, room)) for choose, judge in halves)
 
 
 @dataclass(frozen=True)

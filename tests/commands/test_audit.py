@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.audit import Audit, ranks, stability
+from analysis.audit import Audit, plans, ranks, stability
 from analysis.steps import audit_view, make_audit
 from sensitivity import open_profile
 from tests.commands.running import Ran, assert_refused, cli, the_json
@@ -24,6 +24,9 @@ def audited(
         patch.setattr(ranks, "RESAMPLES", 3)
         patch.setattr(stability, "REPEATS", 2)
         patch.setattr(stability, "VIEWS", (1, 2))
+        patch.setattr(stability, "OTHER_SCENES", 1)
+        patch.setattr(plans, "SPREAD", (1.1, 1.4))
+        patch.setattr("analysis.audit.run.DEFAULT_PROBES", 2)
         patch.setattr("analysis.audit.run.STABILITY_SCENES", 2)
         yield run, make_audit(run, with_stability=True, device="cpu")
 
