@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.audit import Audit, plans, ranks, stability
+from analysis.audit import Audit, plans, ranks, stability, truth
 from analysis.steps import audit_view, make_audit
 from sensitivity import open_profile
 from tests.commands.running import Ran, assert_refused, cli, the_json
@@ -22,6 +22,7 @@ def audited(
     run = Path(shutil.copytree(finished[0], tmp_path_factory.mktemp("runs") / "audited"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranks, "RESAMPLES", 3)
+        patch.setattr(truth, "GEOMETRY_SCENES", 0)
         patch.setattr(stability, "REPEATS", 2)
         patch.setattr(stability, "VIEWS", (1, 2))
         patch.setattr(stability, "OTHER_SCENES", 1)
