@@ -2,7 +2,7 @@
 
 Nothing that precedes a layer is computed again (`sensitivity.replay`), several formats run side by side as a batch,
 and an output that does not see the layer costs nothing. On the bundled network this measures all pairs of layer and
-format in a fourth of the time that whole passes take (`benchmarks/score_audit.py`).
+format in about a fourth of the time that whole passes take (`benchmarks/score_audit.py`).
 """
 
 from __future__ import annotations
