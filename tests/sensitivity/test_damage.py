@@ -32,10 +32,10 @@ def whole_pass(model: VGGT, layer: Layer, scheme: str, scene: Scene) -> dict[str
 
 @pytest.mark.parametrize("frames", [2, 9], ids=["one-chunk", "frames-in-two-chunks"])
 def test_outputs_are_those_of_whole_passes_bit_for_bit(small_model: VGGT, make_scene: MakeScene, frames: int) -> None:
-    """Every other layer, the chaotic tracks included; heads run over frames in chunks of 8."""
+    """Every third layer, the chaotic tracks included; heads run over frames in chunks of 8."""
     scene, layers = make_scene(frames=frames), find_layers(small_model)
     recording = Recording(small_model, scene)
-    for layer in layers[:: 2 if frames == 2 else 8]:
+    for layer in layers[:: 3 if frames == 2 else 12]:
         expected = whole_pass(small_model, layer, SCHEMES[1], scene)
         found = recording.changed(layer.name, [stored(small_model, layer, SCHEMES[1])])
         assert found.keys() == expected.keys()
@@ -62,7 +62,7 @@ def find_layer(model: nn.Module, name: str) -> Layer:
 @pytest.mark.parametrize(("rows", "exact"), [(1, True), (2, True), (3, False)], ids=["alone", "in-twos", "fast"])
 def test_damage_equals_brute_force(small_model: VGGT, make_scene: MakeScene, rows: int, exact: bool) -> None:
     """Bit for bit alone; side by side and with other matrix products to float tolerance, except for the tracks."""
-    scene, layers = make_scene(), find_layers(small_model)[::5]
+    scene, layers = make_scene(), find_layers(small_model)[::9]
     found = true_damage(small_model, layers, SCHEMES, scene, rows=rows, exact=exact)
     with torch.no_grad():
         reference = run(small_model, scene)
