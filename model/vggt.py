@@ -27,6 +27,7 @@ class VGGT(nn.Module):
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
+        self.trunk_dtype = torch.float32
         self.aggregator = Aggregator(config)
         self.camera_head = CameraHead(config)
         self.point_head = DPTHead(config, 3, inverse_log)
@@ -55,7 +56,7 @@ class VGGT(nn.Module):
         images = images[None] if images.ndim == 4 else images
         self._check(images)
         size = (images.shape[-2], images.shape[-1])
-        tokens = self.aggregator(images)
+        tokens = self._tokens(images)
         poses = self.camera_head(tokens[self.config.aggregator_depth - 1])
         depth, depth_conf = self.depth_head.predict(tokens, size)
         points, points_conf = self.point_head.predict(tokens, size)
@@ -73,6 +74,16 @@ class VGGT(nn.Module):
             tracks, visible, confident = self.track_head(tokens, size, query)
             outputs |= {"track": tracks[-1], "track_list": tracks, "vis": visible, "conf": confident}
         return outputs
+
+    def _tokens(self, images: Tensor) -> dict[int, Tensor]:
+        """The trunk's, for the heads to read in FP32 whatever it computes in."""
+        if self.trunk_dtype == torch.float32:
+            tokens: dict[int, Tensor] = self.aggregator(images)
+            return tokens
+        # Without a cache: one would hand out a rounded weight again after it has been replaced by another.
+        with torch.autocast(images.device.type, dtype=self.trunk_dtype, cache_enabled=False):
+            tokens = self.aggregator(images)
+        return {depth: value.float() for depth, value in tokens.items()}
 
     def _check(self, images: Tensor) -> None:
         patch = self.config.patch_size

@@ -4,6 +4,7 @@
 |---|---|
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
+| `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
 | `layers` | the quantisable layers of a model; simulated and packed execution |
 """
@@ -20,10 +21,12 @@ from quant.layers import (
     pack_layer,
     quantize_layer,
     replaced_weights,
+    simulate_layer,
     unpack_layer,
 )
 from quant.packing import pack, packed_nbytes, unpack
 from quant.quantizer import QuantizedTensor, dequantize, quantize, quantized_nbytes
+from quant.simulate import simulate, stored_nbytes
 
 __all__ = [
     "CANDIDATES",
@@ -49,6 +52,9 @@ __all__ = [
     "quantized_nbytes",
     "register",
     "replaced_weights",
+    "simulate",
+    "simulate_layer",
+    "stored_nbytes",
     "unpack",
     "unpack_layer",
 ]

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from errors import InputError
 from model.layers import QKVProjection
 from quant.quantizer import QuantizedTensor, dequantize, quantize
+from quant.simulate import simulate
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "linear",
@@ -192,6 +193,31 @@ def dequantize_layer(q: QuantizedTensor, module: nn.Module) -> Tensor:
     """
     _check_fits(q, module)
     return from_out_first(dequantize(q), _kind(module)).to(_weight(module).dtype)
+
+
+def simulate_layer(module: nn.Module, key: str, name: str = "", channels: Tensor | None = None) -> Tensor:
+    """``dequantize_layer(quantize_layer(module, key), module)``, bit for bit and faster.
+
+    Args:
+        module: a quantisable module, not packed.
+        key: key of the format.
+        name: the layer, for error messages.
+        channels: indices of the output channels wanted; all by default.
+
+    Returns:
+        In the layout and dtype of ``module.weight``.
+
+    Raises:
+        InputError: as ``quantize``.
+        TypeError: the module is not quantisable.
+        ValueError: the module is packed.
+
+    >>> conv = nn.ConvTranspose2d(3, 8, 2)
+    >>> simulate_layer(conv, "int4_group_32", channels=torch.tensor([0, 5])).shape
+    torch.Size([3, 2, 2, 2])
+    """
+    kind, weight = _kind(module), _weight(module)
+    return from_out_first(simulate(out_first(weight, kind), key, name, channels), kind).to(weight.dtype)
 
 
 def pack_layer(module: nn.Module, q: QuantizedTensor) -> None:
