@@ -1,0 +1,194 @@
+"""How much memory a profile will take, said before it starts, from shapes alone.
+
+Two moments decide. In a plain pass it is the largest intermediate, a few times over, beside the FP32 values that
+schemes are compared with. In the sketch it is the segment with the largest graph, which is counted by running the
+model on the meta device, beside the gradients of its weights for every output and probe.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from errors import InputError
+from model import VGGT
+from quant import Layer
+from scenes import Scene
+from sensitivity.recorder import VALUES_PER_CALL
+from sensitivity.segments import segments_of
+from sensitivity.sketch import CACHE_BYTES, PART_BYTES
+from sensitivity.survey import LayerVolume, run_on_meta
+
+FLOAT = 4
+TENSORS_ALIVE = 4
+"""Of the size of the largest, in a plain pass: what goes in, what is made, and two copies on the way."""
+
+_OUTPUTS_OF_HEADS = {"camera_head": 1, "depth_head": 2, "point_head": 2, "track_head": 3}
+_ALL_OUTPUTS = 8
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of memory that a profile takes beside what the process has already.
+
+    Attributes:
+        passes: of the passes in FP32 and under schemes.
+        sketch: of the backward passes.
+    """
+
+    passes: int
+    sketch: int
+
+    @property
+    def peak(self) -> int:
+        """The larger of the two."""
+        return max(self.passes, self.sketch)
+
+
+def footprint(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    volumes: Sequence[LayerVolume],
+    scene: Scene,
+    *,
+    candidates: int,
+    probes: int,
+    sample_bytes: int,
+) -> Footprint | None:
+    """Estimate the memory of a profile.
+
+    Args:
+        model: in eval mode.
+        layers: of the model.
+        volumes: of the layers, from `survey`.
+        scene: any of the scenes.
+        candidates: formats that are scored.
+        probes: random vectors per output.
+        sample_bytes: of one scene's stored tokens under one scheme.
+
+    Returns:
+        The estimate; None for a model that cannot run on the meta device.
+    """
+    count = _Counter(model)
+    if not count.run(scene):
+        return None
+    references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
+    passes = references + sample_bytes + count.kept + TENSORS_ALIVE * count.largest
+    errors = FLOAT * candidates * sum(layer.weights for layer in layers)
+    cached = errors if errors <= CACHE_BYTES else 0
+    moments = [count.largest]
+    for name, module in segments_of(model).items():
+        gradients = probes * _OUTPUTS_OF_HEADS.get(name.split(".")[0], _ALL_OUTPUTS)
+        sizes = [p.numel() * FLOAT for p in module.parameters() if p.ndim > 1] or [0]
+        part = 0 if cached else min(PART_BYTES, candidates * max(sizes))
+        moments.append(count.graphs.get(name, 0) + gradients * (sum(sizes) + max(sizes)) + part)
+    return Footprint(passes, count.stored + cached + sample_bytes + max(moments))
+
+
+class _Counter:
+    """Counts bytes of intermediates and of every segment's graph in a run on the meta device."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.names = {id(module): name for name, module in segments_of(model).items()}
+        self.graphs: dict[str, int] = {}
+        self.inside: list[str] = []
+        self.largest = self.stored = self.kept = 0
+        self.seen: set[int] = set()
+
+    def run(self, scene: Scene) -> bool:
+        """Whether the model could be run."""
+        handles = []
+        for module in self.model.modules():
+            handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(self._leave))
+        try:
+            with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value):
+                return run_on_meta(self.model, scene)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if id(module) in self.names:
+            self.inside.append(self.names[id(module)])
+            self.seen = set()
+            self.graphs[self.inside[-1]] = 0
+            self.stored += _bytes((arguments, keywords))
+
+    def _leave(self, module: nn.Module, _arguments: object, output: object) -> None:
+        self.largest = max(self.largest, _bytes(output))
+        if id(module) in self.names:
+            self.inside.pop()
+            self.stored += _bytes(output)
+        if isinstance(self.model, VGGT) and module is self.model.aggregator:
+            self.kept = _bytes(output)
+
+    def _save(self, value: Tensor) -> Tensor:
+        origin = value if value._base is None else value._base
+        storage = value.untyped_storage()._cdata
+        is_weight = origin.is_leaf and origin.requires_grad
+        if self.inside and not is_weight and storage not in self.seen:
+            self.seen.add(storage)
+            self.graphs[self.inside[-1]] += value.untyped_storage().nbytes()
+        return value
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 0
+
+
+def resident_bytes() -> int | None:
+    """Memory that the process has at the moment; None where the system does not tell.
+
+    >>> (resident_bytes() or 1) > 0
+    True
+    """
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that a device has left; None where it does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = None
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    with suppress(OSError, ValueError):  # what a container may take
+        group = Path("/sys/fs/cgroup")
+        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        free = left if free is None else min(free, left)
+    return free
+
+
+def check_memory(needed: int, device: torch.device) -> None:
+    """Refuse work that does not fit, before it starts.
+
+    Raises:
+        InputError: with both numbers and the ways out.
+
+    >>> check_memory(10**15, torch.device("cpu"))
+    Traceback (most recent call last):
+    errors.InputError: ... # doctest: +ELLIPSIS
+    """
+    free = free_bytes(device)
+    if free is not None and needed > free:
+        raise InputError(
+            f"profiling needs about {needed / 1e9:.1f} GB of memory beside the weights, {free / 1e9:.1f} GB are free: "
+            "give fewer pictures (--max-images, --views), smaller ones (--resolution) or --probes 1"
+        )
