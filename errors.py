@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this"."""
+"""The one exception that means "the user can fix this", and the check of a number that raises it."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,18 @@ class InputError(ValueError):
     Traceback (most recent call last):
     errors.InputError: --seed is -1: give 0 or more
     """
+
+
+def check_number(option: str, value: int, least: int, most: int | None = None) -> None:
+    """Refuse a number that is out of range, by the name of its option.
+
+    Raises:
+        InputError: ``value`` is below ``least`` or above ``most``.
+
+    >>> check_number("--probes", 0, 1)
+    Traceback (most recent call last):
+    errors.InputError: --probes 0: give a whole number, 1 or more
+    """
+    if value < least or (most is not None and value > most):
+        limits = f"{least} or more" if most is None else f"{least} to {most}"
+        raise InputError(f"{option} {value}: give a whole number, {limits}")

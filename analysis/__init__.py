@@ -8,6 +8,7 @@
 | `results` | what that found: types, the verdict on the plan, JSON |
 | `report` | text and terminal tables |
 | `plots` | the six charts |
+| `steps` | the steps of a run, from file to file |
 """
 
 from analysis.compare import OUTPUTS, OutputMetrics, average, compare_outputs

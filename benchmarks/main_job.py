@@ -19,22 +19,23 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis import pipeline
 from analysis.results import from_json
+from analysis.steps import PROFILE, RESULTS, make_evaluation, make_plan, make_profile
+from scenes import SceneSource
 
 
 def main_job(scenes: int, images: str | None, run: Path) -> dict[str, object]:
     """Run the three steps in a folder and report seconds and damages."""
-    source = pipeline.scene_source(images, None, count=scenes, views=0, seed=0, max_images=None)
+    source = SceneSource("photos" if images else "synthetic", images, count=scenes)
     seconds = {}
     start = time.perf_counter()
-    pipeline.make_profile(run, "tiny", "pretrained", source, probes=4, disk_budget="100MB", device="cpu", seed=0)
+    make_profile(run, "tiny", "pretrained", source, probes=4, disk_budget="100MB", device="cpu", seed=0)
     seconds["profile"], start = time.perf_counter() - start, time.perf_counter()
-    pipeline.make_plan(run, "int4_group_128", policy="optimal", formats="auto", keep="fp16")
+    make_plan(run, "int4_group_128", policy="optimal", formats="auto", keep="fp16")
     seconds["plan"], start = time.perf_counter() - start, time.perf_counter()
-    pipeline.make_evaluation(run, None, None, num_scenes=0, views=0, max_images=None, repeats=3, device="cpu")
+    make_evaluation(run, repeats=3, device="cpu")
     seconds["evaluate"] = time.perf_counter() - start
-    results = {r.key: r for r in from_json((run / pipeline.RESULTS).read_text()).results}
+    results = {r.key: r for r in from_json((run / RESULTS).read_text()).results}
     best = min(results[key].damage for key in results if key.startswith("int4"))
     return {
         "question": "main job on the bundled network: seconds, and damage of the plan against uniform INT4",
@@ -44,7 +45,7 @@ def main_job(scenes: int, images: str | None, run: Path) -> dict[str, object]:
         "size_bytes": {key: r.size_bytes for key, r in results.items()},
         "damage": {key: r.damage for key, r in results.items()},
         "plan_over_best_int4": results["plan"].damage / best,
-        "profile_bytes": (run / pipeline.PROFILE).stat().st_size,
+        "profile_bytes": (run / PROFILE).stat().st_size,
         "peak_resident_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

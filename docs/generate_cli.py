@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ("profile", "plan", "evaluate", "export", "report", "formats", "demo")
 HEAD = """# Command line
 
 Made from `--help` by `make docs`; do not edit. Exit codes: 0 done, 2 the user's input, 1 our fault, 130 interrupted.
@@ -20,6 +19,8 @@ Made from `--help` by `make docs`; do not edit. Exit codes: 0 done, 2 the user's
 
 def page() -> str:
     """The page as it should be."""
+    from cli import COMMANDS
+
     parts = [HEAD, _shown()]
     parts += [f"## {command}\n\n{_shown(command)}" for command in COMMANDS]
     return "\n".join(parts)

@@ -1,0 +1,39 @@
+"""The steps of a run, each from the files of its folder to the next file.
+
+| module | holds |
+|---|---|
+| `profile` | scenes and a model -> ``profile.h5`` |
+| `plan` | ``profile.h5`` and a budget -> ``plan.json`` |
+| `evaluation` | ``plan.json`` and scenes -> the three reports |
+| `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
+| `formats` | the weight formats, listed |
+| `run_folder` | names of the files; reading them back where they belong together |
+| `device` | where to compute |
+| `view` | a result as people and as machines see it |
+"""
+
+from analysis.steps.checkpoint import make_checkpoint
+from analysis.steps.device import pick_device
+from analysis.steps.evaluation import make_evaluation, show_evaluation
+from analysis.steps.formats import formats_view
+from analysis.steps.plan import make_plan
+from analysis.steps.profile import make_profile, profile_view
+from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
+from analysis.steps.view import View
+
+__all__ = [
+    "CHARTS",
+    "PLAN",
+    "PROFILE",
+    "REPORT",
+    "RESULTS",
+    "View",
+    "formats_view",
+    "make_checkpoint",
+    "make_evaluation",
+    "make_plan",
+    "make_profile",
+    "pick_device",
+    "profile_view",
+    "show_evaluation",
+]

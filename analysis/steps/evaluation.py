@@ -1,0 +1,119 @@
+"""``plan.json`` and scenes -> the three reports; and the reports once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from analysis import plots
+from analysis import report as reports
+from analysis.evaluate import evaluate
+from analysis.results import Evaluation, from_json, to_json, verdict
+from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
+from analysis.steps.view import View
+from errors import InputError, check_number
+from scenes import SceneSource, fingerprint
+from sensitivity import Profile, open_profile
+from sensitivity.atomic import replacing
+from sensitivity.provenance import Progress, provenance, silent
+
+
+def make_evaluation(
+    run: Path,
+    choose_scenes: Callable[[SceneSource], SceneSource] = lambda profiled: profiled,
+    *,
+    repeats: int,
+    device: str,
+    progress: Progress = silent,
+) -> View:
+    """Evaluate the run's plan against the uniform schemes; writes the three reports.
+
+    Args:
+        run: folder with ``profile.h5`` and ``plan.json``.
+        choose_scenes: where scenes come from, given where those of the profile did; their evaluation half is used.
+        repeats: timed repeats of each scheme; 0 leaves out timing.
+        device: as `pick_device` takes it.
+        progress: called as the work goes on.
+
+    Raises:
+        InputError: the files do not belong together or to the model, or the scenes are those of the profile.
+    """
+    check_number("--repeats", repeats, 0)
+    check_writable(run)
+    profile = open_profile(run / PROFILE)
+    plan = plan_of(run, profile)
+    source = choose_scenes(SceneSource.from_dict(profile.facts["scene_source"]))
+    progress("loading", 0, 1)
+    model = model_of(profile, device)
+    held_out = scenes_for(model, source, "evaluation")
+    facts = provenance(
+        schema_version=1,
+        model_fingerprint=plan.model_fingerprint,
+        scene_fingerprint=fingerprint(held_out),
+        calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
+        seed=profile.facts["seed"],
+    )
+    if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
+        raise InputError("the evaluation scenes are the calibration scenes; give others with --images")
+    found = evaluate(
+        model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
+        calibration_scenes=profile.facts["scenes"], progress=progress,
+    )  # fmt: skip
+    write_reports(found, run)
+    return evaluation_view(found, run)
+
+
+def show_evaluation(run: Path) -> View:
+    """The last evaluation of a run, with its text report and charts drawn anew."""
+    check_writable(run)
+    path, remedy = run / RESULTS, f"make it with `python cli.py evaluate --run {run}`"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        evaluation = from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from error
+    write_reports(evaluation, run)
+    return evaluation_view(evaluation, run)
+
+
+def write_reports(evaluation: Evaluation, run: Path) -> None:
+    """Write the JSON, text and chart reports of a run; all three are there before any takes its name."""
+    with ExitStack() as files:
+        results, report, charts = (files.enter_context(replacing(run / name)) for name in (RESULTS, REPORT, CHARTS))
+        results.write_text(to_json(evaluation), encoding="utf-8")
+        report.write_text(reports.to_text(evaluation), encoding="utf-8")
+        plots.draw(evaluation, charts)
+
+
+def evaluation_view(evaluation: Evaluation, run: Path) -> View:
+    """What an evaluation says."""
+    answer = verdict(evaluation)
+    results = [
+        {
+            "key": r.key,
+            "size_bytes": r.size_bytes,
+            "damage": r.damage,
+            "seconds": r.seconds,
+            "speed_ratio": r.speed_ratio,
+            "cost": r.cost,
+            "geometry": {key: estimate.mean for key, estimate in r.geometry.items()},
+        }
+        for r in evaluation.results
+    ]
+    values = {
+        "path": str(run / RESULTS),
+        "verdict": answer.sentence,
+        "holds": answer.holds,
+        "results": results,
+    }
+    written = ", ".join(str(run / name) for name in (RESULTS, REPORT, CHARTS))
+    lines = [answer.sentence, f"timed: {evaluation.executed}", f"written: {written}"]
+    return View(values, reports.rich_tables(evaluation, with_outputs=False), lines)
+
+
+def _weights_note(profile: Profile) -> str:
+    if profile.facts["weights"] == "random":
+        return "RANDOM WEIGHTS: these numbers say nothing about a trained VGGT"
+    return "bundled, trained on rendered rooms" if profile.facts["model"] == "tiny" else "trained"

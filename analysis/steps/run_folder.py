@@ -1,0 +1,60 @@
+"""The folder of a run: names of its files, and reading them back only where they belong together."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from analysis.steps.device import pick_device
+from errors import InputError
+from mixedprec import Plan, load_plan
+from model import VGGT, load_vggt, model_fingerprint
+from scenes import Scene, SceneSource, load_scenes
+from scenes.source import Split
+from sensitivity import Profile
+from sensitivity.provenance import require_same
+
+PROFILE, PLAN = "profile.h5", "plan.json"
+RESULTS, REPORT, CHARTS = (
+    "comprehensive_results.json",
+    "comprehensive_report.txt",
+    "comprehensive_visualizations.png",
+)
+
+
+def check_writable(run: Path) -> None:
+    """Refuse a folder that cannot be written before minutes of work, not after them."""
+    place = run
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"--run {run}: {place} cannot be written to ({reason}); name another folder") from error
+
+
+def plan_of(run: Path, profile: Profile) -> Plan:
+    """The run's plan; refused when it was made from another profile."""
+    path = run / PLAN
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with `python cli.py plan --run {run}`")
+    plan = load_plan(path)
+    facts = {**plan.provenance, "model_fingerprint": plan.model_fingerprint}
+    require_same(str(path), profile.facts, facts, ("model_fingerprint", "scene_fingerprint"))
+    return plan
+
+
+def model_of(profile: Profile, device: str) -> VGGT:
+    """The profiled model; refused when its weights have changed since."""
+    weights = "random" if profile.facts["weights"] == "random" else "pretrained"
+    model = load_vggt(str(profile.facts["model"]), weights, pick_device(device))
+    found = {"model_fingerprint": model_fingerprint(model)}
+    require_same(f"{profile.path} and --model {profile.facts['model']}", found, profile.facts, ("model_fingerprint",))
+    return model
+
+
+def scenes_for(model: VGGT, source: SceneSource, split: Split) -> list[Scene]:
+    """Scenes of the size that the model takes."""
+    return load_scenes(source, split, img_size=model.config.img_size, patch_size=model.config.patch_size)

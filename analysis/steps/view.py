@@ -1,0 +1,24 @@
+"""A result as people and as machines see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class View:
+    """A result as people and as machines see it.
+
+    Attributes:
+        values: plain values for ``--json``.
+        tables: for the terminal.
+        lines: below the tables.
+    """
+
+    values: Mapping[str, Any]
+    tables: Sequence[Table] = field(default_factory=tuple)
+    lines: Sequence[str] = field(default_factory=tuple)

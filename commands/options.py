@@ -1,0 +1,118 @@
+"""Options that commands share, and the scenes that they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from errors import InputError, check_number
+from scenes import SceneSource, parse_scenes
+
+DEFAULT_RUN = Path("runs/default")
+DEFAULT_BUDGET = "int4_group_128"
+LARGEST_SEED = 2**32 - 1
+
+RunDir = Annotated[
+    Path,
+    typer.Option(
+        "--run", "--output_dir", metavar="DIR", help="Folder of the run; commands find each other's files there."
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "--model_name",
+        metavar="SOURCE",
+        help="tiny (bundled), vggt-1b, a Hugging Face id, a folder or a checkpoint file.",
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option("--weights", metavar="KIND", help="pretrained, or random to try the machinery without a download."),
+]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images", "--image_folder", metavar="DIR", help="Folder of photographs; short for --scenes photos:DIR."
+    ),
+]
+Scenes = Annotated[
+    str | None,
+    typer.Option("--scenes", metavar="KIND", help="synthetic, or photos:, rgbd:, eth3d: or co3d: and a folder."),
+]
+NumScenes = Annotated[
+    int, typer.Option("--num-scenes", metavar="N", help="Scenes in calibration and in evaluation, at most.")
+]
+Views = Annotated[
+    int,
+    typer.Option("--views", metavar="N", help="Pictures in a scene; 0: 4 for synthetic scenes, 2 for photographs."),
+]
+MaxImages = Annotated[
+    int | None,
+    typer.Option("--max-images", "--max_images", metavar="N", help="Photographs used of the folder, at most."),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of scenes, samples and probes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and warnings.")]
+Budget = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        metavar="SIZE",
+        help="Size of the whole file: 600MB, 0.6GB, 572MiB, 4.2bpw, 15%, or a scheme's name for its size.",
+    ),
+]
+
+
+def scene_source(
+    images: str | None, scenes: str | None, *, count: int, views: int, seed: int, max_images: int | None
+) -> SceneSource:
+    """The scenes that ``--images`` or ``--scenes`` ask for; rendered rooms where neither is given.
+
+    Raises:
+        InputError: both are given, or one is not usable, or a number is out of range.
+
+    >>> scene_source(None, None, count=2, views=0, seed=0, max_images=None).views
+    4
+    """
+    if images is not None and scenes is not None:
+        raise InputError("--images and --scenes are both given; --images DIR is short for --scenes photos:DIR")
+    check_number("--num-scenes", count, 1)
+    check_number("--views", views, 0)
+    check_number("--seed", seed, 0, LARGEST_SEED)
+    if max_images is not None:
+        check_number("--max-images", max_images, 1)
+    kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
+    absolute = str(Path(folder).expanduser().resolve()) if folder else None
+    return SceneSource(kind, absolute, count=count, views=views, seed=seed, max_images=max_images)
+
+
+def evaluation_source(
+    profiled: SceneSource,
+    images: str | None,
+    scenes: str | None,
+    *,
+    count: int = 0,
+    views: int = 0,
+    max_images: int | None = None,
+) -> SceneSource:
+    """Where evaluation scenes come from: what was profiled, unless other scenes or numbers are asked for.
+
+    Raises:
+        InputError: as `scene_source`.
+
+    >>> evaluation_source(SceneSource("photos", "kitchen", stride=2), None, None, count=8).stride
+    2
+    """
+    check_number("--num-scenes", count, 0)
+    asked = scene_source(
+        images, scenes, count=count or profiled.count, views=views, seed=profiled.seed, max_images=max_images
+    )
+    if images is not None or scenes is not None:
+        return asked
+    numbers = {"count": asked.count, "views": views or profiled.views, "max_images": max_images or profiled.max_images}
+    return SceneSource.from_dict(profiled.to_dict() | numbers)

@@ -1,0 +1,69 @@
+"""The command ``profile``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.steps import make_profile, profile_view
+from commands.options import (
+    DEFAULT_RUN,
+    AsJson,
+    Debug,
+    Device,
+    Images,
+    MaxImages,
+    Model,
+    NumScenes,
+    RunDir,
+    Scenes,
+    Seed,
+    Views,
+    Weights,
+    scene_source,
+)
+from commands.screen import session
+
+EXAMPLES = (
+    "profile",
+    "profile --images photos/ --run runs/photos",
+    "profile --model vggt-1b --images photos/ --max-images 8",
+)
+
+
+def profile(
+    run: RunDir = DEFAULT_RUN,
+    model: Model = "tiny",
+    weights: Weights = "pretrained",
+    images: Images = None,
+    scenes: Scenes = None,
+    num_scenes: NumScenes = 4,
+    views: Views = 0,
+    max_images: MaxImages = None,
+    probes: Annotated[
+        int,
+        typer.Option(
+            "--probes", metavar="N", help="Random vectors per output and scene that damage is estimated with."
+        ),
+    ] = 4,
+    disk_budget: Annotated[
+        str, typer.Option("--disk-budget", metavar="SIZE", help="Activations take at most this much of the disk.")
+    ] = "100MB",
+    device: Device = "auto",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure every layer under FP32 and the uniform schemes.
+
+    Writes profile.h5 into the run's folder.
+    """
+    with session(as_json, debug) as screen:
+        source = scene_source(images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images)
+        with screen.progress() as progress:
+            made = make_profile(
+                run, model, weights, source, probes=probes, disk_budget=disk_budget, device=device, seed=seed,
+                progress=progress, say=screen.say,
+            )  # fmt: skip
+        screen.show(profile_view(made))

@@ -1,0 +1,52 @@
+"""Running the command line inside a test, and what may come of it."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from cli import main
+
+RESULTS = ("comprehensive_results.json", "comprehensive_report.txt", "comprehensive_visualizations.png")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def cli(*arguments: object) -> Ran:
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = main([str(argument) for argument in arguments])
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def the_json(ran: Ran) -> dict[str, object]:
+    """The one strict JSON document that the command printed."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} is no JSON")
+
+    assert ran.code == 0, ran.err
+    assert ran.out.count("\n") == 1
+    return json.loads(ran.out, parse_constant=refuse)
+
+
+def assert_refused(ran: Ran, *fragments: str) -> None:
+    """Exit code 2 and one line that says all of these; a profile may have been announced before."""
+    said = [line for line in ran.err.splitlines() if not line.startswith("profiling ")]
+    assert (ran.code, ran.out) == (2, "")
+    assert len(said) == 1
+    assert said[0].startswith("error: ")
+    for fragment in fragments:
+        assert fragment in said[0]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
