@@ -26,7 +26,7 @@ Model = Annotated[
         "--model",
         "--model_name",
         metavar="SOURCE",
-        help="tiny (bundled), vggt-1b, a Hugging Face id, a folder or a checkpoint file.",
+        help="tiny (bundled), vggt-1b, a Hugging Face id, a folder, a checkpoint file, or package.module:function.",
     ),
 ]
 Weights = Annotated[
@@ -54,6 +54,14 @@ MaxImages = Annotated[
     int | None,
     typer.Option("--max-images", "--max_images", metavar="N", help="Photographs used of the folder, at most."),
 ]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--resolution",
+        metavar="N",
+        help="Width of pictures in pixels, if not what the model is made for; less is faster.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of scenes, samples and probes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
@@ -69,7 +77,14 @@ Budget = Annotated[
 
 
 def scene_source(
-    images: str | None, scenes: str | None, *, count: int, views: int, seed: int, max_images: int | None
+    images: str | None,
+    scenes: str | None,
+    *,
+    count: int,
+    views: int,
+    seed: int,
+    max_images: int | None,
+    resolution: int | None = None,
 ) -> SceneSource:
     """The scenes that ``--images`` or ``--scenes`` ask for; rendered rooms where neither is given.
 
@@ -86,9 +101,13 @@ def scene_source(
     check_number("--seed", seed, 0, LARGEST_SEED)
     if max_images is not None:
         check_number("--max-images", max_images, 1)
+    if resolution is not None:
+        check_number("--resolution", resolution, 1)
     kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
     absolute = str(Path(folder).expanduser().resolve()) if folder else None
-    return SceneSource(kind, absolute, count=count, views=views, seed=seed, max_images=max_images)
+    return SceneSource(
+        kind, absolute, count=count, views=views, seed=seed, max_images=max_images, resolution=resolution
+    )
 
 
 def evaluation_source(
@@ -110,8 +129,9 @@ def evaluation_source(
     """
     check_number("--num-scenes", count, 0)
     asked = scene_source(
-        images, scenes, count=count or profiled.count, views=views, seed=profiled.seed, max_images=max_images
-    )
+        images, scenes, count=count or profiled.count, views=views, seed=profiled.seed, max_images=max_images,
+        resolution=profiled.resolution,
+    )  # fmt: skip
     if images is not None or scenes is not None:
         return asked
     numbers = {"count": asked.count, "views": views or profiled.views, "max_images": max_images or profiled.max_images}

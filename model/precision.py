@@ -13,6 +13,8 @@ from model.vggt import VGGT
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_WITH_BF16 = 8  # CUDA compute capability, major
+LARGE = 10**8
+"""Parameters of a network from which on cost matters more than a last digit."""
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -45,10 +47,6 @@ def gradient_dtype(dtype: torch.dtype, device: torch.device, parameters: int) ->
     """
     has_bf16 = device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     return torch.bfloat16 if dtype == torch.float32 and has_bf16 and parameters > LARGE else dtype
-
-
-LARGE = 10**8
-"""Parameters of a network from which on cost matters more than a last digit."""
 
 
 @contextmanager

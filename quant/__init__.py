@@ -6,6 +6,7 @@
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
 | `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
+| `roles` | roles and blocks of layers, told from their names |
 | `layers` | the quantisable layers of a model; simulated and packed execution |
 """
 
@@ -26,6 +27,7 @@ from quant.layers import (
 )
 from quant.packing import pack, packed_nbytes, unpack
 from quant.quantizer import QuantizedTensor, dequantize, quantize, quantized_nbytes
+from quant.roles import NameTable, read_roles
 from quant.simulate import simulate, stored_nbytes
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "UNIFORM_SCHEMES",
     "Format",
     "Layer",
+    "NameTable",
     "PackedWeight",
     "QuantizedTensor",
     "dequantize",
@@ -50,6 +53,7 @@ __all__ = [
     "quantize",
     "quantize_layer",
     "quantized_nbytes",
+    "read_roles",
     "register",
     "replaced_weights",
     "simulate",

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from quant import Layer, simulate_layer
+from quant import Layer, from_out_first, out_first, simulate_layer
 from sensitivity.survey import channel_axis
 
 
@@ -109,33 +110,43 @@ def _put(module: nn.Module, weight: Tensor) -> None:
     module.weight.data = weight
 
 
-def alone(call: LayerCall, layer: Layer, key: str, channels: Tensor | None) -> Tensor:
+def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor | None) -> Tensor:
     """A layer's output on the same input when its own weight is quantised.
+
+    Where some channels of one of torch's own layers are wanted, only these are computed, under all formats in one
+    product.
 
     Args:
         call: in FP32.
         layer: the one that was called.
-        key: of a format.
-        channels: output channels wanted, ``[n]``; all by default. Where the layer is one of torch's own, only these
-            are computed.
+        keys: of V formats.
+        channels: output channels wanted, ``[n]``; all by default.
 
     Returns:
-        As ``call.output``, of these channels.
+        ``[V, ...]``, each as ``call.output`` of these channels.
     """
-    module = call.module
-    picks = channels if channels is not None and _channels_are_rows(module) else None
-    swapped = {"weight": simulate_layer(module, key, layer.name, picks)}
-    if picks is not None and module.bias is not None:
-        swapped["bias"] = module.bias.data[picks]
-    originals = {name: getattr(module, name).data for name in swapped}
+    module, axis = call.module, channel_axis(layer.kind)
+    if channels is not None and _channels_are_rows(module):
+        rows = [out_first(simulate_layer(module, key, layer.name, channels), layer.kind) for key in keys]
+        swapped = {"weight": from_out_first(torch.cat(rows), layer.kind)}
+        if module.bias is not None:
+            swapped["bias"] = module.bias.data[channels].repeat(len(keys))
+        return torch.stack(_called(call, swapped).chunk(len(keys), axis))
+    outputs = [_called(call, {"weight": simulate_layer(module, key, layer.name)}) for key in keys]
+    return torch.stack([output if channels is None else output.index_select(axis, channels) for output in outputs])
+
+
+def _called(call: LayerCall, parameters: Mapping[str, Tensor]) -> Tensor:
+    """What the layer gives on the same input with other parameters."""
+    originals = {name: getattr(call.module, name).data for name in parameters}
     try:
-        for name, value in swapped.items():
-            getattr(module, name).data = value
-        output: Tensor = module.forward(*call.arguments, **call.keywords)
+        for name, value in parameters.items():
+            getattr(call.module, name).data = value
+        output: Tensor = call.module.forward(*call.arguments, **call.keywords)
     finally:
         for name, value in originals.items():
-            getattr(module, name).data = value
-    return output if picks is not None or channels is None else output.index_select(channel_axis(layer.kind), channels)
+            getattr(call.module, name).data = value
+    return output
 
 
 def _channels_are_rows(module: nn.Module) -> bool:

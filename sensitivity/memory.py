@@ -8,6 +8,9 @@ model on the meta device, beside the gradients of its weights for every output a
 from __future__ import annotations
 
 import os
+import resource
+import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -159,6 +162,27 @@ def resident_bytes() -> int | None:
     with suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that the process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def check_disk(needed: int, folder: Path) -> None:
+    """Refuse work whose files would not fit, before it starts.
+
+    Raises:
+        InputError: with both numbers and the way out.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"the profile needs {needed / 1e6:.0f} MB of disk while it is made, {free / 1e6:.0f} MB are free in {folder}: "
+            "make room, name another --run, or give a lower --disk-budget"
+        )
 
 
 def free_bytes(device: torch.device) -> int | None:

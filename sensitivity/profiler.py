@@ -14,13 +14,14 @@ from errors import InputError
 from model import VGGT, computing_in
 from quant import CANDIDATES, UNIFORM_SCHEMES, Layer, find_layers
 from scenes import Scene
+from sensitivity.memory import check_disk, check_memory, footprint, peak_resident_bytes, resident_bytes
 from sensitivity.metrics import metrics_from_sums
 from sensitivity.parts import Arrays, Parts
 from sensitivity.provenance import Progress, silent
-from sensitivity.recorder import Errors, Grid, SceneRecorder, plan_sampling
+from sensitivity.recorder import Errors, Grid, Sampling, SceneRecorder, plan_sampling
 from sensitivity.sketch import DEFAULT_PROBES, WeightErrors, sketch_damage
 from sensitivity.store import FP32, Array, Profile, ProfileWriter, open_profile, writing_profile
-from sensitivity.survey import survey
+from sensitivity.survey import LayerVolume, survey
 
 DEFAULT_ACTIVATION_BYTES = 4 * 10**9
 DAMAGE = "damage"
@@ -80,6 +81,7 @@ def profile(
     volumes = survey(model, layers, scenes[0])
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
     errors = WeightErrors(model, layers, candidates)
+    expected = _foreseen(model, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, say)
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
         "schemes": list(schemes), "candidates": list(candidates), "seed": seed, "tokens": list(sampling.per_call),
@@ -104,14 +106,32 @@ def profile(
             damage = sketch_damage(model, layers, errors, scene, probes=probes, seed=own_seed, dtype=gradient_dtype)
             parts.save(f"{number}-{DAMAGE}", {name: value.numpy() for name, value in damage.items()})
     progress("writing scores", len(steps), len(steps))
-    facts = dict(facts) | {"activation_tokens": list(sampling.per_call), "probes": probes} | {
-        name: purpose[name] for name in ("dtype", "gradient_dtype")
-    }
+    facts = dict(facts) | {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}
+    facts |= {"activation_tokens": list(sampling.per_call), "expected_peak_bytes": expected}
+    facts["peak_resident_bytes"] = peak_resident_bytes()
     with writing_profile(path, layers, schemes, candidates, facts) as writer:
         writer.table(errors.size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
     parts.remove()
     return open_profile(path)
+
+
+def _foreseen(
+    model: nn.Module, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
+    sampling: Sampling, variants: int, candidates: int, probes: int, say: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""
+    disk = 2 * sampling.size_bytes  # the steps, and the file made of them
+    check_disk(disk, path.parent)
+    sample = sampling.size_bytes // (variants * len(scenes))
+    needed = footprint(model, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample)
+    if needed is None:
+        say(f"about {disk / 1e6:.0f} MB of disk; how much memory cannot be told of this model beforehand")
+        return 0
+    peak = (resident_bytes() or 0) + needed.peak
+    say(f"about {peak / 1e9:.1f} GB of memory at the peak, weights included, and {disk / 1e6:.0f} MB of disk meanwhile")
+    check_memory(needed.peak, next(model.parameters()).device)
+    return peak
 
 
 def _capture(

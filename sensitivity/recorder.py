@@ -167,8 +167,7 @@ class SceneRecorder:
             self.values[call.index].append(values)
             self._sample(call)
             if schemes:
-                candidates = torch.stack([alone(call, layer, key, channels) for key in schemes])
-                self._compare(call.index, values, candidates, list(found.values()))
+                self._compare(call.index, values, alone(call, layer, schemes, channels), list(found.values()))
 
         with observed(self.model, self.layers, observe):
             self.outputs = run(self.model, self.scene)
