@@ -78,6 +78,7 @@ def profile(
     layers = find_layers(model) if layers is None else layers
     if not layers:
         raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")
+    progress("counting layers and memory", 0, 1)
     volumes = survey(model, layers, scenes[0])
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
     errors = WeightErrors(model, layers, candidates)
