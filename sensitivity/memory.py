@@ -11,15 +11,17 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_leaves
 
 from errors import InputError
 from model import VGGT
@@ -106,6 +108,7 @@ class _Counter:
         self.inside: list[str] = []
         self.largest = self.stored = self.kept = 0
         self.seen: set[int] = set()
+        self.given: dict[int, Tensor] = {}
 
     def run(self, scene: Scene) -> bool:
         """Whether the model could be run."""
@@ -114,7 +117,7 @@ class _Counter:
             handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
             handles.append(module.register_forward_hook(self._leave))
         try:
-            with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value):
+            with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value), _fused_attention():
                 return run_on_meta(self.model, scene)
         finally:
             for handle in handles:
@@ -125,15 +128,22 @@ class _Counter:
             self.inside.append(self.names[id(module)])
             self.seen = set()
             self.graphs[self.inside[-1]] = 0
-            self.stored += _bytes((arguments, keywords))
+            self._keep((arguments, keywords))
 
     def _leave(self, module: nn.Module, _arguments: object, output: object) -> None:
         self.largest = max(self.largest, _bytes(output))
         if id(module) in self.names:
             self.inside.pop()
-            self.stored += _bytes(output)
+            self._keep(output)
         if isinstance(self.model, VGGT) and module is self.model.aggregator:
             self.kept = _bytes(output)
+
+    def _keep(self, values: object) -> None:
+        """What stays until the way back; what one segment hands to the next is there once."""
+        for value in tree_leaves(values):
+            if isinstance(value, Tensor) and value.untyped_storage()._cdata not in self.given:
+                self.given[value.untyped_storage()._cdata] = value
+                self.stored += _bytes(value)
 
     def _save(self, value: Tensor) -> Tensor:
         origin = value if value._base is None else value._base
@@ -145,12 +155,29 @@ class _Counter:
         return value
 
 
+class _Fused(torch.autograd.Function):
+    """Attention as fused kernels keep it for the way back: without its weights, which the meta device would keep."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ANN401
+        """Shapes alone."""
+        output = q.new_empty(*q.shape[:-1], v.shape[-1])
+        ctx.save_for_backward(q, k, v, output)
+        return output
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    original = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = lambda q, k, v, *_rest, **_options: _Fused.apply(q, k, v)
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = original
+
+
 def _bytes(value: object) -> int:
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, dict):
-        return sum(map(_bytes, value.values()))
-    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 0
+    return sum(v.numel() * v.element_size() for v in tree_leaves(value) if isinstance(v, Tensor))
 
 
 def resident_bytes() -> int | None:
