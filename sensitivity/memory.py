@@ -233,9 +233,9 @@ def check_memory(needed: int, device: torch.device) -> None:
     Raises:
         InputError: with both numbers and the ways out.
 
-    >>> check_memory(10**15, torch.device("cpu"))
+    >>> check_memory(10**15, torch.device("cpu"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    errors.InputError: ... # doctest: +ELLIPSIS
+    errors.InputError: profiling needs about 1000000.0 GB of memory beside the weights, ... GB are free: ...
     """
     free = free_bytes(device)
     if free is not None and needed > free:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,16 @@ class Parts:
                 temporary.write_text(text)
         for leftover in self.folder.glob(".*.partial"):  # of a process that was killed while it wrote
             leftover.unlink()
+
+    @contextmanager
+    def kept_if_any(self) -> Iterator[None]:
+        """Whatever ends the work inside, the folder stays only if it holds something."""
+        try:
+            yield
+        except BaseException:
+            if not self.done():
+                self.remove()
+            raise
 
     def done(self) -> list[str]:
         """Names of the steps that are complete."""

@@ -97,15 +97,16 @@ def profile(
         stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
         progress(f"{stage}, scene {int(number) + 1}", steps.index(step), len(steps))
 
-    for number, scene in enumerate(scenes):
-        recorder = SceneRecorder(model, layers, volumes, scene, _grid(model, scene), sampling, seed)
-        with computing_in(model, dtype):
-            _capture(recorder, schemes, parts, number, tell)
-        if f"{number}-{DAMAGE}" not in parts.done():
-            tell(f"{number}-{DAMAGE}")
-            own_seed = seed * len(scenes) + number
-            damage = sketch_damage(model, layers, errors, scene, probes=probes, seed=own_seed, dtype=gradient_dtype)
-            parts.save(f"{number}-{DAMAGE}", {name: value.numpy() for name, value in damage.items()})
+    with parts.kept_if_any():
+        for number, scene in enumerate(scenes):
+            recorder = SceneRecorder(model, layers, volumes, scene, _grid(model, scene), sampling, seed)
+            with computing_in(model, dtype):
+                _capture(recorder, schemes, parts, number, tell)
+            if f"{number}-{DAMAGE}" not in parts.done():
+                tell(f"{number}-{DAMAGE}")
+                own = seed * len(scenes) + number
+                damage = sketch_damage(model, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
+                parts.save(f"{number}-{DAMAGE}", {name: value.numpy() for name, value in damage.items()})
     progress("writing scores", len(steps), len(steps))
     facts = dict(facts) | {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}
     facts |= {"activation_tokens": list(sampling.per_call), "expected_peak_bytes": expected}
@@ -127,10 +128,13 @@ def _foreseen(
     sample = sampling.size_bytes // (variants * len(scenes))
     needed = footprint(model, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample)
     if needed is None:
-        say(f"about {disk / 1e6:.0f} MB of disk; how much memory cannot be told of this model beforehand")
+        say(f"profiling takes about {disk / 1e6:.0f} MB of disk; this model's memory cannot be told beforehand")
         return 0
     peak = (resident_bytes() or 0) + needed.peak
-    say(f"about {peak / 1e9:.1f} GB of memory at the peak, weights included, and {disk / 1e6:.0f} MB of disk meanwhile")
+    say(
+        f"profiling takes about {peak / 1e9:.1f} GB of memory at its peak, weights included, and {disk / 1e6:.0f} MB of "
+        "disk meanwhile"
+    )
     check_memory(needed.peak, next(model.parameters()).device)
     return peak
 
