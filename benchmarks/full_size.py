@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,9 +81,9 @@ def full_size(model_name: str, images: str | None, resolution: int | None, folde
         scene = scenes_for(model, source, "calibration")[0]
         with torch.no_grad():
             run(model, scene)
-            forward_seconds = min(_timed(lambda: run(model, scene)) for _ in range(2))
+            forward_seconds = min(_timed(run, model, scene) for _ in range(2))
         meter.enter("quantise")
-        quantise_seconds = _timed(lambda: _quantise_all(model))
+        quantise_seconds = _timed(_quantise_all, model)
         weights = sum(layer.weights for layer in find_layers(model))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         layers, shape = len(find_layers(model)), list(scene.images.shape)
@@ -148,10 +148,9 @@ def _quantise_all(model: VGGT) -> None:
         quantize_layer(model.get_submodule(layer.name), FORMAT, layer.name)
 
 
-def _timed(job: object) -> float:
-    assert callable(job)
+def _timed(job: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
-    job()
+    job(*arguments)
     return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-"""What part a layer plays and which block it belongs to, told from its name by a small table of patterns.
+r"""What part a layer plays and which block it belongs to, told from its name by a small table of patterns.
 
 The table knows VGGT and the words that vision transformers share; a TOML file can put patterns of its own first:
 

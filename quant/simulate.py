@@ -88,7 +88,8 @@ def _rounded(blocks: Tensor, step: Tensor, zero: Tensor | None, code_range: tupl
     rows = max(1, _PIECE // (source.shape[1] * source.shape[2]))
     for start in range(0, len(source), rows):
         part = slice(start, start + rows)
-        scale, offset = (x if x is None or one_scale else x[part] for x in (step, zero))
+        scale = step if one_scale else step[part]
+        offset = zero if zero is None or one_scale else zero[part]
         piece = torch.div(source[part], scale, out=target[part])
         if offset is not None:
             piece += offset

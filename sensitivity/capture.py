@@ -82,7 +82,7 @@ def under_scheme(
             ``torch.nn.MultiheadAttention`` does); they are quantised for the whole time.
     """
     hooked = [layer for layer in layers if layer not in never_called]
-    originals = {layer.name: model.get_submodule(layer.name).weight.data for layer in layers}
+    originals = {layer.name: model.get_parameter(f"{layer.name}.weight").data for layer in layers}
     handles = []
 
     def before(layer: Layer) -> Any:  # noqa: ANN401
@@ -107,7 +107,7 @@ def under_scheme(
 
 
 def _put(module: nn.Module, weight: Tensor) -> None:
-    module.weight.data = weight
+    module.get_parameter("weight").data = weight
 
 
 def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor | None) -> Tensor:
@@ -130,7 +130,7 @@ def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor |
         rows = [out_first(simulate_layer(module, key, layer.name, channels), layer.kind) for key in keys]
         swapped = {"weight": from_out_first(torch.cat(rows), layer.kind)}
         if module.bias is not None:
-            swapped["bias"] = module.bias.data[channels].repeat(len(keys))
+            swapped["bias"] = module.get_parameter("bias").data[channels].repeat(len(keys))
         return torch.stack(_called(call, swapped).chunk(len(keys), axis))
     outputs = [_called(call, {"weight": simulate_layer(module, key, layer.name)}) for key in keys]
     return torch.stack([output if channels is None else output.index_select(axis, channels) for output in outputs])

@@ -2,7 +2,7 @@
 
 Two moments decide. In a plain pass it is the largest intermediate, a few times over, beside the FP32 values that
 schemes are compared with. In the sketch it is the segment with the largest graph, which is counted by running the
-model on the meta device, beside the gradients of its weights for every output and probe.
+model for its shapes, beside the gradients of its weights for every output and probe.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from scenes import Scene
 from sensitivity.recorder import VALUES_PER_CALL
 from sensitivity.segments import segments_of
 from sensitivity.sketch import CACHE_BYTES, PART_BYTES
-from sensitivity.survey import LayerVolume, run_on_meta
+from sensitivity.survey import LayerVolume, run_for_shapes
 
 FLOAT = 4
 TENSORS_ALIVE = 4
@@ -80,7 +80,7 @@ def footprint(
         sample_bytes: of one scene's stored tokens under one scheme.
 
     Returns:
-        The estimate; None for a model that cannot run on the meta device.
+        The estimate; None for a large model that cannot run on the meta device.
     """
     count = _Counter(model)
     if not count.run(scene):
@@ -118,7 +118,7 @@ class _Counter:
             handles.append(module.register_forward_hook(self._leave))
         try:
             with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value), _fused_attention():
-                return run_on_meta(self.model, scene)
+                return run_for_shapes(self.model, scene)
         finally:
             for handle in handles:
                 handle.remove()
@@ -166,10 +166,14 @@ class _Fused(torch.autograd.Function):
         return output
 
 
+# mypy takes torch's `apply` for untyped
+_fused: Callable[..., Tensor] = _Fused.apply
+
+
 @contextmanager
 def _fused_attention() -> Iterator[None]:
     original = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = lambda q, k, v, *_rest, **_options: _Fused.apply(q, k, v)
+    F.scaled_dot_product_attention = lambda q, k, v, *_rest, **_options: _fused(q, k, v)
     try:
         yield
     finally:
@@ -207,8 +211,8 @@ def check_disk(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"the profile needs {needed / 1e6:.0f} MB of disk while it is made, {free / 1e6:.0f} MB are free in {folder}: "
-            "make room, name another --run, or give a lower --disk-budget"
+            f"the profile needs {needed / 1e6:.0f} MB of disk while it is made, {free / 1e6:.0f} MB are free in "
+            f"{folder}: make room, name another --run, or give a lower --disk-budget"
         )
 
 

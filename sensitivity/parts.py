@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,8 @@ class Parts:
             InputError: it cannot be written.
         """
         with replacing(self.folder / f"{step}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **{name: np.asarray(values) for name, values in arrays.items()})
+            named: dict[str, Any] = {name: np.asarray(values) for name, values in arrays.items()}
+            np.savez(file, **named)
 
     def load(self, step: str) -> Arrays:
         """A step's arrays."""

@@ -132,8 +132,8 @@ def _foreseen(
         return 0
     peak = (resident_bytes() or 0) + needed.peak
     say(
-        f"profiling takes about {peak / 1e9:.1f} GB of memory at its peak, weights included, and {disk / 1e6:.0f} MB of "
-        "disk meanwhile"
+        f"profiling takes about {peak / 1e9:.1f} GB of memory at its peak, weights included, and {disk / 1e6:.0f} MB "
+        "of disk meanwhile"
     )
     check_memory(needed.peak, next(model.parameters()).device)
     return peak
@@ -190,7 +190,8 @@ def _assemble(
                 into = uniform.setdefault(name.removeprefix("nmse-"), np.zeros(len(schemes)))
                 into[column] += float(found[name]) / scenes
         for name, value in parts.load(f"{number}-{DAMAGE}").items():
-            damage[name] = damage.get(name, np.zeros_like(value, dtype=np.float64)) + value / scenes
+            per_layer = value.astype(np.float64)
+            damage[name] = damage.get(name, np.zeros_like(per_layer)) + per_layer / scenes
     for kind, by_scheme in (("isolated", alone), ("accumulated", inherited)):
         columns = [errors.scores() for errors in by_scheme]
         writer.scores(kind, {metric: np.stack([c[metric] for c in columns], axis=1) for metric in columns[0]})

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from errors import InputError
+from model import LARGE
 from quant import Layer
 from scenes import Scene
 
@@ -110,7 +111,7 @@ def _named(found: Any) -> dict[str, Tensor]:  # noqa: ANN401
 
 @torch.no_grad()
 def survey(model: nn.Module, layers: Sequence[Layer], scene: Scene) -> list[LayerVolume]:
-    """Count calls and outputs, by shapes alone where the model can do that (on the meta device), else by running it.
+    """Count calls and outputs: of large models by shapes alone where they can do that, else by running them.
 
     Args:
         model: in eval mode.
@@ -132,16 +133,28 @@ def survey(model: nn.Module, layers: Sequence[Layer], scene: Scene) -> list[Laye
 
     handles = [model.get_submodule(layer.name).register_forward_hook(hook(layer)) for layer in layers]
     try:
-        for shapes_only in (True, False):
+        counted |= {layer.name: LayerVolume(0, 0, layer.shape[0]) for layer in layers}
+        if not run_for_shapes(model, scene):
             counted |= {layer.name: LayerVolume(0, 0, layer.shape[0]) for layer in layers}
-            if not shapes_only:
-                run(model, scene)
-            elif run_on_meta(model, scene):
-                break
+            run(model, scene)
     finally:
         for handle in handles:
             handle.remove()
     return [counted[layer.name] for layer in layers]
+
+
+def run_for_shapes(model: nn.Module, scene: Scene) -> bool:
+    """Run a model for the sake of what hooks see; a large one on the meta device, where nothing is computed.
+
+    There every operation is decomposed in Python, 3 s for a VGGT: a small network is faster when it really runs.
+
+    Returns:
+        Whether it could be run so; a large model that looks at values cannot.
+    """
+    if sum(parameter.numel() for parameter in model.parameters()) > LARGE:
+        return run_on_meta(model, scene)
+    run(model, scene, check=False)
+    return True
 
 
 def run_on_meta(model: nn.Module, scene: Scene) -> bool:

@@ -35,4 +35,5 @@ def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str, p
         "optimal": plan.optimal,
         "layers_by_format": layers_by_format(plan),
     }
-    return View(values, plan_tables(profile, plan), [*plan_sentences(profile, plan), f"written: {run / PLAN}"])
+    lines = [*plan_sentences(profile, plan), f"written: {run / PLAN}"]
+    return View(values, plan_tables(profile, plan), lines).of_weights(str(profile.facts["weights"]))

@@ -101,10 +101,19 @@ def make_profile(
     say(f"profiling {model_name} ({facts['weights']} weights, {parameters:,} parameters) on {_described(scenes)}")
     try:
         return profile_model(
-            model, scenes, run / PROFILE, facts=facts, layers=layers, probes=probes, seed=seed,
-            activation_bytes=max(0, limit - OVERHEAD_PER_LAYER * len(layers)), dtype=precision, gradient_dtype=gradient_dtype(precision, place, parameters),
-            progress=progress, say=say,
-        )  # fmt: skip
+            model,
+            scenes,
+            run / PROFILE,
+            facts=facts,
+            layers=layers,
+            probes=probes,
+            seed=seed,
+            activation_bytes=max(0, limit - OVERHEAD_PER_LAYER * len(layers)),
+            dtype=precision,
+            gradient_dtype=gradient_dtype(precision, place, parameters),
+            progress=progress,
+            say=say,
+        )
     except KeyboardInterrupt as error:
         again = shlex.join(["python", "cli.py", *sys.argv[1:]])
         raise KeyboardInterrupt(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
@@ -115,7 +124,10 @@ def profile_view(profile: Profile) -> View:
     lines = [f"written: {profile.path}"]
     if profile.facts["weights"] != "trained":
         lines.append("RANDOM WEIGHTS: these scores say nothing about a trained network.")
-    return View(summary(profile), profile_tables(profile), lines)
+    facts = {
+        name: profile.facts.get(name) for name in ("expected_peak_bytes", "peak_resident_bytes", "probes", "dtype")
+    }
+    return View(summary(profile) | facts, profile_tables(profile), lines).of_weights(str(profile.facts["weights"]))
 
 
 def _model(name: str, weights: str, device: torch.device) -> nn.Module:

@@ -26,7 +26,9 @@ class Pyramid(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 1))
+            nn.Sequential(
+                nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 1)
+            )
             for _ in range(2)
         )
         self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)

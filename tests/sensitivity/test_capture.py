@@ -1,4 +1,4 @@
-"""Every scheme sees what it would see in a model that is quantised as a whole, and the model is untouched afterwards."""
+"""Every scheme sees what it would in a model that is quantised as a whole; the model is untouched afterwards."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,10 @@ class Repeated(nn.Module):
         super().__init__()
         torch.manual_seed(1)
         self.first = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ConvTranspose2d(8, 6, 2, stride=2)
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, groups=8),
+            nn.ConvTranspose2d(8, 6, 2, stride=2),
         )
         self.twice = nn.Linear(6, 6)
 

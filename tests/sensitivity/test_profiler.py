@@ -287,7 +287,7 @@ def test_steps_of_another_profile_are_not_taken(
 
 
 def test_many_channels_are_sampled_and_few_are_not(
-    small_model: VGGT, make_scene: MakeScene, small_profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error of a sample of channels is that of the same channels of the whole output, by numpy."""
     monkeypatch.setattr("sensitivity.recorder.VALUES_PER_CALL", 38 * 20)

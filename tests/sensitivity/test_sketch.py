@@ -121,9 +121,7 @@ def test_for_one_number_all_schemes_are_off_by_the_same_factor(make_scene: MakeS
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["anew", "kept"])
-def test_weight_errors_and_bytes_are_those_of_the_format(
-    cache_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made anew, they come a few schemes at a time."""
     monkeypatch.setattr("sensitivity.sketch.PART_BYTES", 8 * 160)
     model = nn.Sequential(nn.ConvTranspose2d(3, 8, 2), nn.Linear(40, 4))
@@ -143,9 +141,7 @@ def test_weight_errors_and_bytes_are_those_of_the_format(
     assert (errors(layers[0]) is errors(layers[0])) == (cache_bytes > 0)
 
 
-def test_in_bfloat16_the_estimate_is_the_same_within_its_own_spread(
-    small_model: VGGT, make_scene: MakeScene
-) -> None:
+def test_in_bfloat16_the_estimate_is_the_same_within_its_own_spread(small_model: VGGT, make_scene: MakeScene) -> None:
     """The same probes: far closer than the factor of 2.4 that one probe's standard deviation allows."""
     layers, scene = find_layers(small_model), make_scene()
     errors = WeightErrors(small_model, layers, ("int4_group_32",))
