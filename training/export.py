@@ -19,7 +19,7 @@ def export(folder: Path, scenes: int) -> dict[str, float]:
     """Write FP16 weights, config, training log and held-out figures into ``model/tiny``; returns the figures."""
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     BUNDLED.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in state["model"].items()}
+    weights = {name: value.half().contiguous() for name, value in state["averaged"].items()}
     save_file(weights, BUNDLED / WEIGHTS_FILE, metadata={"format": "pt"})
     (BUNDLED / CONFIG_FILE).write_text(PRESETS["tiny"].to_json() + "\n")
     if (folder / "log.jsonl").is_file():

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.geometry import encode_pose
+from model.geometry import encode_pose, rotation_from_quaternion
+from training.correspondence import UNSEEN, displacement_to_first
 
 CONFIDENCE_WEIGHT = 0.2
 NEAREST = 1e-3
@@ -14,22 +15,96 @@ ITERATION_DECAY = 0.8
 ROTATION_WEIGHT = 4.0  # a quaternion moves by half the angle, and poses differ by a few tenths of a radian
 TRACK_SCALE = 16.0  # pixels of error that cost as much as one unit of the other losses
 CONFIDENT_WITHIN = 2.0  # pixels
-WEIGHTS = {"camera": 1.0, "depth": 2.0, "points": 1.0, "track": 0.3, "visibility": 0.05}
+DISPLACEMENT_SCALE = 16.0  # pixels, likewise
+LARGEST_SINE = 0.999  # of half an angle; the arc sine has no finite slope at 1
+WEIGHTS = {
+    "match": 0.3,
+    "displacement": 0.5,
+    "coarse_points": 0.5,
+    "coarse_depth": 0.5,
+    "camera": 4.5,
+    "relative": 1.0,
+    "depth": 2.0,
+    "points": 1.0,
+    "feature": 0.3,
+    "track": 0.5,
+    "visibility": 0.1,
+}
 
 
-def dense_losses(
-    depth: tuple[Tensor, Tensor], points: tuple[Tensor, Tensor], truth: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Losses of the depth and point heads: relative errors, weighed by the predicted confidence.
+def match_loss(logits: Tensor, target: Tensor, first: int) -> Tensor:
+    """Cross-entropy of one head's attention from each patch to the patch of another view that shows the same place.
+
+    Correspondence is what relative pose is made of, and hardly found from the loss of a pose alone.
 
     Args:
-        depth: values ``[B, S, H, W, 1]`` and confidences ``[B, S, H, W]``, as `DPTHead.predict` gives them.
-        points: the same of the point head, values ``[B, S, H, W, 3]``.
+        logits: ``[B, S * T, S * T]`` of a global block, T tokens a view.
+        target: `correspondence.matching_patches`, ``[B, S, S, P]``.
+        first: index of the first patch token in a view.
+    """
+    views = target.shape[1]
+    between = (
+        logits.float().unflatten(1, (views, -1)).unflatten(3, (views, -1))[:, :, first:, :, first:].transpose(2, 3)
+    )
+    others = ~torch.eye(views, dtype=torch.bool)
+    return F.cross_entropy(between[:, others].flatten(0, 2), target[:, others].flatten(), ignore_index=UNSEEN)
+
+
+def feature_loss(maps: Tensor, truth: dict[str, Tensor], stride: int) -> Tensor:
+    """Cross-entropy of the tracker's correlation of a query with every cell of another view.
+
+    Args:
+        maps: normalised features ``[B, S, C, h, w]``.
+        truth: what `scenes.render_batch` returns.
+        stride: pixels per cell.
+    """
+    channels, height, width = maps.shape[2:]
+    x, y = (truth["tracks"] / stride).round().long().unbind(-1)
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    cells = maps.flatten(3).float()
+    index = (y * width + x)[:, :, None].expand(-1, -1, channels, -1)
+    query = cells[:, :1].gather(3, index[:, :1])
+    logits = query.transpose(2, 3) @ cells[:, 1:] / channels**0.5
+    target = torch.where(truth["visible"], y * width + x, UNSEEN)[:, 1:]
+    return F.cross_entropy(logits.flatten(0, 2), target.flatten(), ignore_index=UNSEEN)
+
+
+def probe_losses(maps: list[Tensor], truth: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Errors of the linear probes, averaged over the depths that they read.
+
+    Args:
+        maps: `probes.Probes`' output.
         truth: what `scenes.render_batch` returns.
     """
-    log_ratio = (depth[0][..., 0].clamp(min=NEAREST) / truth["depth"]).log().abs()
-    distance = (points[0] - truth["world_points"]).abs().sum(-1) / truth["world_points"].norm(dim=-1)
-    return {"depth": _confident(log_ratio, depth[1]), "points": _confident(distance, points[1])}
+    step = truth["depth"].shape[-1] // maps[0].shape[3]
+    middles = slice(step // 2, None, step)
+    points, depth = truth["world_points"][:, :, middles, middles], truth["depth"][:, :, middles, middles]
+    displacement, near = displacement_to_first(truth, step)
+    near = near[:, 1:].float()
+    found = {name: maps[0].new_zeros(()) for name in ("displacement", "coarse_points", "coarse_depth")}
+    for one in maps:
+        moved = (one[:, 1:, ..., :2] - displacement[:, 1:] / DISPLACEMENT_SCALE).abs().sum(-1)
+        found["displacement"] += (moved * near).sum() / near.sum().clamp(min=1) / len(maps)
+        found["coarse_points"] += ((one[..., 2:5] - points).abs().sum(-1) / points.norm(dim=-1)).mean() / len(maps)
+        found["coarse_depth"] += (one[..., 5] - depth.log()).abs().mean() / len(maps)
+    return found
+
+
+def depth_loss(depth: Tensor, confidence: Tensor, truth: dict[str, Tensor]) -> Tensor:
+    """Error of log depth, weighed by the predicted confidence.
+
+    Args:
+        depth: ``[B, S, H, W, 1]``, as `DPTHead.predict` gives it.
+        confidence: ``[B, S, H, W]``.
+        truth: what `scenes.render_batch` returns.
+    """
+    return _confident((depth[..., 0].clamp(min=NEAREST) / truth["depth"]).log().abs(), confidence)
+
+
+def points_loss(points: Tensor, confidence: Tensor, truth: dict[str, Tensor]) -> Tensor:
+    """As `depth_loss` for points ``[B, S, H, W, 3]``: their error relative to their distance."""
+    distance = (points - truth["world_points"]).abs().sum(-1) / truth["world_points"].norm(dim=-1)
+    return _confident(distance, confidence)
 
 
 def camera_loss(poses: list[Tensor], truth: dict[str, Tensor]) -> Tensor:
@@ -40,6 +115,35 @@ def camera_loss(poses: list[Tensor], truth: dict[str, Tensor]) -> Tensor:
     last = len(poses) - 1
     terms = [ITERATION_DECAY ** (last - i) * ((p - target).abs() * weight).mean() for i, p in enumerate(poses)]
     return torch.stack(terms).sum()
+
+
+def relative_loss(pose: Tensor, extrinsics: Tensor) -> Tensor:
+    """Mean over all pairs of views of the rotation's angle and half the angle of the direction of translation, radians.
+
+    An L1 loss on encodings is small already at a pose that is of no use: this weighs by what cameras are judged by.
+
+    Args:
+        pose: encodings ``[B, S, 9]``.
+        extrinsics: truth, ``[B, S, 3, 4]``.
+    """
+    rotation, translation = rotation_from_quaternion(F.normalize(pose[..., 3:7], dim=-1)), pose[..., :3]
+    found, true = _relative(rotation, translation), _relative(extrinsics[..., :3], extrinsics[..., 3])
+    turned = _angle((found[0] - true[0]).flatten(-2), 2 * 2**0.5)
+    directions = F.normalize(found[1], dim=-1, eps=1e-4) - F.normalize(true[1], dim=-1)
+    return turned.mean() + 0.5 * _angle(directions, 2.0).mean()
+
+
+def _relative(rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+    """``E_i inv(E_j)`` of all pairs i < j."""
+    i, j = torch.triu_indices(rotation.shape[1], rotation.shape[1], 1)
+    turn = rotation[:, i] @ rotation[:, j].transpose(-1, -2)
+    return turn, translation[:, i] - (turn @ translation[:, j, :, None]).squeeze(-1)
+
+
+def _angle(difference: Tensor, diameter: float) -> Tensor:
+    """Angle between two vectors, or of a rotation, from the length of their difference (a chord)."""
+    chord = difference.square().sum(-1).add(1e-8).sqrt()
+    return 2 * (chord / diameter).clamp(max=LARGEST_SINE).asin()
 
 
 def track_losses(

@@ -1,8 +1,10 @@
-"""Train the bundled network on rendered rooms: ``python -m training.train --minutes 60``.
+"""Train the bundled network on rendered rooms: ``python -m training.train --minutes 90``.
 
-The schedule follows wall-clock time, so that the learning rate has come down when the time is over: first single
-pictures for depth and points, which needs no correspondence, then several views for all heads. Every few minutes a
-checkpoint is written; the same command goes on from it.
+The schedule follows wall-clock time, so that the learning rate has come down when the time is over. First the trunk and
+the camera head learn to match: some attention is shown the true correspondences, linear probes read displacements,
+points and depths off the tokens, and poses are judged by the angles between views. Then the dense heads and the tracker
+take turns beside that. Every few minutes a checkpoint is written; the same command goes on from it. What is shipped is
+the running average of the weights.
 """
 
 from __future__ import annotations
@@ -13,23 +15,42 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.config import PRESETS
+from model.loading import load_vggt
 from model.vggt import VGGT
 from scenes.synthetic import render_batch
 from sensitivity.atomic import replacing
-from training.losses import WEIGHTS, camera_loss, dense_losses, track_losses
+from training.attention import written_out
+from training.correspondence import matching_patches
+from training.losses import (
+    WEIGHTS,
+    camera_loss,
+    depth_loss,
+    feature_loss,
+    match_loss,
+    points_loss,
+    probe_losses,
+    relative_loss,
+    track_losses,
+)
+from training.probes import Probes
 
-VIEWS = (2, 3, 4)
-SINGLE_SHARE = 0.45  # of the time with single pictures; depth is learnt several times faster without other heads
-FRAMES_PER_STEP = 24
-TRACK_EVERY = 3  # steps; the tracker doubles the cost of a step
-BFLOAT16_SHARE = 0.8  # of the time; the rest is float32, for the last digits
-PEAK_RATE, FINAL_SHARE, WARMUP_SHARE = 6e-4, 0.02, 0.02
+MATCH_SHARE = 0.45  # of the time without the dense heads and the tracker
+PAIRS_SHARE = 0.08  # of the time with two views, to begin with
+VIEWS = (2, 3, 4, 4)
+FRAMES_PER_STEP = 48
+HEADS = ("depth", "points", "track")  # they take turns
+TRACKED = 3  # the tracker, which costs as much as all the rest, sees every third scene of its batch
+MATCHED_BLOCKS = (1, 2, 3)  # global blocks whose first attention head is shown the correspondences
+PEAK_RATE, FINAL_SHARE, WARMUP_SHARE = 8e-4, 0.01, 0.01
+AVERAGE_DECAY = 0.998
 CHECKPOINT_SECONDS = 180
+LOG_STEPS = 50
 SEED_STRIDE = 1_000_003
 
 
@@ -70,84 +91,138 @@ def learning_rate(share: float) -> float:
 
 
 def batch_of(step: int, seed: int, share: float) -> dict[str, Tensor]:
-    """The batch of a step: single pictures first, then several views that move apart as training goes on."""
-    views = 1 if share < SINGLE_SHARE else VIEWS[step % len(VIEWS)]
+    """The batch of a step: pairs of views first, then up to four."""
+    views = 2 if share < PAIRS_SHARE else VIEWS[step % len(VIEWS)]
     number = (seed * SEED_STRIDE + step) % 2**30
-    return render_batch(
-        FRAMES_PER_STEP // views,
-        views,
-        (64, 64),
-        generator_seed=number,
-        baseline=0.3 + 0.7 * min(1.0, max(0.0, 2 * (share - SINGLE_SHARE))),
-        supersample=1 + step % 2,
-    )
+    size = (PRESETS["tiny"].img_size,) * 2
+    return render_batch(FRAMES_PER_STEP // views, views, size, generator_seed=number, supersample=1 + (step % 3 == 0))
 
 
-def step_losses(model: VGGT, batch: dict[str, Tensor], *, tracks: bool, bfloat16: bool) -> dict[str, Tensor]:
-    """Losses of one step; with single pictures those of the depth and point heads alone."""
-    images, size = batch["images"], (batch["images"].shape[-2], batch["images"].shape[-1])
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+def step_losses(model: VGGT, probes: Probes, batch: dict[str, Tensor], head: str | None) -> dict[str, Tensor]:
+    """Losses of one step: those of the trunk and the camera head, and those of one of `HEADS`, where one is given."""
+    config, images = model.config, batch["images"]
+    size = (images.shape[-2], images.shape[-1])
+    with torch.autocast("cpu", torch.bfloat16), written_out() as logits:
         tokens = model.aggregator(images)
-        depth, points = model.depth_head.predict(tokens, size), model.point_head.predict(tokens, size)
-        poses = model.camera_head(tokens[model.config.aggregator_depth - 1]) if images.shape[1] > 1 else []
-        track = model.track_head(tokens, size, batch["query_points"]) if tracks and poses else None
-    found = dense_losses((depth[0].float(), depth[1].float()), (points[0].float(), points[1].float()), batch)
-    if poses:
-        found["camera"] = camera_loss([pose.float() for pose in poses], batch)
-    if track:
-        found |= track_losses([t.float() for t in track[0]], track[1].float(), track[2].float(), batch)
+        # Of every attention in the trunk: the backbone's come first, then frame and global ones in turn.
+        attended = [logits[config.vit_depth + 2 * block + 1][:, 0] for block in MATCHED_BLOCKS]
+        poses = [pose.float() for pose in model.camera_head(tokens[config.aggregator_depth - 1])]
+        found = _head_losses(model, tokens, size, batch, head)
+    target = matching_patches(batch, config.patch_size)
+    matches = [match_loss(one, target, config.patch_start) for one in attended]
+    found["match"] = torch.stack(matches).mean()
+    found |= probe_losses(probes(tokens, (size[0] // config.patch_size, size[1] // config.patch_size)), batch)
+    found["camera"] = camera_loss(poses, batch)
+    found["relative"] = relative_loss(poses[-1], batch["extrinsics"])
     return found
 
 
-def train(folder: Path, minutes: float, seed: int) -> None:
-    """Train for so many minutes in all, resuming from ``folder`` when it holds a checkpoint."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model, progress = fresh(seed), Progress()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know it
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
-    )
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        progress = Progress(**state["progress"])
+def _head_losses(
+    model: VGGT, tokens: dict[int, Tensor], size: tuple[int, int], batch: dict[str, Tensor], head: str | None
+) -> dict[str, Tensor]:
+    if head == "depth":
+        depth, confidence = model.depth_head.predict(tokens, size)
+        return {"depth": depth_loss(depth.float(), confidence.float(), batch)}
+    if head == "points":
+        points, confidence = model.point_head.predict(tokens, size)
+        return {"points": points_loss(points.float(), confidence.float(), batch)}
+    if head == "track":
+        tracker = model.track_head.tracker
+        tokens = {depth: some[::TRACKED] for depth, some in tokens.items()}
+        batch = {name: some[::TRACKED] for name, some in batch.items()}
+        maps = model.track_head.feature_extractor(tokens, size)
+        tracks, visible, confident = tracker(batch["query_points"], maps)
+        found = track_losses([track.float() for track in tracks], visible.float(), confident.float(), batch)
+        normal = tracker.fmap_norm(maps.movedim(2, -1)).movedim(-1, 2)
+        return found | {"feature": feature_loss(normal, batch, model.config.track_stride)}
+    return {}
 
-    saved = time.monotonic()
+
+class Training:
+    """A network in training, with all that a checkpoint holds."""
+
+    def __init__(self, model: VGGT, folder: Path) -> None:
+        self.model, self.folder, self.progress = model, folder, Progress()
+        self.probes = Probes(model.config)
+        self.both = nn.ModuleDict({"model": model, "probes": self.probes})
+        self.averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.both.parameters() if p.ndim > 1], "weight_decay": 0.02},
+                {"params": [p for p in self.both.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            betas=(0.9, 0.98),
+            foreach=True,
+        )
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know it
+
+    @property
+    def checkpoint(self) -> Path:
+        """File that the run goes on from."""
+        return self.folder / "checkpoint.pt"
+
+    def step(self, seed: int, share: float) -> tuple[dict[str, Tensor], float]:
+        """One step at a share of the time; the losses and the norm of their gradient."""
+        number = self.progress.step
+        batch = batch_of(number, seed, share)
+        head = HEADS[number % len(HEADS)] if share >= MATCH_SHARE else None
+        parts = step_losses(self.model, self.probes, batch, head)
+        loss = sum((WEIGHTS[name] * part for name, part in parts.items()), start=torch.zeros(()))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(share)
+        if norm.isfinite():
+            self.optimizer.step()
+            now = self.model.state_dict()
+            torch._foreach_lerp_(list(self.averaged.values()), [now[name] for name in self.averaged], 1 - AVERAGE_DECAY)
+        self.progress.step += 1
+        self.progress.scenes += len(batch["images"])
+        return parts, float(norm)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged,
+            "probes": self.probes.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": vars(self.progress),
+        }
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def load(self) -> None:
+        """Go on from the checkpoint."""
+        state: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.probes.load_state_dict(state["probes"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.averaged = state["averaged"]
+        self.progress = Progress(**state["progress"])
+
+
+def train(folder: Path, minutes: float, seed: int, model: VGGT) -> None:
+    """Train a network for so many minutes in all, resuming from ``folder`` when it holds a checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    training = Training(model, folder)
+    if training.checkpoint.exists():
+        training.load()
+    progress, saved = training.progress, time.monotonic()
     average: dict[str, float] = {}
     while progress.seconds < 60 * minutes:
         begun = time.monotonic()
-        share = progress.seconds / (60 * minutes)
-        batch = batch_of(progress.step, seed, share)
-        parts = step_losses(model, batch, tracks=progress.step % TRACK_EVERY == 0, bfloat16=share < BFLOAT16_SHARE)
-        loss = sum((WEIGHTS[name] * part for name, part in parts.items()), start=torch.zeros(()))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(share)
-        if norm.isfinite():
-            optimizer.step()
-        progress.step += 1
-        progress.scenes += len(batch["images"])
+        parts, norm = training.step(seed, progress.seconds / (60 * minutes))
         progress.seconds += time.monotonic() - begun
         for name, part in parts.items():
             average[name] = 0.98 * average.get(name, part.item()) + 0.02 * part.item()
-        if progress.step % 50 == 0:
-            _log(folder, progress, average, float(norm))
+        if progress.step % LOG_STEPS == 0:
+            _log(folder, progress, average, norm)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save(checkpoint, model, optimizer, progress)
+            training.save()
             saved = time.monotonic()
-    _save(checkpoint, model, optimizer, progress)
-
-
-def _save(path: Path, model: VGGT, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    training.save()
 
 
 def _log(folder: Path, progress: Progress, average: dict[str, float], norm: float) -> None:
@@ -159,7 +234,9 @@ def _log(folder: Path, progress: Progress, average: dict[str, float], norm: floa
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("runs/training"))
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", choices=("bundled", "fresh"), default="bundled", help="weights to start from")
     arguments = parser.parse_args()
-    train(arguments.folder, arguments.minutes, arguments.seed)
+    start = fresh(arguments.seed) if arguments.start == "fresh" else load_vggt("tiny").train()
+    train(arguments.folder, arguments.minutes, arguments.seed, start)
