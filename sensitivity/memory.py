@@ -197,6 +197,9 @@ def resident_bytes() -> int | None:
 
 def peak_resident_bytes() -> int:
     """The most memory that the process has had."""
+    with suppress(OSError, StopIteration, ValueError):  # what the resource module says may be a parent's
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -102,16 +102,18 @@ def profile(
             recorder = SceneRecorder(model, layers, volumes, scene, _grid(model, scene), sampling, seed)
             with computing_in(model, dtype):
                 _capture(recorder, schemes, parts, number, tell)
-            if f"{number}-{DAMAGE}" not in parts.done():
-                tell(f"{number}-{DAMAGE}")
+            if (step := f"{number}-{DAMAGE}") not in parts.done():
+                tell(step)
                 own = seed * len(scenes) + number
                 damage = sketch_damage(model, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
-                parts.save(f"{number}-{DAMAGE}", {name: value.numpy() for name, value in damage.items()})
+                parts.save(step, {name: value.numpy() for name, value in damage.items()})
     progress("writing scores", len(steps), len(steps))
-    facts = dict(facts) | {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}
-    facts |= {"activation_tokens": list(sampling.per_call), "expected_peak_bytes": expected}
-    facts["peak_resident_bytes"] = peak_resident_bytes()
-    with writing_profile(path, layers, schemes, candidates, facts) as writer:
+    found = {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")} | {
+        "activation_tokens": list(sampling.per_call),
+        "expected_peak_bytes": expected,
+        "peak_resident_bytes": peak_resident_bytes(),
+    }
+    with writing_profile(path, layers, schemes, candidates, {**facts, **found}) as writer:
         writer.table(errors.size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
     parts.remove()

@@ -37,7 +37,7 @@ def segments_of(model: nn.Module) -> dict[str, nn.Module]:
     Of VGGT the blocks of the trunk and the heads; of other models the members of lists of alike modules, the outermost
     ones. A module that runs several times is cut at every call.
 
-    >>> list(segments_of(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 2)))
+    >>> list(segments_of(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2)))
     ['layers.0', 'layers.1']
     """
     if isinstance(model, VGGT):
