@@ -43,8 +43,10 @@ def gradient_dtype(dtype: torch.dtype, device: torch.device, parameters: int) ->
     """What the backward passes of a sketch compute in when a model runs in ``dtype``.
 
     bfloat16 where the processor multiplies it twice as fast as FP32 and the network is so large that it matters: the
-    estimate's own spread is a hundred times what the rounding adds.
+    estimate's own spread is far beyond what the rounding adds. Never float16, in which small gradients vanish.
     """
+    if dtype == torch.float16:
+        return torch.float32
     has_bf16 = device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     return torch.bfloat16 if dtype == torch.float32 and has_bf16 and parameters > LARGE else dtype
 

@@ -133,7 +133,9 @@ def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor |
             swapped["bias"] = module.get_parameter("bias").data[channels].repeat(len(keys))
         return torch.stack(_called(call, swapped).chunk(len(keys), axis))
     outputs = [_called(call, {"weight": simulate_layer(module, key, layer.name)}) for key in keys]
-    return torch.stack([output if channels is None else output.index_select(axis, channels) for output in outputs])
+    if channels is not None:
+        outputs = [output.index_select(axis, channels.to(output.device)) for output in outputs]
+    return torch.stack(outputs)
 
 
 def _called(call: LayerCall, parameters: Mapping[str, Tensor]) -> Tensor:

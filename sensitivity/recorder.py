@@ -82,7 +82,7 @@ def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, li
     best = sized(1)
     if best.size_bytes > limit_bytes:
         raise InputError(
-            f"one token per layer already takes {best.size_bytes / 1e6:.1f} MB of activations, the limit is "
+            f"one token per layer already takes {best.size_bytes / 1e6:.1f} MB of activations, what tables leave is "
             f"{limit_bytes / 1e6:.1f} MB: raise --disk-budget or profile fewer scenes"
         )
     low, high = 1, max(1, min(TOKENS_PER_LAYER, max((v.tokens for v in volumes), default=1)))

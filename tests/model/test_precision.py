@@ -66,4 +66,5 @@ def test_gradients_of_large_networks_are_in_bfloat16_where_that_is_fast(
     cpu, large = torch.device("cpu"), 10**9
     assert gradient_dtype(torch.float32, cpu, large) == (torch.bfloat16 if has_bf16 else torch.float32)
     assert gradient_dtype(torch.float32, cpu, 10**6) == torch.float32
-    assert gradient_dtype(torch.float16, torch.device("cuda"), large) == torch.float16
+    assert gradient_dtype(torch.bfloat16, torch.device("cuda"), 10**6) == torch.bfloat16
+    assert gradient_dtype(torch.float16, torch.device("cuda"), large) == torch.float32
