@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from commands import demo, evaluate, export, formats, plan, profile, report
+from commands import demo, download, evaluate, export, formats, plan, profile, report
 from commands.options import AsJson, Debug
 
 PROGRAM = "python cli.py"
@@ -54,6 +54,7 @@ register(evaluate.evaluate, evaluate.EXAMPLES)
 register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
 register(formats.formats, formats.EXAMPLES)
+register(download.download, download.EXAMPLES)
 register(demo.demo, demo.EXAMPLES)
 
 

@@ -4,9 +4,12 @@
 |---|---|
 | `compare` | two sets of outputs -> the eight metrics of each output |
 | `ratings` | excellent, good, acceptable, poor |
+| `pose_errors`, `depth_errors`, `point_errors` | against ground truth |
+| `geometry` | all of these as the figures of a scene, and over scenes |
+| `cost` | what a scheme changes in them |
 | `evaluate` | FP32, the uniform schemes and a plan on evaluation scenes |
 | `results` | what that found: types, the verdict on the plan, JSON |
-| `report` | text and terminal tables |
+| `report`, `geometry_tables`, `grid` | text and terminal tables |
 | `plots` | the six charts |
 | `steps` | the steps of a run, from file to file |
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from errors import InputError
 
 Alignment = Literal["median", "scale_shift", "none"]
 DELTA_LIMIT = 1.25
@@ -24,6 +26,22 @@ class DepthErrors(NamedTuple):
     abs_rel: float
     rmse: float
     delta125: float
+
+
+def alignment_named(name: str) -> Alignment:
+    """An alignment by name.
+
+    Raises:
+        InputError: not known.
+
+    >>> alignment_named("median")
+    'median'
+    """
+    known: tuple[Alignment, ...] = get_args(Alignment)
+    for alignment in known:
+        if name == alignment:
+            return alignment
+    raise InputError(f"--depth-alignment {name}: choose median, scale_shift or none")
 
 
 def depth_errors(predicted: Tensor, true: Tensor, alignment: Alignment = "median") -> DepthErrors:

@@ -7,13 +7,15 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from analysis.compare import OUTPUTS, OutputMetrics, average, compare_outputs
-from analysis.geometry import describe_cost, geometry_metrics, over_scenes
+from analysis.cost import cost_over_scenes
+from analysis.depth_errors import Alignment
+from analysis.geometry import geometry_metrics, over_scenes
 from analysis.results import Evaluation, SchemeResult
 from errors import InputError
 from mixedprec import (
@@ -51,6 +53,18 @@ class Candidate:
     keep: str
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What FP32 gives on a scene: its outputs, and their geometry figures."""
+
+    outputs: Mapping[str, Tensor]
+    figures: Mapping[str, float]
+
+
+Figures = Callable[[Scene, Mapping[str, Tensor]], dict[str, float]]
+"""Cameras, depth, points and tracks of one scene, from its outputs."""
+
+
 def candidates(model: nn.Module, plan: Plan | None) -> list[Candidate]:
     """The seven uniform schemes and the plan, in this order; all keep the rest as the plan does."""
     layers = find_layers(model)
@@ -70,6 +84,7 @@ def evaluate(
     weights_note: str,
     calibration_scenes: Sequence[str] = (),
     repeats: int = 3,
+    alignment: Alignment = "median",
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate every candidate on every scene, packed as its checkpoint would run.
@@ -89,6 +104,7 @@ def evaluate(
         weights_note: where the weights come from, for titles.
         calibration_scenes: names of the scenes that the plan was made from.
         repeats: timed repeats of each scheme; 0 leaves out timing.
+        alignment: of depth to the truth, before its errors are taken.
         progress: told about every step.
 
     Raises:
@@ -105,14 +121,17 @@ def evaluate(
     def step(stage: str) -> None:
         progress(stage, next(done), total)
 
-    references = [_reference(model, scene, step) for scene in scenes]
+    def figures(scene: Scene, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+        size = (scene.images.shape[-2], scene.images.shape[-1])
+        return geometry_metrics(outputs, scene.truth, size, alignment=alignment, query_limit=POINT_QUERIES, seed=SEED)
+
+    references = [_reference(model, scene, figures, step) for scene in scenes]
     results, fp32_seconds = [], []
     for candidate in todo:
-        result, beside = _evaluate(model, candidate, scenes, references, repeats, step)
+        result, beside = _evaluate(model, candidate, scenes, references, figures, repeats, step)
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
-    fp32 = _fp32_result(model, scenes, references, fp32_seconds)
     return Evaluation(
         provenance=dict(facts),
         model=plan.model if plan else str(facts.get("model", "")),
@@ -120,7 +139,7 @@ def evaluate(
         scenes=tuple(scene.name for scene in scenes),
         calibration_scenes=tuple(calibration_scenes),
         executed=EXECUTED if repeats else NOT_TIMED,
-        results=(fp32, *(replace(result, cost=_cost(fp32, result)) for result in results)),
+        results=(_fp32_result(model, references, fp32_seconds), *results),
         plan_formats=layers_by_format(plan) if plan else {},
         predicted_damage=plan.total_damage if plan else None,
     )
@@ -135,19 +154,20 @@ def _evaluate(
     model: VGGT,
     candidate: Candidate,
     scenes: Sequence[Scene],
-    references: Sequence[Mapping[str, Tensor]],
+    references: Sequence[Reference],
+    figures: Figures,
     repeats: int,
     step: Callable[[str], None],
 ) -> tuple[SchemeResult, list[float]]:
     """What a candidate costs and gives, and the seconds of FP32 next to its own."""
     weights = quantized_weights(model, candidate.assignment, candidate.keep)
-    compared, figures = [], []
+    compared, rows = [], []
     with packed_with(model, weights, candidate.keep):
         for scene, reference in zip(scenes, references, strict=True):
             step(f"evaluating {candidate.title}")
             found = predictions(model, scene)
-            compared.append(compare_outputs(reference, found))
-            figures.append(_figures(scene, found))
+            compared.append(compare_outputs(reference.outputs, found))
+            rows.append(figures(scene, found))
     per_scene = tuple(damage_of(metrics) for metrics in compared)
     beside, seconds = _timed(model, candidate, weights, scenes[0], repeats, step)
     result = SchemeResult(
@@ -160,14 +180,13 @@ def _evaluate(
         outputs=average(compared),
         damage=math.fsum(per_scene) / len(per_scene),
         per_scene=per_scene,
-        geometry=over_scenes(figures, SEED),
+        geometry=over_scenes(rows, SEED),
+        changes=cost_over_scenes([reference.figures for reference in references], rows, SEED),
     )
     return result, beside
 
 
-def _fp32_result(
-    model: VGGT, scenes: Sequence[Scene], outputs: Sequence[Mapping[str, Tensor]], seconds: Sequence[float]
-) -> SchemeResult:
+def _fp32_result(model: VGGT, references: Sequence[Reference], seconds: Sequence[float]) -> SchemeResult:
     """The reference's row; its size is that of a file with everything in FP32."""
     layers = sum(quantized_nbytes(layer.shape, FP32) for layer in find_layers(model))
     return SchemeResult(
@@ -179,20 +198,9 @@ def _fp32_result(
         speed_ratio=1.0 if seconds else None,
         outputs={},
         damage=0.0,
-        per_scene=(0.0,) * len(scenes),
-        geometry=over_scenes([_figures(*pair) for pair in zip(scenes, outputs, strict=True)], SEED),
+        per_scene=(0.0,) * len(references),
+        geometry=over_scenes([reference.figures for reference in references], SEED),
     )
-
-
-def _figures(scene: Scene, outputs: Mapping[str, Tensor]) -> dict[str, float]:
-    """Cameras, depth, points and tracks of one scene."""
-    height, width = scene.images.shape[-2:]
-    return geometry_metrics(outputs, scene.truth, (height, width), query_limit=POINT_QUERIES, seed=SEED)
-
-
-def _cost(fp32: SchemeResult, scheme: SchemeResult) -> str:
-    reference, candidate = ({k: e.mean for k, e in result.geometry.items()} for result in (fp32, scheme))
-    return describe_cost(reference, candidate)
 
 
 def _timed(
@@ -229,7 +237,7 @@ def predictions(model: VGGT, scene: Scene) -> dict[str, Tensor]:
     return {name: found[name].float().cpu() for name in OUTPUTS if name in found}
 
 
-def _reference(model: VGGT, scene: Scene, step: Callable[[str], None]) -> dict[str, Tensor]:
+def _reference(model: VGGT, scene: Scene, figures: Figures, step: Callable[[str], None]) -> Reference:
     step("running FP32")
     found = predictions(model, scene)
     if broken := [name for name, value in found.items() if not bool(value.isfinite().all())]:
@@ -237,7 +245,7 @@ def _reference(model: VGGT, scene: Scene, step: Callable[[str], None]) -> dict[s
             f"scene {scene.name}: the FP32 model gives NaN or Inf in {broken[0]}, so there is nothing to compare with; "
             "the checkpoint is damaged, fetch or train it again"
         )
-    return found
+    return Reference(found, figures(scene, found))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What happened to cameras, depth, points and tracks: one table of figures, over scenes and in words."""
+"""What happened to cameras, depth, points and tracks: the figures of a scene, and their means over scenes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from analysis.depth_errors import depth_errors
+from analysis.depth_errors import Alignment, depth_errors
 from analysis.point_errors import QUERY_LIMIT, agreement, point_errors
 from analysis.pose_errors import accuracy_below, pose_auc, pose_errors
 from model.geometry import decode_pose
@@ -18,6 +18,8 @@ from scenes.scene import GroundTruth
 
 AUC_DEGREES = (30, 15, 5, 3)
 ACCURACY_DEGREES = (5, 15, 30)
+HEADLINE = ("auc30", "abs_rel")
+WITHOUT_TRUTH = ("agreement",)
 RESAMPLES = 2000
 
 
@@ -41,16 +43,24 @@ class GeometryMetric:
     change_digits: int = 3
     change_unit: str = ""
 
+    def change_number(self, change: float) -> str:
+        """A change (candidate minus reference) in the unit that it is told in.
+
+        >>> GEOMETRY["auc30"].change_number(-0.004)
+        '-0.4'
+        """
+        shown = round(change * self.change_factor, self.change_digits) + 0.0  # no "-0.0"
+        return f"{shown:+.{self.change_digits}f}"
+
     def change_text(self, change: float) -> str:
-        """A change (candidate minus reference) as users read it.
+        """A change as users read it.
 
         >>> GEOMETRY["auc30"].change_text(-0.004)
         'AUC@30 -0.4 points'
         """
         if not math.isfinite(change):
             return f"{self.title} not a number"
-        shown = round(change * self.change_factor, self.change_digits) + 0.0  # no "-0.0"
-        return f"{self.title} {shown:+.{self.change_digits}f}{self.change_unit}"
+        return f"{self.title} {self.change_number(change)}{self.change_unit}"
 
 
 def _share(key: str, title: str) -> GeometryMetric:
@@ -78,8 +88,6 @@ GEOMETRY = _registry(
         GeometryMetric("agreement", "points vs depth", False),
     ]
 )
-HEADLINE = ("auc30", "abs_rel")
-WITHOUT_TRUTH = ("agreement",)
 
 
 class Estimate(NamedTuple):
@@ -97,12 +105,18 @@ class Estimate(NamedTuple):
     high: float
     scenes: int
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether there were scenes enough for one."""
+        return math.isfinite(self.low)
+
 
 def geometry_metrics(
     outputs: Mapping[str, Any],
     scene_truth: GroundTruth | None,
     size: tuple[int, int],
     *,
+    alignment: Alignment = "median",
     query_limit: int = QUERY_LIMIT,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -117,6 +131,7 @@ def geometry_metrics(
             with or without the leading batch axis of 1. Other keys do not matter.
         scene_truth: where it is known.
         size: height and width of the pictures in pixels.
+        alignment: of depth, as `depth_errors` takes it.
         query_limit: of larger point clouds, so many points look for their neighbours.
         seed: of the samples of large point clouds.
 
@@ -137,7 +152,7 @@ def geometry_metrics(
     if scene_truth is not None:
         if cameras is not None and len(cameras[0]) > 1:
             found |= _pose_figures(cameras[0], scene_truth.extrinsics)
-        found |= _surface_figures(depth, points, scene_truth, query_limit, seed)
+        found |= _depth_figures(depth, scene_truth, alignment) | _point_figures(points, scene_truth, query_limit, seed)
         found |= _track_figures(track, scene_truth)
     if cameras is not None and depth is not None and points is not None:
         found["agreement"] = agreement(points, depth, *cameras)
@@ -218,36 +233,6 @@ def over_scenes(rows: Sequence[Mapping[str, float]], seed: int, level: float = 0
     return estimates
 
 
-def changes(reference: Mapping[str, float], candidate: Mapping[str, float]) -> dict[str, float]:
-    """Candidate minus reference of every figure that both have.
-
-    >>> changes({"auc30": 0.5, "agreement": 0.25}, {"auc30": 0.75})
-    {'auc30': 0.25}
-    """
-    return {key: candidate[key] - reference[key] for key in GEOMETRY if key in reference and key in candidate}
-
-
-def describe_cost(
-    reference: Mapping[str, float], candidate: Mapping[str, float], keys: Sequence[str] = HEADLINE
-) -> str:
-    """What a scheme costs, in the users' words.
-
-    Args:
-        reference: figures of FP32.
-        candidate: figures of the scheme.
-        keys: which to tell; where none of them is known, the label-free agreement is told.
-
-    Returns:
-        Changes, signed as candidate minus reference; "" where the two share nothing to tell.
-
-    >>> describe_cost({"auc30": 0.512, "abs_rel": 0.1}, {"auc30": 0.508, "abs_rel": 0.102})
-    'AUC@30 -0.4 points, AbsRel +0.002'
-    """
-    changed = changes(reference, candidate)
-    told = [key for key in keys if key in changed] or [key for key in WITHOUT_TRUTH if key in changed]
-    return ", ".join(GEOMETRY[key].change_text(changed[key]) for key in told)
-
-
 def _scene(outputs: Mapping[str, Any], name: str, ndim: int) -> Tensor | None:
     """One scene's output of that many axes, on the CPU; None where there is none."""
     value = outputs.get(name)
@@ -270,19 +255,24 @@ def _pose_figures(predicted: Tensor, true: Tensor) -> dict[str, float]:
     )
 
 
-def _surface_figures(
-    depth: Tensor | None, points: Tensor | None, truth: GroundTruth, query_limit: int, seed: int
-) -> dict[str, float]:
-    true_depth, true_points = truth.depth.cpu(), truth.world_points.cpu()
-    valid = (true_depth > 0) & true_depth.isfinite() & true_points.isfinite().all(-1)
-    found: dict[str, float] = {}
-    if not valid.any():
-        return found
-    if depth is not None:
-        found |= depth_errors(depth, true_depth)._asdict()
-    if points is not None:
-        found |= point_errors(points[valid], true_points[valid], query_limit=query_limit, seed=seed)._asdict()
-    return found
+def _depth_figures(depth: Tensor | None, truth: GroundTruth, alignment: Alignment) -> dict[str, float]:
+    if depth is None or not _valid(truth).any():
+        return {}
+    return depth_errors(depth, truth.depth.cpu(), alignment)._asdict()
+
+
+def _point_figures(points: Tensor | None, truth: GroundTruth, query_limit: int, seed: int) -> dict[str, float]:
+    valid = _valid(truth)
+    if points is None or not valid.any():
+        return {}
+    true_points = truth.world_points.cpu()[valid]
+    return point_errors(points[valid], true_points, query_limit=query_limit, seed=seed)._asdict()
+
+
+def _valid(truth: GroundTruth) -> Tensor:
+    """Where depth and points are known, ``[S, H, W]``."""
+    depth = truth.depth.cpu()
+    return (depth > 0) & depth.isfinite() & truth.world_points.cpu().isfinite().all(-1)
 
 
 def _track_figures(track: Tensor | None, truth: GroundTruth) -> dict[str, float]:

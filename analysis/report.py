@@ -6,14 +6,14 @@ The results themselves (`Evaluation`, `verdict`, the JSON) are in `analysis.resu
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from analysis.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH
+from analysis.geometry_tables import LEGEND, cost_grid, figure_grid, text_grids
+from analysis.grid import Grid, drawn
 from analysis.ratings import LEVELS, NOT_APPLICABLE, THRESHOLDS, rate
 from analysis.results import (
     Evaluation,
@@ -44,9 +44,6 @@ __all__ = [
 ]
 
 REPORT_WIDTH = 120
-# The figures of the two geometry tables of the text, and those beside the cost in the terminal's.
-_SURFACE_FIGURES, _OTHER_FIGURES = ("auc30", "abs_rel", "delta125", "accuracy"), ("track_px", "agreement")
-_SHORT_FIGURES = {"delta125": "d<1.25", "accuracy": "points", "track_px": "track px", "agreement": "agree"}
 _STYLES = dict(zip(LEVELS, ("green", "cyan", "yellow", "red"), strict=True))
 
 
@@ -65,18 +62,9 @@ def _rated(metric: str, value: float | None, digits: int) -> str:
     return f"{text} {rate(metric, value)[0].upper()}"
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """A table before it is drawn; the first column is text, the others are right-aligned."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-
-def _summary(evaluation: Evaluation) -> _Grid:
+def _summary(evaluation: Evaluation) -> Grid:
     columns = ("scheme", "size MB", "smaller by", "time s", "min - max", "speed", "damage")
-    return _Grid("Size, time and damage", columns, [_summary_row(evaluation, r) for r in evaluation.results])
+    return Grid("Size, time and damage", columns, [_summary_row(evaluation, r) for r in evaluation.results])
 
 
 def _summary_row(evaluation: Evaluation, result: SchemeResult) -> tuple[str, ...]:
@@ -92,7 +80,7 @@ def _summary_row(evaluation: Evaluation, result: SchemeResult) -> tuple[str, ...
     )
 
 
-def _verdict_grid(evaluation: Evaluation) -> _Grid:
+def _verdict_grid(evaluation: Evaluation) -> Grid:
     columns = ("uniform scheme", "size MB", "damage", "/ plan's", "scenes won", "plan better?")
     rows = [
         (
@@ -105,10 +93,10 @@ def _verdict_grid(evaluation: Evaluation) -> _Grid:
         )
         for row in verdict(evaluation).rows
     ]
-    return _Grid("Is the plan better than every uniform scheme of its size or larger?", columns, rows)
+    return Grid("Is the plan better than every uniform scheme of its size or larger?", columns, rows)
 
 
-def _output_grid(evaluation: Evaluation, output: str, digits: int, *, with_entropy: bool) -> _Grid:
+def _output_grid(evaluation: Evaluation, output: str, digits: int, *, with_entropy: bool) -> Grid:
     """The rated metrics of one output under every scheme; with entropy, CE beside its rated excess."""
     entropy_at = 1 + list(THRESHOLDS).index("ce_excess")
     columns = ["scheme", *(thresholds.label for thresholds in THRESHOLDS.values())]
@@ -121,70 +109,26 @@ def _output_grid(evaluation: Evaluation, output: str, digits: int, *, with_entro
                 rows[-1].insert(entropy_at, format_number(metrics.ce))
     if with_entropy:
         columns.insert(entropy_at, "CE")
-    return _Grid(output, tuple(columns), [tuple(row) for row in rows])
+    return Grid(output, tuple(columns), [tuple(row) for row in rows])
 
 
-def _nmse_grid(evaluation: Evaluation) -> _Grid:
+def _nmse_grid(evaluation: Evaluation) -> Grid:
     names = evaluation.outputs
     rows = []
     for result in evaluation.quantized:
         values = [result.outputs[name].nmse if name in result.outputs else None for name in names]
         rows.append((short_title(result), *(format_number(value) for value in values)))
-    return _Grid("Normalised error (NMSE) of every output", ("scheme", *names), rows)
+    return Grid("Normalised error (NMSE) of every output", ("scheme", *names), rows)
 
 
-def _geometry_grids(evaluation: Evaluation) -> list[_Grid]:
-    """The headline figures with their intervals, and the cost; no grid without figures to show."""
-    grids = []
-    for title, keys in (("against the truth", _SURFACE_FIGURES), ("and what a scheme costs", _OTHER_FIGURES)):
-        if shown := _known(evaluation, keys):
-            columns = ("scheme", *(GEOMETRY[key].title for key in shown))
-            rows = [(short_title(r), *(_interval(key, r) for key in shown)) for r in evaluation.results]
-            if keys is _OTHER_FIGURES:
-                columns = (*columns, "change from FP32")
-                rows = [(*row, r.cost or NOT_APPLICABLE) for row, r in zip(rows, evaluation.results, strict=True)]
-            grids.append(_Grid(f"Geometry {title}", columns, rows))
-    return grids
-
-
-def _cost_grid(evaluation: Evaluation) -> _Grid:
-    """FP32's headline figures, what every scheme changes in them, and the means of the others."""
-    shown = _known(evaluation, _SHORT_FIGURES)
-    fp32 = evaluation.results[0]
-    told = _known(evaluation, HEADLINE) or _known(evaluation, WITHOUT_TRUTH)
-    own = ", ".join(f"{GEOMETRY[key].title} {_figure(key, fp32.geometry[key].mean)}" for key in told)
-    rows = [
-        (r.title, own if r is fp32 else r.cost, *(_figure(key, r.geometry[key].mean) for key in shown))
-        for r in evaluation.results
-    ]
-    columns = ("scheme", "change from FP32", *(_SHORT_FIGURES[key] for key in shown))
-    return _Grid("What happened to cameras, depth and points", columns, rows)
-
-
-def _known(evaluation: Evaluation, keys: Iterable[str]) -> list[str]:
-    """Those of the figures that every result has."""
-    return [key for key in keys if all(key in result.geometry for result in evaluation.results)]
-
-
-def _interval(key: str, result: SchemeResult) -> str:
-    """The mean and its interval, say ``0.512 [0.410, 0.613]``."""
-    found = result.geometry[key]
-    ends = f" [{_figure(key, found.low)}, {_figure(key, found.high)}]" if math.isfinite(found.low) else ""
-    return _figure(key, found.mean) + ends
-
-
-def _figure(key: str, value: float) -> str:
-    return f"{value:.3f}" if GEOMETRY[key].higher_is_better else format_number(value)
-
-
-def _threshold_grid() -> _Grid:
+def _threshold_grid() -> Grid:
     rows = []
     for metric, limits in THRESHOLDS.items():
         sign = ">" if limits.higher_is_better else "<"
         shown = (limits.excellent, limits.good, limits.acceptable)
         texts = (f"{100 * x:g}%" if metric == "relative_error" else f"{x:g}" for x in shown)
         rows.append((limits.label, *(f"{sign} {text}" for text in texts), "else"))
-    return _Grid("Ratings", ("metric", "E excellent", "G good", "A acceptable", "P poor"), rows)
+    return Grid("Ratings", ("metric", "E excellent", "G good", "A acceptable", "P poor"), rows)
 
 
 _LEGEND = (
@@ -194,10 +138,7 @@ _LEGEND = (
     "damage is the mean over the outputs of NMSE = sum (scheme - FP32)^2 / sum FP32^2 on the evaluation "
     "scenes; 0 is no difference, 1 is as far off as an output of zeros. 'scenes won' counts the scenes where "
     "the plan's damage is the lower one.",
-    "Geometry is against the ground truth of the scenes that have one: means over them, in brackets the bootstrap "
-    "interval of 95 % (none for a single scene). Higher is better for AUC@30 and delta<1.25, lower for the others; "
-    "'points vs depth', the agreement of point map and depth map, needs no truth. Scenes vary more than schemes, so "
-    "overlapping intervals do not mean that a change is none.",
+    *LEGEND,
     "Metrics are against FP32, means over the evaluation scenes. The letter is the rating (table below); "
     "n/a: the metric does not apply to this output.",
     "CE (nats) has the entropy of the reference as its floor; what is rated is CE excess = CE - entropy.",
@@ -211,17 +152,17 @@ def to_text(evaluation: Evaluation) -> str:
     >>> fp32 = SchemeResult("fp32", "FP32", 40_000_000, None, None, None, {}, 0.0, (0.0,))
     >>> evaluation = Evaluation({"seed": 0}, "tiny", "trained", ("room",), (), "nothing", (fp32,), {}, None)
     >>> print(to_text(evaluation).splitlines()[3])
-    weights             trained
+    weights            trained
     """
     outputs = [_output_grid(evaluation, name, 3, with_entropy=True) for name in evaluation.outputs]
     parts = ["Quantisation report", "=" * REPORT_WIDTH, *_header(evaluation), "", "Answer", "------"]
     parts += [*_wrapped(verdict(evaluation).sentence), "", *_plan_lines(evaluation), ""]
-    geometry = _geometry_grids(evaluation)
+    geometry = text_grids(evaluation)
     for grid in (_summary(evaluation), _verdict_grid(evaluation), *geometry, _nmse_grid(evaluation), *outputs):
-        parts += [*_drawn(grid), ""]
+        parts += [*drawn(grid), ""]
     parts += ["How to read this", "----------------"]
     parts += [line for text in _LEGEND for line in _wrapped(text, "- ")]
-    return "\n".join([*parts, "", *_drawn(_threshold_grid())]) + "\n"
+    return "\n".join([*parts, "", *drawn(_threshold_grid())]) + "\n"
 
 
 def _header(evaluation: Evaluation) -> Iterator[str]:
@@ -232,9 +173,11 @@ def _header(evaluation: Evaluation) -> Iterator[str]:
         "calibration scenes": ", ".join(evaluation.calibration_scenes) or "none",
         "timed": evaluation.executed,
     }
-    for name, value in (facts | evaluation.provenance).items():
+    facts |= evaluation.provenance
+    width = max(map(len, facts))
+    for name, value in facts.items():
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        yield from _wrapped(shown, f"{name:<19} ")
+        yield from _wrapped(shown, f"{name:<{width}} ")
 
 
 def _wrapped(text: str, label: str = "") -> list[str]:
@@ -252,17 +195,8 @@ def _plan_lines(evaluation: Evaluation) -> list[str]:
     return _wrapped(f"{', '.join(counts) or 'no formats'}; {predicted}", "The plan: ")
 
 
-def _drawn(grid: _Grid) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(grid.columns, *grid.rows, strict=True)]
-    lines = [grid.title, "-" * len(grid.title)]
-    for row in (grid.columns, *grid.rows):
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
 def rich_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Table]:
-    """The report's tables: summary and verdict (80 columns), geometry if known, then one per output (100 columns).
+    """The report's tables: summary and verdict (80 columns), two of geometry if known, one per output (100 columns).
 
     The per-output tables hold the rated metrics with two digits, coloured by rating, its letter beside them.
 
@@ -273,7 +207,7 @@ def rich_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Ta
     """
     grids = [_summary(evaluation), _verdict_grid(evaluation)]
     if evaluation.results[0].geometry:
-        grids.append(_cost_grid(evaluation))
+        grids += [cost_grid(evaluation), figure_grid(evaluation)]
     if with_outputs:
         grids += [_output_grid(evaluation, name, 2, with_entropy=False) for name in evaluation.outputs]
     names = {result.title: short_title(result) for result in evaluation.results}
@@ -281,10 +215,10 @@ def rich_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Ta
     return [_rich(grid, names, plan) for grid in grids]
 
 
-def _rich(grid: _Grid, names: Mapping[str, str], bold: str | None) -> Table:
+def _rich(grid: Grid, names: Mapping[str, str], bold: str | None) -> Table:
     table = Table(title=Text(grid.title), box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(grid.columns):
-        table.add_column(Text(column), justify="right" if index else "left", no_wrap=True)
+        table.add_column(Text(column), justify="right" if index else "left", no_wrap=column != grid.wraps)
     for title, *values in grid.rows:
         name = names.get(title, title)
         cells = (Text(name), *(Text(value, style=_style(value)) for value in values))

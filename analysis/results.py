@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from analysis.compare import OutputMetrics
+from analysis.cost import describe_cost
 from analysis.geometry import Estimate
 from analysis.ratings import NOT_APPLICABLE, THRESHOLDS, rate
 from errors import InputError
@@ -30,7 +31,7 @@ class SchemeResult:
         damage: mean over the outputs of NMSE on the evaluation scenes; 0 for FP32, NaN or inf if broken.
         per_scene: the damage of each evaluation scene.
         geometry: cameras, depth, points and tracks over the scenes, by the keys of `analysis.geometry.GEOMETRY`.
-        cost: what the scheme changes in them, in the users' words; empty for FP32.
+        changes: of these from FP32's, scene by scene, by the same keys; empty for FP32.
     """
 
     key: str
@@ -43,7 +44,12 @@ class SchemeResult:
     damage: float
     per_scene: tuple[float, ...]
     geometry: dict[str, Estimate] = field(default_factory=dict)
-    cost: str = ""
+    changes: dict[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> str:
+        """Say ``"AUC@30 -0.4 points, AbsRel +0.002"``; "" for FP32."""
+        return describe_cost(self.changes)
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,9 @@ def to_json(evaluation: Evaluation) -> str:
     data: dict[str, Any] = asdict(evaluation)
     for row, result in zip(data["results"], evaluation.results, strict=True):
         row["compression_ratio"] = compression_ratio(result, evaluation.results[0])
-        row["geometry"] = {key: estimate._asdict() for key, estimate in result.geometry.items()}
+        row["cost"] = result.cost
+        for name in ("geometry", "changes"):
+            row[name] = {key: estimate._asdict() for key, estimate in getattr(result, name).items()}
         for name, metrics in row["outputs"].items():
             ratings = {metric: rate(metric, getattr(result.outputs[name], metric)) for metric in THRESHOLDS}
             row["outputs"][name] = {k: v for k, v in metrics.items() if v is not None} | {"ratings": ratings}
@@ -262,12 +270,13 @@ def from_json(text: str) -> Evaluation:
 
 
 def _read_result(data: Mapping[str, Any]) -> SchemeResult:
-    data = {"geometry": {}, "cost": ""} | dict(data)  # results of earlier versions have neither
+    data = {"geometry": {}, "changes": {}} | dict(data)  # results of earlier versions lack them
     named = {each.name: data[each.name] for each in fields(SchemeResult)}
     named["outputs"] = {name: _read_metrics(metrics) for name, metrics in named["outputs"].items()}
     named["damage"] = _nan_if_null(named["damage"])
     named["per_scene"] = tuple(_nan_if_null(damage) for damage in named["per_scene"])
-    named["geometry"] = {key: _read_estimate(estimate) for key, estimate in named["geometry"].items()}
+    for name in ("geometry", "changes"):
+        named[name] = {key: _read_estimate(estimate) for key, estimate in named[name].items()}
     named["seconds_spread"] = named["seconds_spread"] and tuple(named["seconds_spread"])
     return SchemeResult(**named)
 

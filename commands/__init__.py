@@ -4,7 +4,7 @@ A command is a module with a function of its own name and ``EXAMPLES``, and a li
 
 | module | holds |
 |---|---|
-| `profile`, `plan`, `evaluate`, `export`, `report`, `formats`, `demo` | a command each |
+| `profile`, `plan`, `evaluate`, `export`, `report`, `formats`, `download`, `demo` | a command each |
 | `options` | options that commands share, and the scenes that they ask for |
 | `screen` | tables or JSON, progress, errors in one line |
 """

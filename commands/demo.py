@@ -34,7 +34,7 @@ def demo(
 ) -> None:
     """Profile, plan and evaluate the bundled network on rendered rooms."""
     with session(as_json, debug) as screen:
-        source = scene_source(None, None, count=num_scenes, views=0, seed=seed, max_images=None)
+        source = scene_source(None, None, count=num_scenes, seed=seed)
         with screen.progress() as progress:
             made = make_profile(
                 run, "tiny", "pretrained", source, probes=4, disk_budget="100MB", device=device, seed=seed,

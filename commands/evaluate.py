@@ -15,7 +15,9 @@ from commands.options import (
     Images,
     MaxImages,
     RunDir,
+    Sampling,
     Scenes,
+    Stride,
     Views,
     evaluation_source,
 )
@@ -38,9 +40,19 @@ def evaluate(
     ] = 0,
     views: Views = 0,
     max_images: MaxImages = None,
+    stride: Stride = None,
+    sampling: Sampling = None,
     repeats: Annotated[
         int, typer.Option("--repeats", metavar="N", help="Timed repeats of each scheme; 0 leaves out timing.")
     ] = 3,
+    depth_alignment: Annotated[
+        str,
+        typer.Option(
+            "--depth-alignment",
+            metavar="HOW",
+            help="What depth is allowed before it is compared with the truth: median, scale_shift or none.",
+        ),
+    ] = "median",
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -52,9 +64,14 @@ def evaluate(
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
-        return evaluation_source(profiled, images, scenes, count=num_scenes, views=views, max_images=max_images)
+        return evaluation_source(
+            profiled, images, scenes, count=num_scenes, views=views, max_images=max_images, stride=stride,
+            sampling=sampling,
+        )  # fmt: skip
 
     with session(as_json, debug) as screen:
         with screen.progress() as progress:
-            view = make_evaluation(run, chosen, repeats=repeats, device=device, progress=progress)
+            view = make_evaluation(
+                run, chosen, repeats=repeats, device=device, depth_alignment=depth_alignment, progress=progress
+            )
         screen.show(view)

@@ -62,6 +62,18 @@ Resolution = Annotated[
         help="Width of pictures in pixels, if not what the model is made for; less is faster.",
     ),
 ]
+Stride = Annotated[
+    int | None,
+    typer.Option("--stride", metavar="N", help="Use every N-th picture of a folder; counts before --max-images."),
+]
+Sampling = Annotated[
+    str | None,
+    typer.Option(
+        "--sampling",
+        metavar="HOW",
+        help="How a folder's pictures make scenes: runs of neighbours, or random groups, by --seed.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of scenes, samples and probes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
@@ -81,33 +93,33 @@ def scene_source(
     scenes: str | None,
     *,
     count: int,
-    views: int,
-    seed: int,
-    max_images: int | None,
+    views: int = 0,
+    seed: int = 0,
+    max_images: int | None = None,
+    stride: int | None = None,
+    sampling: str | None = None,
     resolution: int | None = None,
 ) -> SceneSource:
     """The scenes that ``--images`` or ``--scenes`` ask for; rendered rooms where neither is given.
 
     Raises:
-        InputError: both are given, or one is not usable, or a number is out of range.
+        InputError: both are given, or one is not usable, a number is out of range, or pictures are to be chosen where
+            scenes are rendered.
 
-    >>> scene_source(None, None, count=2, views=0, seed=0, max_images=None).views
+    >>> scene_source(None, None, count=2).views
     4
     """
     if images is not None and scenes is not None:
         raise InputError("--images and --scenes are both given; --images DIR is short for --scenes photos:DIR")
     check_number("--num-scenes", count, 1)
-    check_number("--views", views, 0)
     check_number("--seed", seed, 0, LARGEST_SEED)
-    if max_images is not None:
-        check_number("--max-images", max_images, 1)
     if resolution is not None:
         check_number("--resolution", resolution, 1)
     kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
+    chosen = _choice_of_pictures(kind, views, max_images, stride, sampling)
     absolute = str(Path(folder).expanduser().resolve()) if folder else None
-    return SceneSource(
-        kind, absolute, count=count, views=views, seed=seed, max_images=max_images, resolution=resolution
-    )
+    fields = {"kind": kind, "folder": absolute, "count": count, "seed": seed, "resolution": resolution}
+    return SceneSource.from_dict(fields | chosen)
 
 
 def evaluation_source(
@@ -118,6 +130,8 @@ def evaluation_source(
     count: int = 0,
     views: int = 0,
     max_images: int | None = None,
+    stride: int | None = None,
+    sampling: str | None = None,
 ) -> SceneSource:
     """Where evaluation scenes come from: what was profiled, unless other scenes or numbers are asked for.
 
@@ -128,11 +142,31 @@ def evaluation_source(
     2
     """
     check_number("--num-scenes", count, 0)
-    asked = scene_source(
-        images, scenes, count=count or profiled.count, views=views, seed=profiled.seed, max_images=max_images,
-        resolution=profiled.resolution,
-    )  # fmt: skip
+    count = count or profiled.count
     if images is not None or scenes is not None:
-        return asked
-    numbers = {"count": asked.count, "views": views or profiled.views, "max_images": max_images or profiled.max_images}
-    return SceneSource.from_dict(profiled.to_dict() | numbers)
+        return scene_source(
+            images, scenes, count=count, views=views, seed=profiled.seed, max_images=max_images, stride=stride,
+            sampling=sampling, resolution=profiled.resolution,
+        )  # fmt: skip
+    chosen = _choice_of_pictures(profiled.kind, views, max_images, stride, sampling)
+    return SceneSource.from_dict(profiled.to_dict() | {"count": count} | chosen)
+
+
+def _choice_of_pictures(
+    kind: str, views: int, max_images: int | None, stride: int | None, sampling: str | None
+) -> dict[str, int | str]:
+    """Those of the options that were given, checked; the defaults and the check of ``sampling`` are `SceneSource`'s."""
+    check_number("--views", views, 0)
+    chosen: dict[str, int | str] = {"views": views} if views else {}
+    for option, number in (("max_images", max_images), ("stride", stride), ("sampling", sampling)):
+        if number is None:
+            continue
+        name = f"--{option.replace('_', '-')}"
+        if kind == "synthetic":
+            raise InputError(
+                f"{name} chooses among pictures, and rooms are rendered; give --images or --scenes KIND:DIR"
+            )
+        if isinstance(number, int):
+            check_number(name, number, 1)
+        chosen[option] = number
+    return chosen

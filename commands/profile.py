@@ -18,8 +18,10 @@ from commands.options import (
     NumScenes,
     Resolution,
     RunDir,
+    Sampling,
     Scenes,
     Seed,
+    Stride,
     Views,
     Weights,
     scene_source,
@@ -29,6 +31,7 @@ from commands.screen import session
 EXAMPLES = (
     "profile",
     "profile --images photos/ --run runs/photos",
+    "profile --scenes rgbd:recording/ --stride 5 --sampling random",
     "profile --model vggt-1b --images photos/ --max-images 8",
     "profile --model my_models:build --inputs my_models:pictures --roles roles.toml",
 )
@@ -43,6 +46,8 @@ def profile(
     num_scenes: NumScenes = 4,
     views: Views = 0,
     max_images: MaxImages = None,
+    stride: Stride = None,
+    sampling: Sampling = None,
     resolution: Resolution = None,
     probes: Annotated[
         int,
@@ -82,7 +87,8 @@ def profile(
     """
     with session(as_json, debug) as screen:
         source = scene_source(
-            images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images, resolution=resolution,
+            images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images, stride=stride,
+            sampling=sampling, resolution=resolution,
         )  # fmt: skip
         with screen.progress() as progress:
             made = make_profile(

@@ -2,7 +2,7 @@
 
 from scenes.photos import list_photos, load_photos
 from scenes.scene import GroundTruth, Scene, fingerprint
-from scenes.source import SceneSource, load_scenes, parse_scenes
+from scenes.source import SceneSource, load_scenes, parse_scenes, pictures_of
 from scenes.synthetic import render_batch, render_scene, synthetic_scenes
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "load_photos",
     "load_scenes",
     "parse_scenes",
+    "pictures_of",
     "render_batch",
     "render_scene",
     "synthetic_scenes",

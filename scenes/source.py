@@ -23,7 +23,7 @@ from scenes.sampling import Group, Sampling, Split, deal, label
 from scenes.scene import Scene
 from scenes.synthetic import synthetic_scenes
 
-__all__ = ["DEFAULT_VIEWS", "Kind", "SceneSource", "Split", "load_scenes", "parse_scenes"]
+__all__ = ["DEFAULT_VIEWS", "Kind", "SceneSource", "Split", "load_scenes", "parse_scenes", "pictures_of"]
 
 Kind = Literal["synthetic", "photos", "rgbd", "eth3d", "co3d"]
 
@@ -183,6 +183,25 @@ def _resolution(source: SceneSource, img_size: int, patch_size: int) -> int:
         nearest = max(1, round(wanted / patch_size)) * patch_size
         raise InputError(f"--resolution {wanted} is no multiple of the patch size {patch_size}: give {nearest}")
     return wanted
+
+
+def pictures_of(source: SceneSource, split: Split) -> frozenset[Path]:
+    """Files of the pictures in one split; none for rendered scenes.
+
+    Raises:
+        InputError: as :func:`list_photos` or the reader of the recording.
+
+    >>> pictures_of(SceneSource("synthetic"), "evaluation")
+    frozenset()
+    """
+    if source.kind == "synthetic":
+        return frozenset()
+    if source.kind == "photos":
+        files = [list_photos(source.folder or "")]
+    else:
+        recordings = READERS[source.kind](Path(source.folder or ""))
+        files = [[frame.image for frame in recording.frames] for recording in recordings]
+    return frozenset(files[own][index] for own, run in _groups(source, list(map(len, files)))[split] for index in run)
 
 
 def _photo_scenes(source: SceneSource, split: Split, img_size: int, patch_size: int) -> list[Scene]:

@@ -10,13 +10,15 @@ import torch
 
 from analysis import plots
 from analysis import report as reports
+from analysis.depth_errors import alignment_named
 from analysis.evaluate import evaluate
+from analysis.geometry_tables import too_few_scenes
 from analysis.results import Evaluation, from_json, to_json, verdict
 from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
 from analysis.steps.view import View
 from errors import InputError, check_number
 from model import computing_in
-from scenes import SceneSource, fingerprint
+from scenes import SceneSource, fingerprint, pictures_of
 from sensitivity import Profile, open_profile
 from sensitivity.atomic import replacing
 from sensitivity.provenance import Progress, provenance, silent
@@ -30,6 +32,7 @@ def make_evaluation(
     *,
     repeats: int,
     device: str,
+    depth_alignment: str = "median",
     progress: Progress = silent,
 ) -> View:
     """Evaluate the run's plan against the uniform schemes; writes the three reports.
@@ -39,16 +42,20 @@ def make_evaluation(
         choose_scenes: where scenes come from, given where those of the profile did; their evaluation half is used.
         repeats: timed repeats of each scheme; 0 leaves out timing.
         device: as `pick_device` takes it.
+        depth_alignment: ``median``, ``scale_shift`` or ``none``.
         progress: called as the work goes on.
 
     Raises:
         InputError: the files do not belong together or to the model, or the scenes are those of the profile.
     """
     check_number("--repeats", repeats, 0)
+    alignment = alignment_named(depth_alignment)
     check_writable(run)
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile)
-    source = choose_scenes(SceneSource.from_dict(profile.facts["scene_source"]))
+    profiled = SceneSource.from_dict(profile.facts["scene_source"])
+    source = choose_scenes(profiled)
+    _refuse_profiled_pictures(profiled, source)
     progress("loading", 0, 1)
     model = model_of(profile, device)
     held_out = scenes_for(model, source, "evaluation")
@@ -58,16 +65,29 @@ def make_evaluation(
         scene_fingerprint=fingerprint(held_out),
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts["seed"],
+        depth_alignment=alignment,
     )
     if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
         raise InputError("the evaluation scenes are the calibration scenes; give others with --images")
     with computing_in(model, getattr(torch, str(profile.facts.get("dtype", "float32")).removeprefix("torch."))):
         found = evaluate(
             model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
-            calibration_scenes=profile.facts["scenes"], progress=progress,
+            alignment=alignment, calibration_scenes=profile.facts["scenes"], progress=progress,
         )  # fmt: skip
     write_reports(found, run)
     return evaluation_view(found, run)
+
+
+def _refuse_profiled_pictures(profiled: SceneSource, source: SceneSource) -> None:
+    """Other numbers cut a folder into other scenes, which may reach into those that were profiled."""
+    if source == profiled or source.folder != profiled.folder:
+        return
+    shared = pictures_of(profiled, "calibration") & pictures_of(source, "evaluation")
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the evaluation's pictures were profiled, {min(shared).name!r} is one: profile with the "
+            "same --views, --max-images, --stride and --sampling, or evaluate on another folder"
+        )
 
 
 def show_evaluation(run: Path) -> View:
@@ -104,6 +124,7 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
             "seconds": r.seconds,
             "speed_ratio": r.speed_ratio,
             "cost": r.cost,
+            "changes": {key: estimate._asdict() for key, estimate in r.changes.items()},
             "geometry": {key: estimate.mean for key, estimate in r.geometry.items()},
         }
         for r in evaluation.results
@@ -115,11 +136,11 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
         "results": results,
     }
     written = ", ".join(str(run / name) for name in (RESULTS, REPORT, CHARTS))
-    lines = [answer.sentence, f"timed: {evaluation.executed}", f"written: {written}"]
+    lines = [answer.sentence, too_few_scenes(evaluation), f"timed: {evaluation.executed}", f"written: {written}"]
     is_random = evaluation.weights_note.startswith(RANDOM)
     lines += [evaluation.weights_note] * is_random
     tables = reports.rich_tables(evaluation, with_outputs=False)
-    return View(values, tables, lines).of_weights("random" if is_random else "trained")
+    return View(values, tables, [line for line in lines if line]).of_weights("random" if is_random else "trained")
 
 
 def _weights_note(profile: Profile) -> str:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 import mixedprec.apply
 from analysis import compare_outputs
+from analysis.cost import changes, describe_cost
+from analysis.depth_errors import Alignment
 from analysis.evaluate import NOT_TIMED, candidates, damage_of, evaluate, predictions
-from analysis.geometry import GEOMETRY, describe_cost, geometry_metrics
+from analysis.geometry import GEOMETRY, geometry_metrics
 from analysis.results import Evaluation
 from errors import InputError
 from mixedprec import Plan, load_quantized, overhead_bytes, save_quantized, uniform_assignment
@@ -45,8 +47,11 @@ def plan_of(model: VGGT, keep: str = "fp16") -> Plan:
     )  # fmt: skip
 
 
-def evaluated(model: VGGT, scenes: list[Scene], plan: Plan | None, repeats: int = 0) -> Evaluation:
-    return evaluate(model, scenes, plan, facts={"model": "tiniest"}, weights_note="random", repeats=repeats)
+def evaluated(
+    model: VGGT, scenes: list[Scene], plan: Plan | None, repeats: int = 0, **options: Alignment
+) -> Evaluation:
+    facts = {"model": "tiniest"}
+    return evaluate(model, scenes, plan, facts=facts, weights_note="random", repeats=repeats, **options)
 
 
 @pytest.mark.parametrize("keep", ["fp16", "fp32"])
@@ -84,11 +89,13 @@ def test_geometry_is_that_of_the_outputs_against_the_truth(model: VGGT, scenes: 
     rows = [geometry_metrics(predictions(model, scene), scene.truth, (32, 32)) for scene in scenes]
     expected = {key: statistics.fmean(row[key] for row in rows) for key in GEOMETRY}
     assert {key: estimate.mean for key, estimate in fp32.geometry.items()} == pytest.approx(expected)
-    assert fp32.cost == ""
+    assert (fp32.cost, fp32.changes) == ("", {})
     for scheme in others:
         assert list(scheme.geometry) == list(GEOMETRY)
         assert all(e.low <= e.mean <= e.high and e.scenes == len(scenes) for e in scheme.geometry.values())
-        assert scheme.cost == describe_cost(expected, {key: e.mean for key, e in scheme.geometry.items()})
+        assert scheme.cost == describe_cost(scheme.changes)
+        differences = changes(expected, {key: e.mean for key, e in scheme.geometry.items()})
+        assert {key: e.mean for key, e in scheme.changes.items()} == pytest.approx(differences, abs=1e-12)
         assert scheme.geometry != fp32.geometry
 
 
@@ -107,6 +114,16 @@ def test_cost_is_the_scheme_against_fp32_and_not_the_reverse(
     monkeypatch.setattr(MODULE, "predictions", noisy_if_packed)
     _, *others = evaluated(model, scenes, None).results
     assert all("AbsRel +" in scheme.cost for scheme in others)
+
+
+def test_depth_is_aligned_as_asked(model: VGGT, scenes: list[Scene]) -> None:
+    """Only the figures of depth change, those of FP32 and of the schemes."""
+    kinds: list[Alignment] = ["median", "scale_shift"]
+    found = [evaluated(model, scenes[:1], None, alignment=kind).results for kind in kinds]
+    for median, shifted in zip(*found, strict=True):
+        moved = changes(*({key: e.mean for key, e in each.geometry.items()} for each in (median, shifted)))
+        assert {key for key, change in moved.items() if change} == {"abs_rel", "rmse", "delta125"}
+        assert moved["rmse"] < 0
 
 
 def test_scenes_without_truth_have_the_agreement_alone(model: VGGT, scenes: list[Scene]) -> None:

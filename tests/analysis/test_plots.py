@@ -11,7 +11,7 @@ from PIL import Image
 from analysis.plots import _spread, draw
 from analysis.report import Evaluation
 from errors import InputError
-from tests.analysis.test_report import BROKEN, EXACT, example_evaluation
+from tests.analysis.example import BROKEN, EXACT, example_evaluation
 
 PIXELS = (1980, 1265)
 

@@ -1,20 +1,15 @@
 """The result types, their JSON, the verdict, and the text and terminal tables."""
 
-import io
 import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from analysis.compare import OUTPUTS, OutputMetrics
-from analysis.geometry import GEOMETRY, Estimate, describe_cost
+from analysis.geometry import Estimate
 from analysis.report import (
-    Evaluation,
-    SchemeResult,
     compression_ratio,
     from_json,
     rich_tables,
@@ -24,96 +19,19 @@ from analysis.report import (
 )
 from errors import InputError
 from quant import FORMATS, UNIFORM_SCHEMES
-
-IMAGES = ("depth", "depth_conf", "world_points", "world_points_conf")
-SCENES = ("kitchen-1", "kitchen-2", "room", "hololens")
-SIZE_MB = dict(zip(UNIFORM_SCHEMES, (9.41, 9.41, 9.52, 9.56, 5.68, 5.85, 6.16), strict=True))
-DAMAGE = dict(zip(UNIFORM_SCHEMES, (9e-4, 7e-4, 3e-5, 2.6e-5, 1.74e-2, 2.1e-2, 1.98e-2), strict=True))
-PLAN_DAMAGE = 2.3e-4
-
-
-def metrics(nmse: float, *, image: bool) -> OutputMetrics:
-    """The metrics of an output of unit energy and peak 4 with this error."""
-    return OutputMetrics(
-        mae=0.8 * math.sqrt(nmse),
-        mse=nmse,
-        rmse=math.sqrt(nmse),
-        psnr_db=10 * math.log10(16 / nmse) if nmse else math.inf,
-        ce=9.21 + nmse / 3,
-        ce_excess=nmse / 3,
-        cosine=1 - nmse / 2,
-        relative_error=3 * math.sqrt(nmse),
-        ssim=1 - 1.5 * nmse if image else None,
-        nmse=nmse,
-        sqnr_db=-10 * math.log10(nmse) if nmse else math.inf,
-    )
-
-
-BROKEN = OutputMetrics(*[math.nan] * 11)
-EXACT = metrics(0.0, image=True)
-
-
-def geometry(damage: float) -> dict[str, Estimate]:
-    """Figures that get worse with damage."""
-    means = {k: 0.6 - damage if m.higher_is_better else 0.2 + damage for k, m in GEOMETRY.items()}
-    return {key: Estimate(mean, mean - 0.1, mean + 0.1, len(SCENES)) for key, mean in means.items()}
-
-
-def cost(damage: float) -> str:
-    """The change of those figures in words."""
-    figures = ({key: estimate.mean for key, estimate in geometry(each).items()} for each in (0.0, damage))
-    return describe_cost(*figures)
-
-
-def result(key: str, megabytes: float, damage: float, title: str | None = None) -> SchemeResult:
-    """A scheme whose outputs differ, the heads' confidences less than the cameras."""
-    weights = np.geomspace(4, 0.05, len(OUTPUTS))
-    outputs = {
-        name: metrics(damage * weight / weights.mean(), image=name in IMAGES)
-        for name, weight in zip(OUTPUTS, weights, strict=True)
-    }
-    seconds = 1.21 + megabytes / 500
-    return SchemeResult(
-        key=key,
-        title=title or FORMATS[key].title,
-        size_bytes=round(megabytes * 1e6),
-        seconds=seconds,
-        seconds_spread=(0.96 * seconds, 1.07 * seconds),
-        speed_ratio=1.31 / seconds,
-        outputs=outputs if damage else {},
-        damage=damage,
-        per_scene=tuple(damage * factor for factor in (0.5, 0.8, 1.1, 1.6)),
-        geometry=geometry(damage),
-        cost=cost(damage) if damage else "",
-    )
-
-
-def example_evaluation() -> Evaluation:
-    """The seven schemes and a plan of the size of INT4 groups of 128, with plausible numbers."""
-    schemes = [result(key, SIZE_MB[key], DAMAGE[key]) for key in UNIFORM_SCHEMES]
-    plan = result("plan", 5.67, PLAN_DAMAGE, "plan, 5.68MB, optimal")
-    return Evaluation(
-        provenance={
-            "schema": 1,
-            "tool version": "0.1.0",
-            "model fingerprint": "sha256:" + "5e" * 32,
-            "seed": 0,
-            "command line": "cli.py evaluate --run runs/default --images photos/kitchen",
-            "versions": {"torch": "2.13.0", "numpy": "2.3.1"},
-        },
-        model="tiny",
-        weights_note="bundled, trained on synthetic scenes",
-        scenes=SCENES,
-        calibration_scenes=("synthetic-0", "synthetic-1"),
-        executed="weights unpacked to float32, then torch's float32 kernels (oneDNN), 1 thread, 7 repeats",
-        results=(result("fp32", 43.6, 0.0), *schemes, plan),
-        plan_formats={"int4_group_128": 61, "int4_group_32": 9, "int8_per_channel_sym": 22},
-        predicted_damage=1.9e-4,
-    )
-
-
-def with_plan(evaluation: Evaluation, **changes: object) -> Evaluation:
-    return replace(evaluation, results=(*evaluation.results[:-1], replace(evaluation.results[-1], **changes)))
+from tests.analysis.example import (
+    BROKEN,
+    DAMAGE,
+    EXACT,
+    PLAN_DAMAGE,
+    SCENES,
+    SIZE_MB,
+    drawn,
+    example_evaluation,
+    metrics,
+    result,
+    with_plan,
+)
 
 
 def test_compression_ratio_is_the_quotient_of_the_bytes() -> None:
@@ -186,7 +104,7 @@ def test_equal_damage_is_not_better_and_not_finite_damage_is_worst(ours: float, 
 
 
 def test_scenes_are_counted_one_by_one() -> None:
-    evaluation = with_plan(example_evaluation(), per_scene=(1e-9, 1e-9, 1.0, 1.0))
+    evaluation = with_plan(example_evaluation(), per_scene=(1e-9, 1e-9, 1.0, 1.0, 1.0, 1.0))
     assert {row.scenes_won for row in verdict(evaluation).rows} == {2}
 
 
@@ -218,7 +136,7 @@ def test_json_gives_back_what_was_not_timed() -> None:
 
 def test_json_is_strict_where_numbers_are_not_finite() -> None:
     outputs = {"depth": BROKEN, "depth_conf": EXACT, "pose_enc": replace(EXACT, ssim=None)}
-    evaluation = with_plan(example_evaluation(), outputs=outputs, damage=math.inf, per_scene=(math.nan,) * 4)
+    evaluation = with_plan(example_evaluation(), outputs=outputs, damage=math.inf, per_scene=(math.nan,) * len(SCENES))
     text = to_json(evaluation)
     json.loads(text, parse_constant=pytest.fail)
     read = from_json(text).results[-1]
@@ -255,12 +173,12 @@ def test_foreign_json_is_refused_with_the_reason(text: str, reason: str) -> None
 
 def test_json_gives_back_geometry_that_is_not_a_number_or_not_there() -> None:
     lone = {"abs_rel": Estimate(0.1, math.nan, math.nan, 1), "agreement": Estimate(math.nan, math.nan, math.nan, 1)}
-    evaluation = with_plan(example_evaluation(), geometry=lone, cost="AbsRel not a number")
+    evaluation = with_plan(example_evaluation(), geometry=lone, changes=lone)
     assert from_json(to_json(evaluation)) == evaluation
     data = json.loads(to_json(evaluation))
     assert data["results"][-1]["geometry"]["abs_rel"] == {"mean": 0.1, "low": None, "high": None, "scenes": 1}
     for each in data["results"]:
-        del each["geometry"], each["cost"]
+        del each["geometry"], each["changes"]
     assert {(len(each.geometry), each.cost) for each in from_json(json.dumps(data)).results} == {(0, "")}
 
 
@@ -303,83 +221,10 @@ def test_text_stays_narrow_with_extreme_numbers(broken: OutputMetrics) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
-def without_truth(evaluation: Evaluation) -> Evaluation:
-    """The same with nothing but the agreement."""
-    results = [
-        replace(each, geometry={"agreement": each.geometry["agreement"]}, cost=each.cost and "points vs depth +0.005")
-        for each in evaluation.results
-    ]
-    return replace(evaluation, results=tuple(results))
-
-
-def test_text_tells_geometry_with_intervals_and_cost() -> None:
-    evaluation = example_evaluation()
-    lines = to_text(evaluation).splitlines()
-    row = lines[lines.index("Geometry against the truth") + 3]
-    assert row.split("  ")[0] == "FP32"
-    assert row.count("0.600 [0.500, 0.700]") == 2
-    assert row.count("0.200 [0.100, 0.300]") == 2
-    start = lines.index("Geometry and what a scheme costs") + 3
-    assert lines[start].endswith("n/a")
-    for line, scheme in zip(lines[start + 1 :], evaluation.quantized, strict=False):
-        assert line.endswith(scheme.cost)
-    assert "AUC@30 -1.7 points, AbsRel +0.017" in evaluation.results[5].cost
-
-
-def test_text_without_truth_tells_the_agreement_alone() -> None:
-    text = to_text(without_truth(example_evaluation()))
-    assert "Geometry against the truth" not in text
-    assert text.count("points vs depth +0.005") == len(UNIFORM_SCHEMES) + 1
-    assert "0.200 [0.100, 0.300]" in text
-
-
-def test_text_of_a_single_scene_has_no_intervals() -> None:
-    evaluation = example_evaluation()
-    lone = {key: Estimate(0.5, math.nan, math.nan, 1) for key in GEOMETRY}
-    evaluation = replace(evaluation, results=tuple(replace(each, geometry=lone) for each in evaluation.results))
-    lines = to_text(evaluation).splitlines()
-    row = lines[lines.index("Geometry against the truth") + 3]
-    assert row.split() == ["FP32", *["0.500"] * 4]
-
-
-@pytest.mark.parametrize("broken", [False, True], ids=["finite", "broken"])
-def test_geometry_stays_narrow(broken: bool) -> None:
-    evaluation = example_evaluation()
-    share, other = ([math.nan] * 3, [math.nan] * 3) if broken else ([0.5, 0.0, 1.0], [1.23e-4, 1.23e-5, 1.23e4])
-    worst = {key: Estimate(*(share if m.higher_is_better else other), 4) for key, m in GEOMETRY.items()}
-    words = "AUC@30 not a number, AbsRel not a number" if broken else "AUC@30 -100.0 points, AbsRel +123.456"
-    extreme = [replace(each, geometry=worst, cost=words) for each in evaluation.results[1:]]
-    evaluation = replace(evaluation, results=(evaluation.results[0], *extreme))
-    assert max(map(len, to_text(evaluation).splitlines())) <= 120
-    assert words in drawn(rich_tables(evaluation)[2], 100)
-
-
-def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
-    evaluation = example_evaluation()
-    text = drawn(rich_tables(evaluation, with_outputs=False)[2], 100)
-    assert "AUC@30 0.600, AbsRel 0.200" in text
-    assert all(scheme.cost in text for scheme in evaluation.quantized)
-    unlabelled = drawn(rich_tables(without_truth(evaluation))[2], 100)
-    assert "points vs depth 0.200" in unlabelled
-    assert "d<1.25" not in unlabelled
-    unknown = replace(evaluation, results=tuple(replace(each, geometry={}) for each in evaluation.results))
-    assert len(rich_tables(unknown, with_outputs=False)) == 2
-    assert "Geometry against" not in to_text(unknown)
-
-
-def drawn(table: Table, width: int) -> str:
-    """What a terminal of that width shows, nothing cut."""
-    console = Console(width=width, record=True, file=io.StringIO(), color_system=None)
-    console.print(table)
-    text = console.export_text()
-    assert "…" not in text
-    return text
-
-
 def test_terminal_tables_are_whole_in_their_columns() -> None:
     evaluation = example_evaluation()
     tables = rich_tables(evaluation)
-    assert len(tables) == 3 + len(OUTPUTS)
+    assert len(tables) == 4 + len(OUTPUTS)
     for index, table in enumerate(tables):
         text = drawn(table, 80 if index < 2 else 100)
         assert all(FORMATS[key].short_title in text for key in UNIFORM_SCHEMES)

@@ -10,9 +10,8 @@ from errors import InputError
 from scenes import SceneSource
 
 
-def source(images: str | None = None, scenes: str | None = None, **numbers: int | None) -> SceneSource:
-    defaults: dict[str, int | None] = {"count": 4, "views": 0, "seed": 0, "max_images": None}
-    return scene_source(images, scenes, **(defaults | numbers))
+def source(images: str | None = None, scenes: str | None = None, **options: int | str | None) -> SceneSource:
+    return scene_source(images, scenes, **({"count": 4} | options))
 
 
 def test_images_are_short_for_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,11 +30,31 @@ def test_images_are_short_for_photos(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"seed": -1}, "--seed -1"),
         ({"seed": 2**32}, "--seed 4294967296"),
         ({"max_images": 0}, "--max-images 0"),
+        ({"stride": 0}, "--stride 0"),
     ],
 )
 def test_numbers_out_of_range_are_named_by_their_option(numbers: dict[str, int], option: str) -> None:
     with pytest.raises(InputError, match=f"^{option}: give a whole number, [01]"):
-        source(**numbers)
+        source(images="a", **numbers)
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [({"max_images": 9}, "--max-images"), ({"stride": 2}, "--stride"), ({"sampling": "runs"}, "--sampling")],
+)
+def test_rendered_rooms_have_no_pictures_to_choose(option: dict[str, int | str], name: str) -> None:
+    with pytest.raises(InputError, match=f"^{name} chooses among pictures"):
+        source(**option)
+    with pytest.raises(InputError, match=f"^{name} chooses among pictures"):
+        evaluation_source(SceneSource("synthetic"), None, None, **option)
+
+
+def test_frames_are_chosen_as_asked() -> None:
+    asked = source(scenes="rgbd:/recording", views=5, stride=3, sampling="random", max_images=40, seed=7)
+    chosen = {"views": 5, "stride": 3, "sampling": "random", "max_images": 40, "seed": 7}
+    assert asked == SceneSource("rgbd", "/recording", **chosen)
+    with pytest.raises(InputError, match="unknown sampling 'some': choose runs or random"):
+        source(scenes="rgbd:/recording", sampling="some")
 
 
 def test_empty_names_are_not_taken_for_no_choice() -> None:
@@ -48,8 +67,8 @@ def test_empty_names_are_not_taken_for_no_choice() -> None:
 def test_evaluation_takes_the_other_half_of_what_was_profiled() -> None:
     profiled = SceneSource("rgbd", "recording", count=3, views=5, seed=7, max_images=40, stride=2, sampling="random")
     assert evaluation_source(profiled, None, None) == profiled
-    changed = evaluation_source(profiled, None, None, count=9, views=2, max_images=10)
-    assert changed == replace(profiled, count=9, views=2, max_images=10)
+    changed: dict[str, int | str] = {"count": 9, "views": 2, "max_images": 10, "stride": 1, "sampling": "runs"}
+    assert evaluation_source(profiled, None, None, **changed) == replace(profiled, **changed)
 
 
 def test_evaluation_on_other_scenes_keeps_only_count_and_seed() -> None:

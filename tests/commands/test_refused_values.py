@@ -23,6 +23,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scheme": ((*OF_RUN["export"], "--scheme", "int5"), ("int5", "int4_group_128")),
     "scheme-path": ((*OF_RUN["export"], "--scheme", "../plan"), ("../plan",)),
     "repeats": ((*OF_RUN["evaluate"], "--repeats", "-1"), ("--repeats -1",)),
+    "evaluate-alignment": ((*OF_RUN["evaluate"], "--depth-alignment", "mean"), ("mean", "scale_shift")),
     "evaluate-device": ((*OF_RUN["evaluate"], "--device", "tpu"), ("--device tpu", "cpu")),
     "evaluate-num-scenes": ((*OF_RUN["evaluate"], "--num-scenes", "-1"), ("--num-scenes -1",)),
     "evaluate-images": ((*OF_RUN["evaluate"], "--images", "{new}"), ("{new}", "does not exist")),
@@ -50,6 +51,9 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "num-scenes": ((*PROFILE, "--num-scenes", "0"), ("--num-scenes 0",)),
     "views": ((*PROFILE, "--views", "-1"), ("--views -1",)),
     "max-images": ((*PROFILE, "--images", "{photos}", "--max-images", "0"), ("--max-images 0",)),
+    "stride": ((*PROFILE, "--images", "{photos}", "--stride", "0"), ("--stride 0",)),
+    "sampling": ((*PROFILE, "--images", "{photos}", "--sampling", "best"), ("best", "runs or random")),
+    "stride-of-rooms": ((*PROFILE, "--stride", "2"), ("--stride", "--images")),
     "seed": ((*PROFILE, "--seed", str(2**64)), ("--seed", "4294967295")),
     "disk-budget": ((*PROFILE, "--disk-budget", "1KB"), ("--disk-budget",)),
     "disk-budget-unit": ((*PROFILE, "--disk-budget", "12parsecs"), ("--disk-budget", "12parsecs")),
@@ -100,3 +104,10 @@ def test_evaluation_on_the_calibration_pictures_is_refused(run: Path, monkeypatc
     load = evaluation.scenes_for
     monkeypatch.setattr(evaluation, "scenes_for", lambda model, source, _split: load(model, source, "calibration"))
     assert_refused(cli("evaluate", "--run", run), "calibration scenes")
+
+
+def test_evaluation_never_reaches_into_the_profiled_pictures(run: Path, photo_folder: Path) -> None:
+    """Of eight, 0 1 and 4 5 were profiled; every other one in pairs is 0 2 for calibration and 4 6 for evaluation."""
+    with h5py.File(run / "profile.h5", "a") as file:
+        file.attrs["scene_source"] = json.dumps({"kind": "photos", "folder": str(photo_folder)})
+    assert_refused(cli("evaluate", "--run", run, "--stride", 2), "1 of the", "'4.png'", "--stride")

@@ -220,6 +220,10 @@ def put(name: str, text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(text)
 
 
+def truncate(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-30])
+
+
 def eight_bits(folder: Path) -> None:
     Image.new("L", SIZE).save(folder / "depth/002.png")
 
@@ -247,6 +251,9 @@ def eight_bits(folder: Path) -> None:
         (eight_bits, "pixels of kind L"),
         (put("depth/002.png", "no png"), "002.png' cannot be read"),
         (put("images/002.png", "no png"), "cannot read the photograph"),
+        (truncate("depth/002.png"), "depth/002.png' cannot be read"),
+        (truncate("images/002.png"), "images/002.png'"),
+        (lambda folder: (folder / "depth/002.png").write_bytes(b""), "depth/002.png' cannot be read"),
     ],
 )
 def test_faulty_recordings_are_refused(
@@ -269,7 +276,10 @@ def test_faulty_recordings_are_refused(
         ("groundtruth.txt", "1305031102.0 1 2 3\n", "line 1 is not a time and tx"),
         ("groundtruth.txt", "1305031102.0 1 2 3 0 0 0 0\n", "near time 1305031102.000000: .* not finite"),
         ("groundtruth.txt", "1305031102.0 1 2 3 0 0 0 w\n", "not all numbers"),
+        ("groundtruth.txt", "1305031102.0 1 nan 3 0 0 0 1\n", "near time 1305031102.000000: .* not finite"),
         ("groundtruth.txt", "5.0 1 2 3 0 0 0 1\n", "no frame with a picture, depth and a pose"),
+        ("rgb.txt", "1305031102.0 rgb/lost.png\n", "picture .*lost.png' is missing"),
+        ("depth.txt", "1305031102.0 depth/lost.png\n", "depth picture .*lost.png' is missing"),
     ],
 )
 def test_faulty_tum_sequences_are_refused(tmp_path: Path, plane_world, shade, depths, name, text, reason) -> None:
@@ -286,6 +296,38 @@ def test_incomplete_seven_scenes_frames_are_refused(tmp_path: Path, plane_world,
     (tmp_path / f"frame-000002.{part}").unlink()
     with pytest.raises(InputError, match=f"frame-000002.{part}' is missing"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("nan " * 16, "frame-000002.pose.txt': .* not finite"),
+        ("1 0 0 0", "has 4 numbers"),
+        ("a" * 9, "not all numbers"),
+    ],
+)
+def test_faulty_seven_scenes_poses_are_refused(tmp_path: Path, plane_world, shade, depths, text, reason) -> None:
+    seven_scenes(tmp_path, plane_world, shade, depths)
+    (tmp_path / "frame-000002.pose.txt").write_text(text)
+    with pytest.raises(InputError, match=reason) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("apart", "kept"), [(0.019, 8), (0.021, 0)])
+def test_tum_pairs_what_is_near_in_time(tmp_path: Path, plane_world, shade, depths, apart: float, kept: int) -> None:
+    """The limit is 0.02 s, of depth and of poses."""
+    tum(tmp_path, plane_world, shade, depths)
+    for name in ("depth.txt", "groundtruth.txt"):
+        rows = [line.split() for line in (tmp_path / name).read_text().splitlines()[1:]]
+        rows = [row for row in rows if "9" not in row]  # poses between the pictures
+        whole = [[f"{1305031102.0 + 0.1 * index + apart:.6f}", *row[1:]] for index, row in enumerate(rows)]
+        (tmp_path / name).write_text("\n".join(" ".join(row) for row in whole))
+    if kept:
+        assert len(read_rgbd(tmp_path)[0].frames) == kept
+    else:
+        with pytest.raises(InputError, match="no frame with a picture, depth and a pose"):
+            read_rgbd(tmp_path)
 
 
 def test_turned_pictures_are_refused(tmp_path: Path, plane_world, shade, depths) -> None:

@@ -1,6 +1,7 @@
 """How scenes are chosen: the splits stay apart, agree in size, and refuse what cannot be."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from errors import InputError
-from scenes import Scene, SceneSource, load_photos, load_scenes, parse_scenes, source, synthetic_scenes
+from scenes import Scene, SceneSource, load_photos, load_scenes, parse_scenes, pictures_of, source, synthetic_scenes
 from scenes.sampling import deal
 
 Shelf = Callable[..., str]
@@ -103,6 +104,14 @@ def test_splits_never_share_a_picture(photos: int, views: int, count: int, most:
     assert len(lengths) == 1
     assert lengths <= set(range(1, views + 1))
     assert all(1 <= len(runs) <= count for runs in dealt.values())
+
+
+@pytest.mark.parametrize("sampling", ["runs", "random"])
+def test_pictures_of_a_split_are_those_of_its_scenes(shelf: Shelf, sampling: str) -> None:
+    chosen = SceneSource("photos", shelf(11), count=2, views=2, sampling=sampling)
+    for split, scenes in zip(("calibration", "evaluation"), load_both(chosen), strict=True):
+        shown = sorted(itertools.chain(*shades(scenes)))
+        assert sorted(int(path.stem) for path in pictures_of(chosen, split)) == shown
 
 
 def test_a_single_photograph_calibrates_but_does_not_evaluate(shelf: Shelf) -> None:

@@ -1,0 +1,60 @@
+"""What does the bundled network get on a real recording, which it was not trained for? JSON on the last line.
+
+Run: ``python benchmarks/recording.py rgbd:DIR [--count 3] [--views 4] [--model tiny]``; any recording with ground truth
+will do. Beside the network's figures are those of one that looks at nothing (``benchmarks/held_out.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from analysis.geometry import geometry_metrics, over_scenes
+from benchmarks.held_out import Blind
+from model import VGGT, load_vggt
+from scenes import Scene, SceneSource, load_scenes, parse_scenes
+
+
+@torch.no_grad()
+def figures(model: VGGT | Blind, scenes: list[Scene]) -> dict[str, dict[str, float]]:
+    """Mean and interval of every figure over the scenes."""
+    rows = []
+    for scene in scenes:
+        height, width = scene.images.shape[-2:]
+        rows.append(geometry_metrics(model(scene.images, scene.query_points), scene.truth, (height, width)))
+    return {key: estimate._asdict() for key, estimate in over_scenes(rows, seed=0).items()}
+
+
+def report(text: str, count: int, views: int, source: str) -> dict[str, object]:
+    """Figures on the evaluation half of a recording."""
+    kind, folder = parse_scenes(text)
+    model = load_vggt(source)
+    sizes = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
+    scenes = load_scenes(SceneSource(kind, folder, count=count, views=views), "evaluation", **sizes)
+    return {
+        "question": "figures of the bundled network on a real recording",
+        "model": source,
+        "scenes": [scene.name for scene in scenes],
+        "pixels": list(scenes[0].images.shape[-2:]),
+        "figures": figures(model, scenes),
+        "without_looking": figures(Blind(model.config), scenes),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenes", help="as --scenes of the command line takes it")
+    parser.add_argument("--count", type=int, default=3)
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--model", default="tiny")
+    arguments = parser.parse_args()
+    print(json.dumps(report(arguments.scenes, arguments.count, arguments.views, arguments.model)))
