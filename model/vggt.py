@@ -10,7 +10,7 @@ from model.aggregator import Aggregator
 from model.camera_head import CameraHead
 from model.config import VGGTConfig
 from model.dpt_head import DPTHead, inverse_log
-from model.track_head import TrackHead
+from model.track_head import DOWN_RATIO, TrackHead
 
 
 class VGGT(nn.Module):
@@ -51,7 +51,8 @@ class VGGT(nn.Module):
               ``track_list``, the tracks of all iterations
 
         Raises:
-            InputError: wrong number of axes or channels, or a height or width that is no multiple of the patch size.
+            InputError: wrong number of axes or channels, a height or width that is no multiple of the patch size, or,
+                with query points, one that the tracker's pyramid cannot halve often enough.
         """
         images = images[None] if images.ndim == 4 else images
         self._check(images)
@@ -70,6 +71,7 @@ class VGGT(nn.Module):
             "images": images,
         }
         if query_points is not None:
+            self._check_for_tracks(size)
             query = query_points[None] if query_points.ndim == 2 else query_points
             tracks, visible, confident = self.track_head(tokens, size, query)
             outputs |= {"track": tracks[-1], "track_list": tracks, "vis": visible, "conf": confident}
@@ -84,6 +86,13 @@ class VGGT(nn.Module):
         with torch.autocast(images.device.type, dtype=self.trunk_dtype, cache_enabled=False):
             tokens = self.aggregator(images)
         return {depth: value.float() for depth, value in tokens.items()}
+
+    def _check_for_tracks(self, size: tuple[int, int]) -> None:
+        least = DOWN_RATIO * 2 ** (self.config.track_corr_levels - 1)
+        if min(size) < least:
+            raise InputError(
+                f"images are {size[0]}x{size[1]}, the tracker needs {least} pixels a side: give a higher --resolution"
+            )
 
     def _check(self, images: Tensor) -> None:
         patch = self.config.patch_size
