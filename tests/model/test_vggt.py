@@ -1,5 +1,6 @@
 """The network against the published names, sizes and outputs, and against itself in other batches and chunks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
