@@ -42,7 +42,7 @@ def test_at_full_width_the_heads_decide_and_six_gigabytes_are_enough() -> None:
     config = replace(VGGTConfig(), vit_depth=2, aggregator_depth=2, dpt_layer_idx=(0, 0, 1, 1))
     found = of(skeleton(config), Scene("two", torch.zeros(2, 3, 392, 518), torch.zeros(16, 2)))
     assert found is not None
-    assert 1.2e9 < found.passes < found.sketch < 4e9
+    assert 0.5e9 < found.passes < found.sketch < found.peak < 4e9
 
 
 def test_the_graph_of_a_segment_is_what_torch_saves() -> None:
