@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from torch import nn
+
 from errors import InputError
 from mixedprec.budget import format_bytes, parse_budget
 from mixedprec.checkpoint import overhead_bytes
@@ -22,7 +24,6 @@ from mixedprec.policies import (
     random_assignment,
 )
 from mixedprec.solver import Choice, Infeasible
-from model import VGGT
 from quant import INT3_GROUPS, get_format
 from sensitivity import Profile
 from sensitivity.provenance import provenance
@@ -63,7 +64,7 @@ def budget_in_bytes(text: str, profile: Profile, overhead: int) -> int:
 
 def make_plan(
     profile: Profile,
-    model: VGGT,
+    model: nn.Module,
     budget_text: str,
     *,
     policy: str = "optimal",

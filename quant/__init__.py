@@ -4,7 +4,9 @@
 |---|---|
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
+| `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
+| `roles` | roles and blocks of layers, told from their names |
 | `layers` | the quantisable layers of a model; simulated and packed execution |
 """
 
@@ -20,10 +22,13 @@ from quant.layers import (
     pack_layer,
     quantize_layer,
     replaced_weights,
+    simulate_layer,
     unpack_layer,
 )
 from quant.packing import pack, packed_nbytes, unpack
 from quant.quantizer import QuantizedTensor, dequantize, quantize, quantized_nbytes
+from quant.roles import NameTable, read_roles
+from quant.simulate import simulate, stored_nbytes
 
 __all__ = [
     "CANDIDATES",
@@ -32,6 +37,7 @@ __all__ = [
     "UNIFORM_SCHEMES",
     "Format",
     "Layer",
+    "NameTable",
     "PackedWeight",
     "QuantizedTensor",
     "dequantize",
@@ -47,8 +53,12 @@ __all__ = [
     "quantize",
     "quantize_layer",
     "quantized_nbytes",
+    "read_roles",
     "register",
     "replaced_weights",
+    "simulate",
+    "simulate_layer",
+    "stored_nbytes",
     "unpack",
     "unpack_layer",
 ]

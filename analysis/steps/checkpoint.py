@@ -36,11 +36,17 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent) -> View
         plan.formats if plan else uniform_assignment(layers, scheme),
         path,
         keep=plan.keep if plan else "fp16",
-        note=provenance(scene_fingerprint=profile.facts["scene_fingerprint"], seed=profile.facts["seed"]),
+        note=provenance(
+            weights=profile.facts["weights"],
+            scene_fingerprint=profile.facts["scene_fingerprint"],
+            seed=profile.facts["seed"],
+        ),
         on_layer=on_layer,
     )
     lines = [
         f"written: {path}, {format_bytes(size)} ({size:,} bytes)",
         f'load it with: from mixedprec import load_quantized; model = load_quantized("{path}")',
     ]
-    return View({"path": str(path), "size_bytes": size}, (), lines)
+    if profile.facts["weights"] == "random":
+        lines.append("RANDOM WEIGHTS: this checkpoint predicts nothing.")
+    return View({"path": str(path), "size_bytes": size}, (), lines).of_weights(str(profile.facts["weights"]))

@@ -9,7 +9,7 @@ from analysis.steps.view import View
 from mixedprec import planner, save_plan
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
-from model import VGGTConfig, skeleton
+from model import VGGTConfig, is_factory, load_custom, skeleton
 from sensitivity import open_profile
 from sensitivity.provenance import Progress, silent
 
@@ -19,7 +19,10 @@ def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str, p
     check_writable(run)
     progress("choosing formats", 0, 1)
     profile = open_profile(run / PROFILE)
-    architecture = skeleton(VGGTConfig.from_json(str(profile.facts["config"])))
+    source = str(profile.facts["model"])
+    architecture = (
+        load_custom(source) if is_factory(source) else skeleton(VGGTConfig.from_json(str(profile.facts["config"])))
+    )
     plan = planner.make_plan(profile, architecture, budget, policy=policy, formats=formats, keep=keep)
     save_plan(plan, run / PLAN)
     values = {
@@ -32,4 +35,5 @@ def make_plan(run: Path, budget: str, *, policy: str, formats: str, keep: str, p
         "optimal": plan.optimal,
         "layers_by_format": layers_by_format(plan),
     }
-    return View(values, plan_tables(profile, plan), [*plan_sentences(profile, plan), f"written: {run / PLAN}"])
+    lines = [*plan_sentences(profile, plan), f"written: {run / PLAN}"]
+    return View(values, plan_tables(profile, plan), lines).of_weights(str(profile.facts["weights"]))
