@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from commands import demo, download, evaluate, export, formats, pareto, plan, profile, report
+from commands import audit, demo, download, evaluate, export, formats, inspect, pareto, plan, profile, report
 from commands.options import AsJson, Debug
 
 PROGRAM = "python cli.py"
@@ -54,6 +54,8 @@ register(pareto.pareto, pareto.EXAMPLES)
 register(evaluate.evaluate, evaluate.EXAMPLES)
 register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
+register(audit.audit, audit.EXAMPLES)
+register(inspect.inspect, inspect.EXAMPLES)
 register(formats.formats, formats.EXAMPLES)
 register(download.download, download.EXAMPLES)
 register(demo.demo, demo.EXAMPLES)

@@ -11,6 +11,8 @@
 | `results` | what that found: types, the verdict on the plan, JSON |
 | `report`, `geometry_tables`, `grid` | text and terminal tables |
 | `plots` | the six charts |
+| `audit` | every score of a layer against true damage; who pays |
+| `inspect_layer`, `inspect_report` | one layer from close by |
 | `steps` | the steps of a run, from file to file |
 """
 

@@ -26,7 +26,7 @@ Model = Annotated[
         "--model",
         "--model_name",
         metavar="SOURCE",
-        help="tiny (bundled), vggt-1b, a Hugging Face id, a folder or a checkpoint file.",
+        help="tiny (bundled), vggt-1b, a Hugging Face id, a folder, a checkpoint file, or package.module:function.",
     ),
 ]
 Weights = Annotated[
@@ -53,6 +53,14 @@ Views = Annotated[
 MaxImages = Annotated[
     int | None,
     typer.Option("--max-images", "--max_images", metavar="N", help="Photographs used of the folder, at most."),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--resolution",
+        metavar="N",
+        help="Width of pictures in pixels, if not what the model is made for; less is faster.",
+    ),
 ]
 Stride = Annotated[
     int | None,
@@ -90,6 +98,7 @@ def scene_source(
     max_images: int | None = None,
     stride: int | None = None,
     sampling: str | None = None,
+    resolution: int | None = None,
 ) -> SceneSource:
     """The scenes that ``--images`` or ``--scenes`` ask for; rendered rooms where neither is given.
 
@@ -104,10 +113,13 @@ def scene_source(
         raise InputError("--images and --scenes are both given; --images DIR is short for --scenes photos:DIR")
     check_number("--num-scenes", count, 1)
     check_number("--seed", seed, 0, LARGEST_SEED)
+    if resolution is not None:
+        check_number("--resolution", resolution, 1)
     kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
     chosen = _choice_of_pictures(kind, views, max_images, stride, sampling)
     absolute = str(Path(folder).expanduser().resolve()) if folder else None
-    return SceneSource.from_dict({"kind": kind, "folder": absolute, "count": count, "seed": seed} | chosen)
+    fields = {"kind": kind, "folder": absolute, "count": count, "seed": seed, "resolution": resolution}
+    return SceneSource.from_dict(fields | chosen)
 
 
 def evaluation_source(
@@ -134,7 +146,7 @@ def evaluation_source(
     if images is not None or scenes is not None:
         return scene_source(
             images, scenes, count=count, views=views, seed=profiled.seed, max_images=max_images, stride=stride,
-            sampling=sampling,
+            sampling=sampling, resolution=profiled.resolution,
         )  # fmt: skip
     chosen = _choice_of_pictures(profiled.kind, views, max_images, stride, sampling)
     return SceneSource.from_dict(profiled.to_dict() | {"count": count} | chosen)

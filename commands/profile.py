@@ -16,6 +16,7 @@ from commands.options import (
     MaxImages,
     Model,
     NumScenes,
+    Resolution,
     RunDir,
     Sampling,
     Scenes,
@@ -32,6 +33,7 @@ EXAMPLES = (
     "profile --images photos/ --run runs/photos",
     "profile --scenes rgbd:recording/ --stride 5 --sampling random",
     "profile --model vggt-1b --images photos/ --max-images 8",
+    "profile --model my_models:build --inputs my_models:pictures --roles roles.toml",
 )
 
 
@@ -46,16 +48,35 @@ def profile(
     max_images: MaxImages = None,
     stride: Stride = None,
     sampling: Sampling = None,
+    resolution: Resolution = None,
     probes: Annotated[
         int,
         typer.Option(
-            "--probes", metavar="N", help="Random vectors per output and scene that damage is estimated with."
+            "--probes",
+            metavar="N",
+            help="Random vectors per output and scene that damage is estimated with; 0: 4, of large networks 1.",
         ),
-    ] = 4,
+    ] = 0,
     disk_budget: Annotated[
-        str, typer.Option("--disk-budget", metavar="SIZE", help="Activations take at most this much of the disk.")
-    ] = "100MB",
+        str, typer.Option("--disk-budget", metavar="SIZE", help="The profile takes at most this much of the disk.")
+    ] = "4GB",
     device: Device = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype", metavar="NAME", help="fp32, or bf16, fp16 for the trunk; auto: as published on CUDA, else fp32."
+        ),
+    ] = "auto",
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs", metavar="FUNCTION", help="package.module:function that yields the tensors of each scene."
+        ),
+    ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option("--roles", metavar="FILE", help="TOML with name patterns that tell the roles of layers."),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -67,11 +88,11 @@ def profile(
     with session(as_json, debug) as screen:
         source = scene_source(
             images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images, stride=stride,
-            sampling=sampling,
+            sampling=sampling, resolution=resolution,
         )  # fmt: skip
         with screen.progress() as progress:
             made = make_profile(
                 run, model, weights, source, probes=probes, disk_budget=disk_budget, device=device, seed=seed,
-                progress=progress, say=screen.say,
+                dtype=dtype, inputs=inputs, roles=roles, progress=progress, say=screen.say,
             )  # fmt: skip
         screen.show(profile_view(made))

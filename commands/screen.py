@@ -115,5 +115,5 @@ def explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "error: out of memory; give a lower --max-images, --num-scenes or --views, or --device cpu", 2
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the files that were there before are as they were", 130
+        return said or "interrupted; the files that were there before are as they were", 130
     return f"internal error: {type(error).__name__}: {said}; --debug shows where", 1

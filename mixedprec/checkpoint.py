@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from errors import InputError
 from mixedprec.apply import KEEP_DTYPES, check_assignment, kept_value, split_state
@@ -48,7 +48,7 @@ NOTE_BYTES = 4096
 _LONGEST_KEY = 32  # of a format; registering a new one must not change the size of files
 
 
-def overhead_bytes(model: VGGT, keep: str = "fp16") -> int:
+def overhead_bytes(model: nn.Module, keep: str = "fp16") -> int:
     """Bytes of a checkpoint that no choice of formats changes: header and kept tensors.
 
     Args:
@@ -72,7 +72,8 @@ def overhead_bytes(model: VGGT, keep: str = "fp16") -> int:
     layers = find_layers(model)
     weights, kept = split_state(model, layers)
     kept_bytes = sum(tensor.numel() for tensor in kept.values()) * KEEP_DTYPES[keep].itemsize
-    return LENGTH_BYTES + _capacity(model.config, layers, weights, kept) + kept_bytes
+    config = model.config if isinstance(model, VGGT) else VGGTConfig()  # of another model, a header of that length
+    return LENGTH_BYTES + _capacity(config, layers, weights, kept) + kept_bytes
 
 
 def save_quantized(

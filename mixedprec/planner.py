@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from torch import nn
+
 from errors import InputError
 from mixedprec.apply import split_state
 from mixedprec.budget import format_bytes, parse_budget
@@ -90,7 +92,7 @@ def budget_in_bytes(text: str, source: Profile | Evidence, overhead: int) -> int
     return parse_budget(text, parameters=parameters, fp32_bytes=FP32_BYTES * parameters)
 
 
-def make_plan(source: Profile | Evidence, model: VGGT, budget: str, **options: str) -> Plan:
+def make_plan(source: Profile | Evidence, model: nn.Module, budget: str, **options: str) -> Plan:
     """Choose a format for every layer; `planned` with the options of a `Request`, for short.
 
     Raises:
@@ -99,7 +101,7 @@ def make_plan(source: Profile | Evidence, model: VGGT, budget: str, **options: s
     return planned(source, model, Request(budget, **options)).plan  # type: ignore[arg-type]
 
 
-def planned(source: Profile | Evidence, model: VGGT, request: Request) -> Planned:
+def planned(source: Profile | Evidence, model: nn.Module, request: Request) -> Planned:
     """Choose a format for every layer.
 
     Args:
@@ -116,9 +118,10 @@ def planned(source: Profile | Evidence, model: VGGT, request: Request) -> Planne
         raise InputError(f"--policy {request.policy}: not known; choose one of {', '.join(POLICIES)}")
     heads = check_heads(request.heads, "--heads")
     evidence = Evidence.of(source)
-    if heads != model.config.heads:
-        model.keep_heads(heads)
-    evidence = evidence.keep_heads(heads)
+    if isinstance(model, VGGT):
+        if heads != model.config.heads:
+            model.keep_heads(heads)
+        evidence = evidence.keep_heads(heads)
     if request.weights_for is not None:
         evidence = evidence.weighted(request.weights_for)
     overhead = overhead_bytes(model, request.keep)
@@ -188,7 +191,7 @@ def with_formats(found: Planned, formats: Mapping[str, str]) -> Plan:
     )  # fmt: skip
 
 
-def space_of(evidence: Evidence, model: VGGT, palette: Sequence[str], request: Request) -> Space:
+def space_of(evidence: Evidence, model: nn.Module, palette: Sequence[str], request: Request) -> Space:
     """All plans that the request's constraints allow.
 
     Raises:

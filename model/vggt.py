@@ -13,7 +13,7 @@ from model.aggregator import Aggregator
 from model.camera_head import CameraHead
 from model.config import VGGTConfig, check_heads
 from model.dpt_head import DPTHead, inverse_log
-from model.track_head import TrackHead
+from model.track_head import DOWN_RATIO, TrackHead
 
 
 class VGGT(nn.Module):
@@ -30,6 +30,7 @@ class VGGT(nn.Module):
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
+        self.trunk_dtype = torch.float32
         self.aggregator = Aggregator(config)
         if "camera" in config.heads:
             self.camera_head = CameraHead(config)
@@ -85,12 +86,13 @@ class VGGT(nn.Module):
             What a head predicts is absent where the model is without that head.
 
         Raises:
-            InputError: wrong number of axes or channels, or a height or width that is no multiple of the patch size.
+            InputError: wrong number of axes or channels, a height or width that is no multiple of the patch size, or,
+                with query points, one that the tracker's pyramid cannot halve often enough.
         """
         images = images[None] if images.ndim == 4 else images
         self._check(images)
         size = (images.shape[-2], images.shape[-1])
-        tokens = self.aggregator(images)
+        tokens = self._tokens(images)
         outputs: dict[str, Tensor | list[Tensor]] = {}
         if "camera" in self.config.heads:
             poses = self.camera_head(tokens[self.config.aggregator_depth - 1])
@@ -101,10 +103,28 @@ class VGGT(nn.Module):
             outputs["world_points"], outputs["world_points_conf"] = self.point_head.predict(tokens, size)
         outputs["images"] = images
         if query_points is not None and "track" in self.config.heads:
+            self._check_for_tracks(size)
             query = query_points[None] if query_points.ndim == 2 else query_points
             tracks, visible, confident = self.track_head(tokens, size, query)
             outputs |= {"track": tracks[-1], "track_list": tracks, "vis": visible, "conf": confident}
         return outputs
+
+    def _tokens(self, images: Tensor) -> dict[int, Tensor]:
+        """The trunk's, for the heads to read in FP32 whatever it computes in."""
+        if self.trunk_dtype == torch.float32:
+            tokens: dict[int, Tensor] = self.aggregator(images)
+            return tokens
+        # Without a cache: one would hand out a rounded weight again after it has been replaced by another.
+        with torch.autocast(images.device.type, dtype=self.trunk_dtype, cache_enabled=False):
+            tokens = self.aggregator(images)
+        return {depth: value.float() for depth, value in tokens.items()}
+
+    def _check_for_tracks(self, size: tuple[int, int]) -> None:
+        least = DOWN_RATIO * 2 ** (self.config.track_corr_levels - 1)
+        if min(size) < least:
+            raise InputError(
+                f"images are {size[0]}x{size[1]}, the tracker needs {least} pixels a side: give a higher --resolution"
+            )
 
     def _check(self, images: Tensor) -> None:
         patch = self.config.patch_size

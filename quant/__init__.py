@@ -5,7 +5,9 @@
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
 | `scales`, `two_level` | how scales are stored; whole numbers per group under a scale per channel |
+| `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
+| `roles` | roles and blocks of layers, told from their names |
 | `layers` | the quantisable layers of a model; simulated and packed execution |
 """
 
@@ -30,6 +32,7 @@ from quant.layers import (
     pack_layer,
     quantize_layer,
     replaced_weights,
+    simulate_layer,
     unpack_layer,
 )
 from quant.packing import pack, packed_nbytes, unpack
@@ -42,6 +45,8 @@ from quant.quantizer import (
     quantized_nbytes,
     scale_count,
 )
+from quant.roles import NameTable, read_roles
+from quant.simulate import simulate, stored_nbytes
 
 __all__ = [
     "CANDIDATES",
@@ -51,6 +56,7 @@ __all__ = [
     "UNIFORM_SCHEMES",
     "Format",
     "Layer",
+    "NameTable",
     "PackedWeight",
     "QuantizedTensor",
     "as_int8_per_channel",
@@ -68,9 +74,13 @@ __all__ = [
     "quantize",
     "quantize_layer",
     "quantized_nbytes",
+    "read_roles",
     "register",
     "replaced_weights",
     "scale_count",
+    "simulate",
+    "simulate_layer",
+    "stored_nbytes",
     "unpack",
     "unpack_layer",
 ]

@@ -5,7 +5,6 @@ parameter (``replaced_weights``), and *packed*, with only the packed codes in me
 for the moment the layer runs (``pack_layer``).
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from torch.utils.hooks import RemovableHandle
 from errors import InputError
 from model.layers import QKVProjection
 from quant.quantizer import PARTS, QuantizedTensor, dequantize, quantize
+from quant.roles import NameTable
+from quant.simulate import simulate
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "linear",
@@ -24,20 +25,6 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.ConvTranspose2d: "conv_transpose2d",
     QKVProjection: "attention_in",
 }
-
-# The first pattern that matches the beginning of a layer's name decides.
-_ROLES = (
-    (r"(camera_head|depth_head|point_head|track_head)\.", r"\1"),
-    (r"aggregator\..*\battn\.", "attention"),
-    (r"aggregator\..*\bmlp\.", "mlp"),
-    (r"aggregator\.(.*\.)?patch_embed\.proj$", "patch_embed"),
-)
-_BLOCKS = (
-    (r"aggregator\.patch_embed\.blocks\.(\d+)\.", r"vit.\1"),
-    (r"aggregator\.(frame|global)_blocks\.(\d+)\.", r"\1.\2"),
-    (r"aggregator\.(.*\.)?patch_embed\.proj$", "patch_embed"),
-    (r"(camera_head|depth_head|point_head|track_head)\.", r"\1"),
-)
 
 
 @dataclass(frozen=True)
@@ -112,11 +99,12 @@ def layer_kind(module: nn.Module) -> str | None:
     return next((kind for cls, kind in _KINDS.items() if isinstance(module, cls)), None)
 
 
-def find_layers(model: nn.Module) -> list[Layer]:
+def find_layers(model: nn.Module, names: NameTable | None = None) -> list[Layer]:
     """Every layer whose weight can be quantised, packed ones included, in module order.
 
     Args:
-        model: any model; roles and blocks are those of VGGT's names.
+        model: any model.
+        names: how roles and blocks are told from names; by default those of VGGT and of vision transformers.
 
     Returns:
         One entry per layer; a module that is reachable by two names is listed once.
@@ -125,7 +113,8 @@ def find_layers(model: nn.Module) -> list[Layer]:
     [Layer(name='0', kind='linear', role='other', block='other', shape=(2, 3), weights=6)]
     """
     found = ((name, module, layer_kind(module)) for name, module in model.named_modules())
-    return [_describe(name, module, kind) for name, module, kind in found if kind is not None]
+    names = names or NameTable()
+    return [_describe(name, module, kind, names) for name, module, kind in found if kind is not None]
 
 
 def out_first(weight: Tensor, kind: str) -> Tensor:
@@ -192,6 +181,31 @@ def dequantize_layer(q: QuantizedTensor, module: nn.Module) -> Tensor:
     """
     _check_fits(q, module)
     return from_out_first(dequantize(q), _kind(module)).to(_weight(module).dtype)
+
+
+def simulate_layer(module: nn.Module, key: str, name: str = "", channels: Tensor | None = None) -> Tensor:
+    """``dequantize_layer(quantize_layer(module, key), module)``, bit for bit and faster.
+
+    Args:
+        module: a quantisable module, not packed.
+        key: key of the format.
+        name: the layer, for error messages.
+        channels: indices of the output channels wanted; all by default.
+
+    Returns:
+        In the layout and dtype of ``module.weight``.
+
+    Raises:
+        InputError: as ``quantize``.
+        TypeError: the module is not quantisable.
+        ValueError: the module is packed.
+
+    >>> conv = nn.ConvTranspose2d(3, 8, 2)
+    >>> simulate_layer(conv, "int4_group_32", channels=torch.tensor([0, 5])).shape
+    torch.Size([3, 2, 2, 2])
+    """
+    kind, weight = _kind(module), _weight(module)
+    return from_out_first(simulate(out_first(weight, kind), key, name, channels), kind).to(weight.dtype)
 
 
 def pack_layer(module: nn.Module, q: QuantizedTensor) -> None:
@@ -292,16 +306,10 @@ def replaced_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterato
             parameter.data = originals[name]
 
 
-def _describe(name: str, module: nn.Module, kind: str) -> Layer:
+def _describe(name: str, module: nn.Module, kind: str, names: NameTable) -> Layer:
     packed = getattr(module, "packed", None)
     shape = packed.shape if isinstance(packed, PackedWeight) else tuple(out_first(_weight(module), kind).shape)
-    role, block = _first_match(_ROLES, name), _first_match(_BLOCKS, name)
-    return Layer(name, kind, role, block, shape, torch.Size(shape).numel())
-
-
-def _first_match(table: tuple[tuple[str, str], ...], name: str) -> str:
-    matches = ((re.match(pattern, name), result) for pattern, result in table)
-    return next((match.expand(result) for match, result in matches if match), "other")
+    return Layer(name, kind, names.role(name), names.block(name), shape, torch.Size(shape).numel())
 
 
 def _kind(module: nn.Module) -> str:

@@ -42,12 +42,14 @@ class Scene:
         images: ``[S, 3, H, W]`` float32 in [0, 1].
         query_points: ``[N, 2]`` pixel xy in the first view; integer k is the centre of pixel k.
         truth: ground truth, where it is known.
+        inputs: what a model that is no VGGT is called with, in the place of pictures; None for pictures.
     """
 
     name: str
     images: Tensor
     query_points: Tensor
     truth: GroundTruth | None = None
+    inputs: tuple[Tensor, ...] | None = None
 
 
 def fingerprint(scenes: Sequence[Scene]) -> str:
@@ -64,7 +66,7 @@ def fingerprint(scenes: Sequence[Scene]) -> str:
     """
     digest = hashlib.sha256()
     for scene in scenes:
-        for tensor in (scene.images, scene.query_points):
+        for tensor in (scene.images, scene.query_points, *(scene.inputs or ())):
             digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

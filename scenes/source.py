@@ -48,6 +48,7 @@ class SceneSource:
         max_images: pictures used of the folder, at most, evenly spread over it; None for all.
         stride: uses every ``stride``-th picture; before ``max_images`` counts.
         sampling: ``"runs"`` of neighbouring pictures, or ``"random"`` groups of one recording.
+        resolution: pixels along the longer side (the width, in crop mode); None for what the model is made for.
 
     Raises:
         InputError: a value out of range, no folder where one is needed, a folder for synthetic scenes.
@@ -66,6 +67,7 @@ class SceneSource:
     max_images: int | None = None
     stride: int = 1
     sampling: Sampling = "runs"
+    resolution: int | None = None
 
     def __post_init__(self) -> None:
         _check_kind(self.kind, self.folder)
@@ -73,8 +75,9 @@ class SceneSource:
             raise InputError(f"unknown preprocessing {self.mode!r}: choose crop or pad")
         if self.sampling not in get_args(Sampling):
             raise InputError(f"unknown sampling {self.sampling!r}: choose runs or random")
-        for name, least in (("count", 1), ("views", 0), ("seed", 0), ("max_images", 1), ("stride", 1)):
-            _check_integer(name, getattr(self, name), least, may_be_none=name == "max_images")
+        numbers = (("count", 1), ("views", 0), ("seed", 0), ("max_images", 1), ("stride", 1), ("resolution", 1))
+        for name, least in numbers:
+            _check_integer(name, getattr(self, name), least, may_be_none=name in ("max_images", "resolution"))
         if self.views == 0:
             object.__setattr__(self, "views", DEFAULT_VIEWS[self.kind])
 
@@ -136,7 +139,7 @@ def load_scenes(source: SceneSource, split: Split, *, img_size: int, patch_size:
     Args:
         source: which scenes.
         split: ``"calibration"`` or ``"evaluation"``.
-        img_size: side of the model's input, pixels.
+        img_size: side of the model's input, pixels, where the source has no resolution of its own.
         patch_size: of the model, pixels; divides ``img_size``.
 
     Returns:
@@ -145,7 +148,7 @@ def load_scenes(source: SceneSource, split: Split, *, img_size: int, patch_size:
 
     Raises:
         InputError: as :func:`list_photos` and :func:`load_photos` or the reader of the recording; or evaluation
-            wanted of one picture.
+            wanted of one picture; or a resolution that is no multiple of the patch size.
         ValueError: an unknown split, or ``img_size`` no multiple of ``patch_size``.
 
     >>> import tempfile
@@ -161,6 +164,7 @@ def load_scenes(source: SceneSource, split: Split, *, img_size: int, patch_size:
         raise ValueError(f"unknown split {split!r}: calibration or evaluation")
     if patch_size < 1 or img_size < 1 or img_size % patch_size:
         raise ValueError(f"img_size {img_size} is no positive multiple of patch_size {patch_size}")
+    img_size = _resolution(source, img_size, patch_size)
     if source.kind == "synthetic":
         size = (img_size, img_size)
         scenes = synthetic_scenes(source.count, source.views, size, seed=source.seed, split=split)
@@ -170,6 +174,15 @@ def load_scenes(source: SceneSource, split: Split, *, img_size: int, patch_size:
         scenes = _recorded_scenes(source, split, img_size, patch_size)
     _check_scenes(scenes, patch_size)
     return scenes
+
+
+def _resolution(source: SceneSource, img_size: int, patch_size: int) -> int:
+    """The source's own resolution, else the model's."""
+    wanted = source.resolution or img_size
+    if wanted % patch_size:
+        nearest = max(1, round(wanted / patch_size)) * patch_size
+        raise InputError(f"--resolution {wanted} is no multiple of the patch size {patch_size}: give {nearest}")
+    return wanted
 
 
 def pictures_of(source: SceneSource, split: Split) -> frozenset[Path]:

@@ -1,117 +1,157 @@
-"""Forward hooks that run FP32 and every scheme side by side, in one pass over the model.
+"""Forward hooks on quantisable layers: see what they compute, and let them compute under a scheme.
 
-The scene is given to the model once per variant, as a batch: row 0 is FP32, row ``1 + s`` is scheme ``s``. At every
-quantisable layer a pre-hook takes the batch apart, so that the layer itself computes row 0 only, and a forward hook
-computes the other rows with quantised weights, one layer's weight at a time, and puts the batch together again. So
-
-- the rows behave as whole models under their scheme (*accumulated* error),
-- the FP32 input is at hand for the error made by this layer alone (*isolated*),
-- nothing has to be stored between passes, no copy of the model exists, and layers that run several times a pass
-  (camera head, tracker, frames in chunks) are simply seen several times.
+One pass over the model is FP32: at every layer its clean input is at hand, from which the error that this layer alone
+makes under each scheme is computed on the spot (`alone`, *isolated*). Then one pass per scheme, every layer's weight
+quantised for the moment it runs (`under_scheme`), gives the error with everything that earlier layers did
+(*accumulated*). One layer's temporary copy exists at a time, nothing is assumed about batches, and layers that run
+several times a pass (camera head, tracker, frames in chunks) are simply seen several times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from quant import Layer, dequantize_layer, quantize_layer, replaced_weights
+from quant import Layer, from_out_first, out_first, simulate_layer
+from sensitivity.survey import channel_axis
 
 
 @dataclass(frozen=True)
-class LayerOutputs:
-    """What one call of one layer gave.
+class LayerCall:
+    """One call of one layer.
 
     Attributes:
         index: of the layer in the list that was hooked.
-        reference: its FP32 output, one scene.
-        isolated: ``[V, ...]``, clean input and the weight of each of V schemes.
-        accumulated: ``[V, ...]``, input and weight of each scheme.
+        module: the layer.
+        output: what it gave.
+        arguments: what it was called with.
+        keywords: by name.
     """
 
     index: int
-    reference: Tensor
-    isolated: Tensor
-    accumulated: Tensor
+    module: nn.Module
+    output: Tensor
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Observer(Protocol):
     """Receives every call of every hooked layer."""
 
-    def __call__(self, outputs: LayerOutputs) -> None:
+    def __call__(self, call: LayerCall) -> None:
         """Take note of one call."""
 
 
 @contextmanager
-def side_by_side(
-    model: nn.Module, layers: Sequence[Layer], schemes: Sequence[str], observe: Observer
-) -> Iterator[None]:
-    """Hook the layers of a model; batches of ``1 + len(schemes)`` scenes are then run side by side.
+def observed(model: nn.Module, layers: Sequence[Layer], observe: Observer) -> Iterator[None]:
+    """Show every call of the layers to an observer; no hook is left afterwards, whatever happens."""
 
-    The batch must be the leading, slowest axis wherever it is merged with another, as in VGGT.
+    def hook(index: int) -> Any:  # noqa: ANN401
+        def after(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> None:
+            observe(LayerCall(index, module, output, arguments, keywords))
 
-    Args:
-        model: not packed; its weights are as before when the context ends, whatever happens.
-        layers: of `quant.find_layers`.
-        schemes: keys of formats.
-        observe: called after every call of a layer.
-    """
-    hooks = [
-        _LayerHooks(model.get_submodule(layer.name), layer.name, index, schemes, observe)
+        return after
+
+    handles = [
+        model.get_submodule(layer.name).register_forward_hook(hook(index), with_kwargs=True)
         for index, layer in enumerate(layers)
     ]
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
-
-
-class _LayerHooks:
-    """The pair of hooks on one layer, and the batch between them."""
-
-    def __init__(self, module: nn.Module, name: str, index: int, schemes: Sequence[str], observe: Observer) -> None:
-        self.name, self.index, self.schemes, self.observe = name, index, schemes, observe
-        self.rows: list[tuple[Any, ...]] = []
-        self.handles = (
-            module.register_forward_pre_hook(self.before),
-            module.register_forward_hook(self.after),
-        )
-
-    def before(self, _module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.rows = _take_apart(arguments, 1 + len(self.schemes))
-        return self.rows[0]
-
-    def after(self, module: nn.Module, _arguments: tuple[Any, ...], reference: Tensor) -> Tensor:
-        clean, *others = self.rows
-        isolated, accumulated = [], []
-        for key, row in zip(self.schemes, others, strict=True):
-            weight = dequantize_layer(quantize_layer(module, key, self.name), module)
-            with replaced_weights(module, {"": weight}):  # the name of a module in itself
-                isolated.append(module.forward(*clean))
-                accumulated.append(module.forward(*row))
-        self.rows = []
-        self.observe(LayerOutputs(self.index, reference, torch.stack(isolated), torch.stack(accumulated)))
-        return torch.cat([reference, *accumulated])
-
-    def remove(self) -> None:
-        for handle in self.handles:
+        for handle in handles:
             handle.remove()
 
 
-def _take_apart(arguments: tuple[Any, ...], variants: int) -> list[tuple[Any, ...]]:
-    """The arguments of each variant; an argument given twice stays one object."""
-    parts: dict[int, Sequence[Any]] = {}
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            if len(argument) % variants:
-                raise ValueError(f"a batch of {len(argument)} does not hold {variants} variants")
-            parts.setdefault(id(argument), argument.chunk(variants))
-        else:
-            parts.setdefault(id(argument), [argument] * variants)
-    return [tuple(parts[id(argument)][row] for argument in arguments) for row in range(variants)]
+@contextmanager
+def under_scheme(
+    model: nn.Module, layers: Sequence[Layer], key: str, never_called: Sequence[Layer] = ()
+) -> Iterator[None]:
+    """Run a model with all its layers in one format; its weights are as before afterwards, whatever happens.
+
+    Args:
+        model: not packed.
+        layers: of `quant.find_layers`; a layer's weight is quantised right before it runs.
+        key: of a format.
+        never_called: those of the layers whose weight is read by another module, without a call of the layer (as
+            ``torch.nn.MultiheadAttention`` does); they are quantised for the whole time.
+    """
+    hooked = [layer for layer in layers if layer not in never_called]
+    originals = {layer.name: model.get_parameter(f"{layer.name}.weight").data for layer in layers}
+    handles = []
+
+    def before(layer: Layer) -> Any:  # noqa: ANN401
+        return lambda module, _arguments: _put(module, simulate_layer(module, key, layer.name))
+
+    def after(layer: Layer) -> Any:  # noqa: ANN401
+        return lambda module, _arguments, _output: _put(module, originals[layer.name])
+
+    try:
+        for layer in hooked:
+            module = model.get_submodule(layer.name)
+            handles.append(module.register_forward_pre_hook(before(layer)))
+            handles.append(module.register_forward_hook(after(layer), prepend=True, always_call=True))
+        for layer in never_called:
+            before(layer)(model.get_submodule(layer.name), ())
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, weight in originals.items():
+            _put(model.get_submodule(name), weight)
+
+
+def _put(module: nn.Module, weight: Tensor) -> None:
+    module.get_parameter("weight").data = weight
+
+
+def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor | None) -> Tensor:
+    """A layer's output on the same input when its own weight is quantised.
+
+    Where some channels of one of torch's own layers are wanted, only these are computed, under all formats in one
+    product.
+
+    Args:
+        call: in FP32.
+        layer: the one that was called.
+        keys: of V formats.
+        channels: output channels wanted, ``[n]``; all by default.
+
+    Returns:
+        ``[V, ...]``, each as ``call.output`` of these channels.
+    """
+    module, axis = call.module, channel_axis(layer.kind)
+    if channels is not None and _channels_are_rows(module):
+        rows = [out_first(simulate_layer(module, key, layer.name, channels), layer.kind) for key in keys]
+        swapped = {"weight": from_out_first(torch.cat(rows), layer.kind)}
+        if module.bias is not None:
+            swapped["bias"] = module.get_parameter("bias").data[channels].repeat(len(keys))
+        return torch.stack(_called(call, swapped).chunk(len(keys), axis))
+    outputs = [_called(call, {"weight": simulate_layer(module, key, layer.name)}) for key in keys]
+    if channels is not None:
+        outputs = [output.index_select(axis, channels.to(output.device)) for output in outputs]
+    return torch.stack(outputs)
+
+
+def _called(call: LayerCall, parameters: Mapping[str, Tensor]) -> Tensor:
+    """What the layer gives on the same input with other parameters."""
+    originals = {name: getattr(call.module, name).data for name in parameters}
+    try:
+        for name, value in parameters.items():
+            getattr(call.module, name).data = value
+        output: Tensor = call.module.forward(*call.arguments, **call.keywords)
+    finally:
+        for name, value in originals.items():
+            getattr(call.module, name).data = value
+    return output
+
+
+def _channels_are_rows(module: nn.Module) -> bool:
+    """Whether some rows of the weight give just these output channels."""
+    known = (nn.Linear.forward, nn.Conv2d.forward, nn.ConvTranspose2d.forward)
+    return type(module).forward in known and getattr(module, "groups", 1) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +11,62 @@ import torch
 from torch import nn
 
 from errors import InputError
-from model import VGGT
+from model import VGGT, computing_in
 from quant import CANDIDATES, UNIFORM_SCHEMES, Layer, find_layers
 from scenes import Scene
-from sensitivity.capture import side_by_side
-from sensitivity.metrics import error_sums, metrics_from_sums
+from sensitivity.memory import check_disk, check_memory, footprint, peak_resident_bytes, resident_bytes
+from sensitivity.metrics import metrics_from_sums
+from sensitivity.parts import Arrays, Parts
 from sensitivity.provenance import Progress, silent
-from sensitivity.recorder import Grid, Recorder, plan_sampling
+from sensitivity.recorder import Errors, Grid, Sampling, SceneRecorder, plan_sampling
 from sensitivity.sketch import DEFAULT_PROBES, WeightErrors, sketch_damage
-from sensitivity.store import KINDS, Array, Profile, ProfileWriter, open_profile, writing_profile
-from sensitivity.survey import run, survey
+from sensitivity.store import FP32, Array, Profile, ProfileWriter, open_profile, writing_profile
+from sensitivity.survey import LayerVolume, survey
 
-DEFAULT_ACTIVATION_BYTES = 200 * 10**6
+DEFAULT_ACTIVATION_BYTES = 4 * 10**9
+DAMAGE = "damage"
+
+DECIDES = ("model_fingerprint", "scene_fingerprint", "tool_version", "torch", "config")
+"""Facts that decide the numbers, beside what is measured and how."""
 
 
 def profile(
-    model: VGGT,
+    model: nn.Module,
     scenes: Sequence[Scene],
     path: Path,
     *,
     facts: Mapping[str, Any],
+    layers: Sequence[Layer] | None = None,
     schemes: Sequence[str] = UNIFORM_SCHEMES,
     candidates: Sequence[str] = CANDIDATES,
     probes: int = DEFAULT_PROBES,
     seed: int = 0,
     activation_bytes: int = DEFAULT_ACTIVATION_BYTES,
+    dtype: torch.dtype = torch.float32,
+    gradient_dtype: torch.dtype = torch.float32,
     progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
     """Profile a model on calibration scenes and write ``profile.h5``.
+
+    Every step (a scene in FP32, under one scheme, its damage) is on disk as soon as it is done. Where an earlier call
+    with the same arguments was interrupted, its steps are not done again; the numbers are the same.
 
     Args:
         model: in eval mode; unchanged afterwards.
         scenes: calibration scenes, all of one number of views and one size.
         path: of the file.
         facts: provenance to be written into it.
+        layers: of `quant.find_layers`, which is asked by default.
         schemes: keys of the formats whose errors are captured layer by layer.
         candidates: keys of the formats whose bytes and damage are scored, for a planner to choose from.
         probes: random vectors per output and scene, see `sensitivity.sketch`.
         seed: of what is sampled and of the probes.
         activation_bytes: activations take no more than this on disk.
+        dtype: that the model computes in, see `model.computing_in`.
+        gradient_dtype: the same for the backward passes of the sketch.
         progress: told about every step.
+        say: told what is skipped because it was done before.
 
     Returns:
         The profile, as `open_profile` gives it.
@@ -59,57 +75,163 @@ def profile(
         InputError: no scenes, scenes of several sizes, or a model that gives no finite outputs.
     """
     _check(scenes)
-    layers = find_layers(model)
-    patch = model.config.patch_size
-    rows, columns = (length // patch for length in scenes[0].images.shape[-2:])
+    layers = find_layers(model) if layers is None else layers
+    if not layers:
+        raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")
+    progress("counting layers and memory", 0, 1)
     volumes = survey(model, layers, scenes[0])
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
-    recorder = Recorder(layers, schemes, Grid(model.config.patch_start, rows, columns), seed)
     errors = WeightErrors(model, layers, candidates)
-    damage: dict[str, Array] = {}
-    uniform: dict[str, Array] = {}
-    steps = 2 * len(scenes)
-    facts = dict(facts) | {"activation_tokens": list(sampling.per_call)}
-    with writing_profile(path, layers, schemes, candidates, facts) as writer:
+    expected = _foreseen(model, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, say)
+    purpose = {name: facts.get(name) for name in DECIDES} | {
+        "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
+        "schemes": list(schemes), "candidates": list(candidates), "seed": seed, "tokens": list(sampling.per_call),
+        "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
+    }  # fmt: skip
+    parts = Parts(path, purpose)
+    steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
+    _say_what_is_done(parts, steps, scenes, say)
+
+    def tell(step: str) -> None:
+        number, _, what = step.partition("-")
+        stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
+        progress(f"{stage}, scene {int(number) + 1}", steps.index(step), len(steps))
+
+    with parts.kept_if_any():
         for number, scene in enumerate(scenes):
-            progress("errors of every layer, all schemes side by side", 2 * number, steps)
-            recorder.start(sampling)
-            found = _side_by_side(model, layers, schemes, scene, recorder)
-            _accumulate(uniform, found, len(scenes))
-            _write_samples(writer, recorder, number, len(scenes))
-            progress("damage at the outputs, layer by layer", 2 * number + 1, steps)
-            sketched = sketch_damage(model, layers, errors, scene, probes=probes, seed=seed * len(scenes) + number)
-            _accumulate(damage, {name: value.numpy() for name, value in sketched.items()}, len(scenes))
-        progress("writing scores", steps, steps)
-        writer.table([errors.size_bytes[layer.name] for layer in layers])
-        for kind in KINDS:
-            writer.scores(kind, recorder.scores(kind))
-        writer.scores("output", damage)
-        writer.scores("uniform", uniform)
+            recorder = SceneRecorder(model, layers, volumes, scene, _grid(model, scene), sampling, seed)
+            with computing_in(model, dtype):
+                _capture(recorder, schemes, parts, number, tell)
+            if (step := f"{number}-{DAMAGE}") not in parts.done():
+                tell(step)
+                own = seed * len(scenes) + number
+                damage = sketch_damage(model, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
+                parts.save(step, {name: value.numpy() for name, value in damage.items()})
+    progress("writing scores", len(steps), len(steps))
+    found = {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")} | {
+        "activation_tokens": list(sampling.per_call),
+        "expected_peak_bytes": expected,
+        "peak_resident_bytes": peak_resident_bytes(),
+    }
+    with writing_profile(path, layers, schemes, candidates, {**facts, **found}) as writer:
+        writer.table(errors.size_bytes())
+        _assemble(writer, parts, layers, schemes, len(scenes))
+    parts.remove()
     return open_profile(path)
 
 
-@torch.no_grad()
-def _side_by_side(
-    model: nn.Module, layers: Sequence[Layer], schemes: Sequence[str], scene: Scene, recorder: Recorder
-) -> dict[str, Array]:
-    """Run a scene under all schemes at once; NMSE of each output, ``[schemes]``."""
-    with side_by_side(model, layers, schemes, recorder):
-        outputs = run(model, scene, copies=1 + len(schemes))
-    return {
-        name: metrics_from_sums(error_sums(value[0], value[1:]))["nmse"].cpu().numpy()
-        for name, value in outputs.items()
-    }
+def _foreseen(
+    model: nn.Module, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
+    sampling: Sampling, variants: int, candidates: int, probes: int, say: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""
+    disk = 2 * sampling.size_bytes  # the steps, and the file made of them
+    check_disk(disk, path.parent)
+    sample = sampling.size_bytes // (variants * len(scenes))
+    needed = footprint(model, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample)
+    if needed is None:
+        say(f"profiling takes about {disk / 1e6:.0f} MB of disk; this model's memory cannot be told beforehand")
+        return 0
+    peak = (resident_bytes() or 0) + needed.peak
+    say(
+        f"profiling takes about {peak / 1e9:.1f} GB of memory at its peak, weights included, and {disk / 1e6:.0f} MB "
+        "of disk meanwhile"
+    )
+    check_memory(needed.peak, next(model.parameters()).device)
+    return peak
 
 
-def _accumulate(total: dict[str, Array], part: Mapping[str, Array], count: int) -> None:
-    for name, value in part.items():
-        total[name] = total.get(name, np.zeros_like(value)) + value / count
+def _capture(
+    recorder: SceneRecorder, schemes: Sequence[str], parts: Parts, number: int, tell: Callable[[str], None]
+) -> None:
+    """What is missing of a scene in FP32 and under the schemes."""
+    done = set(parts.done())
+    missing = [key for key in schemes if f"{number}-{key}" not in done]
+    first = f"{number}-{FP32}"
+    if first in done and not missing:
+        return
+    tell(first)
+    alone = recorder.reference(() if first in done else schemes)
+    if first not in done:
+        by_scheme = [_arrays(errors) for errors in alone.values()]
+        stacked = {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]}
+        parts.save(first, stacked | _tokens(recorder))
+    for key in missing:
+        tell(f"{number}-{key}")
+        errors, outputs = recorder.under(key)
+        nmse = {f"nmse-{name}": metrics_from_sums(sums)["nmse"].numpy() for name, sums in outputs.items()}
+        parts.save(f"{number}-{key}", _arrays(errors) | _tokens(recorder) | nmse)
 
 
-def _write_samples(writer: ProfileWriter, recorder: Recorder, scene: int, scenes: int) -> None:
-    for (scheme, index), tokens in recorder.samples.items():
-        writer.activations(scheme, recorder.layers[index].name, scene, scenes, torch.cat(tokens).numpy())
+def _arrays(errors: Errors) -> Arrays:
+    return {name: value.numpy() for name, value in vars(errors).items()}
+
+
+def _tokens(recorder: SceneRecorder) -> Arrays:
+    return {f"tokens-{index}": tokens.numpy() for index, tokens in recorder.tokens().items()}
+
+
+def _assemble(
+    writer: ProfileWriter, parts: Parts, layers: Sequence[Layer], schemes: Sequence[str], scenes: int
+) -> None:
+    """Everything but the table of layers, from the steps on disk."""
+    alone = [Errors.none(len(layers)) for _ in schemes]
+    inherited = [Errors.none(len(layers)) for _ in schemes]
+    uniform: dict[str, Array] = {}
+    damage: dict[str, Array] = {}
+    for number in range(scenes):
+        first = parts.load(f"{number}-{FP32}")
+        _write_tokens(writer, FP32, layers, number, scenes, first)
+        for column, errors in enumerate(alone):
+            errors.add(Errors(*(torch.from_numpy(first[name][column]) for name in ("sums", "similarity", "maps"))))
+        for column, (key, errors) in enumerate(zip(schemes, inherited, strict=True)):
+            found = parts.load(f"{number}-{key}")
+            _write_tokens(writer, key, layers, number, scenes, found)
+            errors.add(Errors(*(torch.from_numpy(found[name]) for name in ("sums", "similarity", "maps"))))
+            for name in (name for name in found if name.startswith("nmse-")):
+                into = uniform.setdefault(name.removeprefix("nmse-"), np.zeros(len(schemes)))
+                into[column] += float(found[name]) / scenes
+        for name, value in parts.load(f"{number}-{DAMAGE}").items():
+            per_layer = value.astype(np.float64)
+            damage[name] = damage.get(name, np.zeros_like(per_layer)) + per_layer / scenes
+    for kind, by_scheme in (("isolated", alone), ("accumulated", inherited)):
+        columns = [errors.scores() for errors in by_scheme]
+        writer.scores(kind, {metric: np.stack([c[metric] for c in columns], axis=1) for metric in columns[0]})
+    writer.scores("output", damage)
+    writer.scores("uniform", uniform)
+
+
+def _write_tokens(
+    writer: ProfileWriter, scheme: str, layers: Sequence[Layer], scene: int, scenes: int, found: Arrays
+) -> None:
+    for index, tokens in _indexed(found):
+        writer.activations(scheme, layers[index].name, scene, scenes, tokens)
+
+
+def _indexed(found: Arrays) -> Iterator[tuple[int, Any]]:
+    for name, values in found.items():
+        if name.startswith("tokens-"):
+            yield int(name.removeprefix("tokens-")), values
+
+
+def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene], say: Callable[[str], None]) -> None:
+    done = [step for step in steps if step in parts.done()]
+    if parts.replaced:
+        say(f"{parts.folder} held an unfinished profile of something else; it is started anew")
+    if done:
+        number, _, what = done[-1].partition("-")
+        say(
+            f"resuming: {len(done)} of {len(steps)} steps were done before and are skipped, the last is "
+            f"scene {scenes[int(number)].name}, {what}"
+        )
+
+
+def _grid(model: nn.Module, scene: Scene) -> Grid | None:
+    """How VGGT's tokens lie in the pictures of a scene."""
+    if not isinstance(model, VGGT) or scene.inputs is not None:
+        return None
+    rows, columns = (length // model.config.patch_size for length in scene.images.shape[-2:])
+    return Grid(model.config.patch_start, rows, columns)
 
 
 def _check(scenes: Sequence[Scene]) -> None:
@@ -117,11 +239,11 @@ def _check(scenes: Sequence[Scene]) -> None:
         raise InputError("no calibration scenes: give more photographs, or --scenes synthetic")
     first = scenes[0]
     for scene in scenes:
-        for what, found, expected in (
-            ("size", scene.images.shape, first.images.shape),
-            ("number of query points", scene.query_points.shape, first.query_points.shape),
+        shapes, expected = ([list(t.shape) for t in s.inputs or ()] for s in (scene, first))
+        for what, found, wanted in (
+            ("size", list(scene.images.shape), list(first.images.shape)),
+            ("number of query points", list(scene.query_points.shape), list(first.query_points.shape)),
+            ("inputs", shapes, expected),
         ):
-            if found != expected:
-                raise InputError(
-                    f"scenes must agree in {what}: {scene.name} is {list(found)}, {first.name} is {list(expected)}"
-                )
+            if found != wanted:
+                raise InputError(f"scenes must agree in {what}: {scene.name} is {found}, {first.name} is {wanted}")

@@ -1,4 +1,9 @@
-"""What is kept of every layer while schemes run side by side: sums of errors, and a sample of the outputs."""
+"""What is kept of every layer of one scene: sums of errors under every scheme, and samples of the outputs.
+
+Errors are taken on a sample of a layer's output channels where there are many values (`VALUES_PER_CALL`): all tokens
+of each channel, so that it can be laid out as a picture. The values of the FP32 pass are kept in memory until the last
+scheme of the scene has been compared with them, a megabyte per call.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,23 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from errors import InputError
 from quant import Layer
-from sensitivity.capture import LayerOutputs
+from scenes import Scene
+from sensitivity.capture import LayerCall, alone, observed, under_scheme
 from sensitivity.metrics import SUM_NAMES, SsimReference, error_sums, merge_sums, metrics_from_sums
-from sensitivity.store import FP32, KINDS, SCORE_METRICS, Array
-from sensitivity.survey import CONVOLUTIONS, LayerVolume, as_tokens
+from sensitivity.store import SCORE_METRICS, Array
+from sensitivity.survey import CONVOLUTIONS, LayerVolume, as_tokens, channel_axis, run
+
+VALUES_PER_CALL = 1 << 18
+"""Values of a layer's output that errors are taken on, per call; networks with smaller layers are compared whole."""
+
+FEWEST_CHANNELS = 8
+
+TOKENS_PER_LAYER = 16
+"""Tokens of a layer's output that are stored of every scene, at most."""
 
 
 class Grid(NamedTuple):
@@ -45,7 +59,7 @@ class Sampling:
 
 
 def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, limit_bytes: int) -> Sampling:
-    """The largest equal number of tokens per layer that fits.
+    """The largest equal number of tokens per layer that fits, up to `TOKENS_PER_LAYER`.
 
     Args:
         volumes: of `survey`.
@@ -68,79 +82,159 @@ def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, li
     best = sized(1)
     if best.size_bytes > limit_bytes:
         raise InputError(
-            f"one token per layer already takes {best.size_bytes / 1e6:.1f} MB of activations, the limit is "
+            f"one token per layer already takes {best.size_bytes / 1e6:.1f} MB of activations, what tables leave is "
             f"{limit_bytes / 1e6:.1f} MB: raise --disk-budget or profile fewer scenes"
         )
-    low, high = 1, max((v.tokens for v in volumes), default=1)
+    low, high = 1, max(1, min(TOKENS_PER_LAYER, max((v.tokens for v in volumes), default=1)))
     while low < high:  # the size grows with the number of tokens
         middle = (low + high + 1) // 2
         low, high = (middle, high) if sized(middle).size_bytes <= limit_bytes else (low, middle - 1)
     return sized(low)
 
 
-class Recorder:
-    """Observes scene after scene: adds up the errors of every layer, and samples the tokens of the present scene.
+@dataclass
+class Errors:
+    """Errors of every layer's output under one scheme, of one kind; sums of scenes are added up.
 
-    Args:
-        layers: those that are hooked.
-        schemes: those that run side by side.
-        grid: how tokens lie in the pictures.
-        seed: of which tokens are sampled; the same ones in every call, scene and scheme.
+    Attributes:
+        sums: ``[layers, 7]``, columns as in `SUM_NAMES`.
+        similarity: ``[layers]``: SSIM summed over maps.
+        maps: ``[layers]``: how many.
     """
 
-    def __init__(self, layers: Sequence[Layer], schemes: Sequence[str], grid: Grid, seed: int) -> None:
-        self.layers, self.schemes, self.grid, self.seed = layers, schemes, grid, seed
-        shape = (len(layers), len(schemes))
-        self.sums = {kind: torch.zeros(*shape, len(SUM_NAMES), dtype=torch.float64) for kind in KINDS}
-        self.ssim = {kind: torch.zeros(shape, dtype=torch.float64) for kind in self.sums}
-        self.maps = torch.zeros(len(layers), 1, dtype=torch.float64)
-        self.per_call: Sequence[int] = ()
-        self.samples: dict[tuple[str, int], list[Tensor]] = {}
+    sums: Tensor
+    similarity: Tensor
+    maps: Tensor
 
-    def start(self, sampling: Sampling) -> None:
-        """Get ready for the next scene."""
-        self.per_call, self.samples = sampling.per_call, {}
+    @staticmethod
+    def none(layers: int) -> Errors:
+        """Before the first call."""
+        zeros = torch.zeros(layers, dtype=torch.float64)
+        return Errors(zeros[:, None].repeat(1, len(SUM_NAMES)), zeros, zeros.clone())
 
-    def __call__(self, outputs: LayerOutputs) -> None:
-        """Take note of one call of one layer."""
-        index = outputs.index
-        for kind, candidates in (("isolated", outputs.isolated), ("accumulated", outputs.accumulated)):
-            sums = error_sums(outputs.reference, candidates).cpu()
-            self.sums[kind][index] = merge_sums(self.sums[kind][index], sums)
-        self._similarity(outputs)
-        self._sample(outputs)
+    def add(self, other: Errors) -> None:
+        """Take another scene's errors in."""
+        self.sums = merge_sums(self.sums, other.sums)
+        self.similarity, self.maps = self.similarity + other.similarity, self.maps + other.maps
 
-    def _similarity(self, outputs: LayerOutputs) -> None:
-        layer = self.layers[outputs.index]
-        maps = as_maps(outputs.reference, layer, self.grid)
-        if maps is None:
-            return
-        reference = SsimReference(maps, maps.amax((1, 2)) - maps.amin((1, 2)))
-        for kind, candidates in (("isolated", outputs.isolated), ("accumulated", outputs.accumulated)):
-            laid_out = [found for c in candidates if (found := as_maps(c, layer, self.grid)) is not None]
-            self.ssim[kind][outputs.index] += len(maps) * reference.compare(torch.stack(laid_out)).cpu()
-        self.maps[outputs.index] += len(maps)
-
-    def _sample(self, outputs: LayerOutputs) -> None:
-        kind = self.layers[outputs.index].kind
-        tokens = as_tokens(outputs.reference, kind)
-        generator = torch.Generator().manual_seed(self.seed * len(self.layers) + outputs.index)
-        chosen = torch.randperm(len(tokens), generator=generator)[: self.per_call[outputs.index]].sort().values
-        kept = {FP32: tokens} | {
-            key: as_tokens(output, kind) for key, output in zip(self.schemes, outputs.accumulated, strict=True)
-        }
-        for scheme, values in kept.items():
-            sample = values[chosen.to(values.device)].float().cpu()
-            self.samples.setdefault((scheme, outputs.index), []).append(sample)
-
-    def scores(self, kind: str) -> dict[str, Array]:
-        """``{metric: [layers, schemes]}``; SSIM is NaN for layers whose output is no picture."""
-        found = {name: values.numpy() for name, values in metrics_from_sums(self.sums[kind]).items()}
-        found["ssim"] = (self.ssim[kind] / self.maps).numpy()
+    def scores(self) -> dict[str, Array]:
+        """``{metric: [layers]}``; SSIM is NaN for layers whose output is no picture."""
+        found = {name: values.numpy() for name, values in metrics_from_sums(self.sums).items()}
+        found["ssim"] = (self.similarity / self.maps).numpy()
         return {name: found[name] for name in SCORE_METRICS}
 
 
-def as_maps(output: Tensor, layer: Layer, grid: Grid) -> Tensor | None:
+class SceneRecorder:
+    """Runs one scene in FP32 and under schemes, and compares every layer.
+
+    Args:
+        model: in eval mode; unchanged after every call.
+        layers: those that are compared.
+        volumes: of the layers, from `survey`.
+        scene: what is run.
+        grid: how tokens lie in the pictures; None where that is not known.
+        sampling: how many tokens are kept.
+        seed: of which channels are compared and which tokens are kept; the same ones in every scene and scheme.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        volumes: Sequence[LayerVolume],
+        scene: Scene,
+        grid: Grid | None,
+        sampling: Sampling,
+        seed: int,
+    ) -> None:
+        self.model, self.layers, self.scene, self.grid, self.seed = model, layers, scene, grid, seed
+        self.per_call = sampling.per_call
+        self.never_called = [layer for layer, volume in zip(layers, volumes, strict=True) if not volume.calls]
+        self.channels = [choose_channels(volume, self._seed(index)) for index, volume in enumerate(volumes)]
+        self.values: list[list[Tensor]] = [[] for _ in layers]
+        self.outputs: dict[str, Tensor] = {}
+        self.samples: list[list[Tensor]] = []
+
+    @torch.no_grad()
+    def reference(self, schemes: Sequence[str]) -> dict[str, Errors]:
+        """The FP32 pass; errors that each layer makes alone, on clean input, for the schemes given."""
+        found = {key: Errors.none(len(self.layers)) for key in schemes}
+        self.values, self.samples = [[] for _ in self.layers], [[] for _ in self.layers]
+
+        def observe(call: LayerCall) -> None:
+            layer, channels = self.layers[call.index], self.channels[call.index]
+            values = self._chosen(call.output, call.index).clone()
+            self.values[call.index].append(values)
+            self._sample(call)
+            if schemes:
+                self._compare(call.index, values, alone(call, layer, schemes, channels), list(found.values()))
+
+        with observed(self.model, self.layers, observe):
+            self.outputs = run(self.model, self.scene)
+        return found
+
+    @torch.no_grad()
+    def under(self, key: str) -> tuple[Errors, dict[str, Tensor]]:
+        """The pass under one scheme, after `reference`: errors of every layer and the sums of every output."""
+        errors, calls = Errors.none(len(self.layers)), [0] * len(self.layers)
+        self.samples = [[] for _ in self.layers]
+
+        def observe(call: LayerCall) -> None:
+            reference = self.values[call.index][calls[call.index]]
+            calls[call.index] += 1
+            candidate = self._chosen(call.output, call.index)
+            self._compare(call.index, reference, candidate[None], [errors])
+            self._sample(call)
+
+        with under_scheme(self.model, self.layers, key, self.never_called), observed(self.model, self.layers, observe):
+            outputs = run(self.model, self.scene, check=False)
+        return errors, {name: error_sums(self.outputs[name], value[None])[0].cpu() for name, value in outputs.items()}
+
+    def tokens(self) -> dict[int, Tensor]:
+        """What was sampled in the last pass, ``[token, channel]`` by layer."""
+        return {index: torch.cat(calls) for index, calls in enumerate(self.samples) if calls}
+
+    def _chosen(self, output: Tensor, index: int) -> Tensor:
+        channels = self.channels[index]
+        if channels is None:
+            return output
+        return output.index_select(channel_axis(self.layers[index].kind), channels.to(output.device))
+
+    def _compare(self, index: int, reference: Tensor, candidates: Tensor, into: Sequence[Errors]) -> None:
+        for errors, sums in zip(into, error_sums(reference, candidates).cpu(), strict=True):
+            errors.sums[index] = merge_sums(errors.sums[index], sums)
+        maps = as_maps(reference, self.layers[index], self.grid)
+        if maps is None:
+            return
+        prepared = SsimReference(maps, maps.amax((1, 2)) - maps.amin((1, 2)))
+        laid_out = [found for c in candidates if (found := as_maps(c, self.layers[index], self.grid)) is not None]
+        for errors, value in zip(into, prepared.compare(torch.stack(laid_out)).cpu(), strict=True):
+            errors.similarity[index] += len(maps) * value
+            errors.maps[index] += len(maps)
+
+    def _sample(self, call: LayerCall) -> None:
+        tokens = as_tokens(call.output, self.layers[call.index].kind)
+        generator = torch.Generator().manual_seed(self._seed(call.index))
+        chosen = torch.randperm(len(tokens), generator=generator)[: self.per_call[call.index]].sort().values
+        self.samples[call.index].append(tokens[chosen.to(tokens.device)].float().cpu())
+
+    def _seed(self, index: int) -> int:
+        return self.seed * len(self.layers) + index
+
+
+def choose_channels(volume: LayerVolume, seed: int) -> Tensor | None:
+    """Which output channels of a layer are compared, ``[n]`` in order; None for all.
+
+    >>> choose_channels(LayerVolume(1, 2082, 4096), 0).shape, choose_channels(LayerVolume(4, 400, 256), 0)
+    (torch.Size([125]), None)
+    """
+    wanted = max(FEWEST_CHANNELS, VALUES_PER_CALL * max(1, volume.calls) // max(1, volume.tokens))
+    if wanted >= volume.channels:
+        return None
+    return torch.randperm(volume.channels, generator=torch.Generator().manual_seed(seed))[:wanted].sort().values
+
+
+def as_maps(output: Tensor, layer: Layer, grid: Grid | None) -> Tensor | None:
     """A layer's output as pictures ``[M, H, W]``, one per frame and channel; None where it is no picture.
 
     Maps of convolutions are pictures, and so are the patch tokens of the aggregator, laid back on their grid.
@@ -148,7 +242,7 @@ def as_maps(output: Tensor, layer: Layer, grid: Grid) -> Tensor | None:
     Args:
         output: ``[N, C, H, W]``, or tokens ``[N, frames * (special + rows * columns), C]``.
         layer: that gave it.
-        grid: of the model and the size of the pictures.
+        grid: of the model and the size of the pictures; None where tokens are not known to lie on one.
 
     >>> layer = Layer("fc1", "linear", "mlp", "frame.0", (8, 2), 16)
     >>> as_maps(torch.zeros(1, 2 * (5 + 4 * 6), 8), layer, Grid(5, 4, 6)).shape
@@ -156,6 +250,8 @@ def as_maps(output: Tensor, layer: Layer, grid: Grid) -> Tensor | None:
     """
     if layer.kind in CONVOLUTIONS:
         return output.flatten(0, 1)
+    if grid is None:
+        return None
     frame = grid.special + grid.rows * grid.columns
     if layer.role not in ("attention", "mlp") or output.ndim != 3 or output.shape[1] % frame:
         return None

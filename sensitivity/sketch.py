@@ -12,6 +12,10 @@ does.
 
 The estimate of a probe has a relative standard deviation of at most sqrt(2); scenes and probes average it down.
 Source of the estimator: Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989.
+
+All outputs and probes go back through the model together, a segment at a time (`sensitivity.segments`), so every layer
+is quantised once per scene, the gradients of one segment's weights are in memory at a time, and a model at full size
+needs no more than its weights and a few gigabytes.
 """
 
 from __future__ import annotations
@@ -22,12 +26,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from quant import Layer, dequantize_layer, quantize_layer
+from model import computing_in
+from quant import Layer, simulate_layer, stored_nbytes
+from quant.layers import out_first
 from scenes import Scene
+from sensitivity.segments import Gradients, Tape
 from sensitivity.survey import OUTPUTS, run
 
 DEFAULT_PROBES = 4
 CACHE_BYTES = 2 * 10**9
+PART_BYTES = 4 * 10**8
+"""Errors of a layer's weight in several schemes are made this many bytes at a time where they are not kept."""
 
 
 class WeightErrors:
@@ -38,9 +47,6 @@ class WeightErrors:
         layers: of `quant.find_layers`.
         schemes: keys of formats.
         cache_bytes: how much to keep at most; all errors or none are kept.
-
-    Attributes:
-        size_bytes: of every scheme's file part, for the layers that were asked for.
     """
 
     def __init__(
@@ -53,18 +59,37 @@ class WeightErrors:
         self.model, self.layers, self.schemes = model, layers, schemes
         self.keep = 4 * len(schemes) * sum(layer.weights for layer in layers) <= cache_bytes
         self.kept: dict[str, Tensor] = {}
-        self.size_bytes: dict[str, list[int]] = {}
 
     def __call__(self, layer: Layer) -> Tensor:
         """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
-        if layer.name in self.kept:
-            return self.kept[layer.name]
-        module, weight = self.model.get_submodule(layer.name), _weight_of(self.model, layer)
-        stored = [quantize_layer(module, key, layer.name) for key in self.schemes]
-        self.size_bytes[layer.name] = [quantized.nbytes for quantized in stored]
-        errors = torch.stack([(dequantize_layer(q, module) - weight.detach()).flatten() for q in stored])
-        if self.keep:
+        if layer.name not in self.kept:
+            errors = self._made(layer, self.schemes)
+            if not self.keep:
+                return errors
             self.kept[layer.name] = errors
+        return self.kept[layer.name]
+
+    def products(self, layer: Layer, gradients: Tensor) -> Tensor:
+        """Inner products of the errors with gradients ``[n, weights]``: float64 ``[n, schemes]``."""
+        if self.keep:
+            return (gradients @ self(layer).T).double().cpu()
+        some = max(1, PART_BYTES // (4 * layer.weights))
+        parts = [self.schemes[start : start + some] for start in range(0, len(self.schemes), some)]
+        return torch.cat([(gradients @ self._made(layer, part).T).double().cpu() for part in parts], dim=1)
+
+    def size_bytes(self) -> list[list[int]]:
+        """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
+        sizes = []
+        for layer in self.layers:
+            weight = out_first(_weight_of(self.model, layer), layer.kind)
+            sizes.append([stored_nbytes(weight, key, layer.name) for key in self.schemes])
+        return sizes
+
+    def _made(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
+        module, weight = self.model.get_submodule(layer.name), _weight_of(self.model, layer).detach()
+        errors = weight.new_empty(len(schemes), layer.weights)
+        for row, key in zip(errors, schemes, strict=True):
+            torch.sub(simulate_layer(module, key, layer.name).flatten(), weight.flatten(), out=row)
         return errors
 
 
@@ -76,6 +101,7 @@ def sketch_damage(
     *,
     probes: int = DEFAULT_PROBES,
     seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """First-order NMSE of each output on one scene when only one layer is quantised.
 
@@ -84,29 +110,42 @@ def sketch_damage(
         layers: of `quant.find_layers`.
         errors: of the same layers.
         scene: a calibration scene.
-        probes: backward passes per output.
+        probes: random vectors per output.
         seed: of the random vectors; give every scene its own.
+        dtype: that the trunk computes in here: the gradients need less precision than what they are compared for.
 
     Returns:
         Per output, float64 ``[layers, schemes]``; exactly 0 for layers that the output does not depend on.
     """
     weights = [_weight_of(model, layer) for layer in layers]
-    damage: dict[str, Tensor] = {}
-    with torch.enable_grad(), _gradients_of(model, weights):
-        outputs = run(model, scene)
-        for number, (name, value) in enumerate(outputs.items()):
-            generator = torch.Generator().manual_seed(seed * len(OUTPUTS) + number)
-            found = torch.zeros(len(layers), len(errors.schemes), dtype=torch.float64)
-            for _ in range(probes):
-                probe = torch.randn(value.shape, generator=generator).to(value)
-                # The norm of the reference is a constant of the metric, not something to differentiate.
-                target = (value * probe).sum() / value.detach().norm()
-                gradients = torch.autograd.grad(target, weights, retain_graph=True, allow_unused=True)
-                for row, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
-                    if gradient is not None:
-                        found[row] += (errors(layer) @ gradient.flatten()).double().cpu().square()
-            damage[name] = found / probes
-    return damage
+    tape = Tape(model, weights)
+    with torch.enable_grad(), _gradients_of(model, weights), computing_in(model, dtype):
+        with tape.recording():
+            outputs = run(model, scene)
+        # The norm of the reference is a constant of the metric, not something to differentiate.
+        cotangents = [v / o.detach().norm() for o, v in _probes(outputs, probes, seed)]
+        repeated = [value for value in outputs.values() for _ in range(probes)]
+        found = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
+
+        def consume(rows: list[int], gradients: list[Gradients]) -> None:
+            for row, of_weight in zip(rows, gradients, strict=True):
+                there = [c for c, gradient in enumerate(of_weight) if gradient is not None]
+                if there:
+                    stacked = torch.stack([g.flatten() for g in of_weight if g is not None])
+                    of_weight.clear()
+                    found[row, there] += errors.products(layers[row], stacked)
+
+        tape.back(repeated, cotangents, consume)
+    damage = found.square().unflatten(1, (len(outputs), probes)).mean(2)
+    return {name: damage[:, number].clone() for number, name in enumerate(outputs)}
+
+
+def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every output with each of its random vectors."""
+    for number, value in enumerate(outputs.values()):
+        generator = torch.Generator().manual_seed(seed * len(OUTPUTS) + number)
+        for _ in range(probes):
+            yield value, torch.randn(value.shape, generator=generator).to(value)
 
 
 def _weight_of(model: nn.Module, layer: Layer) -> nn.Parameter:

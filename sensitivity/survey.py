@@ -1,15 +1,18 @@
-"""One FP32 pass that tells how often each layer runs and how much it puts out; sizes are planned from it."""
+"""How a model is run on a scene, and how often each layer runs and how much it puts out; sizes are planned from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from errors import InputError
+from model import LARGE
 from quant import Layer
 from scenes import Scene
 
@@ -35,35 +38,80 @@ class LayerVolume:
     channels: int
 
 
+def channel_axis(kind: str) -> int:
+    """Where a layer's output has its channels.
+
+    >>> channel_axis("conv2d"), channel_axis("linear")
+    (-3, -1)
+    """
+    return -3 if kind in CONVOLUTIONS else -1
+
+
 def as_tokens(output: Tensor, kind: str) -> Tensor:
     """A layer's output as ``[tokens, channels]``; a map ``[N, C, H, W]`` of a convolution has a token per pixel.
 
     >>> as_tokens(torch.zeros(2, 5, 3, 3), "conv2d").shape, as_tokens(torch.zeros(2, 7, 3, 5), "linear").shape
     (torch.Size([18, 5]), torch.Size([42, 5]))
     """
-    return output.movedim(1, -1).flatten(0, 2) if kind in CONVOLUTIONS else output.flatten(0, -2)
+    last = output.movedim(channel_axis(kind), -1)
+    return last.reshape(-1, last.shape[-1])
 
 
-def run(model: nn.Module, scene: Scene, copies: int = 1) -> dict[str, Tensor]:
-    """The model's predictions for a scene, ``copies`` times the same as a batch; only published outputs.
+def run(model: nn.Module, scene: Scene, *, check: bool = True) -> dict[str, Tensor]:
+    """The model's predictions for a scene.
+
+    VGGT and its forks are given pictures as a batch of one and query points; a model without query points the
+    pictures ``[S, 3, H, W]``; and any model the scene's own ``inputs`` where it has some.
+
+    Args:
+        model: in eval mode.
+        scene: what it sees.
+        check: refuse predictions that are not finite; a scheme that breaks the model is a result instead.
+
+    Returns:
+        Of VGGT the published outputs; of others every floating-point tensor of a dict by its name, a single tensor
+        as ``output``, those of a tuple as ``output_0`` and so on.
 
     Raises:
-        InputError: a prediction is not finite.
+        InputError: a prediction is not finite, or the model gives no tensors.
     """
     device = next(model.parameters()).device
-    images = scene.images.to(device).expand(copies, -1, -1, -1, -1)
-    query = scene.query_points.to(device).expand(copies, -1, -1)
-    found = model(images, query)
-    outputs = {name: found[name] for name in OUTPUTS if name in found}
+    outputs = _named(model(*_arguments(model, scene, device)))
     for name, value in outputs.items():
-        if not value[0].isfinite().all():
+        if check and not value.isfinite().all():
             raise InputError(f"scene {scene.name}: the FP32 model gives NaN or Inf in {name}; it cannot be a reference")
     return outputs
 
 
+def _arguments(model: nn.Module, scene: Scene, device: torch.device) -> tuple[Tensor, ...]:
+    if scene.inputs is not None:
+        return tuple(value.to(device) for value in scene.inputs)
+    images, query = scene.images.to(device), scene.query_points.to(device)
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    takes_query = len(needed) > 1 or any(p.name == "query_points" for p in parameters)
+    return (images[None], query[None]) if takes_query else (images,)
+
+
+def _named(found: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    if isinstance(found, Tensor):
+        found = {"output": found}
+    if isinstance(found, tuple | list):
+        found = {f"output_{number}": value for number, value in enumerate(found)}
+    if not isinstance(found, dict):
+        raise InputError(f"the model returns {type(found).__name__}: it must return tensors, or a dict of them")
+    values = {
+        str(name): value for name, value in found.items() if isinstance(value, Tensor) and value.is_floating_point()
+    }
+    published = {name: values[name] for name in OUTPUTS if name in values}
+    if not values:
+        raise InputError("the model returns no floating-point tensor: nothing can be compared")
+    return published or values
+
+
 @torch.no_grad()
 def survey(model: nn.Module, layers: Sequence[Layer], scene: Scene) -> list[LayerVolume]:
-    """Run the model once in FP32 and count.
+    """Count calls and outputs: of large models by shapes alone where they can do that, else by running them.
 
     Args:
         model: in eval mode.
@@ -73,20 +121,53 @@ def survey(model: nn.Module, layers: Sequence[Layer], scene: Scene) -> list[Laye
     Returns:
         One entry per layer; zero calls for a layer that did not run.
     """
-    counted = {layer.name: LayerVolume(0, 0, layer.shape[0]) for layer in layers}
+    counted: dict[str, LayerVolume] = {}
 
-    def count(layer: Layer) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_module: nn.Module, _arguments: object, output: Tensor) -> None:
+    def hook(layer: Layer) -> Any:  # noqa: ANN401
+        def count(_module: nn.Module, _arguments: object, output: Tensor) -> None:
             tokens = as_tokens(output, layer.kind)
             before = counted[layer.name]
             counted[layer.name] = LayerVolume(before.calls + 1, before.tokens + tokens.shape[0], tokens.shape[1])
 
-        return hook
+        return count
 
-    handles = [model.get_submodule(layer.name).register_forward_hook(count(layer)) for layer in layers]
+    handles = [model.get_submodule(layer.name).register_forward_hook(hook(layer)) for layer in layers]
     try:
-        run(model, scene)
+        counted |= {layer.name: LayerVolume(0, 0, layer.shape[0]) for layer in layers}
+        if not run_for_shapes(model, scene):
+            counted |= {layer.name: LayerVolume(0, 0, layer.shape[0]) for layer in layers}
+            run(model, scene)
     finally:
         for handle in handles:
             handle.remove()
     return [counted[layer.name] for layer in layers]
+
+
+def run_for_shapes(model: nn.Module, scene: Scene) -> bool:
+    """Run a model for the sake of what hooks see; a large one on the meta device, where nothing is computed.
+
+    There every operation is decomposed in Python, 3 s for a VGGT: a small network is faster when it really runs.
+
+    Returns:
+        Whether it could be run so; a large model that looks at values cannot.
+    """
+    if sum(parameter.numel() for parameter in model.parameters()) > LARGE:
+        return run_on_meta(model, scene)
+    run(model, scene, check=False)
+    return True
+
+
+def run_on_meta(model: nn.Module, scene: Scene) -> bool:
+    """Run a model on the meta device: hooks see all shapes, and nothing is computed.
+
+    Returns:
+        Whether it could be run so; a model that looks at values cannot.
+    """
+    meta = torch.device("meta")
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    weightless = {name: value.detach().to(meta).requires_grad_(value.requires_grad) for name, value in state.items()}
+    try:
+        functional_call(model, weightless, _arguments(model, scene, meta))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return False
+    return True

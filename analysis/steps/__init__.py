@@ -7,16 +7,20 @@
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
+| `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
+| `inspect` | ``profile.h5`` -> one layer from close by |
 | `formats` | the weight formats, listed |
 | `run_folder` | names of the files; reading them back where they belong together |
 | `device` | where to compute |
 | `view` | a result as people and as machines see it |
 """
 
+from analysis.steps.audit import AUDIT, AUDIT_CHARTS, PAYER_CHARTS, audit_view, make_audit
 from analysis.steps.checkpoint import make_checkpoint
 from analysis.steps.device import pick_device
 from analysis.steps.evaluation import make_evaluation, show_evaluation
 from analysis.steps.formats import formats_view
+from analysis.steps.inspect import inspect_layer
 from analysis.steps.pareto import make_pareto
 from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
@@ -24,13 +28,19 @@ from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
 from analysis.steps.view import View
 
 __all__ = [
+    "AUDIT",
+    "AUDIT_CHARTS",
     "CHARTS",
+    "PAYER_CHARTS",
     "PLAN",
     "PROFILE",
     "REPORT",
     "RESULTS",
     "View",
+    "audit_view",
     "formats_view",
+    "inspect_layer",
+    "make_audit",
     "make_checkpoint",
     "make_evaluation",
     "make_pareto",

@@ -48,14 +48,18 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weig
         plan.formats if plan else uniform_assignment(layers, scheme),
         path,
         keep=plan.keep if plan else "fp16",
-        note=provenance(scene_fingerprint=facts["scene_fingerprint"], seed=facts.get("seed")),
+        note=provenance(weights=facts["weights"], scene_fingerprint=facts["scene_fingerprint"], seed=facts.get("seed")),
         on_layer=on_layer,
     )
     lines = [
         f"written: {path}, {format_bytes(size)} ({size:,} bytes)",
         f'load it with: from mixedprec import load_quantized; model = load_quantized("{path}")',
     ]
-    return View({"path": str(path), "size_bytes": size}, (), lines)
+    random = "random" in (weights, facts["weights"])
+    if random:
+        lines.append("RANDOM WEIGHTS: this checkpoint predicts nothing.")
+    known = "random" if random else str(facts["weights"])
+    return View({"path": str(path), "size_bytes": size}, (), lines).of_weights(known)
 
 
 def _of_run(run: Path, scheme: str, weights: str, progress: Progress) -> tuple[Plan | None, VGGT, Mapping[str, Any]]:
@@ -68,4 +72,6 @@ def _of_run(run: Path, scheme: str, weights: str, progress: Progress) -> tuple[P
     plan = plan_of(run, profile) if scheme == "plan" else None
     progress("loading", 0, 1)
     model = model_of(profile, "cpu")
-    return plan, model.keep_heads(plan.heads) if plan else model, profile.facts
+    if plan:
+        model.keep_heads(plan.heads)
+    return plan, model, profile.facts

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
+
 from analysis import plots
 from analysis import report as reports
 from analysis.depth_errors import alignment_named
@@ -15,10 +17,13 @@ from analysis.results import Evaluation, from_json, to_json, verdict
 from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
 from analysis.steps.view import View
 from errors import InputError, check_number
+from model import computing_in
 from scenes import SceneSource, fingerprint, pictures_of
 from sensitivity import Profile, open_profile
 from sensitivity.atomic import replacing
 from sensitivity.provenance import Progress, provenance, silent
+
+RANDOM = "RANDOM WEIGHTS"
 
 
 def make_evaluation(
@@ -64,10 +69,11 @@ def make_evaluation(
     )
     if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
         raise InputError("the evaluation scenes are the calibration scenes; give others with --images")
-    found = evaluate(
-        model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
-        alignment=alignment, calibration_scenes=profile.facts["scenes"], progress=progress,
-    )  # fmt: skip
+    with computing_in(model, getattr(torch, str(profile.facts.get("dtype", "float32")).removeprefix("torch."))):
+        found = evaluate(
+            model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
+            alignment=alignment, calibration_scenes=profile.facts["scenes"], progress=progress,
+        )  # fmt: skip
     write_reports(found, run)
     return evaluation_view(found, run)
 
@@ -131,10 +137,13 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
     }
     written = ", ".join(str(run / name) for name in (RESULTS, REPORT, CHARTS))
     lines = [answer.sentence, too_few_scenes(evaluation), f"timed: {evaluation.executed}", f"written: {written}"]
-    return View(values, reports.rich_tables(evaluation, with_outputs=False), [line for line in lines if line])
+    is_random = evaluation.weights_note.startswith(RANDOM)
+    lines += [evaluation.weights_note] * is_random
+    tables = reports.rich_tables(evaluation, with_outputs=False)
+    return View(values, tables, [line for line in lines if line]).of_weights("random" if is_random else "trained")
 
 
 def _weights_note(profile: Profile) -> str:
     if profile.facts["weights"] == "random":
-        return "RANDOM WEIGHTS: these numbers say nothing about a trained VGGT"
+        return f"{RANDOM}: these numbers say nothing about a trained VGGT"
     return "bundled, trained on rendered rooms" if profile.facts["model"] == "tiny" else "trained"

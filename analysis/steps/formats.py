@@ -6,11 +6,12 @@ from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
 from analysis.steps.run_folder import PROFILE
 from analysis.steps.view import View
 from mixedprec import overhead_bytes
-from model import VGGT, VGGTConfig, architecture, skeleton
+from model import VGGTConfig, architecture, is_factory, load_custom, skeleton
 from quant import CANDIDATES, FORMATS, UNIFORM_SCHEMES, find_layers, quantized_nbytes
 from sensitivity import open_profile
 
@@ -53,9 +54,10 @@ def formats_view(run: Path, model_name: str | None = None) -> View:
     return View(values, (table,), lines)
 
 
-def _model_at_hand(run: Path, model_name: str | None) -> tuple[str, VGGT]:
+def _model_at_hand(run: Path, model_name: str | None) -> tuple[str, nn.Module]:
     if model_name is None and (run / PROFILE).is_file():
         facts = open_profile(run / PROFILE).facts
-        return str(facts["model"]), skeleton(VGGTConfig.from_json(str(facts["config"])))
+        name = str(facts["model"])
+        return name, load_custom(name) if is_factory(name) else skeleton(VGGTConfig.from_json(str(facts["config"])))
     name = model_name or DEFAULT_MODEL
     return name, architecture(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from torch import nn
 
 from analysis.cost import changes, describe_cost
 from analysis.drawing import draw_plan
@@ -24,7 +25,7 @@ from mixedprec.graph import same_input, topology
 from mixedprec.palette import ALL, AUTO
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
-from model import VGGT, VGGTConfig, architecture, skeleton
+from model import VGGT, VGGTConfig, architecture, is_factory, load_custom, skeleton
 from scenes import SceneSource
 from scenes.source import Split
 from sensitivity import Profile, open_profile
@@ -64,7 +65,7 @@ class Source:
     """What a plan is made from: evidence, the architecture, and the profile if there is one."""
 
     evidence: Evidence
-    model: VGGT
+    model: nn.Module
     profile: Profile | None
 
     def bench(self, request: Request, split: Split, device: str) -> Bench:
@@ -95,10 +96,13 @@ def plan_source(run: Path, model_name: str | None) -> Source:
     if model_name is None or (run / PROFILE).is_file():
         profile = open_profile(run / PROFILE)
         if model_name in (None, profile.facts["model"]):
-            return Source(Evidence.of(profile), skeleton(VGGTConfig.from_json(str(profile.facts["config"]))), profile)
+            source = str(profile.facts["model"])
+            config = str(profile.facts["config"])
+            model = load_custom(source) if is_factory(source) else skeleton(VGGTConfig.from_json(config))
+            return Source(Evidence.of(profile), model, profile)
     assert model_name is not None
-    model = architecture(model_name)
-    return Source(data_free(model_name, model), model, None)
+    network = architecture(model_name)
+    return Source(data_free(model_name, network), network, None)
 
 
 def make_plan(
@@ -128,8 +132,10 @@ def make_plan(
     check_writable(run)
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name)
-    whole = source.model.config
-    if SHARED_INPUT in request.constraints.groups:
+    whole = source.model.config if isinstance(source.model, VGGT) else None
+    if whole is None and (extras.draw or extras.refine or promise or SHARED_INPUT in request.constraints.groups):
+        raise InputError("--draw, --refine, --max-drop, --max-damage and --group shared-input are for VGGT alone")
+    if whole is not None and SHARED_INPUT in request.constraints.groups:
         request = replace(request, same_input=same_input(topology(replace(whole, heads=request.heads))))
     tables: list[Table] = []
     lines: list[str] = []
@@ -147,19 +153,17 @@ def make_plan(
         }  # fmt: skip
     save_plan(found.plan, run / PLAN)
     written = str(run / PLAN)
-    if _wants_alternatives(source, found):
+    if whole is not None and _wants_alternatives(source, found):
         rows = alternatives(source.evidence, skeleton(whole), request)
         tables.append(alternatives_table(rows, request.heads))
         values["alternatives"] = alternatives_values(rows)
-    if extras.draw:
+    if extras.draw and whole is not None:
         layers = list(found.space.evidence.layers)
-        draw_plan(found.plan, layers, topology(source.model.config), run / DRAWING)
+        draw_plan(found.plan, layers, topology(replace(whole, heads=found.plan.heads)), run / DRAWING)
         written += f", {run / DRAWING}"
-    return View(
-        _values(found, run) | values,
-        [*plan_tables(found), *tables],
-        [*plan_sentences(found), *lines, f"written: {written}"],
-    )
+    lines = [*plan_sentences(found), *lines, f"written: {written}"]
+    view = View(_values(found, run) | values, [*plan_tables(found), *tables], lines)
+    return view.of_weights(str(source.evidence.facts["weights"]))
 
 
 def _wants_alternatives(source: Source, found: Planned) -> bool:

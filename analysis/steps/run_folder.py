@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from torch import nn
+
 from analysis.steps.device import pick_device
 from errors import InputError
 from mixedprec import Plan, load_plan
-from model import VGGT, load_vggt, model_fingerprint
+from model import VGGT, is_factory, load_vggt, model_fingerprint
 from scenes import Scene, SceneSource, load_scenes
 from scenes.source import Split
 from sensitivity import Profile
@@ -20,6 +22,8 @@ RESULTS, REPORT, CHARTS = (
     "comprehensive_report.txt",
     "comprehensive_visualizations.png",
 )
+
+DEFAULT_SIZES = (("img_size", 518), ("patch_size", 14))
 
 
 def check_writable(run: Path) -> None:
@@ -47,7 +51,12 @@ def plan_of(run: Path, profile: Profile) -> Plan:
 
 
 def model_of(profile: Profile, device: str) -> VGGT:
-    """The profiled model; refused when its weights have changed since."""
+    """The profiled VGGT; refused when its weights have changed since, or when it is another model."""
+    if is_factory(str(profile.facts["model"])):
+        raise InputError(
+            f"{profile.path} is of {profile.facts['model']}: a model made by a function can be profiled and planned; "
+            "evaluation and export know VGGT only"
+        )
     weights = "random" if profile.facts["weights"] == "random" else "pretrained"
     model = load_vggt(str(profile.facts["model"]), weights, pick_device(device))
     found = {"model_fingerprint": model_fingerprint(model)}
@@ -55,6 +64,8 @@ def model_of(profile: Profile, device: str) -> VGGT:
     return model
 
 
-def scenes_for(model: VGGT, source: SceneSource, split: Split) -> list[Scene]:
-    """Scenes of the size that the model takes."""
-    return load_scenes(source, split, img_size=model.config.img_size, patch_size=model.config.patch_size)
+def scenes_for(model: nn.Module, source: SceneSource, split: Split) -> list[Scene]:
+    """Scenes of the size that the model takes; a model that does not say is taken to be made for VGGT's."""
+    sizes = model.config if isinstance(model, VGGT) else model
+    img_size, patch_size = (getattr(sizes, name, default) for name, default in DEFAULT_SIZES)
+    return load_scenes(source, split, img_size=img_size, patch_size=patch_size)

@@ -22,3 +22,14 @@ class View:
     values: Mapping[str, Any]
     tables: Sequence[Table] = field(default_factory=tuple)
     lines: Sequence[str] = field(default_factory=tuple)
+
+    def of_weights(self, kind: str) -> View:
+        """The same, every table and the values saying so where the weights are random.
+
+        >>> View({}, [Table(title="Layers")]).of_weights("random").tables[0].title
+        'Layers (RANDOM WEIGHTS)'
+        """
+        if kind == "random":
+            for table in self.tables:
+                table.title = f"{table.title} (RANDOM WEIGHTS)"
+        return View({**self.values, "weights_are": kind}, self.tables, self.lines)

@@ -2,8 +2,11 @@
 
 import logging
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -19,6 +22,7 @@ from model.vggt import VGGT
 
 # What the file of facebook/VGGT-1B says: arguments of the reference code, no sizes of ours.
 PUBLISHED_CONFIG = '{"img_size": 518, "patch_size": 14, "embed_dim": 1024, "enable_camera": true}'
+ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -284,3 +288,29 @@ class TestHub:
     @pytest.mark.parametrize("source", ["some one/else", "someone/no--thing"])
     def test_what_cannot_be_an_id_is_refused(self, source: str) -> None:
         assert f"--model {source}: no such folder" in refusal(source)
+
+
+MEASURE = """
+import sys
+from model import load_vggt, model_fingerprint
+from sensitivity.memory import peak_resident_bytes, resident_bytes
+model_fingerprint(load_vggt("tiny"))  # whatever is imported and set up the first time
+before = resident_bytes()
+model = load_vggt(sys.argv[1])
+model_fingerprint(model)  # every weight is read
+print(peak_resident_bytes() - before, 4 * sum(parameter.numel() for parameter in model.parameters()))
+"""
+
+
+def test_loading_takes_hardly_more_memory_than_the_weights(tmp_path: Path) -> None:
+    """In a process of its own, 250 MB of weights: at most 1.1 times as much at any moment."""
+    config = replace(TINY, embed_dim=512, vit_depth=8, aggregator_depth=6)
+    model = VGGT(config)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(config.to_json())
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    peak, weights = map(int, ran.stdout.split())
+    assert weights > 200e6
+    assert peak < 1.1 * weights

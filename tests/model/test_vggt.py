@@ -1,5 +1,6 @@
 """The network against the published names, sizes and outputs, and against itself in other batches and chunks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,14 @@ def test_query_points_stay_where_they_are_in_the_first_frame(small_model: VGGT) 
 def test_wrong_shapes_are_refused(small_model: VGGT, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         small_model(torch.zeros(shape))
+
+
+def test_pictures_too_small_for_the_tracker_are_refused(small_config: VGGTConfig) -> None:
+    """Three levels on maps of half the size need 8 pixels a side, at which it still runs."""
+    model = VGGT(replace(small_config, patch_size=2, img_size=8, track_corr_levels=3)).eval()
+    query = torch.zeros(1, 2)
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 8, 10), query)["track"].shape == (1, 1, 1, 2)
+        assert "track" not in model(torch.rand(1, 3, 6, 10))
+        with pytest.raises(InputError, match=r"images are 6x10, the tracker needs 8 pixels a side.*--resolution"):
+            model(torch.rand(1, 3, 6, 10), query)

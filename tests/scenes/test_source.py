@@ -244,3 +244,16 @@ def test_bad_scenes_option_lists_the_kinds_or_the_way_out(text: str) -> None:
     with pytest.raises(InputError, match="photos:") as caught:
         parse_scenes(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["calibration", "evaluation"])
+def test_a_resolution_of_its_own_takes_the_place_of_the_models(tmp_path: Path, split: str) -> None:
+    for index in range(4):
+        Image.new("RGB", (80, 60)).save(tmp_path / f"{index}.png")
+    source = SceneSource("photos", str(tmp_path), resolution=28)
+    assert SceneSource.from_dict(source.to_dict()) == source
+    (scene,) = load_scenes(source, split, img_size=56, patch_size=14)
+    assert scene.images.shape == (2, 3, 28, 28)
+    assert load_scenes(SceneSource(resolution=28, count=1), split, img_size=56, patch_size=14)[0].images.shape[-1] == 28
+    with pytest.raises(InputError, match="--resolution 30 is no multiple of the patch size 14: give 28"):
+        load_scenes(SceneSource("photos", str(tmp_path), resolution=30), split, img_size=56, patch_size=14)

@@ -1,6 +1,7 @@
-"""Side by side: every variant sees what it would see alone, and the model is untouched afterwards."""
+"""Every scheme sees what it would in a model that is quantised as a whole; the model is untouched afterwards."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,19 +12,24 @@ from torch.testing import assert_close
 from model import VGGT
 from quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from scenes import Scene
-from sensitivity.capture import LayerOutputs, side_by_side
+from sensitivity.capture import LayerCall, alone, observed, under_scheme
 from sensitivity.survey import run
 
 SCHEMES = ("int8_per_channel_asym", "int4_group_32", "int3_group_32")
 
 
 class Repeated(nn.Module):
-    """Convolutions, and a linear layer that runs twice, on ever other values."""
+    """Convolutions, one of them in groups, and a linear layer that runs twice, on ever other values."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 2, stride=2))
+        self.first = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, groups=8),
+            nn.ConvTranspose2d(8, 6, 2, stride=2),
+        )
         self.twice = nn.Linear(6, 6)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -36,29 +42,11 @@ def weights_under(model: nn.Module, scheme: str) -> dict[str, Tensor]:
     return {name: dequantize_layer(quantize_layer(module, scheme), module) for name, module in modules.items()}
 
 
-def recorded(model: nn.Module, layers: list[Layer], forward: Callable[[], object]) -> list[list[tuple[Tensor, Tensor]]]:
-    """First input and output of every call of every layer, by plain hooks."""
-    calls: list[list[tuple[Tensor, Tensor]]] = [[] for _ in layers]
-    handles = [
-        model.get_submodule(layer.name).register_forward_hook(
-            lambda _module, inputs, output, into=into: into.append((inputs[0], output))
-        )
-        for layer, into in zip(layers, calls, strict=True)
-    ]
-    forward()
-    for handle in handles:
-        handle.remove()
-    return calls
-
-
-@torch.no_grad()
-def captured(
-    model: nn.Module, layers: list[Layer], forward: Callable[[], Tensor | dict[str, Tensor]]
-) -> tuple[list[list[LayerOutputs]], Tensor | dict[str, Tensor]]:
-    seen: list[list[LayerOutputs]] = [[] for _ in layers]
-    with side_by_side(model, layers, SCHEMES, lambda outputs: seen[outputs.index].append(outputs)):
-        found = forward()
-    return seen, found
+def calls_of(model: nn.Module, layers: list[Layer], forward: Callable[[], object]) -> list[LayerCall]:
+    seen: list[LayerCall] = []
+    with observed(model, layers, seen.append):
+        forward()
+    return seen
 
 
 def in_float64(scene: Scene) -> Scene:
@@ -69,72 +57,82 @@ def hook_count(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
-@torch.no_grad()
-def test_layers_that_run_twice_and_convolutions_equal_separate_runs() -> None:
-    model, images = Repeated(), torch.rand(2, 3, 8, 8)
-    layers = find_layers(model)
-    seen, found = captured(model, layers, lambda: model(images.repeat(4, 1, 1, 1)))
-    clean = recorded(model, layers, lambda: model(images))
-    assert [len(calls) for calls in seen] == [1, 1, 2]
-    for row, scheme in enumerate(SCHEMES):
-        weights = weights_under(model, scheme)
-        with replaced_weights(model, weights):
-            expected = recorded(model, layers, lambda: model(images))
-            assert_close(found[2 * row + 2 : 2 * row + 4], model(images), rtol=1e-5, atol=1e-6)
-        for layer, calls, clean_calls, scheme_calls in zip(layers, seen, clean, expected, strict=True):
-            module = model.get_submodule(layer.name)
-            for call, (x, reference), (_, accumulated) in zip(calls, clean_calls, scheme_calls, strict=True):
-                w, b = weights[layer.name], module.bias
-                alone = {
-                    "linear": lambda x=x, w=w, b=b: F.linear(x, w, b),
-                    "conv2d": lambda x=x, w=w, b=b: F.conv2d(x, w, b, padding=1),
-                    "conv_transpose2d": lambda x=x, w=w, b=b: F.conv_transpose2d(x, w, b, stride=2),
-                }[layer.kind]()
-                assert_close(call.reference, reference, rtol=1e-5, atol=1e-6)
-                assert_close(call.isolated[row], alone, rtol=1e-5, atol=1e-6)
-                assert_close(call.accumulated[row], accumulated, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("frames", [2, 9])
 @torch.no_grad()
-def test_a_vggt_side_by_side_equals_one_run_per_scheme(
+def test_under_a_scheme_a_vggt_is_the_one_with_replaced_weights(
     small_model: VGGT, make_scene: Callable[..., Scene], frames: int
 ) -> None:
-    """Every call of every layer, and every output; nine frames make the DPT heads run in two chunks.
-
-    In float64: the tracker's sines of 1000 times a coordinate turn float32 rounding into visible differences.
-    """
-    scene, layers = in_float64(make_scene(frames=frames)), find_layers(small_model.double())
-    seen, found = captured(small_model, layers, lambda: run(small_model, scene, copies=1 + len(SCHEMES)))
-    names = [layer.name for layer in layers]
-    assert len(seen[names.index("camera_head.embed_pose")]) == 4
-    assert len(seen[names.index("depth_head.projects.0")]) == (1 if frames == 2 else 2)
-    for row, scheme in enumerate(SCHEMES):
-        outputs: dict[str, Tensor] = {}
+    """Every call of every layer, bit for bit; nine frames make the DPT heads run in two chunks."""
+    scene, layers = make_scene(frames=frames), find_layers(small_model)
+    for scheme in SCHEMES:
+        with under_scheme(small_model, layers, scheme):
+            found = calls_of(small_model, layers, lambda: run(small_model, scene))
         with replaced_weights(small_model, weights_under(small_model, scheme)):
-            expected = recorded(small_model, layers, lambda outputs=outputs: outputs.update(run(small_model, scene)))
-        for name, calls, alone in zip(names, seen, expected, strict=True):
-            assert len(calls) == len(alone) > 0, name
-            for call, (_, output) in zip(calls, alone, strict=True):
-                scale = output.abs().max().item()
-                assert_close(call.accumulated[row], output, rtol=1e-6, atol=1e-7 * scale, msg=name)
-        for name, value in outputs.items():
-            assert_close(found[name][row + 1 : row + 2], value, rtol=1e-6, atol=1e-8, msg=name)
+            expected = calls_of(small_model, layers, lambda: run(small_model, scene))
+        assert [call.index for call in found] == [call.index for call in expected]
+        assert all(a.output.equal(b.output) for a, b in zip(found, expected, strict=True))
+    names = [layers[call.index].name for call in found]
+    assert names.count("camera_head.embed_pose") == 4
+    assert names.count("depth_head.projects.0") == (1 if frames == 2 else 2)
+
+
+@pytest.mark.parametrize("picks", [None, [0, 2, 5]])
+@torch.no_grad()
+def test_alone_a_layer_has_its_clean_input(picks: list[int] | None) -> None:
+    model, images = Repeated(), torch.rand(2, 3, 8, 8)
+    layers = find_layers(model)
+    channels = None if picks is None else torch.tensor(picks)
+    calls = calls_of(model, layers, lambda: model(images))
+    assert [call.index for call in calls] == [0, 1, 2, 3, 3]
+    for call in calls:
+        layer, x, module = layers[call.index], call.arguments[0], call.module
+        axis = -3 if layer.kind.startswith("conv") else -1
+        found = alone(call, layer, SCHEMES, channels)
+        for row, scheme in enumerate(SCHEMES):
+            w, b = weights_under(model, scheme)[layer.name], module.bias
+            expected = {
+                "0": lambda x=x, w=w, b=b: F.conv2d(x, w, b, padding=1),
+                "2": lambda x=x, w=w, b=b: F.conv2d(x, w, b, groups=8),
+                "3": lambda x=x, w=w, b=b: F.conv_transpose2d(x, w, b, stride=2),
+                "e": lambda x=x, w=w, b=b: F.linear(x, w, b),
+            }[layer.name[-1]]()
+            expected = expected if picks is None else expected.index_select(axis, channels)
+            assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
-def test_isolated_errors_of_a_vggt_come_from_clean_inputs(small_model: VGGT, make_scene: Callable[..., Scene]) -> None:
+def test_alone_in_a_vggt_every_layer_is_linear_in_its_weight(
+    small_model: VGGT, make_scene: Callable[..., Scene]
+) -> None:
+    """Output error = layer applied with the weight's error and no bias, also for the tracker's joint projection."""
     scene = in_float64(make_scene())
-    layers = [layer for layer in find_layers(small_model.double()) if layer.kind == "linear"]
-    seen, _ = captured(small_model, layers, lambda: run(small_model, scene, copies=1 + len(SCHEMES)))
-    clean = recorded(small_model, layers, lambda: run(small_model, scene))
+    layers = find_layers(small_model.double())
+    seen: set[str] = set()
     weights = weights_under(small_model, SCHEMES[1])
-    for layer, calls, clean_calls in zip(layers, seen, clean, strict=True):
-        for call, (x, reference) in zip(calls, clean_calls, strict=True):
-            expected = F.linear(x, weights[layer.name], small_model.get_submodule(layer.name).bias)
-            scale = reference.abs().max().item()
-            assert_close(call.reference, reference, rtol=1e-6, atol=1e-7 * scale, msg=layer.name)
-            assert_close(call.isolated[1], expected, rtol=1e-6, atol=1e-7 * scale, msg=layer.name)
+    for call in calls_of(small_model, layers, lambda: run(small_model, scene)):
+        layer, module = layers[call.index], call.module
+        seen.add(layer.kind)
+        error = weights[layer.name] - module.weight
+        found = alone(call, layer, SCHEMES[1:2], None)[0] - call.output
+        with replaced_weights(small_model, {layer.name: error}):
+            expected = module.forward(*call.arguments)
+            zeros = module.forward(*(torch.zeros_like(x) if isinstance(x, Tensor) else x for x in call.arguments))
+        assert_close(found, expected - zeros, rtol=1e-6, atol=1e-9 * call.output.abs().max().item(), msg=layer.name)
+    assert seen == {"linear", "conv2d", "conv_transpose2d", "attention_in"}
+
+
+@torch.no_grad()
+def test_a_weight_that_is_read_without_a_call_is_quantised_too() -> None:
+    """The output projection of torch's own attention."""
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2).eval()
+    layers, x = find_layers(model), torch.rand(2, 5, 16)
+    silent = [layer for layer in layers if layer.name.endswith("out_proj")]
+    assert len(silent) == 2
+    with under_scheme(model, layers, SCHEMES[1], silent):
+        found = model(x)
+    with replaced_weights(model, weights_under(model, SCHEMES[1])):
+        assert_close(found, model(x))
 
 
 class Failing(nn.Linear):
@@ -149,60 +147,25 @@ class Failing(nn.Linear):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("calls_before", [0, 1, 2, 4, 6])
-def test_an_exception_leaves_weights_and_no_hooks(calls_before: int) -> None:
-    """In FP32, while a quantised weight is in place, on clean and on own input, in the first and last scheme."""
+@pytest.mark.parametrize("moment", ["scheme", "alone", "observer"])
+@torch.no_grad()
+def test_an_exception_leaves_weights_and_no_hooks(moment: str) -> None:
     model = nn.Sequential(nn.Linear(4, 4), Failing(4, 4))
-    model[1].calls_left = calls_before
-    before = {name: (parameter, parameter.clone()) for name, parameter in model.named_parameters()}
-    with (
-        pytest.raises(RuntimeError, match="device lost"),
-        side_by_side(model, find_layers(model), SCHEMES, lambda _outputs: None),
-    ):
+    model[1].calls_left = 1 if moment == "alone" else 0
+    layers = find_layers(model)
+    before = {name: (parameter, parameter.data, parameter.clone()) for name, parameter in model.named_parameters()}
+
+    def observe(call: LayerCall) -> None:
+        if moment == "observer":
+            raise RuntimeError("device lost")
+        alone(call, layers[call.index], SCHEMES, None)
+
+    schemes: Any = under_scheme(model, layers, SCHEMES[0])
+    with pytest.raises(RuntimeError, match="device lost"), observed(model, layers, observe), schemes:
+        assert hook_count(model) == 6
         model(torch.rand(4, 4))
     assert hook_count(model) == 0
     for name, parameter in model.named_parameters():
         assert parameter is before[name][0]
-        assert parameter.equal(before[name][1])
-
-
-def test_an_observer_that_fails_or_a_good_end_leaves_no_hooks(small_model: VGGT) -> None:
-    layers = find_layers(small_model)
-
-    def fail(_outputs: LayerOutputs) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), side_by_side(small_model, layers, SCHEMES, fail):
-        assert hook_count(small_model) > 2 * len(layers) - 1
-        small_model(torch.rand(4, 1, 3, 32, 32))
-    assert hook_count(small_model) == 0
-    with side_by_side(small_model, layers, SCHEMES, lambda _outputs: None):
-        pass
-    assert hook_count(small_model) == 0
-
-
-def test_an_argument_given_twice_stays_one_object() -> None:
-    """The tracker's projection computes self-attention and cross-attention differently, by ``is``."""
-    same: list[bool] = []
-
-    class Pair(nn.Linear):
-        def forward(self, x: Tensor, other: Tensor) -> Tensor:
-            same.append(x is other)
-            return super().forward(x) + super().forward(other)
-
-    model = nn.ModuleDict({"pair": Pair(4, 4)})
-    layers, x = find_layers(model), torch.rand(4, 4)
-    with torch.no_grad(), side_by_side(model, layers, SCHEMES, lambda _outputs: None):
-        model["pair"](x, x)
-        model["pair"](x, x.clone())
-    per_call = 1 + 2 * len(SCHEMES)
-    assert same == [True] * per_call + [False] * per_call
-
-
-def test_a_batch_that_does_not_hold_the_variants_is_refused() -> None:
-    model = nn.Sequential(nn.Linear(4, 4))
-    with (
-        pytest.raises(ValueError, match="batch of 6 does not hold 4 variants"),
-        side_by_side(model, find_layers(model), SCHEMES, lambda _outputs: None),
-    ):
-        model(torch.rand(6, 4))
+        assert parameter.data_ptr() == before[name][1].data_ptr()
+        assert parameter.equal(before[name][2])

@@ -19,7 +19,7 @@ from model import VGGT
 from quant import CANDIDATES, UNIFORM_SCHEMES, Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from scenes import Scene
 from sensitivity import Profile, profile
-from sensitivity.recorder import Grid, as_maps, plan_sampling
+from sensitivity.recorder import TOKENS_PER_LAYER, Grid, SceneRecorder, as_maps, choose_channels, plan_sampling
 from sensitivity.survey import LayerVolume, as_tokens, run
 
 MakeScene = Callable[..., Scene]
@@ -219,7 +219,91 @@ def test_the_seed_alone_decides(small_model: VGGT, make_scene: MakeScene, tmp_pa
 def test_progress_ends_where_it_said(small_model: VGGT, make_scene: MakeScene, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     profiled(small_model, [make_scene(0, size=(16, 16))], tmp_path / "p.h5", progress=lambda *step: told.append(step))
-    assert [step[1:] for step in told] == [(0, 2), (1, 2), (2, 2)]
+    assert [step[1:] for step in told[1:]] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def assert_same_numbers(first: Profile, second: Profile) -> None:
+    """All datasets of two files, bit for bit."""
+    with h5py.File(first.path) as a, h5py.File(second.path) as b:
+        names: list[str] = []
+        a.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(names) > 100
+        for name in names:
+            first_values, second_values = (file[name][:] for file in (a, b))
+            if name == "layers":
+                assert first_values.tolist() == second_values.tolist()
+            else:
+                assert first_values.tobytes() == second_values.tobytes(), name
+
+
+@pytest.mark.parametrize(("passes", "done"), [(1, 2), (4, 8)])
+def test_an_interrupted_profile_goes_on_where_it_was(
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: int, done: int
+) -> None:
+    """Stopped in any step of the two scenes; no pass under a scheme is done twice, and the numbers are the same."""
+    scenes = [make_scene(seed, size=(16, 16)) for seed in (0, 1)]
+    whole = profiled(small_model, scenes, tmp_path / "whole.h5")
+    count, said = [0], []
+    under = SceneRecorder.under
+
+    def counted(recorder: SceneRecorder, key: str) -> Any:
+        if count[0] == passes:
+            raise KeyboardInterrupt
+        count[0] += 1
+        return under(recorder, key)
+
+    monkeypatch.setattr(SceneRecorder, "under", counted)
+    path = tmp_path / "p.h5"
+    if passes < 4:
+        with pytest.raises(KeyboardInterrupt):
+            profiled(small_model, scenes, path)
+    else:
+        monkeypatch.setattr("sensitivity.profiler._assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            profiled(small_model, scenes, path)
+        monkeypatch.undo()
+        monkeypatch.setattr(SceneRecorder, "under", counted)
+    assert not path.exists()
+    passes = 4 * len(scenes)
+    resumed = profiled(small_model, scenes, path, say=said.append)
+    assert count[0] == 4
+    assert said[-1].startswith(f"resuming: {done} of 8 steps")
+    assert_same_numbers(whole, resumed)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["p.h5", "whole.h5"]
+
+
+def test_steps_of_another_profile_are_not_taken(
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed; and a leftover of a process that was killed while it wrote."""
+    scenes, path, said = [make_scene(0, size=(16, 16))], tmp_path / "p.h5", []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sensitivity.profiler.sketch_damage", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        profiled(small_model, scenes, path, seed=1)
+    (tmp_path / "p.h5.parts" / ".0-damage.npz.7.partial").write_bytes(b"half")
+    found = profiled(small_model, scenes, path, seed=2, say=said.append)
+    assert "started anew" in said[-1]
+    assert_same_numbers(profiled(small_model, scenes, tmp_path / "q.h5", seed=2), found)
+
+
+def test_many_channels_are_sampled_and_few_are_not(
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a sample of channels is that of the same channels of the whole output, by numpy."""
+    monkeypatch.setattr("sensitivity.recorder.VALUES_PER_CALL", 38 * 20)
+    scene, name, scheme = make_scene(0), "aggregator.frame_blocks.1.attn.qkv", "int4_group_32"
+    found = profiled(small_model, [scene], tmp_path / "p.h5", schemes=(scheme,), candidates=(scheme,))
+    row = [layer.name for layer in found.layers].index(name)
+    channels = choose_channels(LayerVolume(1, 2 * (3 + 16), 96), row)
+    assert channels is not None
+    assert len(channels.unique()) == 20
+    clean, under = (plain_run(small_model, scene, key)[0][name] for key in (None, scheme))
+    (x, reference), candidate = clean[0], under[0][1]
+    bias = small_model.get_submodule(name).bias.detach()
+    alone = F.linear(x, weights_under(small_model, scheme)[name], bias)
+    for kind, values in (("accumulated", candidate), ("isolated", alone)):
+        both = (v.detach()[..., channels].double().numpy().ravel() for v in (reference, values))
+        assert_scores(found.scores[kind], row, 0, *both)
 
 
 def test_scenes_that_differ_in_size_are_refused(small_model: VGGT, make_scene: MakeScene, tmp_path: Path) -> None:
@@ -242,7 +326,7 @@ def test_a_broken_model_leaves_no_file(small_model: VGGT, make_scene: MakeScene,
     with pytest.raises(InputError, match="scene scene-1: the FP32 model gives NaN or Inf"):
         model = VGGT(small_model.config).eval()
         profiled(model, [good, bad], tmp_path / "p.h5")
-    assert list(tmp_path.iterdir()) == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["p.h5.parts"]  # what was sound is not lost
 
 
 @pytest.mark.parametrize("limit", [2_000, 5_000, 64_000, 10**9])
@@ -255,15 +339,15 @@ def test_samples_fit_the_limit_and_one_token_more_would_not(limit: int) -> None:
 
     assert sampling.size_bytes == size_bytes(sampling.per_call) <= limit
     assert sampling.per_call[3] == 0
-    everything = (400, 100, 5, 0)
+    everything = (TOKENS_PER_LAYER, TOKENS_PER_LAYER // 4, 5, 0)
     assert all(1 <= n <= most for n, most in zip(sampling.per_call[:3], everything, strict=False))
     if sampling.per_call != everything:
         tokens = sampling.per_call[0] + 1
-        assert size_bytes((tokens, min(max(1, tokens // 4), 100), min(max(1, tokens // 2), 5), 0)) > limit
+        assert size_bytes((tokens, max(1, tokens // 4), min(max(1, tokens // 2), 5), 0)) > limit
 
 
 def test_a_limit_below_one_token_is_refused() -> None:
-    with pytest.raises(InputError, match=r"one token per layer already takes 0\.1 MB .*the limit is 0\.0 MB"):
+    with pytest.raises(InputError, match=r"one token per layer already takes 0\.1 MB .*what tables leave is 0\.0 MB"):
         plan_sampling([LayerVolume(1, 10, 4000)], variants=8, scenes=1, limit_bytes=1000)
 
 
@@ -279,3 +363,16 @@ def test_tokens_are_laid_back_on_their_grid() -> None:
     assert as_maps(tokens, replace(layer, role="camera_head"), grid) is None
     assert as_maps(patches, replace(layer, role="track_head"), grid) is None  # [B, N, S, C] of the tracker
     torch.testing.assert_close(as_maps(patches, replace(layer, kind="conv2d"), grid), patches.flatten(0, 1))
+
+
+def test_in_mixed_precision_schemes_are_compared_with_the_same_precision(
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path
+) -> None:
+    """The damage of INT4 is what it is in FP32: neither that of the rounding, nor none for a cached weight."""
+    mixed, exact = (
+        profiled(small_model, [make_scene(0)], tmp_path / f"{number}.h5", dtype=dtype)
+        for number, dtype in enumerate((torch.bfloat16, torch.float32))
+    )
+    assert mixed.facts["dtype"] == "torch.bfloat16"
+    assert mixed.uniform["depth"][1] == pytest.approx(exact.uniform["depth"][1], rel=0.3)
+    assert mixed.uniform["depth"][1] != exact.uniform["depth"][1]

@@ -121,15 +121,39 @@ def test_for_one_number_all_schemes_are_off_by_the_same_factor(make_scene: MakeS
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["anew", "kept"])
-def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int) -> None:
+def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made anew, they come a few schemes at a time."""
+    monkeypatch.setattr("sensitivity.sketch.PART_BYTES", 8 * 160)
     model = nn.Sequential(nn.ConvTranspose2d(3, 8, 2), nn.Linear(40, 4))
     layers = find_layers(model)
     errors = WeightErrors(model, layers, SCHEMES, cache_bytes)
-    for layer in layers:
-        for row, scheme in enumerate(SCHEMES):
-            assert errors(layer)[row].equal(weight_error(model, layer, scheme).flatten())
-            assert errors.size_bytes[layer.name][row] == quantize_layer(model.get_submodule(layer.name), scheme).nbytes
+    for row, layer in enumerate(layers):
+        gradients = torch.randn(5, layer.weights, generator=torch.Generator().manual_seed(row))
+        products = errors.products(layer, gradients)
+        for column, scheme in enumerate(SCHEMES):
+            expected = weight_error(model, layer, scheme).flatten()
+            assert errors(layer)[column].equal(expected)
+            torch.testing.assert_close(
+                products[:, column], (gradients.double() @ expected.double()), rtol=1e-4, atol=1e-5
+            )
+            stored = quantize_layer(model.get_submodule(layer.name), scheme)
+            assert errors.size_bytes()[row][column] == stored.nbytes
     assert (errors(layers[0]) is errors(layers[0])) == (cache_bytes > 0)
+
+
+def test_in_bfloat16_the_estimate_is_the_same_within_its_own_spread(small_model: VGGT, make_scene: MakeScene) -> None:
+    """The same probes: far closer than the factor of 2.4 that one probe's standard deviation allows."""
+    layers, scene = find_layers(small_model), make_scene()
+    errors = WeightErrors(small_model, layers, ("int4_group_32",))
+    exact, rounded = (
+        sketch_damage(small_model, layers, errors, scene, probes=4, dtype=dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    for output in ("pose_enc", "depth", "world_points"):
+        assert not exact[output].equal(rounded[output])
+        there = exact[output] > 0
+        ratio = (rounded[output][there] / exact[output][there]).log().abs()
+        assert ratio.median() < 0.1, output
 
 
 def test_layers_behind_other_outputs_do_no_damage(small_model: VGGT, make_scene: MakeScene) -> None:

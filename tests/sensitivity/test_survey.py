@@ -42,14 +42,70 @@ class Toy(nn.Module):
         return {"depth": self.layer(images.movedim(2, -1)), "track": query, "inner": query}
 
 
-def test_a_layer_that_does_not_run_has_no_calls(make_scene: Callable[..., Scene]) -> None:
-    model = Toy()
+class Choosy(Toy):
+    """Looks at values, so that shapes alone do not do."""
+
+    def forward(self, images: Tensor, query: Tensor) -> dict[str, Tensor]:
+        return super().forward(images, query if float(images.sum()) > 0 else query[:, :1])
+
+
+@pytest.mark.parametrize("kind", [Toy, Choosy])
+def test_a_layer_that_does_not_run_has_no_calls(make_scene: Callable[..., Scene], kind: type[Toy]) -> None:
+    model = kind()
     assert survey(model, find_layers(model), make_scene()) == [LayerVolume(1, 2 * 32 * 32, 2), LayerVolume(0, 0, 5)]
+    assert not model.layer._forward_hooks
 
 
-def test_run_gives_published_outputs_of_every_copy(make_scene: Callable[..., Scene]) -> None:
-    outputs = run(Toy(), make_scene(), copies=3)
-    assert {name: len(value) for name, value in outputs.items()} == {"depth": 3, "track": 3}
+def test_large_models_are_counted_without_computing(
+    small_model: VGGT, make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers, scene = find_layers(small_model), make_scene()
+    expected = survey(small_model, layers, scene)
+    monkeypatch.setattr("sensitivity.survey.LARGE", 1)
+    monkeypatch.setattr("sensitivity.survey.run", None)
+    assert survey(small_model, layers, scene) == expected
+
+
+def test_run_gives_published_outputs(make_scene: Callable[..., Scene]) -> None:
+    outputs = run(Toy(), make_scene())
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "depth": (1, 2, 32, 32, 2),
+        "track": (1, 3, 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("returned", "names"),
+    [
+        (lambda x: x, ["output"]),
+        (lambda x: (x, x.long(), x), ["output_0", "output_2"]),
+        (lambda x: {"flow": x, "note": "text"}, ["flow"]),
+    ],
+    ids=["tensor", "tuple", "dict"],
+)
+def test_other_models_take_pictures_or_inputs_and_name_their_outputs(
+    make_scene: Callable[..., Scene], returned: Callable[[Tensor], object], names: list[str]
+) -> None:
+    class Other(nn.Linear):
+        def forward(self, x: Tensor) -> object:
+            return returned(super().forward(x))
+
+    scene = make_scene()
+    outputs = run(Other(32, 4), scene)
+    assert list(outputs) == names
+    assert outputs[names[0]].shape == (2, 3, 32, 4)
+    given = Scene("given", torch.zeros(0), torch.zeros(0), inputs=(torch.ones(5, 32),))
+    assert run(Other(32, 4), given)[names[0]].shape == (5, 4)
+
+
+@pytest.mark.parametrize(("value", "said"), [("text", "returns str"), ({"a": 1}, "no floating-point tensor")])
+def test_a_model_without_tensors_is_refused(make_scene: Callable[..., Scene], value: object, said: str) -> None:
+    class Silent(nn.Linear):
+        def forward(self, _x: Tensor) -> object:
+            return value
+
+    with pytest.raises(InputError, match=said):
+        run(Silent(1, 1), make_scene())
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -57,21 +113,8 @@ def test_output_that_is_not_finite_is_refused_by_name(make_scene: Callable[..., 
     model = Toy()
     model.layer.bias.data[0] = value
     with pytest.raises(InputError, match="scene scene-0: the FP32 model gives NaN or Inf in depth"):
-        survey(model, find_layers(model), make_scene())
-    assert not model.layer._forward_hooks
-
-
-def test_only_the_first_row_is_the_reference(make_scene: Callable[..., Scene]) -> None:
-    """A scheme that breaks the model is a result, not an error."""
-
-    class SecondBreaks(Toy):
-        def forward(self, images: Tensor, query: Tensor) -> dict[str, Tensor]:
-            outputs = super().forward(images, query)
-            outputs["depth"][1:] = torch.nan
-            return outputs
-
-    with torch.no_grad():
-        assert run(SecondBreaks(), make_scene(), copies=2)["depth"][1].isnan().all()
+        run(model, make_scene())
+    assert not run(model, make_scene(), check=False)["depth"].isfinite().all()
 
 
 def test_tokens_of_a_map_are_its_pixels() -> None:

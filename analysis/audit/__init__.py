@@ -1,0 +1,18 @@
+"""Do cheap scores predict damage? Every score against true damage, on scenes that it was not made from.
+
+| module | holds |
+|---|---|
+| `truth` | true damage of every layer and format, at the outputs and against ground truth |
+| `ranks` | rank correlations with intervals |
+| `plans` | plans that scores lead to: regret; whole plans, predicted and measured |
+| `stability` | other scenes, views, sizes; probes; the noise floor |
+| `who_pays` | damage by output, role, block and along depth |
+| `run` | all of it |
+| `results` | what was found: types, JSON |
+| `tables`, `plots` | the same for people |
+"""
+
+from analysis.audit.results import DEFAULT, GROUPS, Audit, ScoreResult, summary, to_json
+from analysis.audit.run import audit
+
+__all__ = ["DEFAULT", "GROUPS", "Audit", "ScoreResult", "audit", "summary", "to_json"]

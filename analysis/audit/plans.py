@@ -1,0 +1,206 @@
+"""The plans that scores lead to: what they cost by summed true damage, and measured as whole plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.evaluate import predictions
+from mixedprec import Choice, quantized, solve
+from model import VGGT
+from scenes import Scene
+from sensitivity import Profile
+from sensitivity.fast_linear import fast_linear
+from sensitivity.metrics import nmse
+
+Array = NDArray[np.float64]
+Picks = NDArray[np.int64]
+
+ANCHOR = "int4_group_128"
+BUDGETS = {"tight": 1.02, "middle": 1.15, "roomy": 1.5}
+"""Bytes of the layers, relative to all of them at INT4 groups of 128."""
+
+
+class Market:
+    """Chooses plans from scores with the exact solver, and measures whole plans.
+
+    Args:
+        model: the profiled one.
+        profile: for the layers, formats and bytes.
+        scenes: held-out ones, on which plans are measured.
+    """
+
+    def __init__(self, model: VGGT, profile: Profile, scenes: Sequence[Scene]) -> None:
+        self.model, self.layers, self.schemes = model, profile.layers, profile.schemes
+        self.scenes = scenes
+        self.sizes = profile.size_bytes[:, [profile.column(key) for key in self.schemes]]
+        self.anchor = int(profile.size_bytes[:, profile.column(ANCHOR)].sum())
+        with fast_linear():
+            self.references = [predictions(model, scene) for scene in scenes]
+
+    def plan(self, score: Array, budget_bytes: int) -> Picks:
+        """The place of every layer's format in the plan with the least summed score.
+
+        What a score does not know (SSIM of what is no picture) counts as the median of its format.
+        """
+        usable = usable_score(score)
+        groups = [
+            [Choice(key, int(size), float(value)) for key, size, value in zip(self.schemes, sizes, row, strict=True)]
+            for sizes, row in zip(self.sizes, usable, strict=True)
+        ]
+        return np.array(solve(groups, budget_bytes).picks, dtype=np.int64)
+
+    def uniform(self, scheme: str) -> Picks:
+        """Every layer at one format."""
+        return np.full(len(self.layers), self.schemes.index(scheme), dtype=np.int64)
+
+    def summed(self, values: Array, picks: Picks) -> float:
+        """Sum over the layers of a score or damage ``[layers, formats]``."""
+        return float(values[np.arange(len(picks)), picks].sum())
+
+    def measured(self, picks: Picks) -> dict[str, float]:
+        """NMSE of every output with the whole plan, mean over the scenes."""
+        assignment = {layer.name: self.schemes[pick] for layer, pick in zip(self.layers, picks, strict=True)}
+        with quantized(self.model, assignment, "fp32"), fast_linear():
+            found = [predictions(self.model, scene) for scene in self.scenes]
+        return {
+            name: float(np.mean([nmse(a[name], b[name]) for a, b in zip(self.references, found, strict=True)]))
+            for name in self.references[0]
+        }
+
+
+def usable_score(score: Array) -> Array:
+    """A score as the solver takes it: no NaN, nothing negative, nothing infinite.
+
+    >>> usable_score(np.array([[1.0, np.nan], [-1.0, 3.0], [np.inf, 5.0]])).tolist()
+    [[1.0, 4.0], [0.0, 3.0], [10.0, 5.0]]
+    """
+    finite = np.where(np.isfinite(score), score, np.nan)
+    largest = float(np.nanmax(finite)) if np.isfinite(finite).any() else 1.0
+    filled = np.where(np.isposinf(score), 2 * largest, score)
+    known = np.nan_to_num(np.nanmedian(np.where(np.isnan(finite).all(0), 0.0, finite), axis=0))
+    return np.asarray(np.maximum(np.where(np.isnan(filled), known, filled), 0.0))
+
+
+@dataclass(frozen=True)
+class Regret:
+    """What a plan made from a score costs at one budget.
+
+    Attributes:
+        budget: a key of `BUDGETS`.
+        damage: measured damage of the whole plan, mean over outputs.
+        measured: that over the least of all plans compared at this budget; 1 is the best.
+        summed: summed true damage of its layers over that of the plan made from true damage of other scenes.
+        local: the same over camera, depth and points alone, where damages add up; both plans are made for them.
+    """
+
+    budget: str
+    damage: float
+    measured: float
+    summed: float
+    local: float
+
+
+def baselines(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
+    """The score turned upside down, and handed out to the wrong layers at random.
+
+    >>> sorted(baselines(np.arange(6.0).reshape(3, 2), seed=0, draws=1))
+    ['inverted', 'random 0']
+    """
+    generator = np.random.default_rng(seed)
+    shuffled = {f"random {draw}": score[generator.permutation(len(score))] for draw in range(draws)}
+    return shuffled | {"inverted": np.asarray(score.max() - score)}
+
+
+def regrets(
+    market: Market,
+    scores: Mapping[str, Array],
+    halves: Sequence[tuple[Array, Array]],
+    local_scores: Mapping[str, Array],
+    local_halves: Sequence[tuple[Array, Array]],
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, list[Regret]]:
+    """Regret of every score at every budget.
+
+    Args:
+        market: plans and measures.
+        scores: ``[layers, formats]`` each; those of the truth among them where it shall compete.
+        halves: true damage as (to choose the reference plan from, to judge by), from different scenes: a reference
+            judged by the numbers that it was chosen from would win by luck.
+        local_scores: the same scores for camera, depth and points alone.
+        local_halves: true damage of these.
+        step: called after every measured plan.
+    """
+    found: dict[str, list[Regret]] = {key: [] for key in scores}
+    for budget, factor in BUDGETS.items():
+        room = int(factor * market.anchor)
+        plans = {key: market.plan(score, room) for key, score in scores.items()}
+        damages = {}
+        for key, picks in plans.items():
+            damages[key] = float(np.mean(list(market.measured(picks).values())))
+            step()
+        best = min(damages.values())
+        sums, local_sums = (_reference_sum(market, pairs, room) for pairs in (halves, local_halves))
+        for key, picks in plans.items():
+            local_picks = market.plan(local_scores[key], room)
+            summed = sum(market.summed(judge, picks) for _, judge in halves) / sums
+            local = sum(market.summed(judge, local_picks) for _, judge in local_halves) / local_sums
+            found[key].append(Regret(budget, damages[key], damages[key] / best, summed, local))
+    return found
+
+
+def _reference_sum(market: Market, halves: Sequence[tuple[Array, Array]], room: int) -> float:
+    """Summed damage of the plans that are made from one half of the truth and judged by the other."""
+    return sum(market.summed(judge, market.plan(choose, room)) for choose, judge in halves)
+
+
+@dataclass(frozen=True)
+class WholePlan:
+    """Predicted and measured damage of one assignment.
+
+    Attributes:
+        name: where it comes from.
+        size_bytes: of its layers.
+        measured: damage per output.
+        sketched: summed sketch per output.
+        summed: summed true damage of its layers alone, per output.
+    """
+
+    name: str
+    size_bytes: int
+    measured: Mapping[str, float]
+    sketched: Mapping[str, float]
+    summed: Mapping[str, float]
+
+
+SPREAD = (1.01, 1.05, 1.1, 1.2, 1.35, 1.6, 1.9)
+
+
+def additivity_plans(
+    market: Market,
+    sketched: Mapping[str, Array],
+    truth: Mapping[str, Array],
+    step: Callable[[], None] = lambda: None,
+) -> list[WholePlan]:
+    """Measure plans over a range of budgets: from the sketch, from it at random, and the uniform schemes."""
+    score = np.asarray(np.mean(list(sketched.values()), axis=0))
+    wrong = baselines(score, seed=1, draws=1)["random 0"]
+    chosen = {f"sketch x{factor:g}": market.plan(score, int(factor * market.anchor)) for factor in SPREAD}
+    chosen |= {f"random x{factor:g}": market.plan(wrong, int(factor * market.anchor)) for factor in SPREAD[1::2]}
+    chosen |= {scheme: market.uniform(scheme) for scheme in market.schemes}
+    plans = []
+    for name, picks in chosen.items():
+        plans.append(
+            WholePlan(
+                name=name,
+                size_bytes=int(market.sizes[np.arange(len(picks)), picks].sum()),
+                measured=market.measured(picks),
+                sketched={key: market.summed(values, picks) for key, values in sketched.items()},
+                summed={key: market.summed(values, picks) for key, values in truth.items()},
+            )
+        )
+        step()
+    return plans

@@ -1,0 +1,290 @@
+"""An audit as two PNG files: the scores against true damage, and who pays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from analysis.audit.plans import BUDGETS
+from analysis.audit.results import DEFAULT, GROUPS, Audit
+from analysis.audit.who_pays import along_depth, by_task
+from quant import get_format
+from sensitivity.atomic import replacing
+from sensitivity.tables import COARSE
+
+Array = NDArray[np.float64]
+
+DPI = 110
+# Okabe & Ito, "Color Universal Design", 2008: told apart with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+GREY = "#999999"
+
+
+def draw_scores(audit: Audit, path: Path) -> None:
+    """Rank correlations, regret, sketch against truth, and whole plans; 1870 x 1375 pixels.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    figure = _figure(17.0, 12.5)
+    axes = figure.subplots(2, 3, width_ratios=(1.15, 1.15, 1.0))
+    _draw_correlations(axes[0, 0], audit)
+    _draw_regrets(axes[0, 1], audit)
+    _draw_costs(axes[0, 2], audit)
+    _draw_pairs(axes[1, 0], audit, GROUPS["camera, depth, points"], "4  Sketch: camera, depth, points")
+    _draw_pairs(axes[1, 1], audit, GROUPS["tracks"], "5  Sketch: tracks, with their response curves")
+    _draw_plans(axes[1, 2], audit)
+    _save(figure, path)
+
+
+def draw_payers(audit: Audit, path: Path) -> None:
+    """Heat map of layers and formats, curves along the depth, tasks and token classes; 1870 x 1650 pixels.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    figure = _figure(17.0, 15.0)
+    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1.0), squeeze=False)[0]
+    whole, local = left.subplots(1, 2)
+    _draw_heat_map(whole, audit, audit.total, "1  True damage, all outputs (log)")
+    _draw_heat_map(local, audit, audit.local, "... camera, depth, points")
+    top, middle, bottom = right.subplots(3, 1)
+    _draw_depth(top, audit)
+    _draw_tasks(middle, audit)
+    _draw_classes(bottom, audit)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=12, fontweight="bold", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_correlations(axes: Axes, audit: Audit) -> None:
+    _title(axes, "1  Spearman with true damage (95 % bootstrap)")
+    scores = [score for score in audit.scores if score.agreement]
+    for number, group in enumerate(GROUPS):
+        rows = [(row, score.agreement[group].spearman) for row, score in enumerate(scores) if group in score.agreement]
+        places = [row + 0.25 * (number - 1) for row, _ in rows]
+        values = [found.value for _, found in rows]
+        # A bootstrap interval may leave its own estimate outside by a hair.
+        errors = [[max(0.0, f.value - f.low) for _, f in rows], [max(0.0, f.high - f.value) for _, f in rows]]
+        axes.errorbar(values, places, xerr=errors, fmt="o", markersize=5, capsize=2, color=COLOURS[number], label=group)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(range(len(scores)), [score.title for score in scores])
+    axes.invert_yaxis()
+    axes.grid(axis="y", color="#EEEEEE")
+    _legend_below(axes)
+    _embolden(axes, [score.key for score in scores])
+
+
+def _draw_regrets(axes: Axes, audit: Audit) -> None:
+    _title(axes, "2  Damage of its plan over the best plan's")
+    scores = sorted(audit.scores, key=lambda score: score.regret)
+    for number, (budget, factor) in enumerate(BUDGETS.items()):
+        values = [score.regrets[number].measured for score in scores]
+        places = np.arange(len(scores)) + 0.25 * (number - 1)
+        axes.barh(places, values, height=0.22, color=COLOURS[number], label=f"{budget}: {factor:g}x INT4 g128")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 1000) if tick <= 2 * max(score.regret for score in scores)]
+    axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_yticks(range(len(scores)), [score.title for score in scores])
+    axes.invert_yaxis()
+    _legend_below(axes)
+    _embolden(axes, [score.key for score in scores])
+
+
+def _legend_below(axes: Axes) -> None:
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.05), ncols=3, fontsize=8, frameon=False)
+
+
+def _embolden(axes: Axes, keys: Sequence[str]) -> None:
+    for label, key in zip(axes.get_yticklabels(), keys, strict=True):
+        label.set_fontweight("bold" if key == DEFAULT else "normal")
+
+
+def _draw_costs(axes: Axes, audit: Audit) -> None:
+    _title(axes, "3  What it costs and what it gives")
+    axes.set_xlabel("forward passes (a backward pass is two)")
+    axes.set_ylabel("regret, mean over budgets")
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_yscale("log")
+    scores = [score for score in audit.scores if score.key not in ("random", "inverted")]
+    placed: list[tuple[float, float]] = []
+    for score in sorted(scores, key=lambda one: (one.passes, one.regret)):
+        colour = COLOURS[1] if score.key == DEFAULT else COLOURS[0]
+        axes.plot(score.passes, score.regret, "o", color=colour)
+        # Scores of one cost lie above each other: a label close to the one before is left to the list of chart 2.
+        crowded = any(
+            passes == score.passes and abs(math.log(score.regret / regret)) < 0.12 for passes, regret in placed
+        )
+        if not crowded:
+            placed.append((score.passes, score.regret))
+            axes.annotate(score.title, (score.passes, score.regret), (6, 0), textcoords="offset points", fontsize=8)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xlim(-1, 40 * max(score.passes for score in scores))
+
+
+def _draw_pairs(axes: Axes, audit: Audit, outputs: Sequence[str], title: str) -> None:
+    """Sketched against true damage of every pair, by format; for several outputs one response curve each."""
+    _title(axes, title)
+    there = [name for name in outputs if name in audit.damage]
+    axes.set_xlabel("sketched damage (first order)")
+    axes.set_ylabel("true damage of this layer alone, held-out scenes")
+    if not there:
+        axes.text(0.5, 0.5, "no such outputs", transform=axes.transAxes, ha="center")
+        return
+    sketched = np.mean([audit.sketched[name] for name in there], axis=0)
+    true = np.mean([audit.damage[name] for name in there], axis=0)
+    for column, scheme in enumerate(audit.schemes):
+        shown = (sketched[:, column] > 0) & (true[:, column] > 0)
+        colour = COLOURS[column % len(COLOURS)]
+        label = get_format(scheme).short_title
+        axes.plot(sketched[shown, column], true[shown, column], "o", label=label, markersize=3, alpha=0.6, color=colour)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    positive = sketched[sketched > 0]
+    if positive.size:
+        line = np.geomspace(positive.min(), positive.max(), 50)
+        axes.plot(line, line, color="black", linewidth=0.8, label="sketch = truth")
+        _draw_response(axes, audit, there, sketched)
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def _draw_response(axes: Axes, audit: Audit, outputs: Sequence[str], sketched: Array) -> None:
+    """Where the response curves put every pair: their mean, smoothed by order of the sketch."""
+    answered = np.mean([audit.responses[name](audit.sketched[name]) for name in outputs], axis=0)
+    order = np.argsort(sketched, axis=None)
+    order = order[sketched.ravel()[order] > 0]
+    parts = [part for part in np.array_split(order, 25) if len(part)]
+    x = [float(np.median(sketched.ravel()[part])) for part in parts]
+    y = [float(np.median(answered.ravel()[part])) for part in parts]
+    axes.plot(x, y, color=COLOURS[1], linewidth=2, label="response (fitted elsewhere)")
+
+
+def _draw_plans(axes: Axes, audit: Audit) -> None:
+    _title(axes, "6  Whole plans, all outputs")
+    axes.set_xlabel("predicted damage")
+    axes.set_ylabel("measured damage")
+    there = list(audit.damage)
+    if not audit.plans:
+        return
+    measured = np.array([np.mean([plan.measured[name] for name in there]) for plan in audit.plans])
+    rows = [audit.predictions(plan, there) for plan in audit.plans]
+    found = audit.additivity()["all outputs"]
+    for number, way in enumerate(rows[0]):
+        predicted = np.array([row[way] for row in rows])
+        label = f"{way}: {found[way].spearman:.2f}, slope {found[way].slope:.2f}"
+        axes.plot(predicted, measured, "osD"[number], color=COLOURS[number], label=label, alpha=0.8)
+    line = np.geomspace(measured.min(), measured.max(), 10)
+    axes.plot(line, line, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.legend(loc="upper left", fontsize=8, title="prediction: Spearman, slope", title_fontsize=8)
+    axes.set_ylim(measured.min() / 1.5, measured.max() * 5)
+
+
+def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
+    _title(axes, title)
+    image = axes.imshow(
+        np.ma.masked_less_equal(damage, 0), norm=LogNorm(), cmap="cividis", aspect="auto", interpolation="nearest"
+    )
+    axes.set_facecolor("#DDDDDD")
+    axes.set_xticks(
+        range(len(audit.schemes)), [get_format(key).short_title for key in audit.schemes], rotation=20, ha="right"
+    )
+    blocks = [layer.block for layer in audit.layers]
+    starts = [row for row, block in enumerate(blocks) if row == 0 or block != blocks[row - 1]]
+    middles = [(start + end - 1) / 2 for start, end in zip(starts, [*starts[1:], len(blocks)], strict=True)]
+    every = max(1, len(starts) // 40)
+    axes.set_yticks(middles[::every], [blocks[start] for start in starts][::every], fontsize=8)
+    for start in starts[1:]:
+        axes.axhline(start - 0.5, color="white", linewidth=0.5)
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.colorbar(image, ax=axes, orientation="horizontal", pad=0.01, label="NMSE; grey: no damage")
+
+
+def _draw_depth(axes: Axes, audit: Audit) -> None:
+    _title(axes, f"2  Along the depth, {get_format(COARSE).short_title}: summed over a block's layers")
+    column = audit.schemes.index(COARSE)
+    tasks = {"mean of all outputs": audit.total} | by_task(audit.damage)
+    offset, ticks, names = 0, list[int](), list[str]()
+    for stack, values in along_depth(audit.layers, audit.total, column).items():
+        for number, (task, damage) in enumerate(tasks.items()):
+            curve = np.array(along_depth(audit.layers, damage, column)[stack])
+            places = offset + np.arange(len(curve))
+            colour = "black" if number == 0 else COLOURS[number - 1]
+            label = task if offset == 0 else None
+            axes.plot(places, np.where(curve > 0, curve, np.nan), ".-", color=colour, label=label)
+        every = max(1, len(values) // 6)
+        ticks += list(range(offset, offset + len(values), every))
+        names += [f"{stack} {block}" for block in range(0, len(values), every)]
+        offset += len(values) + 1
+    axes.set_xticks(ticks, names, rotation=60, fontsize=8)
+    axes.set_yscale("log")
+    axes.set_ylabel("NMSE")
+    axes.legend(fontsize=8, ncols=3)
+
+
+def _draw_tasks(axes: Axes, audit: Audit) -> None:
+    _title(axes, f"3  By role and task, {get_format(COARSE).short_title}: summed over layers")
+    column = audit.schemes.index(COARSE)
+    roles = list(dict.fromkeys(layer.role for layer in audit.layers))
+    tasks = by_task(audit.damage)
+    for number, (task, damage) in enumerate(tasks.items()):
+        sums = [
+            sum(float(damage[row, column]) for row, layer in enumerate(audit.layers) if layer.role == role)
+            for role in roles
+        ]
+        places = np.arange(len(roles)) + 0.2 * (number - (len(tasks) - 1) / 2)
+        axes.bar(places, [value if value > 0 else math.nan for value in sums], 0.18, color=COLOURS[number], label=task)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(roles)), roles, rotation=20, ha="right", fontsize=9)
+    axes.set_ylabel("NMSE")
+    axes.legend(fontsize=8, ncols=4)
+
+
+def _draw_classes(axes: Axes, audit: Audit) -> None:
+    _title(axes, "4  Token classes: share of first-order damage")
+    if not audit.trunk:
+        axes.set_axis_off()
+        return
+    blocks = list(dict.fromkeys(layer.block for layer in audit.trunk))
+    bottom = np.zeros(len(blocks))
+    sums = {
+        name: np.array(
+            [sum(values[row, 0] for row, layer in enumerate(audit.trunk) if layer.block == block) for block in blocks]
+        )
+        for name, values in audit.classes.items()
+        if name != "all"
+    }
+    whole = np.maximum(np.sum(list(sums.values()), axis=0), 1e-300)
+    for number, (name, values) in enumerate(sums.items()):
+        axes.bar(range(len(blocks)), values / whole, 0.85, bottom, color=COLOURS[number], label=name)
+        bottom = bottom + values / whole
+    every = max(1, len(blocks) // 24)
+    axes.set_xticks(range(0, len(blocks), every), blocks[::every], rotation=60, fontsize=8)
+    axes.set_ylim(0, 1)
+    axes.legend(fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)

@@ -1,0 +1,232 @@
+"""What an audit found: types, what follows from them, JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.audit.plans import Regret, WholePlan
+from analysis.audit.ranks import Agreement, rank_correlation
+from analysis.audit.stability import Stability
+from analysis.audit.who_pays import TASKS
+from analysis.results import null_if_not_finite
+from quant import Layer
+from sensitivity.response import Response
+
+Array = NDArray[np.float64]
+
+LOCAL = tuple(name for task in ("pose", "depth", "points") for name in TASKS[task])
+GROUPS: dict[str, tuple[str, ...]] = {
+    "all outputs": tuple(name for names in TASKS.values() for name in names),
+    "camera, depth, points": LOCAL,
+    "tracks": TASKS["tracks"],
+}
+"""Outputs that scores are compared on, with the mean of their damage."""
+
+DEFAULT = "sketch"
+"""The score that ``profile`` writes and plans are made from."""
+
+NOT_CHEAP = ("truth", "random", "inverted")
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """A score, or a baseline, in the audit.
+
+    Attributes:
+        key: of `sensitivity.scores.SCORES`, or ``"truth"``, ``"random"``, ``"inverted"``.
+        title: for people.
+        passes: what it costs, in forward passes over one scene.
+        agreement: with true damage, by group of outputs.
+        regrets: of its plans, by budget.
+    """
+
+    key: str
+    title: str
+    passes: float
+    agreement: Mapping[str, Agreement]
+    regrets: Sequence[Regret]
+
+    @property
+    def regret(self) -> float:
+        """Measured regret, mean over the budgets: the number that counts."""
+        return float(np.mean([regret.measured for regret in self.regrets])) if self.regrets else float("nan")
+
+
+@dataclass(frozen=True)
+class Additivity:
+    """How predicted and measured damage of whole plans agree, for one way to predict.
+
+    Attributes:
+        spearman: rank correlation over the plans.
+        slope: of the logarithm of measured over that of predicted damage; 1 where they are proportional.
+        ratio: measured over predicted, median.
+    """
+
+    spearman: float
+    slope: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that ``audit`` measured.
+
+    Attributes:
+        facts: provenance.
+        layers: that were measured.
+        schemes: formats that were measured.
+        scenes: held-out ones, on which damage is true.
+        calibration_scenes: on which the scores were made.
+        scores: the cheap ones, then the truth and the baselines.
+        ceiling: rank correlation that a perfect score would reach, by group of outputs, as the truth itself is noisy.
+        damage: true damage per output, ``[layers, schemes]``, mean over scenes.
+        sketched: first-order damage per output, ``[layers, schemes]``.
+        responses: curve from one to the other, per output.
+        worse: change for the worse of figures against ground truth, ``[layers, schemes]``.
+        fp32: the same figures of FP32.
+        plans: whole plans, predicted and measured.
+        classes: damage by token class ``[layers of the trunk, schemes]``, with ``"all"`` of all tokens together.
+        trunk: the layers of ``classes``.
+        class_schemes: the formats of ``classes``.
+        stability: None where it was not asked for.
+    """
+
+    facts: Mapping[str, object]
+    layers: Sequence[Layer]
+    schemes: Sequence[str]
+    scenes: Sequence[str]
+    calibration_scenes: Sequence[str]
+    scores: Sequence[ScoreResult]
+    ceiling: Mapping[str, float]
+    damage: Mapping[str, Array]
+    sketched: Mapping[str, Array]
+    responses: Mapping[str, Response]
+    worse: Mapping[str, Array]
+    fp32: Mapping[str, float]
+    plans: Sequence[WholePlan]
+    classes: Mapping[str, Array]
+    trunk: Sequence[Layer]
+    class_schemes: Sequence[str]
+    stability: Stability | None
+
+    @property
+    def total(self) -> Array:
+        """True damage ``[layers, schemes]``, mean over outputs."""
+        return np.asarray(np.mean(list(self.damage.values()), axis=0))
+
+    @property
+    def local(self) -> Array:
+        """The same, mean over the outputs of camera, depth and points: without the chaos of the tracks."""
+        return np.asarray(np.mean([self.damage[name] for name in LOCAL if name in self.damage], axis=0))
+
+    @property
+    def favoured(self) -> ScoreResult:
+        """The cheap score with the least measured regret."""
+        return min((s for s in self.scores if s.key not in NOT_CHEAP), key=lambda score: score.regret)
+
+    def score(self, key: str) -> ScoreResult:
+        """The result of one score.
+
+        Raises:
+            KeyError: it was not compared.
+        """
+        return {score.key: score for score in self.scores}[key]
+
+    def worse_correlation(self, figure: str) -> float:
+        """Spearman of the size of a figure's change with true damage, over all layers and formats."""
+        return rank_correlation(np.abs(self.worse[figure]), self.total)
+
+    def predictions(self, plan: WholePlan, outputs: Sequence[str]) -> dict[str, float]:
+        """Three predictions of a whole plan's damage, mean over some outputs."""
+        there = [name for name in outputs if name in plan.measured]
+        ways = {
+            "sum of true damages": [plan.summed[name] for name in there],
+            "sum of sketches": [plan.sketched[name] for name in there],
+            "response of summed sketches": [
+                float(self.responses[name](np.array(plan.sketched[name]))) for name in there
+            ],
+        }
+        return {way: float(np.mean(values)) for way, values in ways.items()}
+
+    def additivity(self) -> dict[str, dict[str, Additivity]]:
+        """By group of outputs and way to predict."""
+        found: dict[str, dict[str, Additivity]] = {}
+        for group, outputs in GROUPS.items():
+            there = [name for name in outputs if name in self.damage]
+            if there and self.plans:
+                measured = np.array([np.mean([plan.measured[name] for name in there]) for plan in self.plans])
+                rows = [self.predictions(plan, there) for plan in self.plans]
+                found[group] = {way: _fit(np.array([row[way] for row in rows]), measured) for way in rows[0]}
+        return found
+
+
+def _fit(predicted: Array, measured: Array) -> Additivity:
+    positive = (predicted > 0) & (measured > 0)
+    if int(positive.sum()) < 2:
+        return Additivity(float("nan"), float("nan"), float("nan"))
+    x, y = np.log(predicted[positive]), np.log(measured[positive])
+    return Additivity(rank_correlation(x, y), float(np.polyfit(x, y, 1)[0]), float(np.exp(np.median(y - x))))
+
+
+def summary(audit: Audit) -> dict[str, object]:
+    """What an audit says, without its arrays."""
+    return {
+        "question": "which cheap score orders layers and formats as their true damage does, and plans best?",
+        "layers": len(audit.layers),
+        "formats": list(audit.schemes),
+        "scenes": list(audit.scenes),
+        "calibration_scenes": list(audit.calibration_scenes),
+        "default": DEFAULT,
+        "favoured": audit.favoured.key,
+        "scores": {
+            score.key: {
+                "passes": score.passes,
+                "regret": score.regret,
+                "agreement": {group: dataclasses.asdict(found) for group, found in score.agreement.items()},
+                "budgets": [dataclasses.asdict(regret) for regret in score.regrets],
+            }
+            for score in audit.scores
+        },
+        "ceiling": dict(audit.ceiling),
+        "responses": {name: dataclasses.asdict(curve) for name, curve in audit.responses.items()},
+        "additivity": {
+            group: {way: dataclasses.asdict(found) for way, found in ways.items()}
+            for group, ways in audit.additivity().items()
+        },
+        "geometry": {
+            figure: {
+                "fp32": audit.fp32[figure],
+                "largest_change_for_the_worse": float(values.max()),
+                "spearman_with_damage": audit.worse_correlation(figure),
+            }
+            for figure, values in audit.worse.items()
+        },
+        "stability": dataclasses.asdict(audit.stability) if audit.stability else None,
+    }
+
+
+def to_json(audit: Audit) -> str:
+    """The summary and, per layer and format, everything that was measured; numbers with 4 digits."""
+    arrays = {
+        "layers": [layer.name for layer in audit.layers],
+        "damage": {name: _rounded(values) for name, values in audit.damage.items()},
+        "sketched": {name: _rounded(values) for name, values in audit.sketched.items()},
+        "worse": {name: _rounded(values) for name, values in audit.worse.items()},
+        "trunk": [layer.name for layer in audit.trunk],
+        "token_classes": {name: _rounded(values) for name, values in audit.classes.items()},
+        "token_class_formats": list(audit.class_schemes),
+        "plans": [dataclasses.asdict(plan) for plan in audit.plans],
+    }
+    document = {"schema_version": 1, "provenance": dict(audit.facts), **summary(audit), "measured": arrays}
+    return json.dumps(null_if_not_finite(document), allow_nan=False)
+
+
+def _rounded(values: Array) -> list[list[float]]:
+    return [[float(f"{value:.{DIGITS}g}") for value in row] for row in values]

@@ -1,0 +1,196 @@
+"""The audit: measure true damage, compute every cheap score, compare, plan, and say who pays."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.audit.plans import SPREAD, Market, Regret, additivity_plans, baselines, regrets
+from analysis.audit.ranks import Agreement, agreement, rank_correlation
+from analysis.audit.results import GROUPS, LOCAL, Audit, ScoreResult
+from analysis.audit.stability import Sketcher, stability
+from analysis.audit.truth import Truth, measure_truth
+from errors import InputError
+from model import VGGT
+from scenes import Scene, SceneSource
+from sensitivity import Profile
+from sensitivity.provenance import Progress, silent
+from sensitivity.scores import SCORES, Evidence
+from sensitivity.sketch import DEFAULT_PROBES, WeightErrors
+from sensitivity.tables import COARSE, FINE
+from sensitivity.token_classes import class_damage
+
+Array = NDArray[np.float64]
+Scores = Mapping[str, Mapping[str, Array]]
+
+STABILITY_SCENES = 6
+
+
+def audit(
+    model: VGGT,
+    profile: Profile,
+    calibration: Sequence[Scene],
+    held_out: Sequence[Scene],
+    *,
+    facts: Mapping[str, object],
+    with_stability: bool = False,
+    progress: Progress = silent,
+) -> Audit:
+    """Compare every score of `SCORES` with true damage.
+
+    Args:
+        model: the profiled one, in eval mode.
+        profile: of it.
+        calibration: the scenes that were profiled.
+        held_out: others, on which damage is measured.
+        facts: provenance.
+        with_stability: repeat the sketch on other scenes, views and sizes too.
+        progress: told about every step.
+
+    Raises:
+        InputError: no held-out scenes.
+    """
+    if not held_out:
+        raise InputError("no scenes to measure damage on: give more photographs with --images, or --scenes synthetic")
+    evidence = Evidence(profile, model, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
+    layers, schemes = evidence.layers, evidence.schemes
+    step = _Steps(progress)
+    truth = measure_truth(model, layers, schemes, held_out, step("true damage", len(layers) * len(held_out)))
+    tell = step("cheap scores", len(SCORES))
+    scores: dict[str, Mapping[str, Array]] = {}
+    for key, score in SCORES.items():
+        scores[key] = score.compute(evidence)
+        tell()
+    market = Market(model, profile, held_out)
+    results = _results(evidence, market, truth, scores, step)
+    tell = step("whole plans", len(SPREAD) + len(SPREAD[1::2]) + len(schemes))
+    plans = additivity_plans(market, evidence.sketched, truth.per_output, tell)
+    step("damage by token class", 1)
+    shown = tuple(key for key in (COARSE, FINE) if key in schemes)
+    errors = WeightErrors(model, layers, shown)
+    classes = class_damage(model, layers, errors, calibration[0], probes=DEFAULT_PROBES, seed=evidence.seed)
+    repeated = None
+    if with_stability:
+        sketcher = Sketcher(model, layers, shown, DEFAULT_PROBES)
+        source = SceneSource.from_dict(profile.facts["scene_source"])
+        count = itertools.count()
+        repeated = stability(sketcher, source, STABILITY_SCENES, lambda stage: progress(stage, next(count), 20))
+    return Audit(
+        facts=dict(facts),
+        layers=layers,
+        schemes=schemes,
+        scenes=[scene.name for scene in held_out],
+        calibration_scenes=[scene.name for scene in calibration],
+        scores=results,
+        ceiling=_ceilings(truth),
+        damage=truth.per_output,
+        sketched=evidence.sketched,
+        responses=evidence.responses,
+        worse={key: np.asarray(values.mean(0)) for key, values in truth.worse.items()},
+        fp32=truth.fp32,
+        plans=plans,
+        classes={**{name: part.numpy() for name, part in classes.parts.items()}, "all": classes.whole.numpy()},
+        trunk=classes.layers,
+        class_schemes=shown,
+        stability=repeated,
+    )
+
+
+class _Steps:
+    """Counts the steps of one stage after another."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def __call__(self, stage: str, total: int) -> Callable[[], None]:
+        done = itertools.count(1)
+        self.progress(stage, 0, total)
+        return lambda: self.progress(stage, next(done), total)
+
+
+def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, step: _Steps) -> list[ScoreResult]:
+    """Every score, the truth and the baselines: agreement and regret."""
+    local = _there(truth, LOCAL)
+    totals = {key: _mean(values, tuple(values)) for key, values in scores.items()}
+    shuffled = baselines(totals["sketch"], evidence.seed)
+    compared = {**totals, "truth": truth.total(), **shuffled}
+    local_scores = {key: _mean(values, local) for key, values in scores.items()} | {"truth": truth.total(local)}
+    local_scores |= baselines(local_scores["sketch"], evidence.seed)
+    found = regrets(
+        market,
+        compared,
+        halves(truth, None),
+        local_scores,
+        halves(truth, local),
+        step("plans", 3 * len(compared)),
+    )
+    results = [
+        ScoreResult(
+            key, SCORES[key].title, SCORES[key].passes(evidence), _agreements(values, truth, evidence.seed), found[key]
+        )
+        for key, values in scores.items()
+    ]
+    passes = float(truth.total().size * len(next(iter(truth.damage.values()))))
+    results.append(ScoreResult("truth", "true damage itself", passes, {}, found["truth"]))
+    draws = [key for key in shuffled if key != "inverted"]
+    results.append(
+        ScoreResult(
+            "random",
+            f"sketch of wrong layers ({len(draws)} draws)",
+            0.0,
+            _agreements(evidence.everywhere(shuffled[draws[0]]), truth, evidence.seed),
+            [_average([found[key][budget] for key in draws]) for budget in range(len(found[draws[0]]))],
+        )
+    )
+    inverted = _agreements(evidence.everywhere(shuffled["inverted"]), truth, evidence.seed)
+    return [*results, ScoreResult("inverted", "sketch upside down", 0.0, inverted, found["inverted"])]
+
+
+def _average(found: Sequence[Regret]) -> Regret:
+    names = ("damage", "measured", "summed", "local")
+    return Regret(found[0].budget, *(float(np.mean([getattr(one, name) for one in found])) for name in names))
+
+
+def _agreements(values: Mapping[str, Array], truth: Truth, seed: int) -> dict[str, Agreement]:
+    groups = {group: _there(truth, outputs) for group, outputs in GROUPS.items()}
+    return {
+        group: agreement(_mean(values, outputs), truth.total(outputs), seed)
+        for group, outputs in groups.items()
+        if outputs
+    }
+
+
+def _there(truth: Truth, outputs: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in outputs if name in truth.damage)
+
+
+def _mean(values: Mapping[str, Array], outputs: Sequence[str]) -> Array:
+    return np.asarray(np.mean([values[name] for name in outputs], axis=0))
+
+
+def halves(truth: Truth, outputs: Sequence[str] | None) -> list[tuple[Array, Array]]:
+    """True damage of either half of the scenes, each to choose by and to judge by; of one scene, itself."""
+    count = len(next(iter(truth.damage.values())))
+    if count < 2:
+        return [(truth.total(outputs), truth.total(outputs))]
+    one, other = truth.total(outputs, slice(0, None, 2)), truth.total(outputs, slice(1, None, 2))
+    return [(one, other), (other, one)]
+
+
+def _ceilings(truth: Truth) -> dict[str, float]:
+    """From the halves' agreement r: reliability of all scenes 2 r / (1 + r), whose root bounds any correlation.
+
+    Source: Spearman, "Correlation calculated from faulty data", and Brown, "Some experimental results in the
+    correlation of mental abilities", both British Journal of Psychology 3, 1910.
+    """
+    found = {}
+    for group, outputs in GROUPS.items():
+        if there := _there(truth, outputs):
+            first, second = halves(truth, there)[0]
+            reached = (first > 0) & (second > 0)
+            r = rank_correlation(first[reached], second[reached])
+            found[group] = float(np.sqrt(2 * r / (1 + r))) if r > 0 else float("nan")
+    return found

@@ -1,0 +1,105 @@
+"""True damage of every layer in every format on held-out scenes: outputs, and figures against ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analysis.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH, geometry_metrics
+from model import VGGT
+from quant import Layer
+from scenes import Scene
+from sensitivity.damage import Changed, true_damage
+
+Array = NDArray[np.float64]
+
+FIGURES = (*HEADLINE, "track_px", *WITHOUT_TRUTH)
+GEOMETRY_SCENES = 2
+"""Scenes on which the figures are taken of every pair; each takes half as long as running the model."""
+POINT_QUERIES = 64
+"""Nearest neighbours are not among the figures here, so as few points as may be look for theirs."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was measured.
+
+    Attributes:
+        damage: NMSE per output, ``[scenes, layers, formats]``.
+        worse: change of geometry figures for the worse, per figure ``[scenes with this figure, layers, formats]``.
+        fp32: the same figures of FP32, means over scenes.
+    """
+
+    damage: Mapping[str, Array]
+    worse: Mapping[str, Array] = field(default_factory=dict)
+    fp32: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def per_output(self) -> dict[str, Array]:
+        """``[layers, formats]``, mean over scenes."""
+        return {name: np.asarray(values.mean(0)) for name, values in self.damage.items()}
+
+    def total(self, outputs: Sequence[str] | None = None, scenes: slice = slice(None)) -> Array:
+        """``[layers, formats]``: mean over some outputs (all of them by default) and some scenes."""
+        return np.asarray(np.mean([self.damage[name][scenes].mean(0) for name in outputs or self.damage], axis=0))
+
+
+def measure_truth(
+    model: VGGT,
+    layers: Sequence[Layer],
+    schemes: Sequence[str],
+    scenes: Sequence[Scene],
+    step: Callable[[], None] = lambda: None,
+) -> Truth:
+    """Measure every pair on every scene.
+
+    Args:
+        model: in eval mode.
+        layers: which to measure.
+        schemes: keys of formats.
+        scenes: held-out ones.
+        step: called after every layer of every scene.
+    """
+    found = []
+    geometry: dict[str, list[Array]] = {}
+    fp32: dict[str, list[float]] = {}
+    for number, scene in enumerate(scenes):
+        watch = _Geometry(scene, (len(layers), len(schemes)))
+        watcher = watch if number < GEOMETRY_SCENES else None
+        damage = true_damage(model, layers, schemes, scene, watcher=watcher, step=step)
+        found.append({name: value.numpy() for name, value in damage.items()})
+        for key, worse in watch.worse.items():
+            geometry.setdefault(key, []).append(worse)
+            fp32.setdefault(key, []).append(watch.fp32[key])
+    return Truth(
+        damage={name: np.stack([one[name] for one in found]) for name in found[0]},
+        worse={key: np.stack(values) for key, values in geometry.items()},
+        fp32={key: float(np.mean(values)) for key, values in fp32.items()},
+    )
+
+
+class _Geometry:
+    """Watches the outputs of every pair and keeps what they change for the worse."""
+
+    def __init__(self, scene: Scene, shape: tuple[int, int]) -> None:
+        self.scene, self.shape = scene, shape
+        self.fp32: dict[str, float] = {}
+        self.worse: dict[str, Array] = {}
+
+    def start(self, outputs: Mapping[str, Tensor]) -> None:
+        self.fp32 = self._figures(outputs)
+        self.worse = {key: np.zeros(self.shape) for key in self.fp32}
+
+    def see(self, pair: Changed) -> None:
+        for key, value in self._figures(pair.outputs).items():
+            sign = -1 if GEOMETRY[key].higher_is_better else 1
+            self.worse[key][pair.layer, pair.scheme] = sign * (value - self.fp32[key])
+
+    def _figures(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+        size = (self.scene.images.shape[-2], self.scene.images.shape[-1])
+        found = geometry_metrics(outputs, self.scene.truth, size, query_limit=POINT_QUERIES)
+        return {key: found[key] for key in FIGURES if key in found}

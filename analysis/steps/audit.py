@@ -1,0 +1,84 @@
+"""``profile.h5`` and held-out scenes -> do its scores predict damage? And one layer from close by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from analysis.audit import Audit, audit, summary, to_json
+from analysis.audit.plots import draw_payers, draw_scores
+from analysis.audit.tables import audit_sentences, audit_tables
+from analysis.steps.run_folder import PROFILE, check_writable, model_of, scenes_for
+from analysis.steps.view import View
+from errors import InputError
+from scenes import SceneSource, fingerprint
+from sensitivity import open_profile
+from sensitivity.atomic import replacing
+from sensitivity.provenance import Progress, provenance, require_same, silent
+
+AUDIT, AUDIT_CHARTS, PAYER_CHARTS = "score_audit.json", "score_audit.png", "who_pays.png"
+
+
+def make_audit(
+    run: Path,
+    choose_scenes: Callable[[SceneSource], SceneSource] = lambda profiled: profiled,
+    *,
+    with_stability: bool,
+    device: str,
+    progress: Progress = silent,
+) -> Audit:
+    """Compare the scores of the run's profile with true damage; writes ``score_audit.json`` and two charts.
+
+    Args:
+        run: folder with ``profile.h5``.
+        choose_scenes: where scenes come from, given where those of the profile did; their evaluation half is used.
+        with_stability: repeat the sketch on other scenes, views and sizes too.
+        device: as `pick_device` takes it.
+        progress: called as the work goes on.
+
+    Raises:
+        InputError: the profile does not belong to the model, or the scenes are those of the profile.
+    """
+    check_writable(run)
+    profile = open_profile(run / PROFILE)
+    profiled = SceneSource.from_dict(profile.facts["scene_source"])
+    progress("loading", 0, 1)
+    model = model_of(profile, device)
+    calibration = scenes_for(model, profiled, "calibration")
+    seen = {"scene_fingerprint": fingerprint(calibration)}
+    require_same(f"{profile.path} and its pictures", seen, profile.facts, ("scene_fingerprint",))
+    held_out = scenes_for(model, choose_scenes(profiled), "evaluation")
+    facts = provenance(
+        model=profile.facts["model"],
+        weights=profile.facts["weights"],
+        model_fingerprint=profile.facts["model_fingerprint"],
+        scene_fingerprint=fingerprint(held_out),
+        calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
+        seed=profile.facts["seed"],
+    )
+    if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
+        raise InputError("the scenes to measure damage on are the calibration scenes; give others with --images")
+    found = audit(model, profile, calibration, held_out, facts=facts, with_stability=with_stability, progress=progress)
+    write_audit(found, run)
+    return found
+
+
+def write_audit(found: Audit, run: Path) -> None:
+    """Write the JSON and the charts of a run; all three are there before any takes its name."""
+    with ExitStack() as files:
+        results, scores, payers = (
+            files.enter_context(replacing(run / name)) for name in (AUDIT, AUDIT_CHARTS, PAYER_CHARTS)
+        )
+        results.write_text(to_json(found), encoding="utf-8")
+        draw_scores(found, scores)
+        draw_payers(found, payers)
+
+
+def audit_view(found: Audit, run: Path) -> View:
+    """What an audit says."""
+    lines = audit_sentences(found)
+    if found.facts.get("weights") == "random":
+        lines.append("RANDOM WEIGHTS: these figures say nothing about a trained network.")
+    written = ", ".join(str(run / name) for name in (AUDIT, AUDIT_CHARTS, PAYER_CHARTS))
+    return View({"path": str(run / AUDIT), **summary(found)}, audit_tables(found), [*lines, f"written: {written}"])

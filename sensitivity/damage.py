@@ -1,0 +1,143 @@
+"""True damage: what each output changes by when one layer alone is quantised, measured pair by pair.
+
+Nothing that precedes a layer is computed again (`sensitivity.replay`), several formats run side by side as a batch,
+and an output that does not see the layer costs nothing. On the bundled network this measures all pairs of layer and
+format in about a fourth of the time that whole passes take (`benchmarks/score_audit.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from quant import Layer, dequantize_layer, quantize_layer
+from scenes import Scene
+from sensitivity.fast_linear import fast_linear
+from sensitivity.replay import Recording
+
+ROWS = 8
+"""Formats side by side; more gained nothing on a CPU."""
+
+
+class Changed(NamedTuple):
+    """What one layer in one format does to a scene.
+
+    Attributes:
+        layer: its place in the list of layers.
+        scheme: its place in the list of formats.
+        outputs: of the model, each with a leading batch axis of 1.
+    """
+
+    layer: int
+    scheme: int
+    outputs: Mapping[str, Tensor]
+
+
+class Watcher(Protocol):
+    """Is shown what is measured."""
+
+    def start(self, outputs: Mapping[str, Tensor]) -> None:
+        """The outputs of FP32."""
+
+    def see(self, changed: Changed) -> None:
+        """The outputs of a pair."""
+
+
+def true_damage(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    schemes: Sequence[str],
+    scene: Scene,
+    *,
+    rows: int = ROWS,
+    exact: bool = False,
+    watcher: Watcher | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, Tensor]:
+    """NMSE of each output on one scene with only one layer quantised.
+
+    Args:
+        model: in eval mode; unchanged afterwards.
+        layers: which to measure.
+        schemes: keys of the formats to measure.
+        scene: what the model is run on.
+        rows: formats side by side, at most; 1 gives the bits of whole passes. All that blocks put out is kept for
+            each of them: 93 MB for the bundled network and 4 pictures, gigabytes for VGGT-1B.
+        exact: torch's own matrix products instead of faster ones that differ in the last bits.
+        watcher: is shown the outputs of FP32 and of every pair, say for geometry metrics.
+        step: called after every layer.
+
+    Returns:
+        Per output, float64 ``[layers, schemes]``; exactly 0 where the output does not see the layer.
+
+    Raises:
+        InputError: the FP32 model gives NaN or Inf.
+    """
+    size = len(schemes)
+    with nullcontext() if exact else fast_linear():
+        recording = Recording(model, scene, -(-size // -(-size // rows)))  # as many rows in every batch
+        if watcher is not None:
+            watcher.start({name: value[:1] for name, value in recording.outputs.items()})
+        damage = {name: torch.zeros(len(layers), size, dtype=torch.float64) for name in recording.outputs}
+        for number, layer in enumerate(layers):
+            for columns, outputs in _changed(recording, layer, schemes):
+                for name, value in outputs.items():
+                    if not value.equal(recording.outputs[name]):
+                        damage[name][number, columns] = _nmse(recording.outputs[name], value)[: len(columns)]
+                if watcher is not None:
+                    for row, column in enumerate(columns):
+                        watcher.see(
+                            Changed(number, column, {name: value[row, None] for name, value in outputs.items()})
+                        )
+            step()
+    return damage
+
+
+def pair_damage(model: nn.Module, pairs: Sequence[tuple[Layer, str]], scene: Scene) -> dict[str, NDArray[np.float64]]:
+    """NMSE of each output for some pairs of layer and format, one layer alone at a time.
+
+    Args:
+        model: in eval mode; unchanged afterwards.
+        pairs: layers and keys of formats.
+        scene: what the model is run on.
+
+    Returns:
+        Per output ``[pairs]``.
+
+    Raises:
+        InputError: the FP32 model gives NaN or Inf.
+    """
+    with fast_linear():
+        recording = Recording(model, scene)
+        damage = {name: np.zeros(len(pairs)) for name in recording.outputs}
+        for number, (layer, scheme) in enumerate(pairs):
+            for _, outputs in _changed(recording, layer, [scheme]):
+                for name, value in outputs.items():
+                    damage[name][number] = _nmse(recording.outputs[name], value).item()
+    return damage
+
+
+def _changed(
+    recording: Recording, layer: Layer, schemes: Sequence[str]
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """The outputs under every format of a layer, a batch of them at a time; the last is filled up."""
+    module = recording.model.get_submodule(layer.name)
+    weights = [dequantize_layer(quantize_layer(module, key, layer.name), module) for key in schemes]
+    for start in range(0, len(weights), recording.rows):
+        some = weights[start : start + recording.rows]
+        columns = list(range(start, start + len(some)))
+        yield columns, recording.changed(layer.name, some + some[:1] * (recording.rows - len(some)))
+
+
+def _nmse(reference: Tensor, changed: Tensor) -> Tensor:
+    """Row by row, ``[rows]``: the error of a row against its own reference, as both were computed alike."""
+    before, after = reference.flatten(1).double(), changed.flatten(1).double()
+    error, energy = (after - before).square().sum(1), before.square().sum(1)
+    # An error on an output of zeros is infinite, as in `sensitivity.metrics`; what is not finite stays NaN.
+    return (error / energy).masked_fill(error == 0, 0.0).cpu()

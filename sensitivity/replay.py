@@ -1,0 +1,162 @@
+"""Run a model again with one layer changed, computing only what the change reaches.
+
+One pass is recorded: what went into every part of the model (trunk, block, head, convolution of a head) and what came
+out. When the model is run again with another weight somewhere, a part that does not hold this layer and is given
+what it was given before returns what it returned before; the model's own ``forward`` stays the only description
+of what depends on what. So nothing is computed in front of the layer's block, in heads that do not see it, or in the
+early calls of parts that run several times, and what is computed is bit for bit what the whole model would compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+from model.layers import Block
+from model.track_head import CrossBlock, SelfBlock
+from quant import layer_kind, replaced_weights
+from scenes import Scene
+from sensitivity.survey import OUTPUTS
+
+BLOCKS = (Block, SelfBlock, CrossBlock)
+"""Parts that are recorded as a whole; all others are recorded down to their convolutions."""
+
+
+class Recording:
+    """A pass over one scene, on record.
+
+    Args:
+        model: in eval mode, not packed; the recording holds as long as nobody changes its weights.
+        scene: what it is run on.
+        rows: how many weights of a layer are tried side by side, as a batch of that many copies of the scene.
+
+    Attributes:
+        outputs: of the FP32 model, each ``[rows, ...]``.
+
+    Raises:
+        InputError: an output is not finite.
+    """
+
+    def __init__(self, model: nn.Module, scene: Scene, rows: int = 1) -> None:
+        self.model, self.scene, self.rows = model, scene, rows
+        self.parts = {name: _Part(module) for name, module in _parts(model)}
+        with torch.no_grad(), self._running({name: part.record for name, part in self.parts.items()}):
+            self.outputs = self._run()
+        for name, value in self.outputs.items():
+            if not value.isfinite().all():
+                raise InputError(
+                    f"scene {scene.name}: the FP32 model gives NaN or Inf in {name}; it cannot be a reference"
+                )
+
+    @torch.no_grad()
+    def changed(self, layer: str, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The outputs with other weights in one layer; those that do not see it are equal to the recorded ones.
+
+        Args:
+            layer: its name.
+            weights: one per row, in the module's own layout.
+
+        Returns:
+            The published outputs, each ``[rows, ...]``; of a broken format they may be NaN.
+
+        Raises:
+            ValueError: not as many weights as rows.
+        """
+        if len(weights) != self.rows:
+            raise ValueError(f"{len(weights)} weights for {self.rows} rows")
+        replaying = {name: part.replay for name, part in self.parts.items() if not _holds(name, layer)}
+        own = _with_weights(self.model.get_submodule(layer), weights)
+        with self._running(replaying | {layer: own}):
+            return self._run()
+
+    def _run(self) -> dict[str, Tensor]:
+        device = next(self.model.parameters()).device
+        images = self.scene.images.to(device).expand(self.rows, -1, -1, -1, -1)
+        found = self.model(images, self.scene.query_points.to(device).expand(self.rows, -1, -1))
+        return {name: found[name] for name in OUTPUTS if name in found}
+
+    @contextmanager
+    def _running(self, forwards: dict[str, Callable[..., object]]) -> Iterator[None]:
+        """The model with other functions in place of some modules' ``forward``."""
+        with ExitStack() as undo:
+            for part in self.parts.values():
+                part.call = 0
+            for name, forward in forwards.items():
+                module = self.model.get_submodule(name)
+                module.__dict__["forward"] = forward
+                undo.callback(module.__dict__.pop, "forward")
+            yield
+
+
+class _Part:
+    """What went into a module and what came out, call by call."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.call = module, 0
+        self.forward: Callable[..., object] = module.forward
+        self.calls: list[tuple[tuple[object, ...], object]] = []
+
+    def record(self, *arguments: object) -> object:
+        output = self.forward(*arguments)
+        self.calls.append((arguments, output))
+        return output
+
+    def replay(self, *arguments: object) -> object:
+        before, output = self.calls[self.call]
+        self.call += 1
+        return output if _same(arguments, before) else self.forward(*arguments)
+
+
+def _parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Modules with a layer to quantise, from whole heads down to blocks and single convolutions."""
+    for key, child in module.named_children():
+        own = f"{name}.{key}" if name else key
+        if not any(layer_kind(inner) for inner in child.modules()):
+            continue
+        if not isinstance(child, nn.ModuleList):
+            yield own, child
+        if not isinstance(child, BLOCKS):
+            yield from _parts(child, own)
+
+
+def _holds(part: str, layer: str) -> bool:
+    return layer == part or layer.startswith(f"{part}.")
+
+
+def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[..., Tensor]:
+    """The module's ``forward``, each row of the batch with a weight of its own."""
+
+    def forward(*arguments: object) -> Tensor:
+        outputs: list[Tensor] = []
+        for row, weight in enumerate(weights):
+            own = _row(arguments, row, len(weights))
+            with replaced_weights(module, {"": weight}):  # the name of a module in itself
+                outputs.append(type(module).forward(module, *own))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    return forward
+
+
+def _row(arguments: tuple[object, ...], row: int, rows: int) -> list[object]:
+    """One row's arguments; the batch is the slowest axis of each, and a tensor given twice stays one object."""
+    parts = {id(a): a.chunk(rows)[row] if isinstance(a, Tensor) else a for a in arguments}
+    return [parts[id(argument)] for argument in arguments]
+
+
+def _same(found: object, before: object) -> bool:
+    """Whether a part is given what it was given before.
+
+    What is no tensor (sizes, rotary positions) follows from the size of the pictures, which does not change.
+    """
+    if isinstance(found, Tensor) and isinstance(before, Tensor):
+        same_memory = found.data_ptr() == before.data_ptr() and found.stride() == before.stride()
+        return found.shape == before.shape and (same_memory or torch.equal(found, before))
+    if isinstance(found, dict) and isinstance(before, dict):
+        return all(_same(found[key], value) for key, value in before.items())
+    if isinstance(found, list | tuple) and isinstance(before, list | tuple):
+        return all(map(_same, found, before))
+    return True

@@ -1,0 +1,60 @@
+"""Weight errors weighted by squared gradients: the diagonal of the Fisher information.
+
+For outputs with Gaussian noise the Fisher information of a weight is ``E[g^2]`` with g = J^T v, and the score
+``sum_i E[g_i^2] dW_i^2`` is the sketch without the terms between different weights. Those terms vanish on average for
+an error of the same size with random signs s, ``E_s[(sum_i g_i s_i dW_i)^2] = sum_i g_i^2 dW_i^2``: so it is computed
+as the sketch of such errors, several draws of signs a pass.
+
+Source: Dong et al., "HAWQ-V2", NeurIPS 2020, and Li et al., "BRECQ", ICLR 2021, weight errors by such diagonals.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from quant import Layer
+from sensitivity.scores.registry import Array, Evidence, Score, register
+from sensitivity.sketch import WeightErrors, sketch_damage
+
+DRAWS = 4
+
+
+class SignedErrors(WeightErrors):
+    """Weight errors with random signs, ``DRAWS`` times over; new ones each time.
+
+    Args:
+        errors: the errors themselves.
+        seed: of the signs.
+    """
+
+    def __init__(self, errors: WeightErrors, seed: int) -> None:
+        super().__init__(errors.model, errors.layers, tuple(errors.schemes) * DRAWS, cache_bytes=sys.maxsize)
+        self.errors, self.generator = errors, torch.Generator().manual_seed(seed)
+
+    def __call__(self, layer: Layer) -> Tensor:
+        """``[DRAWS * schemes, weights]``."""
+        plain = self.errors(layer)
+        draws = [torch.randint(0, 2, plain.shape[1:], generator=self.generator).to(plain) * 2 - 1 for _ in range(DRAWS)]
+        return torch.cat([plain * signs for signs in draws])
+
+
+def fisher(evidence: Evidence) -> Mapping[str, Array]:
+    """``sum_i E[g_i^2] dW_i^2`` per output, mean over scenes, ``[layers, schemes]``."""
+    errors = SignedErrors(evidence.errors, evidence.seed)
+    found = [
+        sketch_damage(
+            evidence.model, evidence.layers, errors, scene, probes=evidence.probes, seed=evidence.seed + number
+        )
+        for number, scene in enumerate(evidence.scenes)
+    ]
+    means = {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+    return {name: value.unflatten(1, (DRAWS, -1)).mean(1).numpy() for name, value in means.items()}
+
+
+FISHER = register(
+    Score("fisher", "Fisher diagonal", fisher, lambda known: float(len(known.scenes) + 2 * known.backward_passes))
+)

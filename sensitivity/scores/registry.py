@@ -1,0 +1,117 @@
+"""What a cheap score is, and the one registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import VGGT
+from quant import Layer
+from scenes import Scene
+from sensitivity.damage import pair_damage
+from sensitivity.response import Response, fit_response, spread_pairs
+from sensitivity.sketch import WeightErrors
+from sensitivity.store import Profile
+
+Array = NDArray[np.float64]
+
+MEASURED_SCENES = 2
+"""Calibration scenes on which the pairs of response curves are measured, at most."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What scores are made from: the profile, and the model and scenes that it was made on.
+
+    Attributes:
+        profile: with the errors of all layers' outputs and the sketch.
+        model: the profiled one, in eval mode.
+        scenes: calibration scenes.
+        probes: random vectors per output and scene, as the profile was made with.
+        seed: of what is random.
+    """
+
+    profile: Profile
+    model: VGGT
+    scenes: Sequence[Scene]
+    probes: int
+    seed: int
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers that are scored."""
+        return self.profile.layers
+
+    @property
+    def schemes(self) -> Sequence[str]:
+        """The formats that every score is given for."""
+        return self.profile.schemes
+
+    @cached_property
+    def errors(self) -> WeightErrors:
+        """Of the layers' weights in the scored formats."""
+        return WeightErrors(self.model, self.layers, self.schemes)
+
+    @cached_property
+    def sketched(self) -> Mapping[str, Array]:
+        """The profile's sketch for the scored formats: per output ``[layers, schemes]``."""
+        columns = [self.profile.column(key) for key in self.schemes]
+        return {name: values[:, columns] for name, values in self.profile.damage.items()}
+
+    @cached_property
+    def responses(self) -> Mapping[str, Response]:
+        """The response curve of every output, from pairs measured on calibration scenes."""
+        pairs = spread_pairs(self.sketched)
+        named = [(self.layers[layer], self.schemes[scheme]) for layer, scheme in pairs]
+        measured = [pair_damage(self.model, named, scene) for scene in self.scenes[:MEASURED_SCENES]]
+        rows, columns = np.transpose(pairs)
+        return {
+            name: fit_response(values[rows, columns], np.mean([found[name] for found in measured], axis=0))
+            for name, values in self.sketched.items()
+        }
+
+    def everywhere(self, score: Array) -> dict[str, Array]:
+        """A score that does not know the outputs, as that of each of them."""
+        return dict.fromkeys(self.sketched, score)
+
+    @property
+    def backward_passes(self) -> int:
+        """Of the sketch, over all scenes."""
+        return len(self.scenes) * self.probes * len(self.sketched)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A cheap number for every layer and format that is to order them as their damage does.
+
+    Attributes:
+        key: in files.
+        title: in tables.
+        compute: ``[layers, schemes]`` per output, higher is worse; NaN where it does not apply. A score that does
+            not know the outputs is the same for all of them.
+        passes: what it costs for all layers and schemes, in forward passes over one scene; a backward pass is two.
+    """
+
+    key: str
+    title: str
+    compute: Callable[[Evidence], Mapping[str, Array]]
+    passes: Callable[[Evidence], float]
+
+
+SCORES: dict[str, Score] = {}
+
+
+def register(score: Score) -> Score:
+    """Add a score to `SCORES`.
+
+    Raises:
+        ValueError: its key is taken.
+    """
+    if score.key in SCORES:
+        raise ValueError(f"score {score.key!r} is registered already")
+    SCORES[score.key] = score
+    return score

@@ -1,0 +1,25 @@
+"""The sketch, sent through each output's response curve (`sensitivity.response`): damage of a layer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sensitivity.response import PAIRS
+from sensitivity.scores.registry import MEASURED_SCENES, Array, Evidence, Score, register
+from sensitivity.scores.sketch import sketch_passes
+
+
+def response(evidence: Evidence) -> Mapping[str, Array]:
+    """Per output ``[layers, schemes]``."""
+    curves = evidence.responses
+    return {name: curves[name](values) for name, values in evidence.sketched.items()}
+
+
+RESPONSE = register(
+    Score(
+        "response",
+        "sketch + response",
+        response,
+        lambda known: sketch_passes(known) + PAIRS * min(MEASURED_SCENES, len(known.scenes)),
+    )
+)

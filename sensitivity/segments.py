@@ -1,0 +1,202 @@
+"""Vector-Jacobian products of a large model in little memory: forward once, then back one segment at a time.
+
+The forward pass runs every *segment* (a transformer block, a head) without a graph and keeps its inputs alone. Going
+back, a segment is computed once more with a graph, and the gradients of all outputs and probes pass through it
+together before the one before it is taken up. So a segment's activations exist for a moment, each segment is
+recomputed once however many gradients there are, and the gradients of its weights, for all of them, can be used and
+forgotten while it is at hand. What lies between segments keeps its (small) graph.
+
+This is gradient checkpointing (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016) turned around:
+that recomputes for every backward pass, here once for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from model import VGGT
+from quant import layer_kind
+
+Gradients = list[Tensor | None]
+"""One per cotangent; None where it is zero."""
+
+Consume = Callable[[list[int], list[Gradients]], None]
+"""Takes the numbers of some weights, and for each the gradients of all cotangents."""
+
+
+def segments_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that a model is cut into, by name.
+
+    Of VGGT the blocks of the trunk and the heads; of other models the members of lists of alike modules, the outermost
+    ones. A module that runs several times is cut at every call.
+
+    >>> list(segments_of(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2)))
+    ['layers.0', 'layers.1']
+    """
+    if isinstance(model, VGGT):
+        trunk = model.aggregator
+        lists = {
+            "aggregator.patch_embed.blocks": trunk.patch_embed.blocks,
+            "aggregator.frame_blocks": trunk.frame_blocks,
+            "aggregator.global_blocks": trunk.global_blocks,
+        }
+        blocks = {f"{name}.{number}": block for name, blocks in lists.items() for number, block in enumerate(blocks)}
+        heads = ("camera_head", "depth_head", "point_head", "track_head.feature_extractor", "track_head.tracker")
+        return blocks | {name: model.get_submodule(name) for name in heads}
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        members = list(module.children()) if isinstance(module, nn.ModuleList | nn.Sequential) else []
+        inside = any(name == other or name.startswith(f"{other}.") for other in found)
+        if len(members) > 1 and not inside and len({type(member) for member in members}) == 1:
+            found |= {
+                f"{name}.{number}" if name else number: member
+                for number, member in module.named_children()
+                if layer_kind(member) is None and any(layer_kind(part) for part in member.modules())
+            }
+    return found
+
+
+@dataclass
+class _Call:
+    """One call of one segment: what it was given, and stand-ins for what it gave."""
+
+    module: nn.Module
+    forward: Callable[..., Any]
+    given: list[Any]
+    spec: TreeSpec
+    autocast: tuple[bool, torch.dtype]
+    leaves: list[Tensor]
+    pending: list[list[Tensor | None]] = field(default_factory=list)
+
+
+class Tape:
+    """A forward pass that can be gone back through.
+
+    Args:
+        model: whose parameters want gradients as they are flagged.
+        weights: gradients are wanted of, in any order.
+    """
+
+    def __init__(self, model: nn.Module, weights: Sequence[nn.Parameter]) -> None:
+        self.model, self.weights = model, weights
+        self.segments = segments_of(model)
+        inside = {id(p): name for name, module in self.segments.items() for p in module.parameters()}
+        self.of_segment: dict[int, list[int]] = {id(module): [] for module in self.segments.values()}
+        self.between: list[int] = []
+        for number, weight in enumerate(weights):
+            name = inside.get(id(weight))
+            (self.between if name is None else self.of_segment[id(self.segments[name])]).append(number)
+        self.calls: list[_Call] = []
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Inside, a forward pass of the model is recorded."""
+        modules = list(self.segments.values())
+        own = [module.__dict__.get("forward") for module in modules]
+        try:
+            for module in modules:
+                module.forward = self._cut(module, module.forward)
+            yield
+        finally:
+            for module, forward in zip(modules, own, strict=True):
+                module.__dict__.pop("forward", None)
+                if forward is not None:
+                    module.forward = forward
+
+    def _cut(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def segment(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401
+            given, spec = tree_flatten((arguments, keywords))
+            with torch.no_grad():
+                inner = [value.detach() if isinstance(value, Tensor) else value for value in given]
+                detached, named = tree_unflatten(inner, spec)
+                output, output_spec = tree_flatten(forward(*detached, **named))
+            device = next((value.device.type for value in given if isinstance(value, Tensor)), "cpu")
+            autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+            leaves = [value.detach().requires_grad_() for value in output if _differentiable(value)]
+            self.calls.append(_Call(module, forward, given, spec, autocast, leaves))
+            stand_ins = iter(leaves)
+            return tree_unflatten([next(stand_ins) if _differentiable(v) else v for v in output], output_spec)
+
+        return segment
+
+    def back(self, outputs: Sequence[Tensor], cotangents: Sequence[Tensor], consume: Consume) -> None:
+        """Take the gradients of ``cotangents[c] . outputs[c]`` back through the recorded pass, all c together.
+
+        Args:
+            outputs: of the recorded pass; the same one may stand there several times.
+            cotangents: of the same shapes.
+            consume: called with the gradients of weights, of some at a time; those of a weight that is used in
+                several places come in several calls and are to be added up.
+        """
+        count = len(outputs)
+        self.leaves = [leaf for call in self.calls for leaf in call.leaves]
+        self.place = {id(leaf): (call, i) for call in self.calls for i, leaf in enumerate(call.leaves)}
+        for call in self.calls:
+            call.pending = [[None] * count for _ in call.leaves]
+        for number, (output, cotangent) in enumerate(zip(outputs, cotangents, strict=True)):
+            self._between([output], [cotangent], number, count, consume)
+        while self.calls:
+            self._through(self.calls.pop(), count, consume)
+
+    def _through(self, call: _Call, count: int, consume: Consume) -> None:
+        """One segment, computed once more, for all cotangents."""
+        wanted = self.of_segment[id(call.module)]
+        reached = [c for c in range(count) if any(row[c] is not None for row in call.pending)]
+        if not reached:
+            return
+        inner = [v.detach().requires_grad_(v.requires_grad) if isinstance(v, Tensor) else v for v in call.given]
+        entries = [i for i, v in enumerate(inner) if isinstance(v, Tensor) and v.requires_grad]
+        arguments, keywords = tree_unflatten(inner, call.spec)
+        enabled, dtype = call.autocast
+        device = call.leaves[0].device.type
+        with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
+            again = [v for v in tree_flatten(call.forward(*arguments, **keywords))[0] if _differentiable(v)]
+        sources = [inner[i] for i in entries] + [self.weights[i] for i in wanted]
+        found: list[Gradients] = [[None] * count for _ in wanted]
+        for c in reached:
+            given = [(value, row[c]) for value, row in zip(again, call.pending, strict=True) if value.requires_grad]
+            heads = [(value, gradient) for value, gradient in given if gradient is not None]
+            if not heads or not sources:
+                continue
+            values, gradients = zip(*heads, strict=True)
+            results = torch.autograd.grad(values, sources, gradients, retain_graph=c != reached[-1], allow_unused=True)
+            for row, gradient in zip(found, results[len(entries) :], strict=True):
+                row[c] = gradient
+            there = [(call.given[i], g) for i, g in zip(entries, results, strict=False) if g is not None]
+            if there:
+                self._between([v for v, _ in there], [g for _, g in there], c, count, consume)
+        call.pending = []
+        if wanted:
+            consume(wanted, found)
+
+    def _between(
+        self, values: Sequence[Tensor], gradients: Sequence[Tensor], number: int, count: int, consume: Consume
+    ) -> None:
+        """From what a segment was given, or an output, back to what other segments gave."""
+        reached = [(v, g) for v, g in zip(values, gradients, strict=True) if v.requires_grad]
+        if not reached:
+            return
+        sources = [*self.leaves, *(self.weights[i] for i in self.between)]
+        found = torch.autograd.grad(
+            [v for v, _ in reached], sources, [g.to(v.dtype) for v, g in reached], retain_graph=True, allow_unused=True
+        )
+        for leaf, gradient in zip(self.leaves, found, strict=False):
+            if gradient is not None:
+                call, place = self.place[id(leaf)]
+                before = call.pending[place][number]
+                call.pending[place][number] = gradient if before is None else before + gradient
+        weights = [(i, g) for i, g in zip(self.between, found[len(self.leaves) :], strict=True) if g is not None]
+        if weights:
+            rows: list[Gradients] = [[g if c == number else None for c in range(count)] for _, g in weights]
+            consume([i for i, _ in weights], rows)
+
+
+def _differentiable(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()

@@ -1,0 +1,99 @@
+"""Plans made from scores, and regret."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analysis.audit.plans import BUDGETS, Market, baselines, regrets, usable_score
+from analysis.audit.run import halves
+from analysis.audit.truth import Truth
+from analysis.evaluate import predictions
+from model import VGGT, load_vggt
+from quant import dequantize_layer, quantize_layer
+from scenes import Scene
+from sensitivity import Profile, profile
+
+
+@pytest.fixture(scope="module")
+def market(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Market:
+    model = load_vggt(str(model_folder))
+    found = made_profile(model, tmp_path_factory.mktemp("profile") / "profile.h5")
+    return Market(model, found, [room(3), room(4)])
+
+
+def room(seed: int) -> Scene:
+    generator = torch.Generator().manual_seed(seed)
+    return Scene(
+        f"room {seed}", torch.rand(2, 3, 32, 32, generator=generator), 30 * torch.rand(3, 2, generator=generator)
+    )
+
+
+def made_profile(model: VGGT, path: Path) -> Profile:
+    facts = {"model": "tiniest", "weights": "random", "scene_fingerprint": "0" * 16, "seed": 0}
+    return profile(model, [room(0)], path, facts=facts, probes=1, activation_bytes=2_000_000)
+
+
+def test_a_whole_plan_is_measured_as_the_model_with_these_weights(market: Market) -> None:
+    picks = np.arange(len(market.layers)) % len(market.schemes)
+    found = market.measured(picks)
+    changed = load_like(market.model)
+    for layer, pick in zip(market.layers, picks, strict=True):
+        module = changed.get_submodule(layer.name)
+        module.weight.data = dequantize_layer(quantize_layer(module, market.schemes[pick]), module)
+    for name in ("pose_enc", "depth", "world_points"):
+        ratios = []
+        for scene in market.scenes:
+            before, after = (predictions(model, scene)[name].double() for model in (market.model, changed))
+            ratios.append(float((after - before).square().sum() / before.square().sum()))
+        assert found[name] == pytest.approx(np.mean(ratios), rel=0.02)  # other matrix products
+
+
+def load_like(model: VGGT) -> VGGT:
+    copy = VGGT(model.config).eval()
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+def test_plans_fit_the_budget_and_take_the_least(market: Market) -> None:
+    """No single layer can take a better format within what is left."""
+    score = np.random.default_rng(0).random(market.sizes.shape)
+    for factor in BUDGETS.values():
+        room = int(factor * market.anchor)
+        picks = market.plan(score, room)
+        rows = np.arange(len(picks))
+        spent = market.sizes[rows, picks].sum()
+        assert spent <= room
+        for row, pick in enumerate(picks):
+            fits = market.sizes[row] <= market.sizes[row, pick] + room - spent
+            assert score[row, fits].min() >= score[row, pick]
+
+
+def test_the_truth_has_no_regret_by_its_own_sums(market: Market) -> None:
+    truth = 10 ** np.random.default_rng(1).uniform(-6, -3, market.sizes.shape)
+    scores = {"truth": truth, "scaled": 3 * truth, **baselines(truth, seed=0, draws=1)}
+    found = regrets(market, scores, [(truth, truth)], scores, [(truth, truth)])
+    assert [regret.budget for regret in found["truth"]] == list(BUDGETS)
+    for regret in found["truth"]:
+        assert regret.summed == regret.local == 1.0
+        assert regret.measured >= 1
+    assert [r.damage for r in found["scaled"]] == [r.damage for r in found["truth"]]
+    assert min(regret.summed for regret in found["inverted"]) > 5
+    assert all(min(found[key][number].measured for key in found) == 1 for number in range(len(BUDGETS)))
+
+
+@pytest.mark.parametrize(
+    "score", [np.full((3, 2), np.nan), np.array([[np.nan, 1.0], [np.inf, 2.0], [-1.0, np.nan]])], ids=["all", "some"]
+)
+def test_what_a_score_does_not_know_is_made_usable(score: np.ndarray) -> None:
+    found = usable_score(score)
+    assert np.isfinite(found).all()
+    assert (found >= 0).all()
+
+
+def test_halves_of_the_scenes_judge_each_other() -> None:
+    values = np.arange(4.0)[:, None, None] * np.ones((4, 2, 3))
+    ((choose, judge), (again, _)) = halves(Truth({"depth": values}), None)
+    assert (choose[0, 0], judge[0, 0]) == (1.0, 2.0)
+    assert again is judge

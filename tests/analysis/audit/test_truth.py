@@ -1,0 +1,49 @@
+"""True damage of the audit: geometry figures of every pair, and what noise leaves possible."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analysis.audit.run import _ceilings
+from analysis.audit.truth import FIGURES, POINT_QUERIES, Truth, measure_truth
+from analysis.geometry import GEOMETRY, geometry_metrics
+from model import load_vggt
+from quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
+from scenes import synthetic_scenes
+from sensitivity.survey import run
+
+SCHEMES = ("int4_group_32", "int3_group_128")
+
+
+def test_figures_of_every_pair_are_those_of_whole_passes(model_folder: Path) -> None:
+    model = load_vggt(str(model_folder))
+    scenes = synthetic_scenes(3, 2, (32, 32), seed=0, split="evaluation")
+    layers = [layer for layer in find_layers(model) if layer.name.endswith(("attn.qkv", "conv2.2"))][:4]
+    found = measure_truth(model, layers, SCHEMES, scenes)
+    assert found.damage["depth"].shape == (3, 4, 2)
+    assert set(found.worse) == set(FIGURES)
+    for number, scene in enumerate(scenes[:2]):
+        with torch.no_grad():
+            before = geometry_metrics(run(model, scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
+        for row, layer in enumerate(layers):
+            module = model.get_submodule(layer.name)
+            weight = dequantize_layer(quantize_layer(module, SCHEMES[1]), module)
+            with torch.no_grad(), replaced_weights(model, {layer.name: weight}):
+                after = geometry_metrics(run(model, scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
+            for figure in ("abs_rel", "auc30", "agreement"):
+                sign = -1 if GEOMETRY[figure].higher_is_better else 1
+                expected = sign * (after[figure] - before[figure])
+                assert found.worse[figure][number, row, 1] == pytest.approx(expected, rel=0.02, abs=2e-5), figure
+
+
+def test_no_score_is_expected_to_reach_more_than_the_ceiling() -> None:
+    """Four scenes that measure one order with noise: the true order correlates with their mean as the ceiling says."""
+    generator = np.random.default_rng(0)
+    order = generator.standard_normal((4000, 1))
+    measured = np.exp(order + 1.5 * generator.standard_normal((4, 4000, 1)))
+    ceiling = _ceilings(Truth({"depth": measured}))["all outputs"]
+    mean = np.log(measured).mean(0)
+    reached = np.corrcoef(order[:, 0], mean[:, 0])[0, 1]
+    assert ceiling == pytest.approx(reached, abs=0.06)

@@ -1,0 +1,104 @@
+"""Cheap scores against closed forms."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model import VGGT
+from quant import dequantize_layer, find_layers, quantize_layer
+from scenes import Scene
+from sensitivity import Profile
+from sensitivity.damage import pair_damage
+from sensitivity.scores import SCORES, Evidence, register
+from sensitivity.scores.fisher import DRAWS, SignedErrors
+from sensitivity.sketch import WeightErrors, sketch_damage
+
+MakeScene = Callable[..., Scene]
+
+
+@pytest.fixture
+def evidence(small_profile: Profile, small_model: VGGT, make_scene: MakeScene) -> Evidence:
+    return Evidence(small_profile, small_model, [make_scene(0), make_scene(1)], probes=1, seed=0)
+
+
+def test_every_score_is_given_for_all_outputs_layers_and_formats(evidence: Evidence) -> None:
+    assert len(SCORES) == 12
+    for key, score in SCORES.items():
+        values = score.compute(evidence)
+        assert values.keys() == evidence.sketched.keys(), key
+        for found in values.values():
+            assert found.shape == (len(evidence.layers), len(evidence.schemes)), key
+            assert np.isfinite(found).any()
+            assert np.nanmin(found) >= -1e-12
+    assert SCORES["weight_error"].passes(evidence) == 0
+    assert SCORES["isolated_mae"].passes(evidence) == 2 * 8
+    assert SCORES["sketch"].passes(evidence) == 2 + 2 * (2 * 1 * 8)  # two scenes, one probe of eight outputs
+
+
+def test_weight_error_is_that_of_the_weight(evidence: Evidence) -> None:
+    found = SCORES["weight_error"].compute(evidence)["depth"]
+    for row, layer in list(enumerate(evidence.layers))[::9]:
+        module = evidence.model.get_submodule(layer.name)
+        weight = module.weight.detach().double().numpy()
+        for column, scheme in enumerate(evidence.schemes):
+            stored = dequantize_layer(quantize_layer(module, scheme), module).double().numpy()
+            expected = ((stored - weight) ** 2).sum() / (weight**2).sum()
+            assert found[row, column] == pytest.approx(expected, rel=1e-4)
+
+
+def test_similarities_count_as_their_distance_from_one(evidence: Evidence) -> None:
+    stored = evidence.profile.scores["isolated"]
+    np.testing.assert_array_equal(SCORES["isolated_cosine"].compute(evidence)["vis"], 1 - stored["cosine"])
+    np.testing.assert_array_equal(SCORES["isolated_mae"].compute(evidence)["vis"], stored["mae"])
+
+
+class Toy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.first, self.last = nn.Linear(32, 8), nn.Linear(8, 6)
+
+    def forward(self, images: Tensor, _query: Tensor) -> dict[str, Tensor]:
+        return {"depth": self.last(self.first(images.to(self.first.weight).flatten(2, 3)).tanh())}
+
+
+def test_fisher_is_the_diagonal_of_the_exact_jacobian(make_scene: MakeScene) -> None:
+    """Relative deviation over P probes and D draws of signs is about sqrt(2 / P); 0.06 here."""
+    model, scene, schemes = Toy().double(), make_scene(frames=1), ("int4_group_32", "int8_per_tensor_sym")
+    layers = find_layers(model)
+    errors = WeightErrors(model, layers, schemes)
+    sketched = sketch_damage(model, layers, SignedErrors(errors, seed=0), scene, probes=500)["depth"]
+    found = sketched.unflatten(1, (DRAWS, -1)).mean(1)
+    for row, layer in enumerate(layers):
+        weight = model.get_submodule(layer.name).weight
+
+        def outputs(changed: Tensor, name: str = layer.name) -> Tensor:
+            arguments = (scene.images[None], scene.query_points)
+            return torch.func.functional_call(model, {f"{name}.weight": changed}, arguments)["depth"]
+
+        jacobian = torch.autograd.functional.jacobian(outputs, weight).flatten(0, -3).flatten(1)
+        energy = outputs(weight).square().sum()
+        for column in range(len(schemes)):
+            expected = (jacobian.square() * errors(layer)[column].square()).sum() / energy
+            assert found[row, column].item() == pytest.approx(expected.item(), rel=0.3)
+
+
+def test_the_response_is_closer_to_the_truth_than_the_sketch(evidence: Evidence) -> None:
+    pairs = [(evidence.layers[row], evidence.schemes[column]) for row in range(0, 60, 7) for column in (0, 4)]
+    places = [(row, column) for row in range(0, 60, 7) for column in (0, 4)]
+    true = pair_damage(evidence.model, pairs, evidence.scenes[0])["depth"]
+    reached = true > 0
+    ratios = {}
+    for key in ("sketch", "response"):
+        values = SCORES[key].compute(evidence)["depth"]
+        ratios[key] = np.array([values[place] for place in places])[reached] / true[reached]
+    assert abs(np.log(np.median(ratios["response"]))) < 0.7
+    assert np.median(np.abs(np.log(ratios["response"]))) <= np.median(np.abs(np.log(ratios["sketch"]))) + 0.1
+
+
+def test_a_key_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="'sketch' is registered already"):
+        register(SCORES["sketch"])
