@@ -76,7 +76,7 @@ def stored_nbytes(weight: Tensor, key: str, name: str = "") -> int:
 
 def _is_plain(weight: Tensor, fmt: Format) -> bool:
     """Whether codes under one level of scales are all that there is to it."""
-    return not (fmt.is_float or weight.ndim < 2 or not weight.numel() or getattr(fmt, "two_level", False))
+    return not (fmt.is_float or weight.ndim < 2 or not weight.numel() or fmt.two_level)
 
 
 def _rounded(blocks: Tensor, step: Tensor, zero: Tensor | None, code_range: tuple[int, int]) -> Tensor:
