@@ -149,7 +149,8 @@ def _hub_file(repository: str, name: str) -> Path:
     except Exception as error:  # the hub's client hands on those of its transport, which share no base
         raise InputError(
             f"--model {repository}: no such folder, {name} is not in the local Hugging Face cache, and the hub does "
-            f"not give it ({_reason(error)}); download it elsewhere and give its folder, or use --weights random"
+            f"not give it ({_reason(error)}); the same command takes up a broken download where it stopped, or "
+            "download it elsewhere and give its folder, or use --weights random"
         ) from error
 
 

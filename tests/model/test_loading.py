@@ -284,6 +284,22 @@ class TestHub:
         assert time.monotonic() - begun < 5
         assert caplog.text == ""
 
+    def test_a_download_that_breaks_is_one_line(self, cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The client keeps the part that came, so the way out is to run the command again."""
+        (cached / "model.safetensors").unlink()
+        ask_cache = huggingface_hub.hf_hub_download
+
+        def breaks(repository: str, name: str, *, local_files_only: bool = False) -> str:
+            if not local_files_only:
+                raise ConnectionError("peer closed connection after 3,000,000,000 of 5,026,367,224 bytes")
+            return ask_cache(repository, name, local_files_only=True)
+
+        monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: None)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", breaks)
+        message = refusal("someone/small")
+        assert "peer closed connection after 3,000,000,000" in message
+        assert "the same command takes up a broken download where it stopped" in message
+
     @pytest.mark.usefixtures("cache")
     @pytest.mark.parametrize("source", ["some one/else", "someone/no--thing"])
     def test_what_cannot_be_an_id_is_refused(self, source: str) -> None:
