@@ -82,6 +82,18 @@ def fresh(seed: int) -> VGGT:
     return model
 
 
+@torch.no_grad()
+def silence(model: VGGT) -> None:
+    """Take the sines of displacements away from the tracker, by weights of zero.
+
+    As published, they run at up to 1000 radians a pixel, so a hundredth of a pixel changes all of them: noise, through
+    which every rounding error anywhere in the network moves the tracks. The displacement itself is also given, and so
+    is what it leads to, the correlation.
+    """
+    tracker = model.track_head.tracker
+    tracker.updateformer.input_transform.weight[:, : model.config.track_features] = 0
+
+
 def learning_rate(share: float) -> float:
     """Rate at a share of the time from 0 to 1: linear warm-up, then a cosine to `FINAL_SHARE` of the peak."""
     if share < WARMUP_SHARE:
@@ -142,6 +154,7 @@ class Training:
     """A network in training, with all that a checkpoint holds."""
 
     def __init__(self, model: VGGT, folder: Path) -> None:
+        silence(model)
         self.model, self.folder, self.progress = model, folder, Progress()
         self.probes = Probes(model.config)
         self.both = nn.ModuleDict({"model": model, "probes": self.probes})
@@ -175,6 +188,7 @@ class Training:
             group["lr"] = learning_rate(share)
         if norm.isfinite():
             self.optimizer.step()
+            silence(self.model)
             now = self.model.state_dict()
             torch._foreach_lerp_(list(self.averaged.values()), [now[name] for name in self.averaged], 1 - AVERAGE_DECAY)
         self.progress.step += 1
@@ -200,6 +214,7 @@ class Training:
         self.probes.load_state_dict(state["probes"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averaged = state["averaged"]
+        silence(self.model)
         self.progress = Progress(**state["progress"])
 
 

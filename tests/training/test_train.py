@@ -22,6 +22,7 @@ from training.train import (
     batch_of,
     fresh,
     learning_rate,
+    silence,
     step_losses,
     train,
 )
@@ -165,8 +166,9 @@ def test_a_long_run_saves_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_step_without_a_finite_gradient_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(training.WEIGHTS, "camera", float("nan"))
     train(tmp_path, steps(1), 0, fresh(0))
-    found = checkpoint(tmp_path)["model"]
-    assert all(torch.equal(found[name], value) for name, value in fresh(0).state_dict().items())
+    found, start = checkpoint(tmp_path)["model"], fresh(0)
+    silence(start)  # as training begins
+    assert all(torch.equal(found[name], value) for name, value in start.state_dict().items())
 
 
 @pytest.mark.usefixtures("micro")
@@ -180,3 +182,33 @@ def test_the_average_follows_the_weights(tmp_path: Path, monkeypatch: pytest.Mon
         states.append(run.model.state_dict()[name].clone())
     expected = 0.75 * (0.75 * states[0] + 0.25 * states[1]) + 0.25 * states[2]
     torch.testing.assert_close(run.averaged[name], expected)
+
+
+@pytest.mark.usefixtures("micro")
+def test_the_tracker_stays_without_sines_of_displacements(tmp_path: Path) -> None:
+    """The published embedding stands first in the tracker's input: sine and cosine of x, then of y."""
+    run = Training(fresh(0), tmp_path)
+    for _ in range(len(HEADS)):
+        run.step(0, MATCH_SHARE)
+    for weight in (
+        run.model.track_head.tracker.updateformer.input_transform.weight,
+        run.averaged["track_head.tracker.updateformer.input_transform.weight"],
+    ):
+        assert not weight[:, : run.model.config.track_features].any()
+        assert weight[:, run.model.config.track_features :].all()
+
+
+@torch.no_grad()
+def test_without_sines_rounding_errors_do_not_move_tracks() -> None:
+    """One layer's weight changes by a millionth; tracks answer by orders of magnitude less."""
+    batch = render_batch(1, 3, (64, 64), generator_seed=3)
+    moved = []
+    for model in (loud := fresh(0).eval(), fresh(0).eval()):
+        if model is not loud:
+            silence(model)
+        tracks = []
+        for factor in (1.0, 1 + 1e-6):
+            model.aggregator.patch_embed.blocks[0].attn.qkv.weight.mul_(factor)
+            tracks.append(model(batch["images"], batch["query_points"])["track"])
+        moved.append(float((tracks[1] - tracks[0]).square().mean()))
+    assert moved[1] < 0.05 * moved[0]
