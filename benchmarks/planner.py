@@ -1,6 +1,6 @@
 """Is the plan better than every other way to spend the same bytes? JSON on the last line.
 
-Run: ``python benchmarks/planner.py [--scenes 4] [--held-out 8] [--python PATH]``. Profiles the bundled network on
+Run: ``python benchmarks/planner.py [--scenes 8] [--held-out 8] [--python PATH]``. Profiles the bundled network on
 rendered rooms, plans at the bytes of uniform INT4 groups of 128 and at 90% of them, and measures on rooms that were not
 profiled: the plans, the seven uniform schemes, the baselines at the same bytes, and two other tools
 (``benchmarks/competitors.py``, each in a process of its own; ``--python`` names the interpreter that has them, if not
@@ -189,7 +189,7 @@ def targets(rows: Mapping[str, Mapping[str, Any]], tools: Mapping[str, Mapping[s
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--held-out", type=int, default=8)
     parser.add_argument("--swaps", type=int, default=16)
     parser.add_argument("--python", default=sys.executable)
