@@ -12,6 +12,7 @@ from torch import Tensor
 from quant.formats import Format, get_format
 from quant.quantizer import _blocks, _extremes, _ideal_scales, _unblock, dequantize, quantize, quantized_nbytes
 from quant.scales import stored_scales
+from quant.two_level import channel_scales
 
 # Weights worked on at a time; measured on one core at 2^15 to 2^20, 0.31 ns a weight here, 0.69 without pieces.
 _PIECE = 1 << 17
@@ -66,12 +67,15 @@ def stored_nbytes(weight: Tensor, key: str, name: str = "") -> int:
     (8, 12)
     """
     fmt = get_format(key)
-    if not _is_plain(weight, fmt):
+    if fmt.is_float or weight.ndim < 2 or not weight.numel():
         return quantize(weight, key, name).nbytes
     blocks = _blocks(weight.detach().to(torch.float32).reshape(len(weight), -1), fmt)
-    ideal = _ideal_scales(*_extremes(blocks, f"weight of {name}" if name else "weight"), fmt)
-    wider = stored_scales(ideal, fmt.code_range[1]).dtype == torch.float32
-    return quantized_nbytes(weight.shape, key) + 2 * ideal.numel() * wider
+    low, high = _extremes(blocks, f"weight of {name}" if name else "weight")
+    if fmt.two_level:
+        scales, _ = channel_scales(torch.cat([low, high], -1), fmt)  # they depend on the extremes alone
+    else:
+        scales = stored_scales(_ideal_scales(low, high, fmt), fmt.code_range[1])
+    return quantized_nbytes(weight.shape, key) + 2 * scales.numel() * (scales.dtype == torch.float32)
 
 
 def _is_plain(weight: Tensor, fmt: Format) -> bool:

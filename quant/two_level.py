@@ -26,6 +26,23 @@ _FRACTIONS_2_BIT = (0.9, 0.75, 0.62, 0.5)
 _INT8_MAX = 127
 
 
+def channel_scales(blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:
+    """Scales of the channels ``[out]`` as stored, and those that the groups would like ``[out, groups]``, FP32.
+
+    Args:
+        blocks: FP32 ``[out, groups, group_size]``.
+        fmt: a two-level format.
+
+    >>> from quant.formats import get_format
+    >>> channel_scales(torch.tensor([[[14.0, 7.0], [7.0, 3.5]]]), get_format("int4_two_level_16"))
+    (tensor([0.1250], dtype=torch.float16), tensor([[2., 1.]]))
+    """
+    ideal = torch.maximum(blocks.amax(-1), -blocks.amin(-1)) / fmt.code_range[1]
+    widest = ideal.amax(1)
+    largest = (widest / 2**fmt.multiplier_bits).clamp_min_(torch.finfo(torch.float32).tiny)
+    return stored_scales(largest.masked_fill_(widest == 0, 1.0), _INT8_MAX), ideal
+
+
 def encode(blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, channel scales and multipliers.
 
@@ -43,9 +60,7 @@ def encode(blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor, Tensor]:
     """
     low, high = fmt.code_range
     most = 2**fmt.multiplier_bits
-    ideal = blocks.abs().amax(-1) / high
-    largest = (ideal.amax(1) / most).clamp_min_(torch.finfo(torch.float32).tiny)
-    scales = stored_scales(largest.masked_fill_(ideal.amax(1) == 0, 1.0), _INT8_MAX)
+    scales, ideal = channel_scales(blocks, fmt)
     step = scales.float()[:, None]
     best: tuple[Tensor, Tensor, Tensor] | None = None
     for fraction in _FRACTIONS_2_BIT if fmt.bits == 2 else _FRACTIONS:
