@@ -291,7 +291,7 @@ def _too_small(
     narrower = sorted({get_format(key).bits for key in evidence.candidates if get_format(key).bits < least})
     if narrower or request.policy != "optimal":
         options = ["--policy optimal"] * (request.policy != "optimal")
-        if narrower and (request.formats != AUTO or request.strict):
+        if narrower and (request.formats != AUTO or request.strict or request.constraints):
             options += [f"--formats +int{narrower[-1]}" if not request.strict else "without --strict"]
         ways.append(f"allow {narrower[-1] if narrower else 3}-bit groups ({' '.join(options)})")
     if request.heads == HEADS:

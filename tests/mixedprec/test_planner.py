@@ -10,6 +10,7 @@ from errors import InputError
 from mixedprec import Infeasible, Plan, make_plan, parse_budget, save_quantized
 from mixedprec.checkpoint import overhead_bytes
 from mixedprec.comparison import comparisons
+from mixedprec.constraints import Constraints
 from mixedprec.plan import load_plan, save_plan
 from mixedprec.planner import Planned, Request, budget_in_bytes, layers_by_format, planned, unused_bytes
 from model import VGGT
@@ -127,6 +128,15 @@ def test_the_refusal_says_what_would_help(
     else:
         assert "-bit" not in str(caught.value)
     caught.match(r"leave heads out \(--heads camera,depth\)$")
+
+
+def test_a_refusal_under_constraints_names_the_option_that_adds_formats(
+    planning_profile: Profile, planning_model: VGGT
+) -> None:
+    """Without them the budget is roomy, so `auto` has not gone below INT4 by itself."""
+    request = Request("int8_per_channel_sym", constraints=Constraints(pins=("*=fp32",)))
+    with pytest.raises(Infeasible, match=r"or allow 3-bit groups \(--formats \+int3\)"):
+        planned(planning_profile, planning_model, request)
 
 
 def test_automatic_formats_widen_only_where_the_budget_is_tight(
