@@ -25,6 +25,9 @@ _FRACTIONS = (1.0, 0.92, 0.84, 0.76)
 _FRACTIONS_2_BIT = (0.9, 0.75, 0.62, 0.5)
 _INT8_MAX = 127
 
+PIECE = 1 << 17
+"""Weights worked on at a time, which stay in the processor's cache."""
+
 
 def channel_scales(blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:
     """Scales of the channels ``[out]`` as stored, and those that the groups would like ``[out, groups]``, FP32.
@@ -58,24 +61,34 @@ def encode(blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor, Tensor]:
     >>> codes.tolist(), scales.tolist(), multipliers.tolist()
     ([[[7.0, 4.0], [7.0, 4.0]]], [0.125], [[16.0, 8.0]])
     """
-    low, high = fmt.code_range
-    most = 2**fmt.multiplier_bits
     scales, ideal = channel_scales(blocks, fmt)
     step = scales.float()[:, None]
-    best: tuple[Tensor, Tensor, Tensor] | None = None
+    codes = torch.empty_like(blocks, memory_format=torch.contiguous_format)
+    multipliers = torch.empty_like(ideal)
+    rows = max(1, PIECE // (blocks.shape[1] * blocks.shape[2]))
+    for start in range(0, len(blocks), rows):
+        part = slice(start, start + rows)
+        multipliers[part] = _encode_piece(blocks[part], ideal[part], step[part], fmt, codes[part])
+    return codes, scales, multipliers
+
+
+def _encode_piece(blocks: Tensor, ideal: Tensor, step: Tensor, fmt: Format, codes: Tensor) -> Tensor:
+    """Writes the codes of some channels, and returns their multipliers."""
+    wanted, work = ideal / step, torch.empty_like(codes)
+
+    def rounded(scale: Tensor) -> Tensor:
+        return torch.div(blocks, scale, out=codes).round_().clamp_(*fmt.code_range)
+
+    best: tuple[Tensor, Tensor] | None = None
     for fraction in _FRACTIONS_2_BIT if fmt.bits == 2 else _FRACTIONS:
-        multipliers = (ideal / step * fraction).round_().clamp_(1, most)
+        multipliers = (wanted * fraction).round_().clamp_(1, 2**fmt.multiplier_bits)
         scale = (multipliers * step)[..., None]
-        codes = (blocks / scale).round_().clamp_(low, high)
-        error = (codes * scale).sub_(blocks).square_().sum(-1)
+        error = torch.mul(rounded(scale), scale, out=work).sub_(blocks).square_().sum(-1)
         if best is None:
-            best = error, multipliers, codes
+            best = error, multipliers
         else:
             better = error < best[0]
-            best = (
-                torch.where(better, error, best[0]),
-                torch.where(better, multipliers, best[1]),
-                torch.where(better[..., None], codes, best[2]),
-            )
+            best = torch.where(better, error, best[0]), torch.where(better, multipliers, best[1])
     assert best is not None
-    return best[2], scales, best[1]
+    rounded((best[1] * step)[..., None])
+    return best[1]
