@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quant.formats import Format, get_format
+from quant.formats import get_format
 from quant.quantizer import _blocks, _extremes, _ideal_scales, _unblock, dequantize, quantize, quantized_nbytes
 from quant.scales import stored_scales
 from quant.two_level import PIECE, channel_scales, encode

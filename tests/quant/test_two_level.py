@@ -119,6 +119,14 @@ def test_a_multiplier_is_the_best_of_those_near_it(key: str) -> None:
     assert fmt.bits > 4 or (error < plain_error * 0.999).any()
 
 
+@pytest.mark.parametrize("key", TWO_LEVEL)
+def test_channels_of_a_large_weight_are_encoded_each_by_itself(key: str) -> None:
+    weight = torch.randn(70, 4100, generator=torch.Generator().manual_seed(0))  # several pieces, the last one smaller
+    whole = dequantize(quantize(weight, key))
+    for row in (0, 30, 31, 63, 64, 69):
+        assert whole[row].equal(dequantize(quantize(weight[row, None], key))[0])
+
+
 @pytest.mark.parametrize("bits", [3, 4])
 def test_two_levels_take_fewer_bytes_and_err_less_than_a_scale_per_group(bits: int) -> None:
     w = 0.02 * torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
