@@ -136,11 +136,13 @@ class Tracker(nn.Module):
 
         tracks = []
         for _ in range(self.config.track_iters):
-            coords = coords.detach()  # as published: sines of 1000 times a coordinate have no useful derivative
+            if self.training:
+                coords = coords.detach()  # as published
             correlation = self.corr_mlp(pyramid.around(features, coords).transpose(1, 2).flatten(0, 1))
             flow = (coords - coords[:, :1]).transpose(1, 2).flatten(0, 1)
             state = features.transpose(1, 2).flatten(0, 1)
-            embedded = _flow_embedding(flow, self.config.track_features // 2)
+            # Sines of 1000 times a coordinate have a derivative, but it says nothing about finite changes.
+            embedded = _flow_embedding(flow.detach(), self.config.track_features // 2)
             x = torch.cat([embedded, flow / MAX_SCALE, flow / MAX_SCALE, correlation, state], dim=-1)
             x = x + place.flatten(0, 1)[:, None] + reference
             delta = self.updateformer(x.unflatten(0, (b, -1))).flatten(0, 1)

@@ -1,8 +1,9 @@
 """How an output answers to a first-order error: the curve from sketched to measured damage.
 
-The sketch ``s`` is the damage that an output would have if it were linear. Dense outputs and cameras nearly are. The
-tracker is not: it feeds displacements into sines of up to 1000 times their value, so the smallest change scrambles
-part of its state, and its outputs move by about the same whatever the cause. Both are one curve with three numbers,
+The sketch ``s`` is the damage that an output would have if it were linear. Dense outputs and cameras nearly are. A
+tracker that feeds displacements into sines of up to 1000 times their value, as published, is not: the smallest change
+scrambles part of its state, and its outputs move by about the same whatever the cause. Both are one curve with three
+numbers,
 
     damage(s) = gain * s + floor * s ** power,        0 <= power <= 1,
 

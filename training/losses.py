@@ -10,6 +10,7 @@ from model.geometry import encode_pose, rotation_from_quaternion
 from training.correspondence import UNSEEN, displacement_to_first
 
 CONFIDENCE_WEIGHT = 0.2
+PLAIN_WEIGHT = 2.0  # of the error of depth by itself: weighed by confidence, hard pixels hardly count
 NEAREST = 1e-3
 ITERATION_DECAY = 0.8
 ROTATION_WEIGHT = 4.0  # a quaternion moves by half the angle, and poses differ by a few tenths of a radian
@@ -91,14 +92,15 @@ def probe_losses(maps: list[Tensor], truth: dict[str, Tensor]) -> dict[str, Tens
 
 
 def depth_loss(depth: Tensor, confidence: Tensor, truth: dict[str, Tensor]) -> Tensor:
-    """Error of log depth, weighed by the predicted confidence.
+    """Error of log depth, by itself and weighed by the predicted confidence.
 
     Args:
         depth: ``[B, S, H, W, 1]``, as `DPTHead.predict` gives it.
         confidence: ``[B, S, H, W]``.
         truth: what `scenes.render_batch` returns.
     """
-    return _confident((depth[..., 0].clamp(min=NEAREST) / truth["depth"]).log().abs(), confidence)
+    error = (depth[..., 0].clamp(min=NEAREST) / truth["depth"]).log().abs()
+    return _confident(error, confidence) + PLAIN_WEIGHT * error.mean()
 
 
 def points_loss(points: Tensor, confidence: Tensor, truth: dict[str, Tensor]) -> Tensor:

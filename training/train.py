@@ -4,7 +4,8 @@ The schedule follows wall-clock time, so that the learning rate has come down wh
 the camera head learn to match: some attention is shown the true correspondences, linear probes read displacements,
 points and depths off the tokens, and poses are judged by the angles between views. Then the dense heads and the tracker
 take turns beside that. Every few minutes a checkpoint is written; the same command goes on from it. What is shipped is
-the running average of the weights.
+the running average of the weights. ``torchrun --nproc-per-node 2 -m training.train`` shares each step between two
+processes, one core each.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.config import PRESETS
@@ -42,13 +44,14 @@ from training.probes import Probes
 
 MATCH_SHARE = 0.45  # of the time without the dense heads and the tracker
 PAIRS_SHARE = 0.08  # of the time with two views, to begin with
-VIEWS = (2, 3, 4, 4)
+VIEWS = (2, 3, 4, 4, 4, 4)
 FRAMES_PER_STEP = 48
-HEADS = ("depth", "points", "track")  # they take turns
+HEADS = ("depth", "points", "depth", "track")  # they take turns
 TRACKED = 3  # the tracker, which costs as much as all the rest, sees every third scene of its batch
 MATCHED_BLOCKS = (1, 2, 3)  # global blocks whose first attention head is shown the correspondences
 PEAK_RATE, FINAL_SHARE, WARMUP_SHARE = 8e-4, 0.01, 0.01
 AVERAGE_DECAY = 0.998
+STEADY = 200.0  # a hundred times what else goes into the tracker's layer norm
 CHECKPOINT_SECONDS = 180
 LOG_STEPS = 50
 SEED_STRIDE = 1_000_003
@@ -83,15 +86,20 @@ def fresh(seed: int) -> VGGT:
 
 
 @torch.no_grad()
-def silence(model: VGGT) -> None:
-    """Take the sines of displacements away from the tracker, by weights of zero.
+def steady(model: VGGT) -> None:
+    """Take the sines of displacements away from the tracker, which makes it a smooth function of its inputs.
 
     As published, they run at up to 1000 radians a pixel, so a hundredth of a pixel changes all of them: noise, through
     which every rounding error anywhere in the network moves the tracks. The displacement itself is also given, and so
-    is what it leads to, the correlation.
+    is what it leads to, the correlation. The sines must not come in through the statistics of the layer norm either:
+    two constants on their channels hold its variance, and weights that sum to zero do not see its mean.
     """
-    tracker = model.track_head.tracker
-    tracker.updateformer.input_transform.weight[:, : model.config.track_features] = 0
+    tracker, sines = model.track_head.tracker, model.config.track_features
+    norm, linear = tracker.updateformer.input_norm, tracker.updateformer.input_transform
+    linear.weight[:, :sines] = 0
+    linear.weight[:, sines:] -= linear.weight[:, sines:].mean(1, keepdim=True)
+    tracker.query_ref_token[..., 0], tracker.query_ref_token[..., 1] = STEADY, -STEADY
+    norm.weight.fill_(STEADY * (2 / tracker.transformer_dim) ** 0.5)  # what is divided by the deviation of the two
 
 
 def learning_rate(share: float) -> float:
@@ -103,11 +111,22 @@ def learning_rate(share: float) -> float:
 
 
 def batch_of(step: int, seed: int, share: float) -> dict[str, Tensor]:
-    """The batch of a step: pairs of views first, then up to four."""
+    """This process' part of the batch of a step: pairs of views first, then up to four."""
+    rank, workers = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     views = 2 if share < PAIRS_SHARE else VIEWS[step % len(VIEWS)]
-    number = (seed * SEED_STRIDE + step) % 2**30
+    number = (seed * SEED_STRIDE + step * workers + rank) % 2**30
     size = (PRESETS["tiny"].img_size,) * 2
-    return render_batch(FRAMES_PER_STEP // views, views, size, generator_seed=number, supersample=1 + (step % 3 == 0))
+    count = FRAMES_PER_STEP // views // workers
+    return render_batch(count, views, size, generator_seed=number, supersample=1 + (step % 3 == 0))
+
+
+def average_(values: list[Tensor]) -> None:
+    """Mean over the processes, in place."""
+    if dist.is_initialized():
+        flat = torch.cat([value.flatten() for value in values])
+        dist.all_reduce(flat)
+        parts = flat.div_(dist.get_world_size()).split([value.numel() for value in values])
+        torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values, strict=True)])
 
 
 def step_losses(model: VGGT, probes: Probes, batch: dict[str, Tensor], head: str | None) -> dict[str, Tensor]:
@@ -154,7 +173,7 @@ class Training:
     """A network in training, with all that a checkpoint holds."""
 
     def __init__(self, model: VGGT, folder: Path) -> None:
-        silence(model)
+        steady(model)
         self.model, self.folder, self.progress = model, folder, Progress()
         self.probes = Probes(model.config)
         self.both = nn.ModuleDict({"model": model, "probes": self.probes})
@@ -183,16 +202,18 @@ class Training:
         loss = sum((WEIGHTS[name] * part for name, part in parts.items()), start=torch.zeros(()))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        # A head whose turn it is not has no gradients, in any process.
+        average_([p.grad for p in self.both.parameters() if p.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(share)
         if norm.isfinite():
             self.optimizer.step()
-            silence(self.model)
+            steady(self.model)
             now = self.model.state_dict()
             torch._foreach_lerp_(list(self.averaged.values()), [now[name] for name in self.averaged], 1 - AVERAGE_DECAY)
         self.progress.step += 1
-        self.progress.scenes += len(batch["images"])
+        self.progress.scenes += len(batch["images"]) * (dist.get_world_size() if dist.is_initialized() else 1)
         return parts, float(norm)
 
     def save(self) -> None:
@@ -214,7 +235,6 @@ class Training:
         self.probes.load_state_dict(state["probes"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averaged = state["averaged"]
-        silence(self.model)
         self.progress = Progress(**state["progress"])
 
 
@@ -226,10 +246,15 @@ def train(folder: Path, minutes: float, seed: int, model: VGGT) -> None:
         training.load()
     progress, saved = training.progress, time.monotonic()
     average: dict[str, float] = {}
+    first = not dist.is_initialized() or dist.get_rank() == 0
     while progress.seconds < 60 * minutes:
         begun = time.monotonic()
         parts, norm = training.step(seed, progress.seconds / (60 * minutes))
-        progress.seconds += time.monotonic() - begun
+        elapsed = torch.tensor([time.monotonic() - begun], dtype=torch.float64)
+        average_([elapsed])
+        progress.seconds += elapsed.item()
+        if not first:
+            continue
         for name, part in parts.items():
             average[name] = 0.98 * average.get(name, part.item()) + 0.02 * part.item()
         if progress.step % LOG_STEPS == 0:
@@ -237,7 +262,8 @@ def train(folder: Path, minutes: float, seed: int, model: VGGT) -> None:
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.save()
             saved = time.monotonic()
-    training.save()
+    if first:
+        training.save()
 
 
 def _log(folder: Path, progress: Progress, average: dict[str, float], norm: float) -> None:
@@ -253,5 +279,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", choices=("bundled", "fresh"), default="bundled", help="weights to start from")
     arguments = parser.parse_args()
+    if dist.is_torchelastic_launched():
+        dist.init_process_group("gloo")
     start = fresh(arguments.seed) if arguments.start == "fresh" else load_vggt("tiny").train()
     train(arguments.folder, arguments.minutes, arguments.seed, start)

@@ -16,6 +16,7 @@ from quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced
 from scenes import Scene
 from sensitivity.sketch import WeightErrors, sketch_damage
 from sensitivity.survey import run
+from training import train as training
 
 SCHEMES = ("int8_per_channel_sym", "int4_group_32")
 MakeScene = Callable[..., Scene]
@@ -101,6 +102,36 @@ def test_a_vggt_is_estimated_without_bias(small_model: VGGT, make_scene: MakeSce
     assert max(ratios) < 1 + 5 * (2 / probes) ** 0.5
     assert min(ratios) > 0.2
     assert np.mean(ratios) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["aggregator.global_blocks.1.mlp.fc2", "track_head.feature_extractor.scratch.output_conv1",
+     "track_head.tracker.updateformer.flow_head"],
+)  # fmt: skip
+def test_the_tracker_is_differentiated_through_its_iterations(
+    small_model: VGGT, make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where sines do not matter, a small step of a weight moves tracks and visibilities as the sketch says."""
+    monkeypatch.setattr(training, "STEADY", 1e5)
+    training.steady(model := small_model.double())
+    scene = make_scene()
+    scene = Scene(scene.name, scene.images.double(), scene.query_points.double())
+    layer = next(layer for layer in find_layers(model) if layer.name == name)
+    step = 1e-4 * weight_error(model, layer, "int4_group_32")
+    with torch.no_grad():
+        ends = []
+        for sign in (-1, 1):
+            with replaced_weights(model, {name: model.get_parameter(f"{name}.weight") + sign * step}):
+                ends.append(run(model, scene))
+    outputs = run(model, scene)
+    for output in ("track", "vis", "conf"):
+        probe = torch.randn(outputs[output].shape, dtype=torch.float64)
+        (gradient,) = torch.autograd.grad(
+            (probe * outputs[output]).sum(), model.get_parameter(f"{name}.weight"), retain_graph=True
+        )
+        expected = (probe * (ends[1][output] - ends[0][output])).sum() / 2
+        assert (gradient * step).sum().item() == pytest.approx(expected.item(), rel=1e-2), output
 
 
 def test_for_one_number_all_schemes_are_off_by_the_same_factor(make_scene: MakeScene) -> None:

@@ -91,7 +91,7 @@ def test_a_class_is_the_error_made_in_its_tokens_alone(small_model: VGGT, make_s
         probe = torch.randn(reference[output].shape, generator=generator).to(reference[output])
         change = (probe * (after[output] - before[output])).sum() / (2 * step * reference[output].norm())
         expected += change.item() ** 2
-    # The tracker's coordinates are cut, so for its outputs the derivative is not what differences approach.
+    # The tracker's sines are taken as constants, so for its outputs the derivative is not what differences approach.
     for change in track_derivatives(model, scene, module, lambda x: (x @ error.T)[:, SPANS[name]], SPANS[name]):
         expected += change**2
     assert found.parts[name][0, 0].item() == pytest.approx(expected / 8, rel=1e-3)

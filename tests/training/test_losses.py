@@ -11,6 +11,7 @@ from training.correspondence import UNSEEN, displacement_to_first
 from training.losses import (
     CONFIDENCE_WEIGHT,
     ITERATION_DECAY,
+    PLAIN_WEIGHT,
     ROTATION_WEIGHT,
     TRACK_SCALE,
     WEIGHTS,
@@ -108,9 +109,9 @@ def test_camera_loss_by_hand(truth: dict[str, Tensor], component: int, weight: f
 
 @pytest.mark.parametrize("factor", [0.8, 1.25], ids=["too-near", "too-far"])
 def test_dense_losses_are_relative(perfect: Outputs, truth: dict[str, Tensor], factor: float) -> None:
-    """All depths times a factor cost the same near and far: its logarithm, at confidence 1."""
+    """All depths times a factor cost the same near and far: its logarithm, at confidence 1 and by itself."""
     wrong = all_losses(perfect | {"depth": factor * truth["depth"][..., None]}, truth)
-    expected = torch.tensor(factor).log().abs()
+    expected = (1 + PLAIN_WEIGHT) * torch.tensor(factor).log().abs()
     torch.testing.assert_close(wrong["depth"], expected, rtol=1e-4, atol=1e-6)
 
 
