@@ -15,7 +15,9 @@ from commands.options import (
     Images,
     MaxImages,
     RunDir,
+    Sampling,
     Scenes,
+    Stride,
     Views,
     evaluation_source,
 )
@@ -38,6 +40,8 @@ def audit(
     ] = 0,
     views: Views = 0,
     max_images: MaxImages = None,
+    stride: Stride = None,
+    sampling: Sampling = None,
     stability: Annotated[
         bool, typer.Option("--stability", help="Repeat the sketch on other scenes, numbers of views and sizes too.")
     ] = False,
@@ -53,7 +57,10 @@ def audit(
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
-        return evaluation_source(profiled, images, scenes, count=num_scenes, views=views, max_images=max_images)
+        return evaluation_source(
+            profiled, images, scenes, count=num_scenes, views=views, max_images=max_images, stride=stride,
+            sampling=sampling,
+        )  # fmt: skip
 
     with session(as_json, debug) as screen:
         with screen.progress() as progress:

@@ -73,6 +73,15 @@ def test_the_command_shows_it(
     assert max(len(line) for line in shown.out.splitlines() if line.startswith(("┃", "│"))) <= 120
 
 
+@pytest.mark.parametrize(
+    "option", [("--stride", "2"), ("--sampling", "random"), ("--max-images", "3")], ids=lambda o: o[0]
+)
+def test_rooms_are_rendered_and_not_chosen_from(audited: tuple[Path, Audit], option: tuple[str, str]) -> None:
+    shown = cli("audit", "--run", audited[0], *option)
+    assert shown.code == 2
+    assert f"{option[0]} chooses among pictures" in shown.err
+
+
 def test_inspect_shows_one_layer(run: Path) -> None:
     name = "aggregator.frame_blocks.0.mlp.fc1"
     values = the_json(cli("inspect", "frame_blocks.0.mlp.fc1", "--run", run, "--json"))
