@@ -43,7 +43,7 @@ def profile(
     weights: Weights = "pretrained",
     images: Images = None,
     scenes: Scenes = None,
-    num_scenes: NumScenes = 4,
+    num_scenes: NumScenes = 8,
     views: Views = 0,
     max_images: MaxImages = None,
     stride: Stride = None,

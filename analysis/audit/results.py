@@ -83,6 +83,7 @@ class Audit:
         layers: that were measured.
         schemes: formats that were measured.
         scenes: held-out ones, on which damage is true.
+        judges: on which the plans made from every score were measured.
         calibration_scenes: on which the scores were made.
         scores: the cheap ones, then the truth and the baselines.
         ceiling: rank correlation that a perfect score would reach, by group of outputs, as the truth itself is noisy.
@@ -102,6 +103,7 @@ class Audit:
     layers: Sequence[Layer]
     schemes: Sequence[str]
     scenes: Sequence[str]
+    judges: Sequence[str]
     calibration_scenes: Sequence[str]
     scores: Sequence[ScoreResult]
     ceiling: Mapping[str, float]
@@ -182,6 +184,7 @@ def summary(audit: Audit) -> dict[str, object]:
         "layers": len(audit.layers),
         "formats": list(audit.schemes),
         "scenes": list(audit.scenes),
+        "judges": list(audit.judges),
         "calibration_scenes": list(audit.calibration_scenes),
         "default": DEFAULT,
         "favoured": audit.favoured.key,

@@ -34,6 +34,7 @@ def audit(
     profile: Profile,
     calibration: Sequence[Scene],
     held_out: Sequence[Scene],
+    judges: Sequence[Scene],
     *,
     facts: Mapping[str, object],
     with_stability: bool = False,
@@ -46,6 +47,8 @@ def audit(
         profile: of it.
         calibration: the scenes that were profiled.
         held_out: others, on which damage is measured.
+        judges: yet others, on which whole plans are measured, since a plan from true damage is made for the scenes
+            that it was measured on.
         facts: provenance.
         with_stability: repeat the sketch on other scenes, views and sizes too.
         progress: told about every step.
@@ -53,7 +56,7 @@ def audit(
     Raises:
         InputError: no held-out scenes.
     """
-    if not held_out:
+    if not held_out or not judges:
         raise InputError("no scenes to measure damage on: give more photographs with --images, or --scenes synthetic")
     evidence = Evidence(profile, model, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
     layers, schemes = evidence.layers, evidence.schemes
@@ -64,8 +67,8 @@ def audit(
     for key, score in SCORES.items():
         scores[key] = score.compute(evidence)
         tell()
+    results = _results(evidence, Market(model, profile, judges), truth, scores, step)
     market = Market(model, profile, held_out)
-    results = _results(evidence, market, truth, scores, step)
     tell = step("whole plans", len(SPREAD) + len(SPREAD[1::2]) + len(schemes))
     plans = additivity_plans(market, evidence.sketched, truth.per_output, tell)
     step("damage by token class", 1)
@@ -83,6 +86,7 @@ def audit(
         layers=layers,
         schemes=schemes,
         scenes=[scene.name for scene in held_out],
+        judges=[scene.name for scene in judges],
         calibration_scenes=[scene.name for scene in calibration],
         scores=results,
         ceiling=_ceilings(truth),

@@ -94,10 +94,16 @@ def regret_table(audit: Audit) -> Table:
             style=_style(audit, score),
         )  # fmt: skip
     table.caption = (
-        "budgets: bytes of the layers over those at INT4 g128; measured: the whole plan is run, against the best plan "
-        "here; summed: true damages of its layers alone, added up, against the plan made from other scenes' truth"
+        f"budgets: bytes of the layers over those at INT4 g128; measured: the whole plan is run on {_judges(audit)}, "
+        "against the best plan here; summed: true damages of its layers alone, added up, against the plan made from "
+        "other scenes' truth"
     )
     return table
+
+
+def _judges(audit: Audit) -> str:
+    others = len(audit.judges) if list(audit.judges) != list(audit.scenes) else 0
+    return f"{others} scenes that no score has seen" if others else "the scenes of true damage, as there are no others"
 
 
 def additivity_table(audit: Audit) -> Table:

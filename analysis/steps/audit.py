@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.audit import Audit, audit, summary, to_json
@@ -12,11 +13,14 @@ from analysis.audit.tables import audit_sentences, audit_tables
 from analysis.steps.run_folder import PROFILE, check_writable, model_of, scenes_for
 from analysis.steps.view import View
 from errors import InputError
-from scenes import SceneSource, fingerprint
+from model import VGGT
+from scenes import Scene, SceneSource, fingerprint
 from sensitivity import open_profile
 from sensitivity.atomic import replacing
 from sensitivity.provenance import Progress, provenance, require_same, silent
 
+JUDGES = 8
+"""Scenes beyond those of true damage on which whole plans are measured, where there are as many."""
 AUDIT, AUDIT_CHARTS, PAYER_CHARTS = "score_audit.json", "score_audit.png", "who_pays.png"
 
 
@@ -48,7 +52,9 @@ def make_audit(
     calibration = scenes_for(model, profiled, "calibration")
     seen = {"scene_fingerprint": fingerprint(calibration)}
     require_same(f"{profile.path} and its pictures", seen, profile.facts, ("scene_fingerprint",))
-    held_out = scenes_for(model, choose_scenes(profiled), "evaluation")
+    source = choose_scenes(profiled)
+    held_out = scenes_for(model, source, "evaluation")
+    judges = _further_scenes(model, source, held_out) or held_out
     facts = provenance(
         model=profile.facts["model"],
         weights=profile.facts["weights"],
@@ -59,9 +65,18 @@ def make_audit(
     )
     if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
         raise InputError("the scenes to measure damage on are the calibration scenes; give others with --images")
-    found = audit(model, profile, calibration, held_out, facts=facts, with_stability=with_stability, progress=progress)
+    found = audit(
+        model, profile, calibration, held_out, judges, facts=facts, with_stability=with_stability, progress=progress
+    )
     write_audit(found, run)
     return found
+
+
+def _further_scenes(model: VGGT, source: SceneSource, held_out: Sequence[Scene]) -> list[Scene]:
+    """Scenes that come after those held out; none where the pictures are used up, or more of them are cut otherwise."""
+    more = scenes_for(model, replace(source, count=source.count + JUDGES), "evaluation")
+    same = [scene.name for scene in more[: len(held_out)]] == [scene.name for scene in held_out]
+    return more[len(held_out) :] if same else []
 
 
 def write_audit(found: Audit, run: Path) -> None:

@@ -29,6 +29,7 @@ def audited(
         patch.setattr(plans, "SPREAD", (1.1, 1.4))
         patch.setattr("analysis.audit.run.DEFAULT_PROBES", 2)
         patch.setattr("analysis.audit.run.STABILITY_SCENES", 2)
+        patch.setattr("analysis.steps.audit.JUDGES", 1)
         yield run, make_audit(run, with_stability=True, device="cpu")
 
 
@@ -46,6 +47,8 @@ def test_audit_compares_every_score_with_the_truth(audited: tuple[Path, Audit]) 
     assert min(score["regret"] for score in scores.values()) >= 1
     assert all(len(score["budgets"]) == 3 for score in scores.values())
     assert set(values["stability"]["views"]) == {1, 2}
+    assert values["judges"]
+    assert not set(values["judges"]) & {*values["scenes"], *values["calibration_scenes"]}
 
 
 def test_its_files(audited: tuple[Path, Audit]) -> None:
