@@ -19,6 +19,7 @@ from sensitivity.metrics import nmse
 Array = NDArray[np.float64]
 Picks = NDArray[np.int64]
 
+RESAMPLES = 1000
 ANCHOR = "int4_group_128"
 BUDGETS = {"tight": 1.02, "middle": 1.15, "roomy": 1.5}
 """Bytes of the layers, relative to all of them at INT4 groups of 128."""
@@ -61,13 +62,13 @@ class Market:
         """Sum over the layers of a score or damage ``[layers, formats]``."""
         return float(values[np.arange(len(picks)), picks].sum())
 
-    def measured(self, picks: Picks) -> dict[str, float]:
-        """NMSE of every output with the whole plan, mean over the scenes."""
+    def measured(self, picks: Picks) -> dict[str, Array]:
+        """NMSE of every output with the whole plan, ``[scenes]``."""
         assignment = {layer.name: self.schemes[pick] for layer, pick in zip(self.layers, picks, strict=True)}
         with quantized(self.model, assignment, "fp32"), fast_linear():
             found = [predictions(self.model, scene) for scene in self.scenes]
         return {
-            name: float(np.mean([nmse(a[name], b[name]) for a, b in zip(self.references, found, strict=True)]))
+            name: np.array([nmse(a[name], b[name]) for a, b in zip(self.references, found, strict=True)])
             for name in self.references[0]
         }
 
@@ -91,17 +92,33 @@ class Regret:
 
     Attributes:
         budget: a key of `BUDGETS`.
-        damage: measured damage of the whole plan, mean over outputs.
-        measured: that over the least of all plans compared at this budget; 1 is the best.
+        damages: measured damage of the whole plan on every scene, mean over outputs.
+        measured: their mean over the least of all plans compared at this budget; 1 is the best.
         summed: summed true damage of its layers over that of the plan made from true damage of other scenes.
         local: the same over camera, depth and points alone, where damages add up; both plans are made for them.
     """
 
     budget: str
-    damage: float
+    damages: tuple[float, ...]
     measured: float
     summed: float
     local: float
+
+
+def regret_intervals(regrets: Mapping[str, Sequence[Regret]], seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals of 95 % of every score's mean regret, over the scenes that plans were measured on.
+
+    >>> one, other = ([Regret("tight", damages, 1, 1, 1)] for damages in ((1.0, 3.0), (2.0, 6.0)))
+    >>> regret_intervals({"one": one, "other": other})
+    {'one': (1.0, 1.0), 'other': (2.0, 2.0)}
+    """
+    damages = np.array([[regret.damages for regret in of_score] for of_score in regrets.values()])
+    scenes = damages.shape[2]
+    draws = np.random.default_rng(seed).integers(scenes, size=(RESAMPLES, scenes))
+    means = damages[:, :, draws].mean(-1)  # [scores, budgets, draws]
+    drawn = (means / means.min(0)).mean(1)
+    ends = np.percentile(drawn, (2.5, 97.5), axis=1).T.tolist()
+    return {key: (low, high) for key, (low, high) in zip(regrets, ends, strict=True)}
 
 
 def baselines(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
@@ -140,15 +157,16 @@ def regrets(
         plans = {key: market.plan(score, room) for key, score in scores.items()}
         damages = {}
         for key, picks in plans.items():
-            damages[key] = float(np.mean(list(market.measured(picks).values())))
+            damages[key] = np.mean(list(market.measured(picks).values()), axis=0)
             step()
-        best = min(damages.values())
+        best = min(float(values.mean()) for values in damages.values())
         sums, local_sums = (_reference_sum(market, pairs, room) for pairs in (halves, local_halves))
         for key, picks in plans.items():
             local_picks = market.plan(local_scores[key], room)
             summed = sum(market.summed(judge, picks) for _, judge in halves) / sums
             local = sum(market.summed(judge, local_picks) for _, judge in local_halves) / local_sums
-            found[key].append(Regret(budget, damages[key], damages[key] / best, summed, local))
+            measured = float(damages[key].mean()) / best
+            found[key].append(Regret(budget, tuple(damages[key].tolist()), measured, summed, local))
     return found
 
 
@@ -197,7 +215,7 @@ def additivity_plans(
             WholePlan(
                 name=name,
                 size_bytes=int(market.sizes[np.arange(len(picks)), picks].sum()),
-                measured=market.measured(picks),
+                measured={key: float(values.mean()) for key, values in market.measured(picks).items()},
                 sketched={key: market.summed(values, picks) for key, values in sketched.items()},
                 summed={key: market.summed(values, picks) for key, values in truth.items()},
             )

@@ -6,11 +6,12 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audit.plans import Regret, WholePlan
+from analysis.audit.plans import Regret, WholePlan, regret_intervals
 from analysis.audit.ranks import Agreement, rank_correlation
 from analysis.audit.stability import Stability
 from analysis.audit.who_pays import TASKS
@@ -128,10 +129,18 @@ class Audit:
         """The same, mean over the outputs of camera, depth and points: without the chaos of the tracks."""
         return np.asarray(np.mean([self.damage[name] for name in LOCAL if name in self.damage], axis=0))
 
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Of every score's mean regret, 95 %."""
+        return regret_intervals({score.key: score.regrets for score in self.scores})
+
     @property
     def favoured(self) -> ScoreResult:
-        """The cheap score with the least measured regret."""
-        return min((s for s in self.scores if s.key not in NOT_CHEAP), key=lambda score: score.regret)
+        """The cheapest of the scores whose regret lies within the interval of the least regret of a cheap score."""
+        cheap = [score for score in self.scores if score.key not in NOT_CHEAP]
+        least = min(cheap, key=lambda score: score.regret)
+        good = [score for score in cheap if score is least or score.regret <= self.intervals[least.key][1]]
+        return min(good, key=lambda score: (score.passes, score.regret))
 
     def score(self, key: str) -> ScoreResult:
         """The result of one score.
@@ -192,6 +201,7 @@ def summary(audit: Audit) -> dict[str, object]:
             score.key: {
                 "passes": score.passes,
                 "regret": score.regret,
+                "regret_interval": list(audit.intervals[score.key]),
                 "agreement": {group: dataclasses.asdict(found) for group, found in score.agreement.items()},
                 "budgets": [dataclasses.asdict(regret) for regret in score.regrets],
             }

@@ -154,8 +154,11 @@ def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, s
 
 
 def _average(found: Sequence[Regret]) -> Regret:
-    names = ("damage", "measured", "summed", "local")
-    return Regret(found[0].budget, *(float(np.mean([getattr(one, name) for one in found])) for name in names))
+    damages = tuple(np.mean([one.damages for one in found], axis=0).tolist())
+    measured, summed, local = (
+        float(np.mean([getattr(one, name) for one in found])) for name in ("measured", "summed", "local")
+    )
+    return Regret(found[0].budget, damages, measured, summed, local)
 
 
 def _agreements(values: Mapping[str, Array], truth: Truth, seed: int) -> dict[str, Agreement]:

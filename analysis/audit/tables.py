@@ -43,9 +43,11 @@ def audit_sentences(audit: Audit) -> list[str]:
     """The answer in words."""
     best, default = audit.favoured, audit.score(DEFAULT)
     lines = [
-        f"Least measured regret: {best.title}, {best.regret:.2f}x the best plan (mean of {len(BUDGETS)} budgets); the "
-        f"default, {default.title}, {default.regret:.2f}x."
+        "Cheapest of the scores with the least measured regret (within its interval): "
+        f"{best.title}, {_regret(audit, best)}x the best plan, mean of {len(BUDGETS)} budgets."
     ]
+    if best is not default:
+        lines.append(f"The default, {default.title}: {_regret(audit, default)}x.")
     ceilings = ", ".join(f"{group} {value:.3f}" for group, value in audit.ceiling.items() if math.isfinite(value))
     if ceilings:
         lines.append(f"True damage is itself noisy: a perfect score would reach a Spearman of about {ceilings}.")
@@ -90,7 +92,7 @@ def regret_table(audit: Audit) -> Table:
         cells = [f"{regret.measured:.2f}" for regret in score.regrets]
         means = [np.mean([getattr(regret, name) for regret in score.regrets]) for name in ("summed", "local")]
         table.add_row(
-            Text(score.title), *cells, f"{score.regret:.2f}", *(f"{mean:.2f}" for mean in means),
+            Text(score.title), *cells, _regret(audit, score), *(f"{mean:.2f}" for mean in means),
             style=_style(audit, score),
         )  # fmt: skip
     table.caption = (
@@ -99,6 +101,11 @@ def regret_table(audit: Audit) -> Table:
         "other scenes' truth"
     )
     return table
+
+
+def _regret(audit: Audit, score: ScoreResult) -> str:
+    low, high = audit.intervals[score.key]
+    return f"{score.regret:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _judges(audit: Audit) -> str:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.audit.plans import BUDGETS, Market, baselines, regrets, usable_score
+from analysis.audit.plans import (
+    BUDGETS,
+    RESAMPLES,
+    Market,
+    Regret,
+    baselines,
+    regret_intervals,
+    regrets,
+    usable_score,
+)
 from analysis.audit.run import halves
 from analysis.audit.truth import Truth
 from analysis.evaluate import predictions
@@ -47,7 +56,7 @@ def test_a_whole_plan_is_measured_as_the_model_with_these_weights(market: Market
         for scene in market.scenes:
             before, after = (predictions(model, scene)[name].double() for model in (market.model, changed))
             ratios.append(float((after - before).square().sum() / before.square().sum()))
-        assert found[name] == pytest.approx(np.mean(ratios), rel=0.02)  # other matrix products
+        assert found[name] == pytest.approx(ratios, rel=0.02)  # other matrix products
 
 
 def load_like(model: VGGT) -> VGGT:
@@ -78,7 +87,7 @@ def test_the_truth_has_no_regret_by_its_own_sums(market: Market) -> None:
     for regret in found["truth"]:
         assert regret.summed == regret.local == 1.0
         assert regret.measured >= 1
-    assert [r.damage for r in found["scaled"]] == [r.damage for r in found["truth"]]
+    assert [r.damages for r in found["scaled"]] == [r.damages for r in found["truth"]]
     assert min(regret.summed for regret in found["inverted"]) > 5
     assert all(min(found[key][number].measured for key in found) == 1 for number in range(len(BUDGETS)))
 
@@ -97,3 +106,19 @@ def test_halves_of_the_scenes_judge_each_other() -> None:
     ((choose, judge), (again, _)) = halves(Truth({"depth": values}), None)
     assert (choose[0, 0], judge[0, 0]) == (1.0, 2.0)
     assert again is judge
+
+
+def test_intervals_of_regret_are_those_of_a_plain_bootstrap() -> None:
+    """Three scores, two budgets, five scenes, against a loop with the same draws; the point estimate lies inside."""
+    damages = np.random.default_rng(3).uniform(1, 3, size=(3, 2, 5))
+    given = {f"score {k}": [Regret("any", tuple(row), 1.0, 1.0, 1.0) for row in damages[k]] for k in range(3)}
+    found = regret_intervals(given, seed=7)
+    draws = np.random.default_rng(7).integers(5, size=(RESAMPLES, 5))
+    regret = np.empty((RESAMPLES, 3))
+    for number, scenes in enumerate(draws):
+        per_budget = [[damages[k, b, scenes].mean() for k in range(3)] for b in range(2)]
+        regret[number] = np.mean([[value / min(row) for value in row] for row in per_budget], axis=0)
+    for k, (low, high) in enumerate(found.values()):
+        assert (low, high) == pytest.approx((np.percentile(regret[:, k], 2.5), np.percentile(regret[:, k], 97.5)))
+        whole = np.mean([damages[k, b].mean() / damages[:, b].mean(1).min() for b in range(2)])
+        assert low <= whole <= high
