@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.audit.plans import BUDGETS
-from analysis.audit.results import DEFAULT, GROUPS, Audit
+from analysis.audit.results import DEFAULT, GROUPS, Audit, ScoreResult
 from analysis.audit.who_pays import along_depth, by_task
 from quant import get_format
 from sensitivity.atomic import replacing
@@ -106,13 +106,18 @@ def _draw_regrets(axes: Axes, audit: Audit) -> None:
         axes.barh(places, values, height=0.22, color=COLOURS[number], label=f"{budget}: {factor:g}x INT4 g128")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 1000) if tick <= 2 * max(score.regret for score in scores)]
-    axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
+    axes.set_xticks(*_times(scores))
     axes.set_xticks([], minor=True)
     axes.set_yticks(range(len(scores)), [score.title for score in scores])
     axes.invert_yaxis()
     _legend_below(axes)
     _embolden(axes, [score.key for score in scores])
+
+
+def _times(scores: Sequence[ScoreResult]) -> tuple[list[int], list[str]]:
+    """Ticks of regrets, and what stands at them."""
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 1000) if tick <= 2 * max(score.regret for score in scores)]
+    return ticks, [f"{tick}x" for tick in ticks]
 
 
 def _legend_below(axes: Axes) -> None:
@@ -131,13 +136,15 @@ def _draw_costs(axes: Axes, audit: Audit) -> None:
     axes.set_xscale("symlog", linthresh=10)
     axes.set_yscale("log")
     scores = [score for score in audit.scores if score.key not in ("random", "inverted")]
+    axes.set_yticks(*_times(scores))
+    axes.set_yticks([], minor=True)
     placed: list[tuple[float, float]] = []
     for score in sorted(scores, key=lambda one: (one.passes, one.regret)):
         colour = COLOURS[1] if score.key == DEFAULT else COLOURS[0]
         axes.plot(score.passes, score.regret, "o", color=colour)
-        # Scores of one cost lie above each other: a label close to the one before is left to the list of chart 2.
+        # Scores of about one cost lie above each other: a label close to one before is left to the list of chart 2.
         crowded = any(
-            passes == score.passes and abs(math.log(score.regret / regret)) < 0.12 for passes, regret in placed
+            score.passes <= 1.5 * passes and abs(math.log(score.regret / regret)) < 0.12 for passes, regret in placed
         )
         if not crowded:
             placed.append((score.passes, score.regret))

@@ -86,8 +86,8 @@ def regret_table(audit: Audit) -> Table:
     table.add_column("score", no_wrap=True)
     for budget, factor in BUDGETS.items():
         table.add_column(f"{budget} {factor:g}x", justify="right")
-    for name in ("measured, mean", "summed", "summed, no tracks"):
-        table.add_column(name, justify="right")
+    for name in ("mean [95 %]", "summed", "no tracks"):
+        table.add_column(name, justify="right", no_wrap=True)
     for score in sorted(audit.scores, key=lambda one: one.regret):
         cells = [f"{regret.measured:.2f}" for regret in score.regrets]
         means = [np.mean([getattr(regret, name) for regret in score.regrets]) for name in ("summed", "local")]
