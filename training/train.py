@@ -110,9 +110,14 @@ def learning_rate(share: float) -> float:
     return PEAK_RATE * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * phase)))
 
 
+def place() -> tuple[int, int]:
+    """Number of this process among those that share each step, and how many they are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
 def batch_of(step: int, seed: int, share: float) -> dict[str, Tensor]:
     """This process' part of the batch of a step: pairs of views first, then up to four."""
-    rank, workers = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, workers = place()
     views = 2 if share < PAIRS_SHARE else VIEWS[step % len(VIEWS)]
     number = (seed * SEED_STRIDE + step * workers + rank) % 2**30
     size = (PRESETS["tiny"].img_size,) * 2
@@ -122,10 +127,11 @@ def batch_of(step: int, seed: int, share: float) -> dict[str, Tensor]:
 
 def average_(values: list[Tensor]) -> None:
     """Mean over the processes, in place."""
-    if dist.is_initialized():
+    _, workers = place()
+    if workers > 1:
         flat = torch.cat([value.flatten() for value in values])
         dist.all_reduce(flat)
-        parts = flat.div_(dist.get_world_size()).split([value.numel() for value in values])
+        parts = flat.div_(workers).split([value.numel() for value in values])
         torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values, strict=True)])
 
 
@@ -213,7 +219,7 @@ class Training:
             now = self.model.state_dict()
             torch._foreach_lerp_(list(self.averaged.values()), [now[name] for name in self.averaged], 1 - AVERAGE_DECAY)
         self.progress.step += 1
-        self.progress.scenes += len(batch["images"]) * (dist.get_world_size() if dist.is_initialized() else 1)
+        self.progress.scenes += len(batch["images"]) * place()[1]
         return parts, float(norm)
 
     def save(self) -> None:
@@ -246,7 +252,7 @@ def train(folder: Path, minutes: float, seed: int, model: VGGT) -> None:
         training.load()
     progress, saved = training.progress, time.monotonic()
     average: dict[str, float] = {}
-    first = not dist.is_initialized() or dist.get_rank() == 0
+    first = place()[0] == 0
     while progress.seconds < 60 * minutes:
         begun = time.monotonic()
         parts, norm = training.step(seed, progress.seconds / (60 * minutes))
