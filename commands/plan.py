@@ -30,9 +30,10 @@ def plan(
         typer.Option(
             "--policy",
             metavar="NAME",
-            help="optimal (proven least damage) or sensitive (INT8 for sensitive attention and heads).",
+            help="joint (least damage of all layers together), optimal (of each alone, proven), sensitive (INT8 for "
+            "sensitive attention and heads), or auto: joint with a profile, else optimal.",
         ),
-    ] = "optimal",
+    ] = "auto",
     formats: Annotated[
         str,
         typer.Option(

@@ -4,6 +4,7 @@
 |---|---|
 | `budget` | `600MB`, `4.2bpw`, `15%` -> bytes |
 | `solver` | one choice per group, least damage within a budget, proven optimal |
+| `joint` | the same with what groups do to each other, within a proven distance of the least damage |
 | `policies` | budget -> one format per layer |
 | `baselines` | what plans are judged against: rules of thumb, chance, the wrong order |
 | `palette`, `constraints` | which formats a plan may use, everywhere and layer by layer |
@@ -39,14 +40,18 @@ from mixedprec.comparison import Comparison, comparisons
 from mixedprec.constraints import Constraints
 from mixedprec.data_free import data_free
 from mixedprec.evidence import Evidence
+from mixedprec.joint import solve_jointly
 from mixedprec.plan import Plan, load_plan, save_plan, uniform_assignment
 from mixedprec.planner import Planned, Request, make_plan, planned
 from mixedprec.policies import (
     POLICIES,
+    SOLVED,
     Assignment,
     Policy,
     Problem,
     assignment_of,
+    joint,
+    joint_solution,
     optimal,
     optimal_solution,
     sensitive,
@@ -55,6 +60,7 @@ from mixedprec.solver import Choice, Infeasible, Solution, solve
 
 __all__ = [
     "POLICIES",
+    "SOLVED",
     "Assignment",
     "CheckpointInfo",
     "Choice",
@@ -78,6 +84,8 @@ __all__ = [
     "data_free",
     "format_bytes",
     "inverted",
+    "joint",
+    "joint_solution",
     "load_plan",
     "load_quantized",
     "make_plan",
@@ -96,5 +104,6 @@ __all__ = [
     "save_quantized",
     "sensitive",
     "solve",
+    "solve_jointly",
     "uniform_assignment",
 ]

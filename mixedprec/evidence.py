@@ -18,6 +18,7 @@ from errors import InputError
 from model import HEADS, check_heads
 from quant import Layer, quantized_nbytes
 from sensitivity import Profile
+from sensitivity.store import Changes
 
 SKETCH = "sketch"
 HEAD_OUTPUTS = {
@@ -46,6 +47,8 @@ class Evidence:
         score: what ``damage`` is.
         uniform: measured NMSE by output and uniform scheme, ``{scheme: {output: value}}``; empty if not measured.
         weights: what each output counts for, relative to the others; 1 for those not named.
+        changes: what each layer does to each output with its sign, ``{output: [layers, candidates, scenes, probes]}``,
+            as in `Profile`; empty if not known.
     """
 
     origin: str
@@ -57,6 +60,7 @@ class Evidence:
     score: str = SKETCH
     uniform: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    changes: Mapping[str, Changes] = field(default_factory=dict)
 
     @staticmethod
     def of(source: Profile | Evidence) -> Evidence:
@@ -69,7 +73,7 @@ class Evidence:
         }
         return Evidence(
             str(source.path), source.facts, source.layers, source.candidates, source.size_bytes, source.damage,
-            uniform=uniform,
+            uniform=uniform, changes=source.changes,
         )  # fmt: skip
 
     @cached_property
@@ -79,6 +83,17 @@ class Evidence:
         for name, share in self.shares().items():
             total = total + share * self.damage[name]
         return total
+
+    @cached_property
+    def joint_changes(self) -> Array | None:
+        """``[layers, candidates, scenes, samples]``: over all outputs, scaled so that the squares sum to the damage."""
+        if not self.changes:
+            return None
+        parts = [
+            np.sqrt(share / np.prod(self.changes[name].shape[2:])) * self.changes[name].astype(np.float64)
+            for name, share in self.shares().items()
+        ]
+        return np.concatenate(parts, axis=3)
 
     def shares(self) -> dict[str, float]:
         """The weight of every output, all together 1."""
@@ -122,8 +137,11 @@ class Evidence:
             key: {name: value for name, value in found.items() if name not in gone}
             for key, found in self.uniform.items()
         }
-        layers = tuple(self.layers[row] for row in rows)
-        return replace(self, layers=layers, size_bytes=self.size_bytes[rows], damage=damage, uniform=uniform)
+        changes = {name: values[rows] for name, values in self.changes.items() if name not in gone}
+        return replace(
+            self, layers=tuple(self.layers[row] for row in rows), size_bytes=self.size_bytes[rows], damage=damage,
+            uniform=uniform, changes=changes,
+        )  # fmt: skip
 
     def weighted(self, text: str) -> Evidence:
         """The same with other weights of the outputs, as ``--weights-for`` gives them: ``depth=2,pose=1``.

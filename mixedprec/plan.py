@@ -41,12 +41,13 @@ class Plan:
         formats: format key by layer name.
         layer_bytes: file bytes by layer name.
         predicted_damage: damage by model output, in the unit of ``score``.
-        total_damage: what the policy minimised, summed over the layers.
+        total_damage: what the policy minimised: damage of all outputs together.
         bound: proven lower bound of ``total_damage`` of any plan within the budget.
         optimal: whether no plan within the budget has a lower ``total_damage``.
         heads: the heads that the model keeps.
         provenance: versions of tool, torch and numpy, command line, seed, scene fingerprint.
         schema_version: of the file.
+        coupling: how far the damages count what layers do to each other, see `mixedprec.joint`; 0 for sums over layers.
 
     >>> plan = Plan("0" * 16, "tiny", "optimal", "sketch", "1KB", 1000, "fp16", 600,
     ...             {"fc": "int4_group_32"}, {"fc": 300}, {"depth": 1e-4}, 1e-4, 1e-4, optimal=True)
@@ -71,6 +72,7 @@ class Plan:
     provenance: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     heads: tuple[str, ...] = HEADS
+    coupling: float = 0.0
 
     @property
     def for_any_weights(self) -> bool:
@@ -120,7 +122,7 @@ def load_plan(path: str | Path) -> Plan:
             one too many, holds a wrong type or an unknown format, or its sizes contradict each other.
     """
     path = Path(path)
-    values = {"heads": list(HEADS)} | _read(path)
+    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0} | _read(path)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
         if not fits(values[name]):
@@ -193,6 +195,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 def _is_fingerprint(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
 
@@ -223,6 +229,7 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "bound": _NUMBER,
     "optimal": ("true or false", lambda value: isinstance(value, bool)),
     "heads": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    "coupling": ("a number from 0 to 1", _is_share),
     "provenance": ("an object", lambda value: isinstance(value, dict)),
 }
 assert _TYPES.keys() == {"size_bytes", *(entry.name for entry in fields(Plan))}

@@ -15,7 +15,7 @@ from mixedprec.constraints import SHARED_INPUT, Constraints, allowed_formats, sh
 from mixedprec.evidence import SKETCH, Evidence
 from mixedprec.palette import AUTO, default_formats, is_tight, parse_formats
 from mixedprec.plan import Plan, uniform_assignment
-from mixedprec.policies import POLICIES, Problem, assignment_of, optimal_solution, smallest
+from mixedprec.policies import POLICIES, SOLVED, Problem, assignment_of, optimal_solution, smallest
 from mixedprec.solver import Infeasible
 from mixedprec.space import Space
 from model import HEADS, VGGT, check_heads
@@ -35,9 +35,9 @@ class Request:
 
     Attributes:
         budget: a size, or the name of a scheme for the file that it would make; see `budget_in_bytes`.
-        policy: key of `POLICIES`.
-        formats: as `parse_formats` takes them, or ``"auto"``: INT8 and INT4, and for the optimal policy all others too
-            where the budget is tight.
+        policy: key of `POLICIES`, or ``"auto"``: joint where the evidence says what layers do together, else optimal.
+        formats: as `parse_formats` takes them, or ``"auto"``: INT8 and INT4, and for policies that minimise damage all
+            others too where the budget is tight.
         keep: how everything that is not quantised is stored, ``"fp16"`` or ``"fp32"``.
         strict: ``"auto"`` never goes beyond INT8 and INT4.
         heads: the heads to keep.
@@ -47,7 +47,7 @@ class Request:
     """
 
     budget: str
-    policy: str = "optimal"
+    policy: str = AUTO
     formats: str = AUTO
     keep: str = "fp16"
     strict: bool = False
@@ -114,10 +114,12 @@ def planned(source: Profile | Evidence, model: nn.Module, request: Request) -> P
         InputError: an unknown policy, format, head or budget, or constraints that contradict each other.
         Infeasible: even the smallest file is larger; the message names its size.
     """
-    if request.policy not in POLICIES:
-        raise InputError(f"--policy {request.policy}: not known; choose one of {', '.join(POLICIES)}")
-    heads = check_heads(request.heads, "--heads")
     evidence = Evidence.of(source)
+    if request.policy == AUTO:
+        request = replace(request, policy="joint" if evidence.changes else "optimal")
+    if request.policy not in POLICIES:
+        raise InputError(f"--policy {request.policy}: not known; choose one of {', '.join((AUTO, *POLICIES))}")
+    heads = check_heads(request.heads, "--heads")
     if isinstance(model, VGGT):
         if heads != model.config.heads:
             model.keep_heads(heads)
@@ -130,11 +132,12 @@ def planned(source: Profile | Evidence, model: nn.Module, request: Request) -> P
     space = space_of(evidence, model, palette, request)
     problem = space.problem(budget_bytes - overhead)
     try:
-        best = optimal_solution(problem)
-        optimal = request.policy == "optimal"
-        chosen = space.expanded(assignment_of(problem, best) if optimal else POLICIES[request.policy](problem))
+        best = SOLVED.get(request.policy, optimal_solution)(problem)
+        solved = request.policy in SOLVED
+        chosen = space.expanded(assignment_of(problem, best) if solved else POLICIES[request.policy](problem))
     except Infeasible as error:
         raise _too_small(evidence, problem, palette, request, overhead, error) from error
+    space = replace(space, coupling=best.coupling)
     facts = evidence.facts
     plan = Plan(
         model_fingerprint=str(facts["model_fingerprint"]),
@@ -150,7 +153,7 @@ def planned(source: Profile | Evidence, model: nn.Module, request: Request) -> P
         predicted_damage=space.damage_by_output(chosen),
         total_damage=space.damage(chosen),
         bound=best.bound,
-        optimal=best.optimal and optimal,
+        optimal=best.optimal and solved,
         provenance=provenance(
             seed=facts.get("seed"),
             scene_fingerprint=facts["scene_fingerprint"],
@@ -159,24 +162,27 @@ def planned(source: Profile | Evidence, model: nn.Module, request: Request) -> P
             **_asked(request),
         ),
         heads=heads,
+        coupling=best.coupling,
     )
     return Planned(plan, space, palette, widened)
 
 
 def replanned(found: Planned, budget_bytes: int) -> Planned:
-    """The optimal plan of the same space under another budget.
+    """The plan of the same space and policy under another budget; the optimal one where the policy is a rule.
 
     Raises:
         Infeasible: the smallest plan exceeds it.
     """
     plan = found.plan
     problem = found.space.problem(budget_bytes - plan.overhead_bytes)
-    best = optimal_solution(problem)
+    policy = plan.policy if plan.policy in SOLVED else "optimal"
+    best = SOLVED[policy](problem)
+    found = replace(found, space=replace(found.space, coupling=best.coupling))
     return replace(
         found, plan=replace(
             with_formats(found, found.space.expanded(assignment_of(problem, best))),
-            policy="optimal", budget_text=f"{budget_bytes}B", budget_bytes=budget_bytes, bound=best.bound,
-            optimal=best.optimal,
+            policy=policy, budget_text=f"{budget_bytes}B", budget_bytes=budget_bytes, bound=best.bound,
+            optimal=best.optimal, coupling=best.coupling,
         ),
     )  # fmt: skip
 
@@ -251,7 +257,7 @@ def _palette(
         return parse_formats(request.formats, evidence.candidates), None
     default = default_formats(evidence.candidates)
     floor = overhead + smallest_bytes(evidence, default)
-    if request.strict or request.policy != "optimal" or not is_tight(floor, budget_bytes):
+    if request.strict or request.policy not in SOLVED or not is_tight(floor, budget_bytes):
         return default, None
     careful = tuple(key for key in evidence.candidates if get_format(key).bits >= CAREFUL_BITS)
     if evidence.score != SKETCH and overhead + smallest_bytes(evidence, careful) <= budget_bytes:
@@ -289,8 +295,9 @@ def _too_small(
     ways = [f"raise the budget to {needed}B"]
     least = min(get_format(key).bits for key in palette)
     narrower = sorted({get_format(key).bits for key in evidence.candidates if get_format(key).bits < least})
-    if narrower or request.policy != "optimal":
-        options = ["--policy optimal"] * (request.policy != "optimal")
+    ruled = request.policy not in SOLVED
+    if narrower or ruled:
+        options = ["--policy optimal"] * ruled
         if narrower and (request.formats != AUTO or request.strict or request.constraints):
             options += [f"--formats +int{narrower[-1]}" if not request.strict else "without --strict"]
         ways.append(f"allow {narrower[-1] if narrower else 3}-bit groups ({' '.join(options)})")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from errors import InputError
+from mixedprec.joint import solve_jointly
 from mixedprec.solver import Choice, Infeasible, Solution, check_choices, solve, undominated
 from quant.layers import Layer
 
@@ -27,6 +31,7 @@ class Problem:
         layers: in module order; only ``name`` and ``role`` are read.
         choices: the allowed formats of every layer, by its name; a single one pins the layer.
         budget_bytes: file bytes for the layers' weights; what is fixed has been subtracted by the caller.
+        changes: what the choices of every layer do with their signs, as `solve_jointly` takes it; empty if unknown.
 
     Raises:
         InputError: a layer has no choices, or one of them has a negative or non-finite damage.
@@ -35,6 +40,7 @@ class Problem:
     layers: Sequence[Layer]
     choices: Mapping[str, tuple[Choice, ...]]
     budget_bytes: int
+    changes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse bad choices under the name of their layer."""
@@ -79,6 +85,28 @@ def optimal_solution(problem: Problem) -> Solution:
     return solve(problem.groups(), problem.budget_bytes)
 
 
+def joint(problem: Problem) -> Assignment:
+    """The assignment with the least damage of all layers together within the budget, as far as a search finds it.
+
+    Raises:
+        Infeasible: the smallest assignment exceeds the budget.
+        InputError: it is not known what the layers do together.
+    """
+    return assignment_of(problem, joint_solution(problem))
+
+
+def joint_solution(problem: Problem) -> Solution:
+    """What `joint` picks, with the proven bound beside it.
+
+    Raises:
+        Infeasible, InputError: as `joint`.
+    """
+    if not problem.changes:
+        raise InputError("--policy joint: nothing says what layers do together without a profile; use optimal")
+    changes = [problem.changes[layer.name] for layer in problem.layers]
+    return solve_jointly(problem.groups(), changes, problem.budget_bytes)
+
+
 def assignment_of(problem: Problem, solution: Solution) -> Assignment:
     """The format keys behind a solution's picks."""
     picked = zip(problem.layers, solution.picks, strict=True)
@@ -105,7 +133,9 @@ def sensitive(problem: Problem) -> Assignment:
     return {name: choice.key for name, choice in current.items()}
 
 
-POLICIES: dict[str, Policy] = {"optimal": optimal, "sensitive": sensitive}
+POLICIES: dict[str, Policy] = {"joint": joint, "optimal": optimal, "sensitive": sensitive}
+SOLVED: dict[str, Callable[[Problem], Solution]] = {"joint": joint_solution, "optimal": optimal_solution}
+"""Policies that minimise damage and come with a proven bound."""
 
 
 def _choice(choices: Sequence[Choice], key: str) -> Choice:

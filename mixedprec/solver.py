@@ -52,7 +52,8 @@ class Choice:
 class Solution:
     """One pick per group, its bytes and damage, and the proven lower ``bound`` of any plan's damage.
 
-    ``bound`` equals ``damage`` where the plan is proven ``optimal``.
+    ``bound`` equals ``damage`` where the plan is proven ``optimal``. ``coupling`` is 0 where damage is summed over the
+    groups; see `mixedprec.joint`.
     """
 
     picks: tuple[int, ...]
@@ -60,6 +61,7 @@ class Solution:
     damage: float
     bound: float
     optimal: bool
+    coupling: float = 0.0
 
 
 class Infeasible(InputError):  # noqa: N818 - a fact about the budget, and the word that planners use for it

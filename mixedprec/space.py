@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from mixedprec.constraints import common_formats
-from mixedprec.evidence import Evidence
+from mixedprec.evidence import Array, Evidence
 from mixedprec.policies import Assignment, Problem
 from mixedprec.solver import Choice
 from quant import Layer
@@ -22,6 +24,7 @@ class Space:
         evidence: bytes and damage of the layers.
         allowed: formats of every layer, by its name.
         groups: names of the layers that must share a format; no layer is in two.
+        coupling: how far damage counts what layers do to each other, see `mixedprec.joint`; 0 sums over the layers.
 
     Raises:
         InputError: the layers of a group have no format in common.
@@ -30,19 +33,20 @@ class Space:
     evidence: Evidence
     allowed: Mapping[str, tuple[str, ...]]
     groups: Sequence[tuple[str, ...]] = field(default_factory=tuple)
+    coupling: float = 0.0
 
     def problem(self, layer_budget: int) -> Problem:
         """The problem for a policy; a group stands there once, under the name of its first layer."""
-        layers, choices = self._items
-        return Problem(layers, choices, layer_budget)
+        layers, choices, changes = self._items
+        return Problem(layers, choices, layer_budget, changes)
 
     @cached_property
-    def _items(self) -> tuple[list[Layer], dict[str, tuple[Choice, ...]]]:
-        """What is chosen for: single layers and groups, and the choices of each."""
+    def _items(self) -> tuple[list[Layer], dict[str, tuple[Choice, ...]], dict[str, Array]]:
+        """What is chosen for: single layers and groups, the choices of each, and what these do with their signs."""
         rows = {layer.name: row for row, layer in enumerate(self.evidence.layers)}
         followers = {name for group in self.groups for name in group[1:]}
         members = {group[0]: group for group in self.groups}
-        layers, choices = [], {}
+        layers, choices, changes = [], {}, {}
         for layer in self.evidence.layers:
             if layer.name in followers:
                 continue
@@ -50,7 +54,9 @@ class Space:
             keys = common_formats(group, self.allowed)
             layers.append(replace(layer, weights=sum(self.evidence.layers[rows[name]].weights for name in group)))
             choices[layer.name] = tuple(self._choice(key, [rows[name] for name in group]) for key in keys)
-        return layers, choices
+            if self.evidence.joint_changes is not None:
+                changes[layer.name] = np.stack([self._change(key, [rows[name] for name in group]) for key in keys])
+        return layers, choices, changes
 
     def expanded(self, assignment: Assignment) -> Assignment:
         """The format of every layer, from that of every group."""
@@ -65,22 +71,36 @@ class Space:
         }
 
     def damage(self, assignment: Assignment) -> float:
-        """Summed predicted damage."""
+        """Predicted damage."""
         return self.evidence.total(self.damage_by_output(assignment))
 
     def damage_by_output(self, assignment: Assignment) -> dict[str, float]:
-        """Damage of each output, summed over the layers as each is assigned."""
+        """Damage of each output with every layer as it is assigned."""
         evidence = self.evidence
         scored = [
             (row, evidence.column(assignment[layer.name]))
             for row, layer in enumerate(evidence.layers)
             if assignment[layer.name] != "fp32"
         ]
-        return {
+        alone = {
             name: math.fsum(float(values[row, column]) for row, column in scored)
             for name, values in evidence.damage.items()
         }
+        if not self.coupling or not scored:
+            return alone
+        rows, columns = np.transpose(scored)
+        together = {
+            name: float(np.square(values[rows, columns].sum(0, dtype=np.float64)).mean())
+            for name, values in evidence.changes.items()
+        }
+        return {name: (1 - self.coupling) * alone[name] + self.coupling * together[name] for name in alone}
 
     def _choice(self, key: str, rows: Sequence[int]) -> Choice:
         found = [self.evidence.of_format(row, key) for row in rows]
         return Choice(key, sum(size for size, _ in found), math.fsum(value for _, value in found))
+
+    def _change(self, key: str, rows: Sequence[int]) -> Array:
+        changes = self.evidence.joint_changes
+        assert changes is not None
+        total: Array = np.zeros(changes.shape[2:])
+        return total if key == "fp32" else total + changes[list(rows), self.evidence.column(key)].sum(0)

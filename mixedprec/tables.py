@@ -13,7 +13,7 @@ from mixedprec.data_free import SAMPLED, SHAPES_ALONE
 from mixedprec.evidence import SKETCH
 from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
-from mixedprec.policies import SENSITIVE_ROLES
+from mixedprec.policies import SENSITIVE_ROLES, SOLVED
 from quant import Layer, get_format
 from sensitivity.tables import role_title
 
@@ -43,11 +43,20 @@ def plan_sentences(found: Planned) -> list[str]:
         said.append(
             "Proven optimal (gap 0): no other choice of these formats within the budget has less predicted damage."
         )
-    elif plan.policy == "optimal":
+    elif plan.policy in SOLVED:
         gap = plan.total_damage - plan.bound
-        said.append(f"Not proven optimal: within {gap:.1e} ({gap / plan.total_damage:.1%}) of the least damage.")
+        said.append(
+            f"Proven to be within {gap:.1e} ({gap / plan.total_damage:.1%}) of the least predicted damage that these "
+            "formats allow within the budget."
+        )
     else:
         said += _sensitive_share(found)
+    if plan.policy == "joint":
+        said.append(
+            f"What layers do to each other counts {plan.coupling:.0%}: as far as the calibration scenes agree on it."
+            if plan.coupling
+            else "The calibration scenes do not say what layers do to each other: damage is summed over layers."
+        )
     if spare := unused_bytes(found):
         said.append(
             f"The budget does not bind: more bytes would not change this plan, and {format_bytes(spare)} are left."

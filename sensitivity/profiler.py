@@ -19,7 +19,7 @@ from sensitivity.metrics import metrics_from_sums
 from sensitivity.parts import Arrays, Parts
 from sensitivity.provenance import Progress, silent
 from sensitivity.recorder import Errors, Grid, Sampling, SceneRecorder, plan_sampling
-from sensitivity.sketch import DEFAULT_PROBES, WeightErrors, sketch_damage
+from sensitivity.sketch import DEFAULT_PROBES, WeightErrors, sketch_changes
 from sensitivity.store import FP32, Array, Profile, ProfileWriter, open_profile, writing_profile
 from sensitivity.survey import LayerVolume, survey
 
@@ -105,8 +105,8 @@ def profile(
             if (step := f"{number}-{DAMAGE}") not in parts.done():
                 tell(step)
                 own = seed * len(scenes) + number
-                damage = sketch_damage(model, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
-                parts.save(step, {name: value.numpy() for name, value in damage.items()})
+                changes = sketch_changes(model, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
+                parts.save(step, {name: value.float().numpy() for name, value in changes.items()})
     progress("writing scores", len(steps), len(steps))
     found = {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")} | {
         "activation_tokens": list(sampling.per_call),
@@ -178,7 +178,7 @@ def _assemble(
     alone = [Errors.none(len(layers)) for _ in schemes]
     inherited = [Errors.none(len(layers)) for _ in schemes]
     uniform: dict[str, Array] = {}
-    damage: dict[str, Array] = {}
+    changes: dict[str, list[Any]] = {}
     for number in range(scenes):
         first = parts.load(f"{number}-{FP32}")
         _write_tokens(writer, FP32, layers, number, scenes, first)
@@ -192,12 +192,13 @@ def _assemble(
                 into = uniform.setdefault(name.removeprefix("nmse-"), np.zeros(len(schemes)))
                 into[column] += float(found[name]) / scenes
         for name, value in parts.load(f"{number}-{DAMAGE}").items():
-            per_layer = value.astype(np.float64)
-            damage[name] = damage.get(name, np.zeros_like(per_layer)) + per_layer / scenes
+            changes.setdefault(name, []).append(value)
     for kind, by_scheme in (("isolated", alone), ("accumulated", inherited)):
         columns = [errors.scores() for errors in by_scheme]
         writer.scores(kind, {metric: np.stack([c[metric] for c in columns], axis=1) for metric in columns[0]})
-    writer.scores("output", damage)
+    stacked = {name: np.stack(by_scene, axis=2) for name, by_scene in changes.items()}
+    writer.changes(stacked)
+    writer.scores("output", {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in stacked.items()})
     writer.scores("uniform", uniform)
 
 

@@ -1,4 +1,4 @@
-"""Damage at the model's outputs when one layer alone is quantised, estimated from a few backward passes.
+"""What quantising a layer does to the model's outputs, estimated for all layers from a few backward passes.
 
 To first order, changing a layer's weight from W to W + dW changes an output f, divided by its own norm, by J dW, where
 J is the Jacobian with respect to that weight. For a random vector v of independent standard normal numbers,
@@ -9,6 +9,9 @@ which is the normalised squared error (NMSE) of the output. J^T v is what one ba
 every weight at once, so a handful of passes gives the damage of every layer in every format. Summing over the calls
 of a layer before squaring, which a layer that runs several times needs, is what the gradient of its weight already
 does.
+
+The inner products themselves have signs: those of several layers add up before they are squared, so they also say,
+to first order, what layers do together (`mixedprec.joint`).
 
 The estimate of a probe has a relative standard deviation of at most sqrt(2); scenes and probes average it down.
 Source of the estimator: Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989.
@@ -105,6 +108,30 @@ def sketch_damage(
 ) -> dict[str, Tensor]:
     """First-order NMSE of each output on one scene when only one layer is quantised.
 
+    The arguments are those of `sketch_changes`.
+
+    Returns:
+        Per output, float64 ``[layers, schemes]``; exactly 0 for layers that the output does not depend on.
+    """
+    changes = sketch_changes(model, layers, errors, scene, probes=probes, seed=seed, dtype=dtype)
+    return {name: value.square().mean(2) for name, value in changes.items()}
+
+
+def sketch_changes(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    errors: WeightErrors,
+    scene: Scene,
+    *,
+    probes: int = DEFAULT_PROBES,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """First-order change of each output, divided by its norm, along random vectors, by layer and scheme.
+
+    Its mean square over the vectors is the NMSE that the layer alone causes; that of a sum over layers, what they
+    cause together.
+
     Args:
         model: in eval mode; its weights do not change.
         layers: of `quant.find_layers`.
@@ -115,7 +142,7 @@ def sketch_damage(
         dtype: that the trunk computes in here: the gradients need less precision than what they are compared for.
 
     Returns:
-        Per output, float64 ``[layers, schemes]``; exactly 0 for layers that the output does not depend on.
+        Per output, float64 ``[layers, schemes, probes]``; exactly 0 for layers that the output does not depend on.
     """
     weights = [_weight_of(model, layer) for layer in layers]
     tape = Tape(model, weights)
@@ -136,8 +163,8 @@ def sketch_damage(
                     found[row, there] += errors.products(layers[row], stacked)
 
         tape.back(repeated, cotangents, consume)
-    damage = found.square().unflatten(1, (len(outputs), probes)).mean(2)
-    return {name: damage[:, number].clone() for number, name in enumerate(outputs)}
+    by_output = found.unflatten(1, (len(outputs), probes)).transpose(2, 3)
+    return {name: by_output[:, number].clone() for number, name in enumerate(outputs)}
 
 
 def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,13 +17,14 @@ from errors import InputError
 from quant import Layer
 from sensitivity.atomic import replacing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FP32 = "fp32"
 KINDS = ("accumulated", "isolated")
 SCORE_METRICS = ("mae", "cosine", "ssim", "nmse")
 """Metrics of a layer's output, in files and tables."""
 
 Array = NDArray[np.float64]
+Changes = NDArray[np.float32]
 
 _AXES = {
     "accumulated": "error of a layer's output when the whole model runs under the scheme, against FP32",
@@ -47,6 +48,8 @@ class Profile:
         scores: ``{"accumulated" | "isolated": {metric: [layers, schemes]}}``; NaN where a metric does not apply.
         damage: NMSE of each output with only one layer quantised, ``{output: [layers, candidates]}``.
         uniform: measured NMSE of each output under a uniform scheme, ``{output: [schemes]}``.
+        changes: first-order change of each output, divided by its norm, along random vectors, with its sign,
+            ``{output: [layers, candidates, scenes, probes]}``; ``damage`` is its mean square.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class Profile:
     scores: Mapping[str, Mapping[str, Array]]
     damage: Mapping[str, Array]
     uniform: Mapping[str, Array]
+    changes: Mapping[str, Changes]
 
     @property
     def total_damage(self) -> Array:
@@ -146,6 +150,14 @@ class ProfileWriter:
             self.file[name].attrs.update({"axes": "scene, token, channel", "units": "the layer's own"})
         self.file[name][scene] = tokens
 
+    def changes(self, values: Mapping[str, Changes]) -> None:
+        """Write ``/changes/<output>``, ``[layer, candidate, scene, probe]``."""
+        for name, array in values.items():
+            dataset = self.file.create_dataset(f"changes/{name}", data=array.astype(np.float32))
+            dataset.attrs["axes"] = "layer, candidate, scene, probe"
+            dataset.attrs["candidates"] = json.dumps(list(self.columns["output"]))
+            dataset.attrs["meaning"] = "first-order change of a model output along random vectors, by its norm"
+
     def scores(self, group: str, values: Mapping[str, Array]) -> None:
         """Write ``/scores/<group>/<name>``, ``[layer, scheme]`` or ``[scheme]``."""
         for name, array in values.items():
@@ -213,7 +225,11 @@ def _read(path: Path, file: h5py.File) -> Profile:
     scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
     damage = _group(file, "output", (len(layers), len(candidates)))
     uniform = _group(file, "uniform", (len(schemes),))
-    return Profile(path, facts, layers, schemes, candidates, sizes, scores, damage, uniform)
+    changes = {key: dataset[:] for key, dataset in file["changes"].items()}
+    for key, array in changes.items():
+        if array.ndim != 4 or array.shape[:2] != (len(layers), len(candidates)) or key not in damage:
+            raise ValueError(f"changes/{key} has shape {array.shape}, expected layers, candidates, scenes, probes")
+    return Profile(path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes)
 
 
 def _layer(row: np.void) -> Layer:

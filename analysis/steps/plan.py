@@ -18,7 +18,7 @@ from analysis.refine import Refined, refine
 from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, scenes_for
 from analysis.steps.view import View
 from errors import InputError, check_number
-from mixedprec import Evidence, Planned, Request, data_free, planned, save_plan
+from mixedprec import SOLVED, Evidence, Planned, Request, data_free, planned, save_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
 from mixedprec.constraints import SHARED_INPUT
 from mixedprec.graph import same_input, topology
@@ -234,7 +234,8 @@ def _values(found: Planned, run: Path) -> dict[str, Any]:
         "budget_bytes": plan.budget_bytes,
         "predicted_damage": plan.total_damage,
         "bound": plan.bound,
-        "gap": (0.0 if plan.optimal else plan.total_damage - plan.bound) if plan.policy == "optimal" else None,
+        "gap": (0.0 if plan.optimal else plan.total_damage - plan.bound) if plan.policy in SOLVED else None,
+        "coupling": plan.coupling,
         "optimal": plan.optimal,
         "widened": found.widened is not None,
         "layers_by_format": layers_by_format(plan),

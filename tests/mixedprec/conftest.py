@@ -62,4 +62,4 @@ def planning_profile(planning_model: VGGT) -> Profile:
         "seed": 0,
     }
     uniform = {name: values.sum(0)[: len(UNIFORM_SCHEMES)] for name, values in damage.items()}
-    return Profile(Path("profile.h5"), facts, layers, UNIFORM_SCHEMES, CANDIDATES, sizes, {}, damage, uniform)
+    return Profile(Path("profile.h5"), facts, layers, UNIFORM_SCHEMES, CANDIDATES, sizes, {}, damage, uniform, {})

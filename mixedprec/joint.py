@@ -1,0 +1,240 @@
+"""Formats chosen jointly: the errors of layers have signs, so what they do together is not the sum of what each does.
+
+To first order a plan changes an output, by its norm, along a random vector by the sum of its layers' changes x_l
+(`sensitivity.sketch`), and its damage is
+
+    E[(sum_l x_l)^2] = sum_l E[x_l^2] + sum_(l != m) E[x_l x_m].
+
+`solver` minimises the first sum. The terms between layers are many and known from few scenes and probes: a search that
+trusted them would find errors that cancel in these samples alone. So they are shrunk,
+
+    damage = sum_l E[x_l^2] + c sum_(l != m) E[x_l x_m] = (1 - c) sum_l E[x_l^2] + c E[(sum_l x_l)^2],
+
+by the factor c that makes them right in the mean square, estimated from how much they differ between scenes
+(`coupling_of`). That is a convex quadratic function of the choices, minimised in two steps. Its least value over all
+mixtures of plans is a lower bound for every plan; it is approached by whole plans, each the best for the slopes at the
+best mixture of those before. The best of these plans are then improved by changing one layer or two at a time.
+
+Sources: Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of
+Multivariate Analysis 88(2), 2004, and Schaefer and Strimmer, "A shrinkage approach to large-scale covariance matrix
+estimation", Statistical Applications in Genetics and Molecular Biology 4(1), 2005 (shrinking to the diagonal); von
+Hohenbalken, "Simplicial decomposition in nonlinear programming algorithms", Mathematical Programming 13, 1977.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from mixedprec.solver import Choice, Solution, solve
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ROUNDS = 40
+GAP = 2e-3
+"""The lower bound is good enough at this distance from the least value of any mixture, relative to it."""
+BISECTIONS = 40
+STARTS = 4
+"""Plans that are improved, the best first."""
+MOVES = 1000
+CONSIDERED = 300
+"""Of all changes of one layer, the most promising that are combined into pairs."""
+_ROUNDING = 1e-9
+
+
+def solve_jointly(groups: Sequence[Sequence[Choice]], changes: Sequence[Floats], budget_bytes: int) -> Solution:
+    """Pick one choice per group within the budget, with the least damage of all together.
+
+    Args:
+        groups: the choices of every group, in any order.
+        changes: of every group, ``[choices, scenes, samples]``: what each choice does along random vectors, with its
+            sign, scaled so that the sum of the squares of all samples is its damage.
+        budget_bytes: bytes for these groups alone.
+
+    Returns:
+        The plan, its damage with the terms between groups, a proven ``bound`` of any plan's, and the ``coupling`` that
+        both are for. Where the scenes say nothing about those terms, as one scene does, it is what `solve` returns.
+
+    Raises:
+        Infeasible: even the smallest choices exceed the budget.
+        InputError: as `solve`.
+
+    >>> group = [Choice("int8", 2, 0.0), Choice("int4", 1, 1.0)]
+    >>> up = np.array([[[0.0], [0.0]], [[0.5], [0.5]]])
+    >>> found = solve_jointly([group, group, group], [2**0.5 * up, -(2**0.5) * up, 2**0.5 * up], budget_bytes=4)
+    >>> found.picks, found.coupling  # the errors of the first two, or of the last two, cancel
+    ((1, 1, 0), 1.0)
+    """
+    alone = solve(groups, budget_bytes)
+    coupling = coupling_of(np.stack([change[pick] for change, pick in zip(changes, alone.picks, strict=True)]))
+    if coupling == 0:
+        return alone
+    joint = _Joint(groups, changes, budget_bytes, coupling)
+    plans, bound = joint.relaxed(alone)
+    picks = min((joint.improved(plan) for plan in sorted(plans, key=joint.damage)[:STARTS]), key=joint.damage)
+    damage = joint.damage(picks)
+    chosen = tuple(int(pick) if pick < len(group) else 0 for pick, group in zip(picks, groups, strict=True))
+    size = sum(group[pick].size_bytes for group, pick in zip(groups, chosen, strict=True))
+    return Solution(chosen, size, damage, min(bound, damage), bound >= damage * (1 - _ROUNDING), coupling)
+
+
+def coupling_of(changes: Floats) -> float:
+    """How far to trust the terms between groups, from 0 (not at all) to 1.
+
+    1 minus their summed squared standard errors over their summed squares, from the differences between scenes.
+
+    Args:
+        changes: of the chosen formats, ``[groups, scenes, samples]``.
+
+    >>> alike, opposed = np.array([[[1.0], [1.0]], [[2.0], [2.0]]]), np.array([[[1.0], [1.0]], [[2.0], [-2.0]]])
+    >>> coupling_of(alike), coupling_of(opposed)
+    (1.0, 0.0)
+    """
+    scenes = changes.shape[1]
+    if scenes < 2:
+        return 0.0
+    total = np.zeros((len(changes), len(changes)))
+    squares = np.zeros_like(total)
+    for scene in range(scenes):
+        products = scenes * changes[:, scene] @ changes[:, scene].T
+        np.fill_diagonal(products, 0.0)
+        total += products
+        squares += products**2
+    mean = total / scenes
+    errors = (squares / scenes - mean**2) / (scenes - 1)
+    size = float((mean**2).sum())
+    return float(np.clip(1 - errors.sum() / size, 0, 1)) if size > 0 else 0.0
+
+
+class _Joint:
+    """The problem in arrays; groups of fewer choices repeat their first one."""
+
+    def __init__(
+        self, groups: Sequence[Sequence[Choice]], changes: Sequence[Floats], budget_bytes: int, coupling: float
+    ) -> None:
+        self.groups, self.budget_bytes, self.coupling = groups, budget_bytes, coupling
+        widest = max(map(len, groups))
+        filled = [[*range(len(group)), *[0] * (widest - len(group))] for group in groups]
+        self.rows = np.arange(len(groups))
+        self.sizes = np.array([[g[i].size_bytes for i in row] for g, row in zip(groups, filled, strict=True)])
+        self.alone = np.array([[g[i].damage for i in row] for g, row in zip(groups, filled, strict=True)])
+        self.changes = np.stack([c.reshape(len(c), -1)[row] for c, row in zip(changes, filled, strict=True)])
+        self.energy = np.square(self.changes).sum(2)
+
+    def damage(self, picks: Ints) -> float:
+        """With the terms between groups."""
+        together = self.changes[self.rows, picks].sum(0)
+        return float(self._value(self.alone[self.rows, picks].sum(), together))
+
+    def _value(self, alone: float, together: Floats) -> float:
+        return (1 - self.coupling) * alone + self.coupling * float(together @ together)
+
+    def relaxed(self, first: Solution) -> tuple[list[Ints], float]:
+        """The plans on the way to the least value over all mixtures, and that value's lower bound."""
+        plans = [np.array(first.picks)]
+        shares = np.ones(1)
+        bound = 0.0
+        for _ in range(ROUNDS):
+            alone = np.array([self.alone[self.rows, plan].sum() for plan in plans])
+            together = np.stack([self.changes[self.rows, plan].sum(0) for plan in plans])
+            shares = self._mixed(alone, together, np.append(shares, np.zeros(len(plans) - len(shares))))
+            mean, change = float(shares @ alone), shares @ together
+            value = self._value(mean, change)
+            slopes = (1 - self.coupling) * self.alone + 2 * self.coupling * (self.changes @ change)
+            steepest, least = self._steepest(slopes)
+            # The function is convex: no plan is below its tangent at the mixture.
+            at_mixture = (1 - self.coupling) * mean + 2 * self.coupling * float(change @ change)
+            bound = max(bound, value + least - at_mixture)
+            plans.append(steepest)
+            if value - bound <= GAP * value:
+                break
+        return plans, bound
+
+    def _mixed(self, alone: Floats, together: Floats, start: Floats) -> Floats:
+        """Shares of the plans in their best mixture."""
+        scale = 1 / max(self._value(float(start @ alone), start @ together), np.finfo(float).tiny)
+
+        def value(shares: Floats) -> float:
+            return scale * self._value(float(shares @ alone), shares @ together)
+
+        def slope(shares: Floats) -> Floats:
+            return scale * ((1 - self.coupling) * alone + 2 * self.coupling * together @ (shares @ together))
+
+        whole = {"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": np.ones_like}
+        found = minimize(
+            value, start, jac=slope, bounds=[(0, 1)] * len(start), constraints=[whole], method="SLSQP",
+            options={"maxiter": 200, "ftol": 1e-9},
+        )  # fmt: skip
+        shares = np.clip(found.x, 0, 1)
+        return np.asarray(shares / shares.sum())
+
+    def _steepest(self, slopes: Floats) -> tuple[Ints, float]:
+        """A plan of few summed slopes, and a lower bound of any plan's: every byte at the least price that fits.
+
+        At any price, the least sum of slopes and prices, less the price of the whole budget, is such a bound (Lagrange).
+        """
+        bound = -np.inf
+
+        def plan(price: float) -> Ints | None:
+            nonlocal bound
+            priced = slopes + price * self.sizes
+            picks = np.asarray(priced.argmin(1))
+            bound = max(bound, float(priced[self.rows, picks].sum()) - price * self.budget_bytes)
+            return picks if int(self.sizes[self.rows, picks].sum()) <= self.budget_bytes else None
+
+        if (picks := plan(0.0)) is not None:
+            return picks, bound
+        low, high = 0.0, max(float(np.ptp(slopes)) / self.budget_bytes, float(np.finfo(float).tiny))
+        while (picks := plan(high)) is None:
+            low, high = high, 4 * high
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            if (cheaper := plan(middle)) is None:
+                low = middle
+            else:
+                picks, high = cheaper, middle
+        return picks, bound
+
+    def improved(self, picks: Ints) -> Ints:
+        """Change one group or two at a time, whatever lowers the damage most, until nothing does."""
+        picks = picks.copy()
+        for _ in range(MOVES):
+            moves, gain = self._best_move(picks)
+            if gain >= -_ROUNDING * self.damage(picks):
+                break
+            for group, pick in moves:
+                picks[group] = pick
+        return picks
+
+    def _best_move(self, picks: Ints) -> tuple[list[tuple[int, int]], float]:
+        now = self.changes[self.rows, picks]
+        together = now.sum(0)
+        own = self.energy[self.rows, picks][:, None]
+        towards = self.changes @ together - (now @ together)[:, None]
+        apart = self.energy + own - 2 * (self.changes @ now[:, :, None])[:, :, 0]
+        alone = self.alone - self.alone[self.rows, picks][:, None]
+        gains = ((1 - self.coupling) * alone + self.coupling * (2 * towards + apart)).ravel()
+        sizes = self.sizes - self.sizes[self.rows, picks][:, None]
+        room = self.budget_bytes - int(self.sizes[self.rows, picks].sum())
+        sizes = sizes.ravel()
+        width = self.sizes.shape[1]
+
+        better = np.argsort(gains, kind="stable")[:CONSIDERED]
+        saving = np.flatnonzero(sizes < 0)
+        saving = saving[np.argsort(gains[saving] / -sizes[saving], kind="stable")[:CONSIDERED]]
+        first = self.changes.reshape(len(gains), -1)[better] - now[better // width]
+        second = self.changes.reshape(len(gains), -1)[saving] - now[saving // width]
+        pairs = gains[better][:, None] + gains[saving] + 2 * self.coupling * first @ second.T
+        too_large = sizes[better][:, None] + sizes[saving] > room
+        pairs[too_large | (better[:, None] // width == saving // width)] = np.inf
+        single = next((move for move in better if sizes[move] <= room), None)
+        found = [] if single is None else [([single], float(gains[single]))]
+        if pairs.size:
+            one, other = np.unravel_index(np.argmin(pairs), pairs.shape)
+            found.append(([better[one], saving[other]], float(pairs[one, other])))
+        moves, gain = min(found, key=lambda move: move[1], default=([], 0.0))
+        return [divmod(int(move), width) for move in moves], gain
