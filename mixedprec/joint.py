@@ -175,7 +175,7 @@ class _Joint:
     def _steepest(self, slopes: Floats) -> tuple[Ints, float]:
         """A plan of few summed slopes, and a lower bound of any plan's: every byte at the least price that fits.
 
-        At any price, the least sum of slopes and prices, less the price of the whole budget, is such a bound (Lagrange).
+        At any price, the least sum of slopes and prices less the price of the whole budget is a bound (Lagrange).
         """
         bound = -np.inf
 

@@ -12,7 +12,7 @@
 | `tables`, `plots` | the same for people |
 """
 
-from analysis.audit.results import DEFAULT, GROUPS, Audit, ScoreResult, summary, to_json
+from analysis.audit.results import DEFAULTS, GROUPS, Audit, ScoreResult, summary, to_json
 from analysis.audit.run import audit
 
-__all__ = ["DEFAULT", "GROUPS", "Audit", "ScoreResult", "audit", "summary", "to_json"]
+__all__ = ["DEFAULTS", "GROUPS", "Audit", "ScoreResult", "audit", "summary", "to_json"]

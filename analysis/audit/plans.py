@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.evaluate import predictions
-from mixedprec import Choice, quantized, solve
+from mixedprec import Choice, Evidence, joint_solution, quantized, solve
+from mixedprec.joint import coupling_of
+from mixedprec.planner import problem_of
 from model import VGGT
 from scenes import Scene
 from sensitivity import Profile
@@ -18,6 +20,8 @@ from sensitivity.metrics import nmse
 
 Array = NDArray[np.float64]
 Picks = NDArray[np.int64]
+Way = Callable[[int], Picks]
+"""How to plan: from a budget for the layers to the place of every layer's format."""
 
 RESAMPLES = 1000
 ANCHOR = "int4_group_128"
@@ -30,13 +34,13 @@ class Market:
 
     Args:
         model: the profiled one.
-        profile: for the layers, formats and bytes.
+        profile: for the layers, formats, bytes, and what layers do together.
         scenes: held-out ones, on which plans are measured.
     """
 
     def __init__(self, model: VGGT, profile: Profile, scenes: Sequence[Scene]) -> None:
         self.model, self.layers, self.schemes = model, profile.layers, profile.schemes
-        self.scenes = scenes
+        self.scenes, self.evidence = scenes, Evidence.of(profile)
         self.sizes = profile.size_bytes[:, [profile.column(key) for key in self.schemes]]
         self.anchor = int(profile.size_bytes[:, profile.column(ANCHOR)].sum())
         with fast_linear():
@@ -53,6 +57,27 @@ class Market:
             for sizes, row in zip(self.sizes, usable, strict=True)
         ]
         return np.array(solve(groups, budget_bytes).picks, dtype=np.int64)
+
+    def plan_jointly(self, outputs: Sequence[str], budget_bytes: int) -> Picks:
+        """The same as ``plan --policy joint`` would choose: the least damage of all layers together, by the sketch."""
+        seen = self.evidence
+        there = replace(
+            seen,
+            damage={name: seen.damage[name] for name in outputs},
+            changes={name: seen.changes[name] for name in outputs},
+        )
+        return np.array(joint_solution(problem_of(there, self.schemes, budget_bytes)).picks, dtype=np.int64)
+
+    def together(self, picks: Picks) -> dict[str, float]:
+        """Predicted damage of every output, with what layers do to each other."""
+        found = {}
+        columns = np.array([self.evidence.column(key) for key in self.schemes])[picks]
+        for name, values in self.evidence.changes.items():
+            changes = values[np.arange(len(picks)), columns].astype(np.float64)  # [layers, scenes, probes]
+            coupling = coupling_of(changes)
+            alone, all_layers = np.square(changes).mean((1, 2)).sum(), np.square(changes.sum(0)).mean()
+            found[name] = float((1 - coupling) * alone + coupling * all_layers)
+        return found
 
     def uniform(self, scheme: str) -> Picks:
         """Every layer at one format."""
@@ -134,27 +159,27 @@ def baselines(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
 
 def regrets(
     market: Market,
-    scores: Mapping[str, Array],
+    ways: Mapping[str, Way],
     halves: Sequence[tuple[Array, Array]],
-    local_scores: Mapping[str, Array],
+    local_ways: Mapping[str, Way],
     local_halves: Sequence[tuple[Array, Array]],
     step: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Regret]]:
-    """Regret of every score at every budget.
+    """Regret of every way to plan at every budget.
 
     Args:
         market: plans and measures.
-        scores: ``[layers, formats]`` each; those of the truth among them where it shall compete.
+        ways: by name; planning from the truth is among them where it shall compete.
         halves: true damage as (to choose the reference plan from, to judge by), from different scenes: a reference
             judged by the numbers that it was chosen from would win by luck.
-        local_scores: the same scores for camera, depth and points alone.
+        local_ways: the same for camera, depth and points alone.
         local_halves: true damage of these.
         step: called after every measured plan.
     """
-    found: dict[str, list[Regret]] = {key: [] for key in scores}
+    found: dict[str, list[Regret]] = {key: [] for key in ways}
     for budget, factor in BUDGETS.items():
         room = int(factor * market.anchor)
-        plans = {key: market.plan(score, room) for key, score in scores.items()}
+        plans = {key: way(room) for key, way in ways.items()}
         damages = {}
         for key, picks in plans.items():
             damages[key] = np.mean(list(market.measured(picks).values()), axis=0)
@@ -162,7 +187,7 @@ def regrets(
         best = min(float(values.mean()) for values in damages.values())
         sums, local_sums = (_reference_sum(market, pairs, room) for pairs in (halves, local_halves))
         for key, picks in plans.items():
-            local_picks = market.plan(local_scores[key], room)
+            local_picks = local_ways[key](room)
             summed = sum(market.summed(judge, picks) for _, judge in halves) / sums
             local = sum(market.summed(judge, local_picks) for _, judge in local_halves) / local_sums
             measured = float(damages[key].mean()) / best
@@ -184,6 +209,7 @@ class WholePlan:
         size_bytes: of its layers.
         measured: damage per output.
         sketched: summed sketch per output.
+        together: the sketch of all layers together per output, with `mixedprec.joint`'s coupling.
         summed: summed true damage of its layers alone, per output.
     """
 
@@ -191,6 +217,7 @@ class WholePlan:
     size_bytes: int
     measured: Mapping[str, float]
     sketched: Mapping[str, float]
+    together: Mapping[str, float]
     summed: Mapping[str, float]
 
 
@@ -217,6 +244,7 @@ def additivity_plans(
                 size_bytes=int(market.sizes[np.arange(len(picks)), picks].sum()),
                 measured={key: float(values.mean()) for key, values in market.measured(picks).items()},
                 sketched={key: market.summed(values, picks) for key, values in sketched.items()},
+                together=market.together(picks),
                 summed={key: market.summed(values, picks) for key, values in truth.items()},
             )
         )

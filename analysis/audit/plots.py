@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.audit.plans import BUDGETS
-from analysis.audit.results import DEFAULT, GROUPS, Audit, ScoreResult
+from analysis.audit.results import DEFAULTS, GROUPS, Audit, ScoreResult
 from analysis.audit.who_pays import along_depth, by_task
 from quant import get_format
 from sensitivity.atomic import replacing
@@ -126,7 +126,7 @@ def _legend_below(axes: Axes) -> None:
 
 def _embolden(axes: Axes, keys: Sequence[str]) -> None:
     for label, key in zip(axes.get_yticklabels(), keys, strict=True):
-        label.set_fontweight("bold" if key == DEFAULT else "normal")
+        label.set_fontweight("bold" if key in DEFAULTS else "normal")
 
 
 def _draw_costs(axes: Axes, audit: Audit) -> None:
@@ -140,7 +140,7 @@ def _draw_costs(axes: Axes, audit: Audit) -> None:
     axes.set_yticks([], minor=True)
     placed: list[tuple[float, float]] = []
     for score in sorted(scores, key=lambda one: (one.passes, one.regret)):
-        colour = COLOURS[1] if score.key == DEFAULT else COLOURS[0]
+        colour = COLOURS[1] if score.key in DEFAULTS else COLOURS[0]
         axes.plot(score.passes, score.regret, "o", color=colour)
         # Scores of about one cost lie above each other: a label close to one before is left to the list of chart 2.
         crowded = any(
@@ -203,7 +203,7 @@ def _draw_plans(axes: Axes, audit: Audit) -> None:
     for number, way in enumerate(rows[0]):
         predicted = np.array([row[way] for row in rows])
         label = f"{way}: {found[way].spearman:.2f}, slope {found[way].slope:.2f}"
-        axes.plot(predicted, measured, "osD"[number], color=COLOURS[number], label=label, alpha=0.8)
+        axes.plot(predicted, measured, "osD^"[number], color=COLOURS[number], label=label, alpha=0.8)
     line = np.geomspace(measured.min(), measured.max(), 10)
     axes.plot(line, line, color="black", linewidth=0.8)
     axes.set_xscale("log")

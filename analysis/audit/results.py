@@ -29,8 +29,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Outputs that scores are compared on, with the mean of their damage."""
 
-DEFAULT = "sketch"
-"""The score that ``profile`` writes and plans are made from."""
+SKETCH = "sketch"
+"""The score that ``profile`` writes."""
+JOINT = "joint"
+"""Plans made from it as ``plan`` makes them, by what all layers do together."""
+DEFAULTS = (SKETCH, JOINT)
 
 NOT_CHEAP = ("truth", "random", "inverted")
 DIGITS = 4
@@ -41,7 +44,7 @@ class ScoreResult:
     """A score, or a baseline, in the audit.
 
     Attributes:
-        key: of `sensitivity.scores.SCORES`, or ``"truth"``, ``"random"``, ``"inverted"``.
+        key: of `sensitivity.scores.SCORES`, or ``"joint"``, ``"truth"``, ``"random"``, ``"inverted"``.
         title: for people.
         passes: what it costs, in forward passes over one scene.
         agreement: with true damage, by group of outputs.
@@ -155,11 +158,12 @@ class Audit:
         return rank_correlation(np.abs(self.worse[figure]), self.total)
 
     def predictions(self, plan: WholePlan, outputs: Sequence[str]) -> dict[str, float]:
-        """Three predictions of a whole plan's damage, mean over some outputs."""
+        """Predictions of a whole plan's damage, mean over some outputs."""
         there = [name for name in outputs if name in plan.measured]
         ways = {
             "sum of true damages": [plan.summed[name] for name in there],
             "sum of sketches": [plan.sketched[name] for name in there],
+            "sketch of all together": [plan.together[name] for name in there],
             "response of summed sketches": [
                 float(self.responses[name](np.array(plan.sketched[name]))) for name in there
             ],
@@ -195,7 +199,7 @@ def summary(audit: Audit) -> dict[str, object]:
         "scenes": list(audit.scenes),
         "judges": list(audit.judges),
         "calibration_scenes": list(audit.calibration_scenes),
-        "default": DEFAULT,
+        "default": {"score": SKETCH, "plan": JOINT},
         "favoured": audit.favoured.key,
         "scores": {
             score.key: {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audit.plans import SPREAD, Market, Regret, additivity_plans, baselines, regrets
+from analysis.audit.plans import SPREAD, Market, Regret, Way, additivity_plans, baselines, regrets
 from analysis.audit.ranks import Agreement, agreement, rank_correlation
-from analysis.audit.results import GROUPS, LOCAL, Audit, ScoreResult
+from analysis.audit.results import GROUPS, JOINT, LOCAL, Audit, ScoreResult
 from analysis.audit.stability import Sketcher, stability
 from analysis.audit.truth import Truth, measure_truth
 from errors import InputError
@@ -120,14 +121,16 @@ def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, s
     local = _there(truth, LOCAL)
     totals = {key: _mean(values, tuple(values)) for key, values in scores.items()}
     shuffled = baselines(totals["sketch"], evidence.seed)
-    compared = {**totals, "truth": truth.total(), **shuffled}
+    compared = from_scores(market, {**totals, "truth": truth.total(), **shuffled})
+    compared[JOINT] = partial(market.plan_jointly, tuple(evidence.sketched))
     local_scores = {key: _mean(values, local) for key, values in scores.items()} | {"truth": truth.total(local)}
     local_scores |= baselines(local_scores["sketch"], evidence.seed)
+    local_ways = from_scores(market, local_scores) | {JOINT: partial(market.plan_jointly, local)}
     found = regrets(
         market,
         compared,
         halves(truth, None),
-        local_scores,
+        local_ways,
         halves(truth, local),
         step("plans", 3 * len(compared)),
     )
@@ -137,6 +140,7 @@ def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, s
         )
         for key, values in scores.items()
     ]
+    results.append(ScoreResult(JOINT, "sketch, joint plan", SCORES["sketch"].passes(evidence), {}, found[JOINT]))
     passes = float(truth.total().size * len(next(iter(truth.damage.values()))))
     results.append(ScoreResult("truth", "true damage itself", passes, {}, found["truth"]))
     draws = [key for key in shuffled if key != "inverted"]
@@ -151,6 +155,11 @@ def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, s
     )
     inverted = _agreements(evidence.everywhere(shuffled["inverted"]), truth, evidence.seed)
     return [*results, ScoreResult("inverted", "sketch upside down", 0.0, inverted, found["inverted"])]
+
+
+def from_scores(market: Market, scores: Mapping[str, Array]) -> dict[str, Way]:
+    """Planning from scores ``[layers, formats]``, each the least summed one."""
+    return {key: partial(market.plan, score) for key, score in scores.items()}
 
 
 def _average(found: Sequence[Regret]) -> Regret:

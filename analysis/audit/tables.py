@@ -12,7 +12,7 @@ from rich.text import Text
 
 from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
-from analysis.audit.results import DEFAULT, GROUPS, Audit, ScoreResult
+from analysis.audit.results import DEFAULTS, GROUPS, JOINT, Audit, ScoreResult
 from analysis.audit.stability import Stability
 from analysis.audit.who_pays import TASKS, along_depth, by_task, grouped
 from analysis.geometry import GEOMETRY
@@ -41,13 +41,13 @@ def audit_tables(audit: Audit) -> list[Table]:
 
 def audit_sentences(audit: Audit) -> list[str]:
     """The answer in words."""
-    best, default = audit.favoured, audit.score(DEFAULT)
+    best, default = audit.favoured, audit.score(JOINT)
     lines = [
         "Cheapest of the scores with the least measured regret (within its interval): "
         f"{best.title}, {_regret(audit, best)}x the best plan, mean of {len(BUDGETS)} budgets."
     ]
     if best is not default:
-        lines.append(f"The default, {default.title}: {_regret(audit, default)}x.")
+        lines.append(f"What `plan` does by default, {default.title}: {_regret(audit, default)}x.")
     ceilings = ", ".join(f"{group} {value:.3f}" for group, value in audit.ceiling.items() if math.isfinite(value))
     if ceilings:
         lines.append(f"True damage is itself noisy: a perfect score would reach a Spearman of about {ceilings}.")
@@ -254,7 +254,7 @@ def _table(title: str) -> Table:
 def _style(audit: Audit, score: ScoreResult) -> str:
     if score.key == audit.favoured.key:
         return "bold green"
-    return "bold" if score.key == DEFAULT else ""
+    return "bold" if score.key in DEFAULTS else ""
 
 
 def _interval(found: Correlation) -> str:

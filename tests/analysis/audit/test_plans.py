@@ -16,7 +16,7 @@ from analysis.audit.plans import (
     regrets,
     usable_score,
 )
-from analysis.audit.run import halves
+from analysis.audit.run import from_scores, halves
 from analysis.audit.truth import Truth
 from analysis.evaluate import predictions
 from model import VGGT, load_vggt
@@ -82,7 +82,8 @@ def test_plans_fit_the_budget_and_take_the_least(market: Market) -> None:
 def test_the_truth_has_no_regret_by_its_own_sums(market: Market) -> None:
     truth = 10 ** np.random.default_rng(1).uniform(-6, -3, market.sizes.shape)
     scores = {"truth": truth, "scaled": 3 * truth, **baselines(truth, seed=0, draws=1)}
-    found = regrets(market, scores, [(truth, truth)], scores, [(truth, truth)])
+    ways = from_scores(market, scores)
+    found = regrets(market, ways, [(truth, truth)], ways, [(truth, truth)])
     assert [regret.budget for regret in found["truth"]] == list(BUDGETS)
     for regret in found["truth"]:
         assert regret.summed == regret.local == 1.0
