@@ -183,10 +183,12 @@ class CorrelationPyramid:
     """
 
     def __init__(self, maps: Tensor, levels: int, radius: int) -> None:
-        self.levels = [maps]
-        for _ in range(levels - 1):
-            pooled = F.avg_pool2d(self.levels[-1].flatten(0, 1), 2)
-            self.levels.append(pooled.unflatten(0, maps.shape[:2]))
+        self.levels: list[tuple[Tensor, torch.Size]] = []
+        for level in range(levels):
+            # Contiguous once and for all, as every iteration multiplies with them.
+            self.levels.append((maps.flatten(3).contiguous(), maps.shape[-2:]))
+            if level + 1 < levels:
+                maps = F.avg_pool2d(maps.flatten(0, 1), 2).unflatten(0, maps.shape[:2])
         offset = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
         self.window = torch.stack(torch.meshgrid(offset, offset, indexing="ij"), dim=-1)
 
@@ -194,9 +196,8 @@ class CorrelationPyramid:
         """Features ``[B, S, N, C]`` at ``coords [B, S, N, 2]`` to ``[B, S, N, levels * window]``."""
         b, s, n, channels = features.shape
         sampled = []
-        for level, maps in enumerate(self.levels):
-            correlation = features @ maps.flatten(3) / math.sqrt(channels)
-            correlation = correlation.reshape(b * s * n, 1, *maps.shape[-2:])
+        for level, (maps, size) in enumerate(self.levels):
+            correlation = (features @ maps / math.sqrt(channels)).reshape(b * s * n, 1, *size)
             where = coords.reshape(-1, 1, 1, 2) / 2**level + self.window
             sampled.append(_bilinear(correlation, where, "zeros").view(b, s, n, -1))
         return torch.cat(sampled, dim=-1)

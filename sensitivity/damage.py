@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from quant import Layer, dequantize_layer, quantize_layer
 from scenes import Scene
 from sensitivity.fast_linear import fast_linear
+from sensitivity.kept_memory import kept_memory
 from sensitivity.replay import Recording
 
 ROWS = 8
@@ -80,7 +81,7 @@ def true_damage(
         InputError: the FP32 model gives NaN or Inf.
     """
     size = len(schemes)
-    with nullcontext() if exact else fast_linear():
+    with kept_memory(), nullcontext() if exact else fast_linear():
         recording = Recording(model, scene, -(-size // -(-size // rows)))  # as many rows in every batch
         if watcher is not None:
             watcher.start({name: value[:1] for name, value in recording.outputs.items()})
@@ -113,7 +114,7 @@ def pair_damage(model: nn.Module, pairs: Sequence[tuple[Layer, str]], scene: Sce
     Raises:
         InputError: the FP32 model gives NaN or Inf.
     """
-    with fast_linear():
+    with kept_memory(), fast_linear():
         recording = Recording(model, scene)
         damage = {name: np.zeros(len(pairs)) for name in recording.outputs}
         for number, (layer, scheme) in enumerate(pairs):

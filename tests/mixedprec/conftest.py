@@ -1,6 +1,7 @@
-"""The outputs of a small VGGT, and a profile to plan from."""
+"""The outputs of a small VGGT, and profiles to plan from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,17 @@ def planning_profile(planning_model: VGGT) -> Profile:
     }
     uniform = {name: values.sum(0)[: len(UNIFORM_SCHEMES)] for name, values in damage.items()}
     return Profile(Path("profile.h5"), facts, layers, UNIFORM_SCHEMES, CANDIDATES, sizes, {}, damage, uniform, {})
+
+
+@pytest.fixture(scope="session")
+def signed_profile(planning_profile: Profile) -> Profile:
+    """The same with what layers do to outputs along four vectors in three scenes, which agree on half of it."""
+    generator = np.random.default_rng(1)
+    shape = planning_profile.size_bytes.shape
+    changes = {}
+    for name, damage in planning_profile.damage.items():
+        agreed = generator.choice([-1, 1], (shape[0], 1, 1, 1)) * generator.standard_normal(4)
+        change = np.sqrt(damage)[:, :, None, None] * (agreed + generator.standard_normal((*shape, 3, 4)))
+        changes[name] = change.astype(np.float32)
+    damage = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in changes.items()}
+    return replace(planning_profile, changes=changes, damage=damage)

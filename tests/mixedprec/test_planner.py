@@ -175,7 +175,7 @@ def test_budgets_are_sizes_or_names_of_schemes(planning_model: VGGT, planning_pr
     [
         ("12parsecs", {}, "budget '12parsecs' has the unknown unit 'parsecs'"),
         ("int5", {}, "budget 'int5' is not a positive size"),
-        ("50%", {"policy": "greedy"}, "--policy greedy: not known; choose one of optimal, sensitive"),
+        ("50%", {"policy": "greedy"}, "--policy greedy: not known; choose one of auto, joint, optimal, sensitive"),
         ("50%", {"formats": "int7"}, "'int7' matches none of the scored formats"),
         ("50%", {"keep": "bf16"}, "keep is 'bf16'"),
         ("50%", {"policy": "sensitive", "formats": "int8"}, "allows no INT4 group format .* use the policy 'optimal'"),

@@ -42,7 +42,15 @@ def make_problem(seed: int, layers: int = 40, slack_bytes: int = 0) -> Problem:
         choices[layer.name] = tuple(Choice(key, int(weights * cost), float(d)) for (key, cost), d in pairs)
         found.append(layer)
     start = sum(group[0].size_bytes for group in choices.values())
-    return Problem(found, choices, start + slack_bytes)
+    changes = {name: _changes(rng, group) for name, group in choices.items()}
+    return Problem(found, choices, start + slack_bytes, changes)
+
+
+def _changes(rng: np.random.Generator, choices: tuple[Choice, ...]) -> np.ndarray:
+    """Of two scenes and three vectors each, the squares of which sum to the damages."""
+    directions = rng.standard_normal((len(choices), 2, 3))
+    lengths = np.sqrt(np.square(directions).sum((1, 2)) / [choice.damage for choice in choices])
+    return directions / lengths[:, None, None]
 
 
 def with_key(problem: Problem, key: str) -> Assignment:

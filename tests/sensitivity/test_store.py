@@ -23,7 +23,8 @@ SIZES = [[40, 20, 15], [30, 15, 12]]
 rng = np.random.default_rng(0)
 SCORES = {kind: {metric: rng.random((2, 2)) for metric in SCORE_METRICS} for kind in KINDS}
 SCORES["isolated"]["ssim"][1, 0] = np.nan
-DAMAGE = {"depth": rng.random((2, 3)), "pose_enc": rng.random((2, 3))}
+SIGNED = {name: rng.standard_normal((2, 3, 2, 4)).astype(np.float32) for name in ("depth", "pose_enc")}
+DAMAGE = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in SIGNED.items()}
 UNIFORM = {"depth": rng.random(2), "pose_enc": rng.random(2)}
 TOKENS = rng.random((2, 5, 8)).astype(np.float32)
 
@@ -32,6 +33,7 @@ def fill(writer: ProfileWriter) -> None:
     writer.table(SIZES)
     for kind in KINDS:
         writer.scores(kind, SCORES[kind])
+    writer.changes(SIGNED)
     writer.scores("output", DAMAGE)
     writer.scores("uniform", UNIFORM)
     for scene, tokens in enumerate(TOKENS):
@@ -55,7 +57,7 @@ def test_a_profile_survives_its_file(path: Path) -> None:
         assert profile.scores[kind].keys() == set(SCORE_METRICS)
         for metric, values in SCORES[kind].items():
             np.testing.assert_array_equal(profile.scores[kind][metric], values)
-    for found, expected in ((profile.damage, DAMAGE), (profile.uniform, UNIFORM)):
+    for found, expected in ((profile.damage, DAMAGE), (profile.uniform, UNIFORM), (profile.changes, SIGNED)):
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values)
@@ -73,8 +75,11 @@ def test_totals_are_means_over_the_outputs(path: Path) -> None:
 def test_the_file_explains_itself(path: Path) -> None:
     """The layout that the design promises, by h5py alone."""
     with h5py.File(path) as file:
-        assert set(file) == {"layers", "activations", "scores"}
-        assert file.attrs["schema_version"] == 1
+        assert set(file) == {"layers", "activations", "changes", "scores"}
+        assert file.attrs["schema_version"] == 2
+        for dataset in file["changes"].values():
+            assert dataset.attrs["axes"] == "layer, candidate, scene, probe"
+            assert len(json.loads(dataset.attrs["candidates"])) == dataset.shape[1]
         assert json.loads(file.attrs["scenes"]) == ["a", "b"]
         columns = file["layers"].dtype.names
         assert columns[:6] == ("name", "kind", "role", "block", "shape", "weights")
@@ -135,7 +140,7 @@ def test_what_is_no_hdf5_is_refused(path: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
-    "other-version": (lambda f: f.attrs.modify("schema_version", 9), "schema version is 9, this tool reads 1"),
+    "other-version": (lambda f: f.attrs.modify("schema_version", 9), "schema version is 9, this tool reads 2"),
     "no-version": (lambda f: f.attrs.pop("schema_version"), "schema version is None"),
     "no-layers": (lambda f: f.pop("layers"), "not a readable profile"),
     "layers-a-group": (lambda f: (f.pop("layers"), f.create_group("layers")), "not a readable profile"),
