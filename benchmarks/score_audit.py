@@ -37,6 +37,8 @@ CALIBRATION = 8
 """Scenes to profile, as many as `profile` takes by default."""
 TIMED_LAYERS = 24
 """Layers on which both ways are timed, evenly spread over the model."""
+ROUNDS = 3
+WHOLE, EXACT, FAST = "whole passes", "resumed, bit for bit", "resumed, side by side"
 LOCAL = ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf")
 
 
@@ -61,23 +63,40 @@ def score_audit(folder: Path, scenes: int) -> dict[str, object]:
 
 
 def speed(profile: Profile) -> dict[str, object]:
-    """Seconds of processor time per pair, whole passes against `true_damage`, and whether they agree."""
+    """Seconds per pair, whole passes against `true_damage`, on one thread and on all, and whether they agree.
+
+    Wall time, so nothing else should run meanwhile; medians of rounds that take the ways in turn.
+    """
     model = model_of(profile, "cpu")
     scene = scenes_for(model, SceneSource.from_dict(profile.facts["scene_source"]), "evaluation")[0]
     layers = profile.layers[:: max(1, len(profile.layers) // TIMED_LAYERS)]
-    true_damage(model, layers[:1], profile.schemes, scene)  # warm
-    exact, alone = _timed(model, profile, layers, scene, {"rows": 1, "exact": True})
-    fast, resumed = _timed(model, profile, layers, scene, {})
     # Whole passes take the same time whatever the format, so two formats stand for all.
-    schemes = profile.schemes[::4]
-    start = time.process_time()
-    whole = whole_passes(model, layers, schemes, scene)
-    passes = (time.process_time() - start) / (len(layers) * len(schemes))
-    columns = [profile.schemes.index(key) for key in schemes]
-    return {
+    columns = [0, 4]
+    schemes = [profile.schemes[column] for column in columns]
+    all_threads = torch.get_num_threads()
+    found: dict[str, object] = {}
+    try:
+        for threads in sorted({1, all_threads}):
+            torch.set_num_threads(threads)
+            true_damage(model, layers[:1], profile.schemes, scene)  # warm
+            rounds: list[dict[str, float]] = []
+            for _ in range(ROUNDS):
+                exact, alone = _timed(model, profile, layers, scene, {"rows": 1, "exact": True})
+                fast, resumed = _timed(model, profile, layers, scene, {})
+                start = time.perf_counter()
+                whole = whole_passes(model, layers, schemes, scene)
+                passes = (time.perf_counter() - start) / (len(layers) * len(schemes))
+                rounds.append({WHOLE: passes, EXACT: alone, FAST: resumed})
+            seconds = {way: float(np.median([one[way] for one in rounds])) for way in rounds[0]}
+            found[f"{threads} threads" if threads > 1 else "1 thread"] = {
+                "seconds_per_pair": seconds,
+                "times_faster": {way: seconds[WHOLE] / seconds[way] for way in (EXACT, FAST)},
+                "rounds": rounds,
+            }
+    finally:
+        torch.set_num_threads(all_threads)
+    return found | {
         "layers": len(layers),
-        "seconds_per_pair": {"whole passes": passes, "resumed, bit for bit": alone, "resumed, side by side": resumed},
-        "times_faster": {"bit for bit": passes / alone, "side by side": passes / resumed},
         "bit_for_bit_equal": all(
             bool(np.allclose(exact[name][:, columns].numpy(), values, rtol=1e-12, atol=0))
             for name, values in whole.items()
@@ -92,11 +111,11 @@ def _timed(
     model: VGGT, profile: Profile, layers: Sequence[Layer], scene: Scene, options: dict[str, int]
 ) -> tuple[dict[str, torch.Tensor], float]:
     """Damage, and seconds per pair; the recorded pass is shared by all layers of the model, not by these few."""
-    start = time.process_time()
+    start = time.perf_counter()
     true_damage(model, [], profile.schemes, scene, **options)
-    recording, start = time.process_time() - start, time.process_time()
+    recording, start = time.perf_counter() - start, time.perf_counter()
     found = true_damage(model, layers, profile.schemes, scene, **options)
-    replaying = time.process_time() - start - recording
+    replaying = time.perf_counter() - start - recording
     formats = len(profile.schemes)
     return found, replaying / (len(layers) * formats) + recording / (len(profile.layers) * formats)
 

@@ -144,6 +144,7 @@ def make_plan(
         found, tables, lines, values = _keeping(source, request, promise, device, progress)
     else:
         found = planned(source.evidence, source.model, request)
+        lines += _wider_sentence(source, request, found)
     if extras.refine:
         refined = refine(found, source.bench(request, "calibration", device), extras.refine, progress)
         found = refined.found
@@ -164,6 +165,22 @@ def make_plan(
     lines = [*plan_sentences(found), *lines, f"written: {written}"]
     view = View(_values(found, run) | values, [*plan_tables(found), *tables], lines)
     return view.of_weights(str(source.evidence.facts["weights"]))
+
+
+WORTH_SAYING = 0.8
+"""The share of the damage that other formats must bring it down to."""
+
+
+def _wider_sentence(source: Source, request: Request, found: Planned) -> list[str]:
+    """What all formats would do with the bytes of a plan of INT8 and INT4, where that is much less."""
+    narrow = request.formats == AUTO and not request.strict and found.widened is None
+    if not narrow or found.plan.policy not in SOLVED:
+        return []
+    wider = planned(source.evidence, source.model, replace(request, formats=ALL)).plan
+    before, after = (found.space.damage(formats) for formats in (found.plan.formats, wider.formats))
+    if after > WORTH_SAYING * before:
+        return []
+    return [f"With --formats all the same budget would do {after / before:.0%} of this damage."]
 
 
 def _wants_alternatives(source: Source, found: Planned) -> bool:

@@ -133,7 +133,7 @@ def test_the_policy_needs_to_know_what_layers_do_together() -> None:
 
 
 @pytest.fixture
-def plan_for(planning_model: VGGT, signed_profile: Profile):  # noqa: ANN201 - a function of a budget and options
+def plan_for(planning_model: VGGT, signed_profile: Profile):
     def plan(budget: str, **options: object) -> Planned:
         return planned(signed_profile, planning_model, Request(budget, **options))  # type: ignore[arg-type]
 
@@ -151,7 +151,7 @@ def summed(profile: Profile, formats: dict[str, str], coupling: float, outputs: 
     return found
 
 
-def test_a_profile_with_signs_is_planned_jointly_unless_told_otherwise(plan_for, signed_profile: Profile) -> None:  # noqa: ANN001
+def test_a_profile_with_signs_is_planned_jointly_unless_told_otherwise(plan_for, signed_profile: Profile) -> None:
     found, alone = plan_for("25%").plan, plan_for("25%", policy="optimal").plan
     assert (found.policy, alone.policy) == ("joint", "optimal")
     assert 0 < found.coupling <= 1
@@ -176,7 +176,7 @@ def test_heads_and_weights_of_outputs_are_counted(planning_model: VGGT, signed_p
         np.testing.assert_allclose(squares, [choice.damage for choice in problem.choices[layer.name]], rtol=1e-6)
 
 
-def test_layers_that_share_a_format_act_as_one(plan_for) -> None:  # noqa: ANN001
+def test_layers_that_share_a_format_act_as_one(plan_for) -> None:
     asked = Constraints(groups=("aggregator.frame_blocks.*.attn.*",), keep_fp=("*patch_embed.proj",))
     found = plan_for("40%", keep="fp32", constraints=asked)
     problem, plan = found.problem, found.plan
