@@ -63,11 +63,12 @@ def solve_jointly(groups: Sequence[Sequence[Choice]], changes: Sequence[Floats],
         Infeasible: even the smallest choices exceed the budget.
         InputError: as `solve`.
 
-    >>> group = [Choice("int8", 2, 0.0), Choice("int4", 1, 1.0)]
-    >>> up = np.array([[[0.0], [0.0]], [[0.5], [0.5]]])
-    >>> found = solve_jointly([group, group, group], [2**0.5 * up, -(2**0.5) * up, 2**0.5 * up], budget_bytes=4)
-    >>> found.picks, found.coupling  # the errors of the first two, or of the last two, cancel
-    ((1, 1, 0), 1.0)
+    >>> up = np.array([[[0.0], [0.0]], [[1.0], [1.0]]])
+    >>> groups = [[Choice("int8", 2, 0.0), Choice("int4", 1, damage)] for damage in (2.0, 2.42, 0.5)]
+    >>> solve(groups, budget_bytes=4).picks
+    (1, 0, 1)
+    >>> solve_jointly(groups, [up, -1.1 * up, 0.5 * up], budget_bytes=4).picks  # the errors of the first two nearly cancel
+    (1, 1, 0)
     """
     alone = solve(groups, budget_bytes)
     coupling = coupling_of(np.stack([change[pick] for change, pick in zip(changes, alone.picks, strict=True)]))

@@ -37,13 +37,20 @@ def test_audit_compares_every_score_with_the_truth(audited: tuple[Path, Audit]) 
     run, found = audited
     values = audit_view(found, run).values
     scores = values["scores"]
-    assert len(scores) == 12 + 3
+    assert len(scores) == 12 + 4
+    assert not scores["joint"]["agreement"]  # a way to plan from the sketch, not another score
+    assert scores["joint"]["passes"] == scores["sketch"]["passes"]
+    assert values["default"] == {"score": "sketch", "plan": "joint"}
+    ways = values["additivity"]["all outputs"]
+    assert list(ways) == [
+        "sum of true damages", "sum of sketches", "sketch of all together", "response of summed sketches"
+    ]  # fmt: skip
     agreements = {key: score["agreement"] for key, score in scores.items() if score["agreement"]}
     local = {key: each["camera, depth, points"]["spearman"]["value"] for key, each in agreements.items()}
     assert local["sketch"] > 0.9
     assert local["inverted"] < -0.9
     assert max(local[key] for key in local if key.startswith(("isolated", "accumulated", "weight"))) < local["sketch"]
-    assert values["favoured"] in ("sketch", "response", "fisher")
+    assert values["favoured"] in ("joint", "sketch", "response", "fisher")
     assert min(score["regret"] for score in scores.values()) >= 1
     assert all(len(score["budgets"]) == 3 for score in scores.values())
     assert set(values["stability"]["views"]) == {1, 2}

@@ -165,7 +165,7 @@ def test_a_profile_with_signs_is_planned_jointly_unless_told_otherwise(plan_for,
     assert found.total_damage < np.mean(list(rival.values()))
 
 
-def test_heads_and_weights_of_outputs_are_counted(planning_model: VGGT, signed_profile: Profile) -> None:
+def test_heads_and_weights_of_outputs_are_counted(signed_profile: Profile) -> None:
     """What `solve_jointly` is given has the squares of the damages, by layer and choice, whatever is weighed."""
     evidence = Evidence.of(signed_profile).keep_heads(("camera", "depth")).weighted("depth=3")
     keys = evidence.candidates[:4]

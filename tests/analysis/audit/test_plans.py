@@ -1,5 +1,6 @@
 """Plans made from scores, and regret."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from analysis.audit.plans import (
 from analysis.audit.run import from_scores, halves
 from analysis.audit.truth import Truth
 from analysis.evaluate import predictions
+from mixedprec import Request, overhead_bytes, planned
+from mixedprec.joint import coupling_of
 from model import VGGT, load_vggt
 from quant import dequantize_layer, quantize_layer
 from scenes import Scene
@@ -91,6 +94,49 @@ def test_the_truth_has_no_regret_by_its_own_sums(market: Market) -> None:
     assert [r.damages for r in found["scaled"]] == [r.damages for r in found["truth"]]
     assert min(regret.summed for regret in found["inverted"]) > 5
     assert all(min(found[key][number].measured for key in found) == 1 for number in range(len(BUDGETS)))
+
+
+@pytest.fixture
+def signed(market: Market, tmp_path: Path) -> Market:
+    """With made-up changes in three scenes that half agree."""
+    generator = np.random.default_rng(0)
+    profiled = made_profile(market.model, tmp_path / "profile.h5")
+    changes = {}
+    for name, damage in profiled.damage.items():
+        agreed = generator.choice([-1, 1], (len(damage), 1, 1, 1)) * generator.standard_normal(4)
+        signs = agreed + generator.standard_normal((*damage.shape, 3, 4))
+        changes[name] = (np.sqrt(damage)[:, :, None, None] * signs).astype(np.float32)
+    damages = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in changes.items()}
+    return Market(market.model, replace(profiled, changes=changes, damage=damages), [room(3)])
+
+
+def test_joint_plans_are_those_that_the_planner_makes(signed: Market) -> None:
+    overhead = overhead_bytes(signed.model, "fp16")
+    for factor in BUDGETS.values():
+        budget = int(factor * signed.anchor)
+        request = Request(f"{overhead + budget}B", policy="joint", formats=",".join(signed.schemes))
+        evidence = replace(signed.evidence, facts={**signed.evidence.facts, "parameters": 1, "model_fingerprint": ""})
+        plan = planned(evidence, signed.model, request).plan
+        assert plan.coupling > 0
+        picks = signed.plan_jointly(tuple(signed.evidence.damage), budget)
+        assert [signed.schemes[pick] for pick in picks] == list(plan.formats.values())
+
+
+def test_layers_together_are_predicted_with_their_signs(signed: Market) -> None:
+    """Where scenes agree on everything, the square of the sum; where there is one scene, the sum of the squares."""
+    picks = signed.uniform("int4_group_64")
+    column = signed.evidence.column("int4_group_64")
+    rows = {name: values[:, column].astype(np.float64) for name, values in signed.evidence.changes.items()}
+    found = signed.together(picks)
+    for name, changes in rows.items():
+        coupling = coupling_of(changes)
+        alone, together = np.square(changes).mean((1, 2)).sum(), np.square(changes.sum(0)).mean()
+        assert min(alone, together) <= found[name] <= max(alone, together)
+        assert found[name] == pytest.approx(alone + coupling * (together - alone))
+    same = {name: np.repeat(v[:, :, :1], 3, axis=2) for name, v in signed.evidence.changes.items()}
+    signed.evidence = replace(signed.evidence, changes=same)
+    whole = {name: np.square(v[:, column, 0].astype(np.float64).sum(0)).mean() for name, v in same.items()}
+    assert signed.together(picks) == pytest.approx(whole)
 
 
 @pytest.mark.parametrize(
