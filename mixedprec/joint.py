@@ -67,7 +67,7 @@ def solve_jointly(groups: Sequence[Sequence[Choice]], changes: Sequence[Floats],
     >>> groups = [[Choice("int8", 2, 0.0), Choice("int4", 1, damage)] for damage in (2.0, 2.42, 0.5)]
     >>> solve(groups, budget_bytes=4).picks
     (1, 0, 1)
-    >>> solve_jointly(groups, [up, -1.1 * up, 0.5 * up], budget_bytes=4).picks  # the errors of the first two nearly cancel
+    >>> solve_jointly(groups, [up, -1.1 * up, 0.5 * up], budget_bytes=4).picks  # the first two cancel
     (1, 1, 0)
     """
     alone = solve(groups, budget_bytes)
