@@ -1,9 +1,13 @@
-"""Swaps of equal bytes, measured on top of a plan: predicted damage is a sum over layers, the real one is not."""
+"""Swaps of equal bytes, measured on top of a plan: predicted damage is of first order, the real one is not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from analysis.measuring import Bench
 from errors import InputError
@@ -11,6 +15,8 @@ from mixedprec.planner import Planned, with_formats
 from mixedprec.policies import Assignment, Problem
 from mixedprec.solver import Choice, undominated
 from sensitivity.provenance import Progress, silent
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def refine(start: Planned, bench: Bench, count: int, progress: Progress = silent
     kept: list[Swap] = []
     moved: set[str] = set()
     tried = 0
-    for swap in swaps(problem, current):
+    for swap in swaps(problem, current, start.plan.coupling):
         if tried == count:
             break
         if {swap.up, swap.down} & moved:
@@ -90,23 +96,66 @@ def refine(start: Planned, bench: Bench, count: int, progress: Progress = silent
     return Refined(Planned(plan, space, start.palette, start.widened), tuple(kept), tried, before, best)
 
 
-def swaps(problem: Problem, current: Assignment) -> Iterator[Swap]:
-    """Pairs of steps, one up and one down, that stay within the budget; the least predicted change first."""
+def swaps(problem: Problem, current: Assignment, coupling: float = 0.0) -> Iterator[Swap]:
+    """Pairs of steps, one up and one down, that stay within the budget; the least predicted change first.
+
+    Args:
+        problem: what may be chosen.
+        current: the formats now.
+        coupling: how far damage counts what layers do to each other, see `mixedprec.joint`.
+    """
     ups, downs = [], []
     for layer in problem.layers:
         now, lower, higher = _neighbours(problem.choices[layer.name], current[layer.name])
         if higher is not None:
-            ups.append((layer.name, higher, higher.size_bytes - now.size_bytes, higher.damage - now.damage))
+            ups.append(_step(problem, layer.name, now, higher))
         if lower is not None:
-            downs.append((layer.name, lower, now.size_bytes - lower.size_bytes, lower.damage - now.damage))
+            downs.append(_step(problem, layer.name, now, lower))
     room = problem.budget_bytes - problem.size_bytes(current)
+    sizes = np.add.outer([step.size for step in ups], [step.size for step in downs])
+    changes = _predicted(problem, current, ups, downs, coupling)
+    other = np.not_equal.outer([step.layer for step in ups], [step.layer for step in downs])
     found = [
-        Swap(up, more.key, down, less.key, gain + loss)
-        for up, more, cost, gain in ups
-        for down, less, saved, loss in downs
-        if up != down and cost - saved <= room
+        Swap(ups[i].layer, ups[i].key, downs[j].layer, downs[j].key, float(changes[i, j]))
+        for i, j in np.argwhere(other & (sizes <= room))
     ]
     yield from sorted(found, key=lambda swap: (swap.predicted_change, swap.up, swap.down))
+
+
+class _Step(NamedTuple):
+    """A layer to another format: what that adds in bytes and damage, and along random vectors."""
+
+    layer: str
+    key: str
+    size: int
+    damage: float
+    change: Floats
+
+
+def _step(problem: Problem, layer: str, now: Choice, then: Choice) -> _Step:
+    change = np.zeros(1)
+    if problem.changes:
+        rows = [problem.choices[layer].index(choice) for choice in (now, then)]
+        before, after = problem.changes[layer][rows]
+        change = (after - before).ravel()
+    return _Step(layer, then.key, then.size_bytes - now.size_bytes, then.damage - now.damage, change)
+
+
+def _predicted(
+    problem: Problem, current: Assignment, ups: Sequence[_Step], downs: Sequence[_Step], coupling: float
+) -> Floats:
+    """Change of damage by every pair of steps ``[ups, downs]``."""
+    alone = np.add.outer([step.damage for step in ups], [step.damage for step in downs])
+    if not coupling or not ups or not downs:
+        return np.asarray(alone)
+    picked = zip(problem.layers, problem.chosen(current), strict=True)
+    together = np.sum(
+        [problem.changes[layer.name][problem.choices[layer.name].index(choice)].ravel() for layer, choice in picked],
+        axis=0,
+    )
+    up, down = (np.stack([step.change for step in steps]) for steps in (ups, downs))
+    single = [2 * steps @ together + np.square(steps).sum(1) for steps in (up, down)]
+    return np.asarray((1 - coupling) * alone + coupling * (np.add.outer(*single) + 2 * up @ down.T))
 
 
 def _neighbours(choices: tuple[Choice, ...], key: str) -> tuple[Choice, Choice | None, Choice | None]:

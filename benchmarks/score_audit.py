@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +31,18 @@ from analysis.steps.run_folder import model_of, scenes_for
 from model import VGGT
 from quant import Layer, dequantize_layer, quantize_layer, replaced_weights
 from scenes import Scene, SceneSource
-from sensitivity import Profile, open_profile
-from sensitivity.damage import true_damage
+from sensitivity import open_profile
+from sensitivity.damage import ROWS, true_damage
 from sensitivity.metrics import nmse
 from sensitivity.survey import run
 
 CALIBRATION = 8
 """Scenes to profile, as many as `profile` takes by default."""
-TIMED_LAYERS = 24
-"""Layers on which both ways are timed, evenly spread over the model."""
+TIMED_EVERY, WHOLE_EVERY = 4, 3
+"""Of so many layers one is timed, and of these one by whole passes; evenly spread over the model."""
 ROUNDS = 3
-WHOLE, EXACT, FAST = "whole passes", "resumed, bit for bit", "resumed, side by side"
+WAYS = WHOLE, EXACT, FAST = "whole passes", "resumed, bit for bit", "resumed, side by side"
+Timed = tuple[float, dict[str, np.ndarray]]
 LOCAL = ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf")
 
 
@@ -55,69 +59,74 @@ def score_audit(folder: Path, scenes: int) -> dict[str, object]:
     audited = time.perf_counter()
     return {
         **summary(found),
-        "speed": speed(open_profile(folder)),
+        "speed": speed(folder),
         "seconds": {"profile": profiled - start, "audit": audited - profiled},
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
     }
 
 
-def speed(profile: Profile) -> dict[str, object]:
+def speed(folder: Path) -> dict[str, object]:
     """Seconds per pair, whole passes against `true_damage`, on one thread and on all, and whether they agree.
 
-    Wall time, so nothing else should run meanwhile; medians of rounds that take the ways in turn.
+    Wall time, so nothing else should run meanwhile; medians of rounds that take the ways in turn, each in a process of
+    its own, as what ran before decides how much memory the C library keeps.
     """
-    model = model_of(profile, "cpu")
-    scene = scenes_for(model, SceneSource.from_dict(profile.facts["scene_source"]), "evaluation")[0]
-    layers = profile.layers[:: max(1, len(profile.layers) // TIMED_LAYERS)]
-    # Whole passes take the same time whatever the format, so two formats stand for all.
-    columns = [0, 4]
-    schemes = [profile.schemes[column] for column in columns]
-    all_threads = torch.get_num_threads()
     found: dict[str, object] = {}
-    try:
-        for threads in sorted({1, all_threads}):
-            torch.set_num_threads(threads)
-            true_damage(model, layers[:1], profile.schemes, scene)  # warm
-            rounds: list[dict[str, float]] = []
-            for _ in range(ROUNDS):
-                exact, alone = _timed(model, profile, layers, scene, {"rows": 1, "exact": True})
-                fast, resumed = _timed(model, profile, layers, scene, {})
-                start = time.perf_counter()
-                whole = whole_passes(model, layers, schemes, scene)
-                passes = (time.perf_counter() - start) / (len(layers) * len(schemes))
-                rounds.append({WHOLE: passes, EXACT: alone, FAST: resumed})
-            seconds = {way: float(np.median([one[way] for one in rounds])) for way in rounds[0]}
-            found[f"{threads} threads" if threads > 1 else "1 thread"] = {
-                "seconds_per_pair": seconds,
-                "times_faster": {way: seconds[WHOLE] / seconds[way] for way in (EXACT, FAST)},
-                "rounds": rounds,
-            }
-    finally:
-        torch.set_num_threads(all_threads)
+    for threads in sorted({1, torch.get_num_threads()}):
+        rounds = []
+        for _ in range(ROUNDS):
+            runs = {way: _alone(way, threads, folder) for way in WAYS}
+            rounds.append({way: seconds for way, (seconds, _) in runs.items()})
+        seconds = {way: float(np.median([one[way] for one in rounds])) for way in WAYS}
+        found[f"{threads} threads" if threads > 1 else "1 thread"] = {
+            "seconds_per_pair": seconds,
+            "times_faster": {way: seconds[WHOLE] / seconds[way] for way in (EXACT, FAST)},
+            "rounds": rounds,
+        }
+    whole, exact, fast = (runs[way][1] for way in WAYS)
     return found | {
-        "layers": len(layers),
-        "bit_for_bit_equal": all(
-            bool(np.allclose(exact[name][:, columns].numpy(), values, rtol=1e-12, atol=0))
-            for name, values in whole.items()
-        ),
-        "side_by_side_largest_relative_difference": {
-            name: _difference(fast[name][:, columns].numpy(), whole[name]) for name in LOCAL
-        },
+        "every_so_many_layers": TIMED_EVERY,
+        "bit_for_bit_equal": all(np.allclose(exact[name], whole[name], rtol=1e-12, atol=0) for name in whole),
+        "side_by_side_largest_relative_difference": {name: _difference(fast[name], whole[name]) for name in LOCAL},
     }
 
 
-def _timed(
-    model: VGGT, profile: Profile, layers: Sequence[Layer], scene: Scene, options: dict[str, int]
-) -> tuple[dict[str, torch.Tensor], float]:
-    """Damage, and seconds per pair; the recorded pass is shared by all layers of the model, not by these few."""
+def _alone(way: str, threads: int, folder: Path) -> Timed:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(timed, way, threads, folder).result()
+
+
+def timed(way: str, threads: int, folder: Path) -> Timed:
+    """Seconds per pair of one way, and the damage of the pairs that all ways measure."""
+    torch.set_num_threads(threads)
+    profile = open_profile(folder)
+    model = model_of(profile, "cpu")
+    scene = scenes_for(model, SceneSource.from_dict(profile.facts["scene_source"]), "evaluation")[0]
+    layers = profile.layers[::TIMED_EVERY]
+    # Whole passes take the same time whatever the layer and format: some of them stand for all.
+    schemes = profile.schemes[::4]
+    few = profile.layers[:: WHOLE_EVERY * TIMED_EVERY]
+    if way == WHOLE:
+        whole_passes(model, few[:1], schemes, scene)  # warm
+        start = time.perf_counter()
+        whole = whole_passes(model, few, schemes, scene)
+        return (time.perf_counter() - start) / (len(few) * len(schemes)), whole
+    measure = partial(
+        true_damage, model, schemes=profile.schemes, scene=scene,
+        rows=1 if way == EXACT else ROWS, exact=way == EXACT,
+    )  # fmt: skip
+    measure(layers[:1])  # warm
+    # The recorded pass is shared by all layers of the model, not by these few.
     start = time.perf_counter()
-    true_damage(model, [], profile.schemes, scene, **options)
+    measure([])
     recording, start = time.perf_counter() - start, time.perf_counter()
-    found = true_damage(model, layers, profile.schemes, scene, **options)
+    found = measure(layers)
     replaying = time.perf_counter() - start - recording
     formats = len(profile.schemes)
-    return found, replaying / (len(layers) * formats) + recording / (len(profile.layers) * formats)
+    seconds = replaying / (len(layers) * formats) + recording / (len(profile.layers) * formats)
+    columns = [profile.schemes.index(key) for key in schemes]
+    return seconds, {name: values[::WHOLE_EVERY, columns].numpy() for name, values in found.items()}
 
 
 @torch.no_grad()

@@ -125,6 +125,27 @@ def test_swaps_stay_within_the_budget_and_come_by_predicted_change(start: Planne
         assert swap.predicted_change >= -1e-15  # nothing is better than the optimum
 
 
+def test_swaps_of_a_joint_plan_count_what_layers_do_to_each_other(model_folder: Path, evidence: Evidence) -> None:
+    """Against the damage of the space, which knows nothing of swaps; none is better than the plan."""
+    generator = np.random.default_rng(0)
+    changes = {
+        name: (np.sqrt(values)[:, :, None, None] * generator.standard_normal((*values.shape, 3, 2))).astype(np.float32)
+        for name, values in evidence.damage.items()
+    }
+    signed = replace(evidence, changes={name: values + 0.5 * values[:, :, :1] for name, values in changes.items()})
+    squares = {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in signed.changes.items()}
+    request = Request("int4_group_32", formats="all")
+    found = planned(replace(signed, damage=squares), architecture(model_folder), request)
+    assert found.plan.coupling > 0.01
+    current = {layer.name: found.plan.formats[layer.name] for layer in found.problem.layers}
+    tried = list(swaps(found.problem, current, found.plan.coupling))
+    assert len(tried) > 100
+    for swap in tried[::40]:
+        after = found.space.damage(found.plan.formats | {swap.up: swap.up_key, swap.down: swap.down_key})
+        assert after - found.plan.total_damage == pytest.approx(swap.predicted_change, rel=1e-3, abs=1e-9)
+    assert tried[0].predicted_change >= -1e-9 * found.plan.total_damage
+
+
 def test_the_front_holds_plans_schemes_and_baselines(start: Planned, bench: Bench, tmp_path: Path) -> None:
     found = pareto(start, bench, budgets=6, measure=2, facts={}, fp32_bytes=10**6)
     plans = found.of_kind(PLAN)
