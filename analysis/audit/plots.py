@@ -90,6 +90,7 @@ def _draw_correlations(axes: Axes, audit: Audit) -> None:
         errors = [[max(0.0, f.value - f.low) for _, f in rows], [max(0.0, f.high - f.value) for _, f in rows]]
         axes.errorbar(values, places, xerr=errors, fmt="o", markersize=5, capsize=2, color=COLOURS[number], label=group)
     axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_xticks((-1, -0.5, 0, 0.5, 1))
     axes.set_yticks(range(len(scores)), [score.title for score in scores])
     axes.invert_yaxis()
     axes.grid(axis="y", color="#EEEEEE")
@@ -150,7 +151,7 @@ def _draw_costs(axes: Axes, audit: Audit) -> None:
             placed.append((score.passes, score.regret))
             axes.annotate(score.title, (score.passes, score.regret), (6, 0), textcoords="offset points", fontsize=8)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xlim(-1, 40 * max(score.passes for score in scores))
+    axes.set_xlim(-1, 400 * max(score.passes for score in scores))
 
 
 def _draw_pairs(axes: Axes, audit: Audit, outputs: Sequence[str], title: str) -> None:
