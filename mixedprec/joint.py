@@ -79,8 +79,7 @@ def solve_jointly(groups: Sequence[Sequence[Choice]], changes: Sequence[Floats],
     picks = min((joint.improved(plan) for plan in sorted(plans, key=joint.damage)[:STARTS]), key=joint.damage)
     damage = joint.damage(picks)
     chosen = tuple(int(pick) if pick < len(group) else 0 for pick, group in zip(picks, groups, strict=True))
-    size = sum(group[pick].size_bytes for group, pick in zip(groups, chosen, strict=True))
-    return Solution(chosen, size, damage, min(bound, damage), bound >= damage * (1 - _ROUNDING), coupling)
+    return Solution(chosen, joint.size(picks), damage, min(bound, damage), bound >= damage * (1 - _ROUNDING), coupling)
 
 
 def coupling_of(changes: Floats) -> float:
@@ -111,6 +110,21 @@ def coupling_of(changes: Floats) -> float:
     return float(np.clip(1 - errors.sum() / size, 0, 1)) if size > 0 else 0.0
 
 
+def damage_together(changes: Floats, coupling: float) -> float:
+    """Damage of one output by layers that are all quantised; without coupling the sum of what each does alone.
+
+    Args:
+        changes: of the output by every layer as it is chosen, ``[layers, scenes, probes]``.
+        coupling: how far the terms between layers count.
+
+    >>> changes = np.array([[[1.0]], [[2.0]]])
+    >>> damage_together(changes, 0.0), damage_together(changes, 1.0)
+    (5.0, 9.0)
+    """
+    alone, together = np.square(changes).mean((1, 2)).sum(), np.square(changes.sum(0)).mean()
+    return float((1 - coupling) * alone + coupling * together)
+
+
 class _Joint:
     """The problem in arrays; groups of fewer choices repeat their first one."""
 
@@ -125,6 +139,10 @@ class _Joint:
         self.alone = np.array([[g[i].damage for i in row] for g, row in zip(groups, filled, strict=True)])
         self.changes = np.stack([c.reshape(len(c), -1)[row] for c, row in zip(changes, filled, strict=True)])
         self.energy = np.square(self.changes).sum(2)
+
+    def size(self, picks: Ints) -> int:
+        """In bytes."""
+        return int(self.sizes[self.rows, picks].sum())
 
     def damage(self, picks: Ints) -> float:
         """With the terms between groups."""
@@ -185,7 +203,7 @@ class _Joint:
             priced = slopes + price * self.sizes
             picks = np.asarray(priced.argmin(1))
             bound = max(bound, float(priced[self.rows, picks].sum()) - price * self.budget_bytes)
-            return picks if int(self.sizes[self.rows, picks].sum()) <= self.budget_bytes else None
+            return picks if self.size(picks) <= self.budget_bytes else None
 
         if (picks := plan(0.0)) is not None:
             return picks, bound
@@ -220,7 +238,7 @@ class _Joint:
         alone = self.alone - self.alone[self.rows, picks][:, None]
         gains = ((1 - self.coupling) * alone + self.coupling * (2 * towards + apart)).ravel()
         sizes = self.sizes - self.sizes[self.rows, picks][:, None]
-        room = self.budget_bytes - int(self.sizes[self.rows, picks].sum())
+        room = self.budget_bytes - self.size(picks)
         sizes = sizes.ravel()
         width = self.sizes.shape[1]
 

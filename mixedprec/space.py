@@ -11,6 +11,7 @@ import numpy as np
 
 from mixedprec.constraints import common_formats
 from mixedprec.evidence import Array, Evidence
+from mixedprec.joint import damage_together
 from mixedprec.policies import Assignment, Problem
 from mixedprec.solver import Choice
 from quant import Layer
@@ -82,18 +83,16 @@ class Space:
             for row, layer in enumerate(evidence.layers)
             if assignment[layer.name] != "fp32"
         ]
-        alone = {
+        if self.coupling and scored:
+            rows, columns = np.transpose(scored)
+            return {
+                name: damage_together(values[rows, columns].astype(np.float64), self.coupling)
+                for name, values in evidence.changes.items()
+            }
+        return {
             name: math.fsum(float(values[row, column]) for row, column in scored)
             for name, values in evidence.damage.items()
         }
-        if not self.coupling or not scored:
-            return alone
-        rows, columns = np.transpose(scored)
-        together = {
-            name: float(np.square(values[rows, columns].sum(0, dtype=np.float64)).mean())
-            for name, values in evidence.changes.items()
-        }
-        return {name: (1 - self.coupling) * alone[name] + self.coupling * together[name] for name in alone}
 
     def _choice(self, key: str, rows: Sequence[int]) -> Choice:
         found = [self.evidence.of_format(row, key) for row in rows]

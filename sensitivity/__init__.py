@@ -9,6 +9,7 @@
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |
 | `fast_linear` | faster matrix products for such measurements |
+| `kept_memory` | freed memory stays with the process meanwhile |
 | `token_classes` | damage by camera, register and patch tokens |
 | `scores` | every cheap score, in one registry |
 | `recorder` | what is kept of every layer: sums of errors, sampled tokens |

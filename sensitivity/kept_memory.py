@@ -1,8 +1,8 @@
 """Freed memory stays with the process, for work that makes and drops large activations thousands of times.
 
 By default glibc gives large blocks back to the system as they are freed, and the system zeroes every page of the next
-one: a fifth of the time of true damage on the bundled network (`benchmarks/score_audit.py`), and more on several
-threads, which wait for one another there. Nothing that is computed changes.
+one: a tenth of the time of true damage on the bundled network on one thread, about a quarter on two, which wait for one
+another there (docs/log.md). Nothing that is computed changes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.evaluate import predictions
 from mixedprec import Choice, Evidence, joint_solution, quantized, solve
-from mixedprec.joint import coupling_of
+from mixedprec.joint import coupling_of, damage_together
 from mixedprec.planner import problem_of
 from model import VGGT
 from scenes import Scene
@@ -74,9 +74,7 @@ class Market:
         columns = np.array([self.evidence.column(key) for key in self.schemes])[picks]
         for name, values in self.evidence.changes.items():
             changes = values[np.arange(len(picks)), columns].astype(np.float64)  # [layers, scenes, probes]
-            coupling = coupling_of(changes)
-            alone, all_layers = np.square(changes).mean((1, 2)).sum(), np.square(changes.sum(0)).mean()
-            found[name] = float((1 - coupling) * alone + coupling * all_layers)
+            found[name] = damage_together(changes, coupling_of(changes))
         return found
 
     def uniform(self, scheme: str) -> Picks:
