@@ -74,6 +74,17 @@ def test_equals_exhaustive_search_and_its_bound_is_below(seed: int, share: float
     assert found.optimal == (found.bound >= found.damage * (1 - 1e-9))
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_the_bound_holds_however_early_the_search_stops(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the best mixture is still far above the best plan, so its value alone would be no bound."""
+    monkeypatch.setattr("mixedprec.joint.ROUNDS", rounds)
+    for seed in range(8):
+        groups, changes = made(seed, (3, 2, 4, 3, 2))
+        budget = sum(group[1].size_bytes for group in groups)
+        found = solve_jointly(groups, changes, budget)
+        assert found.bound <= brute_force(groups, changes, budget, found.coupling) * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_at_the_size_of_a_model_it_is_near_its_bound_and_ahead_of_every_layer_alone(seed: int) -> None:
     groups, changes = made(seed, (9,) * 200, shared=0.35)
