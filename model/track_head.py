@@ -131,7 +131,8 @@ class Tracker(nn.Module):
         coords = query[:, None].expand(-1, s, -1, -1)
         features = _sample(maps[:, 0], query)[:, None].expand(-1, s, -1, -1)
         pyramid = CorrelationPyramid(maps, self.config.track_corr_levels, self.config.track_corr_radius)
-        place = _sample(_sincos_grid(self.transformer_dim, height, width, maps.device).expand(b, -1, -1, -1), query)
+        grid = _sincos_grid(self.transformer_dim, height, width, maps.device).to(maps)
+        place = _sample(grid.expand(b, -1, -1, -1), query)
         reference = torch.cat([self.query_ref_token[:, :1], self.query_ref_token[:, 1:].expand(-1, s - 1, -1)], dim=1)
 
         tracks = []
@@ -223,7 +224,7 @@ def _sincos_grid(channels: int, height: int, width: int, device: torch.device) -
     frequency = 1 / 10000 ** (torch.arange(quarter, device=device, dtype=exact) / quarter)
     along_x = (x[:, None] * frequency).T[:, None, :].expand(-1, height, -1)
     along_y = (y[:, None] * frequency).T[:, :, None].expand(-1, -1, width)
-    return torch.cat([along_x.sin(), along_x.cos(), along_y.sin(), along_y.cos()])[None].float()
+    return torch.cat([along_x.sin(), along_x.cos(), along_y.sin(), along_y.cos()])[None]
 
 
 def _flow_embedding(flow: Tensor, channels: int) -> Tensor:

@@ -28,6 +28,7 @@ OUTPUTS = (
     "vis",
     "conf",
 )
+TRACKED = {"track", "vis", "conf"}
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +104,35 @@ def reproduced(shared_dir: Path, reference: dict[str, Tensor]) -> dict[str, Tens
     return found | {"extrinsics": extrinsics, "intrinsics": intrinsics, "points_from_depth": points}
 
 
-@pytest.mark.parametrize("name", [*OUTPUTS, "extrinsics", "intrinsics", "points_from_depth"])
+@pytest.mark.parametrize("name", sorted({*OUTPUTS, "extrinsics", "intrinsics", "points_from_depth"} - TRACKED))
 def test_published_outputs_are_reproduced(
     name: str, reproduced: dict[str, Tensor], reference: dict[str, Tensor]
 ) -> None:
     found, published = reproduced[name], reference[name]
     assert found.shape == published.shape
     assert (found - published).abs().max() / published.abs().max() < 1e-4
+
+
+@pytest.fixture(scope="module")
+def rounded_otherwise(shared_dir: Path, reference: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is tracked in four copies of the pictures that differ from them by roundings."""
+    images = reference["images"].expand(4, -1, -1, -1, -1)
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    model = load_vggt(shared_dir / "fixtures/vggt_small")
+    with torch.no_grad():
+        return tensors_of(model(images * (1 + 6e-8 * noise), reference["query_points"].expand(4, -1, -1)))
+
+
+@pytest.mark.parametrize("name", sorted(TRACKED))
+def test_published_tracks_are_reproduced_as_far_as_float32_tells_them(
+    name: str, reproduced: dict[str, Tensor], reference: dict[str, Tensor], rounded_otherwise: dict[str, Tensor]
+) -> None:
+    """`test_track_head.py` says why a rounding matters, and compares the head itself to 1e-7."""
+    found, published = reproduced[name], reference[name]
+    assert found.shape == published.shape
+    spread = (rounded_otherwise[name] - found).abs().max()
+    assert (found - published).abs().max() < 2 * spread
+    assert spread < 0.2 * published.abs().max()
 
 
 def test_every_published_array_is_compared(reference: dict[str, Tensor]) -> None:
