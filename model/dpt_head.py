@@ -43,7 +43,7 @@ class Fusion(nn.Module):
         """``x [N, C, h, w]`` and ``finer`` of the same shape, to ``[N, C, *size]``."""
         if finer is not None:
             x = x + self.resConfUnit1(finer)
-        x = _resize(self.resConfUnit2(x), size)
+        x = resized(self.resConfUnit2(x), size)
         result: Tensor = self.out_conv(x)
         return result
 
@@ -68,17 +68,20 @@ class Scratch(nn.Module):
                 nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, out_channels, 1)
             )
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Four maps, fine to coarse, to one ``[N, F, 2 h1, 2 w1]``."""
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Four maps, fine to coarse, the finest ``[N, C, h, w]``, to one ``[N, F, *size]`` by way of ``2 h, 2 w``."""
+        x, finest = self.fused(maps)
+        x = self.refinenet1(x, finest, (2 * finest.shape[-2], 2 * finest.shape[-1]))
+        return resized(self.output_conv1(x), size)
+
+    def fused(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What is left for `refinenet1`: the three coarser maps in one, and the finest, both ``[N, F, h, w]``."""
         one, two, three, four = (
             rn(x) for rn, x in zip((self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn), maps, strict=True)
         )
         x = self.refinenet4(four, None, _size(three))
         x = self.refinenet3(x, three, _size(two))
-        x = self.refinenet2(x, two, _size(one))
-        x = self.refinenet1(x, one, (2 * one.shape[-2], 2 * one.shape[-1]))
-        result: Tensor = self.output_conv1(x)
-        return result
+        return self.refinenet2(x, two, _size(one)), one
 
 
 class DPTFeatures(nn.Module):
@@ -137,8 +140,7 @@ class DPTFeatures(nn.Module):
             b, s = x.shape[:2]
             x = self.norm(x.flatten(0, 1)).transpose(1, 2).unflatten(2, (height // patch, width // patch))
             maps.append(resize(self._placed(project(x), size)))
-        x = self.scratch(maps)
-        x = _resize(x, (height // self.down_ratio, width // self.down_ratio))
+        x = self.scratch(maps, (height // self.down_ratio, width // self.down_ratio))
         x = self._placed(x, size)
         if hasattr(self.scratch, "output_conv2"):
             x = self.scratch.output_conv2(x)
@@ -194,9 +196,10 @@ def position_map(channels: int, rows: int, columns: int, aspect: float, device: 
     return torch.cat([along_u.sin(), along_u.cos(), along_v.sin(), along_v.cos()])
 
 
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[N, C, h, w]`` to ``[N, C, *size]``: bilinear, the corner pixels keep their place."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
 def _size(x: Tensor) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]
-
-
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)

@@ -8,7 +8,7 @@ format in about a fourth of the time that whole passes take (`benchmarks/score_a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from quant import Layer, dequantize_layer, quantize_layer
 from scenes import Scene
 from sensitivity.fast_linear import fast_linear
+from sensitivity.fewer_operations import fewer_operations
 from sensitivity.kept_memory import kept_memory
 from sensitivity.replay import Recording
 
@@ -81,7 +82,11 @@ def true_damage(
         InputError: the FP32 model gives NaN or Inf.
     """
     size = len(schemes)
-    with kept_memory(), nullcontext() if exact else fast_linear():
+    with ExitStack() as contexts:
+        contexts.enter_context(kept_memory())
+        if not exact:
+            contexts.enter_context(fast_linear())
+            contexts.enter_context(fewer_operations(model))
         recording = Recording(model, scene, -(-size // -(-size // rows)))  # as many rows in every batch
         if watcher is not None:
             watcher.start({name: value[:1] for name, value in recording.outputs.items()})
@@ -114,7 +119,7 @@ def pair_damage(model: nn.Module, pairs: Sequence[tuple[Layer, str]], scene: Sce
     Raises:
         InputError: the FP32 model gives NaN or Inf.
     """
-    with kept_memory(), fast_linear():
+    with kept_memory(), fast_linear(), fewer_operations(model):
         recording = Recording(model, scene)
         damage = {name: np.zeros(len(pairs)) for name in recording.outputs}
         for number, (layer, scheme) in enumerate(pairs):

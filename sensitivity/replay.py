@@ -86,10 +86,21 @@ class Recording:
             for part in self.parts.values():
                 part.call = 0
             for name, forward in forwards.items():
-                module = self.model.get_submodule(name)
-                module.__dict__["forward"] = forward
-                undo.callback(module.__dict__.pop, "forward")
+                undo.enter_context(replaced_forward(self.model.get_submodule(name), forward))
             yield
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
+    """Another function in place of a module's ``forward`` within the block."""
+    before = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]
+        if before is not None:
+            module.__dict__["forward"] = before
 
 
 class _Part:
@@ -129,13 +140,14 @@ def _holds(part: str, layer: str) -> bool:
 
 def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[..., Tensor]:
     """The module's ``forward``, each row of the batch with a weight of its own."""
+    usual = module.forward
 
     def forward(*arguments: object) -> Tensor:
         outputs: list[Tensor] = []
         for row, weight in enumerate(weights):
             own = _row(arguments, row, len(weights))
             with replaced_weights(module, {"": weight}):  # the name of a module in itself
-                outputs.append(type(module).forward(module, *own))
+                outputs.append(usual(*own))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     return forward

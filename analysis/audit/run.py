@@ -18,6 +18,7 @@ from errors import InputError
 from model import VGGT
 from scenes import Scene, SceneSource
 from sensitivity import Profile
+from sensitivity.processes import processes_for
 from sensitivity.provenance import Progress, silent
 from sensitivity.scores import SCORES, Evidence
 from sensitivity.sketch import DEFAULT_PROBES, WeightErrors
@@ -62,7 +63,8 @@ def audit(
     evidence = Evidence(profile, model, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
     layers, schemes = evidence.layers, evidence.schemes
     step = _Steps(progress)
-    truth = measure_truth(model, layers, schemes, held_out, step("true damage", len(layers) * len(held_out)))
+    counted = step("true damage", len(layers) * len(held_out))
+    truth = measure_truth(model, layers, schemes, held_out, processes=processes_for(model), step=counted)
     tell = step("cheap scores", len(SCORES))
     scores: dict[str, Mapping[str, Array]] = {}
     for key, score in SCORES.items():

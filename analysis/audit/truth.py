@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from model import VGGT
 from quant import Layer
 from scenes import Scene
 from sensitivity.damage import Changed, true_damage
+from sensitivity.processes import in_processes
 
 Array = NDArray[np.float64]
 
@@ -53,6 +55,8 @@ def measure_truth(
     layers: Sequence[Layer],
     schemes: Sequence[str],
     scenes: Sequence[Scene],
+    *,
+    processes: int = 1,
     step: Callable[[], None] = lambda: None,
 ) -> Truth:
     """Measure every pair on every scene.
@@ -62,8 +66,39 @@ def measure_truth(
         layers: which to measure.
         schemes: keys of formats.
         scenes: held-out ones.
+        processes: among which layers are shared out, the same numbers from any number of them.
         step: called after every layer of every scene.
+
+    Raises:
+        InputError: the FP32 model gives NaN or Inf, or a process died.
     """
+    processes = min(processes, len(layers))
+    parts = in_processes(partial(_measure, model, layers, schemes, scenes), processes, step)
+    return Truth(
+        damage={name: _in_turn([part.damage[name] for part in parts]) for name in parts[0].damage},
+        worse={key: _in_turn([part.worse[key] for part in parts]) for key in parts[0].worse},
+        fp32=parts[0].fp32,
+    )
+
+
+def _in_turn(parts: Sequence[Array]) -> Array:
+    """``[scenes, layers, formats]`` from parts that hold every so many layers."""
+    whole = np.zeros((len(parts[0]), sum(part.shape[1] for part in parts), *parts[0].shape[2:]))
+    for number, part in enumerate(parts):
+        whole[:, number :: len(parts)] = part
+    return whole
+
+
+def _measure(
+    model: VGGT,
+    layers: Sequence[Layer],
+    schemes: Sequence[str],
+    scenes: Sequence[Scene],
+    share: slice,
+    step: Callable[[], None],
+) -> Truth:
+    """The truth of some layers."""
+    layers = layers[share]
     found = []
     geometry: dict[str, list[Array]] = {}
     fp32: dict[str, list[float]] = {}

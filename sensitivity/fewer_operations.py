@@ -1,0 +1,96 @@
+"""The same function of VGGT from fewer operations, for measurements that run a model thousands of times.
+
+In a DPT head everything between two activations is linear, so its order is free: a 1x1 convolution acts on a map before
+it is enlarged instead of after (a quarter of the work), and enlarging, convolving and shrinking again, as the features
+of the tracker do, is one map between two small pictures (a third of the work). Only the order of rounding differs from
+the published one, so what is compared must be computed alike: reference and candidate both inside the context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.dpt_head import DPTFeatures, Fusion, Scratch, resized
+
+Size = tuple[int, int]
+
+
+@contextmanager
+def fewer_operations(model: nn.Module) -> Iterator[None]:
+    """Within the block the DPT heads of a model compute what they do in the cheaper order.
+
+    >>> from model import VGGT
+    >>> from model.config import TINY
+    >>> model, images = VGGT(TINY).eval(), torch.rand(2, 3, 64, 64)
+    >>> with torch.no_grad():
+    ...     expected = model(images)["depth"]
+    ...     with fewer_operations(model):
+    ...         model(images)["depth"].allclose(expected, rtol=1e-3)
+    True
+    """
+    with ExitStack() as undo:
+        for module in model.modules():
+            for part, forward in _cheaper(module):
+                part.__dict__["forward"] = forward
+                undo.callback(part.__dict__.pop, "forward")
+        yield
+
+
+def _cheaper(module: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Tensor]]]:
+    if isinstance(module, Fusion):
+        yield module, partial(_convolved_before_resized, module)
+    if isinstance(module, DPTFeatures) and module.down_ratio > 1:
+        yield module.scratch, partial(_without_large_maps, module.scratch)
+        yield module.scratch.output_conv1, partial(_resampling, module.scratch.output_conv1)
+
+
+def _convolved_before_resized(self: Fusion, x: Tensor, finer: Tensor | None, size: Size) -> Tensor:
+    if finer is not None:
+        x = x + self.resConfUnit1(finer)
+    x = self.out_conv(self.resConfUnit2(x))
+    return x if x.shape[-2:] == size else resized(x, size)
+
+
+def _without_large_maps(self: Scratch, maps: list[Tensor], size: Size) -> Tensor:
+    x, finest = self.fused(maps)
+    result: Tensor = self.output_conv1(self.refinenet1(x, finest, (finest.shape[-2], finest.shape[-1])), size)
+    return result
+
+
+def _resampling(self: nn.Conv2d, x: Tensor, size: Size) -> Tensor:
+    """``resized(conv(resized(x, twice as large)), size)`` of a 3x3 convolution, in three products without large maps.
+
+    With ``R`` and ``C`` the rows and columns of one tap (`_taps`) it is ``sum over taps of W[tap] R[tap] x C[tap]^T``:
+    rows first, then the channels, which sums over vertical taps, then the columns, which sums over horizontal ones.
+    """
+    n, channels, h, w = x.shape
+    height, width = size
+    rows = _taps(h, height).transpose(0, 1).reshape(height * 3, h)
+    columns = _taps(w, width).permute(1, 2, 0).reshape(width, w * 3)
+    x = x.permute(0, 2, 3, 1).reshape(n, h, w * channels)
+    x = (rows @ x).view(n * height, 3, w, channels).permute(0, 3, 1, 2)
+    weight = self.weight.permute(3, 0, 1, 2).reshape(-1, channels, 3, 1)
+    x = F.conv2d(x, weight).permute(0, 2, 3, 1).reshape(n * height, w * 3, -1)
+    x = (columns @ x).view(n, height, width, -1).permute(0, 3, 1, 2)
+    return x if self.bias is None else x + self.bias[:, None, None]
+
+
+@lru_cache(maxsize=16)
+def _taps(before: int, after: int) -> Tensor:
+    """Rows of a picture enlarged twice, moved by one tap of a padded convolution, resized: ``[3, after, before]``."""
+    between = 2 * before
+    enlarge, shrink = _resize_matrix(before, between), _resize_matrix(between, after)
+    moved = [torch.diag(torch.ones(between - abs(tap), dtype=torch.float64), tap) for tap in (-1, 0, 1)]
+    return torch.stack([shrink @ move @ enlarge for move in moved]).float()
+
+
+def _resize_matrix(before: int, after: int) -> Tensor:
+    """Bilinear resizing along one axis, ``[after, before]``."""
+    identity = torch.eye(before, dtype=torch.float64)[None]
+    return F.interpolate(identity, size=after, mode="linear", align_corners=True)[0].T

@@ -1,0 +1,128 @@
+"""A measurement shared among processes, one a core: a small network leaves the threads of one process waiting.
+
+On the bundled network two threads take 0.7 of the time of one, two processes about half of it (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from errors import InputError
+from model.precision import LARGE
+
+AT_MOST = 4
+"""Processes; each holds the model and a recording, 1.3 GB with the bundled network."""
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Task(Protocol[Result_co]):
+    """What can be shared; to be sent to a process it must be picklable, say a ``partial`` of a function."""
+
+    def __call__(self, share: slice, step: Callable[[], None]) -> Result_co:
+        """The result of some of the items; ``step`` is to be called after each."""
+
+
+def processes_for(model: nn.Module) -> int:
+    """One a core, up to `AT_MOST`, for a small network on the CPU; else one, which uses all cores or the GPU itself.
+
+    >>> processes_for(nn.Linear(2, 2)) <= AT_MOST
+    True
+    """
+    parameters = list(model.parameters())
+    if parameters[0].device.type != "cpu" or sum(weight.numel() for weight in parameters) > LARGE:
+        return 1
+    return min(torch.get_num_threads(), AT_MOST)
+
+
+def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = lambda: None) -> list[Result]:
+    """Run every share of a task, ``items[0::processes]``, ``items[1::processes]``, ..., in a process of its own.
+
+    A single share is run here. Where this process is interrupted, killed or fails, so do the others.
+
+    Args:
+        task: what is run.
+        processes: how many; each has its part of the threads of this one.
+        step: called whenever a task calls its own.
+
+    Returns:
+        The results, by share.
+
+    Raises:
+        InputError: a process died, say for want of memory.
+        Exception: what a task raised.
+
+    >>> in_processes(lambda share, step: list(range(5))[share], 1)
+    [[0, 1, 2, 3, 4]]
+    """
+    if processes == 1:
+        return [task(slice(0, None, 1), step)]
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // processes)
+    packed = pickle.dumps(task)  # not the pickler of torch's processes, which moves weights into shared memory
+    children: list[SpawnProcess] = []
+    pipes: list[Connection] = []
+    results: dict[int, Result] = {}
+    try:
+        for number in range(processes):
+            ours, theirs = context.Pipe()
+            share = slice(number, None, processes)
+            children.append(context.Process(target=_run, args=(theirs, share, threads), daemon=True))
+            children[number].start()
+            theirs.close()
+            pipes.append(ours)
+        for pipe in pipes:  # waits for their imports, so once all have started
+            pipe.send_bytes(packed)
+        while waiting := [number for number in range(processes) if number not in results]:
+            ready = wait([pipes[number] for number in waiting])
+            for number in waiting:
+                if pipes[number] not in ready:
+                    continue
+                try:
+                    kind, value = pipes[number].recv()
+                except EOFError:
+                    children[number].join()
+                    raise InputError(_died(processes, children[number].exitcode)) from None
+                if kind == "failed":
+                    raise value
+                if kind == "step":
+                    step()
+                else:
+                    results[number] = value
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join()
+    return [results[number] for number in range(processes)]
+
+
+def _died(processes: int, code: int | None) -> str:
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return (
+        f"one of {processes} measuring processes died ({how}), perhaps for want of memory: "
+        "with OMP_NUM_THREADS=1 there is only one"
+    )
+
+
+def _run(pipe: Connection, share: slice, threads: int) -> None:
+    """The process of one share. Its pipe breaks when the first process dies, and it ends as well."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is interrupted too, and ends this one
+    torch.set_num_threads(threads)
+    try:
+        result = pickle.loads(pipe.recv_bytes())(share, lambda: pipe.send(("step", None)))
+        pipe.send(("done", result))
+    except (BrokenPipeError, EOFError):
+        return
+    except Exception as error:
+        pipe.send(("failed", error))
