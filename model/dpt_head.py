@@ -129,7 +129,7 @@ class DPTFeatures(nn.Module):
             self._some_frames(tokens, slice(start, start + FRAMES_AT_ONCE), size)
             for start in range(0, frames, FRAMES_AT_ONCE)
         ]
-        return torch.cat(chunks, dim=1)
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
 
     def _some_frames(self, tokens: dict[int, Tensor], frames: slice, size: tuple[int, int]) -> Tensor:
         height, width = size

@@ -2,8 +2,9 @@
 
 In a DPT head everything between two activations is linear, so its order is free: a 1x1 convolution acts on a map before
 it is enlarged instead of after (a quarter of the work), and enlarging, convolving and shrinking again, as the features
-of the tracker do, is one map between two small pictures (a third of the work). Only the order of rounding differs from
-the published one, so what is compared must be computed alike: reference and candidate both inside the context.
+of the tracker do, is one map between two small pictures (a third of the work on the bundled network). Only the order of
+rounding differs from the published one, so what is compared must be computed alike: reference and candidate both inside
+the context.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.dpt_head import DPTFeatures, Fusion, Scratch, resized
+from sensitivity.replay import replaced_forward
 
 Size = tuple[int, int]
 
@@ -37,8 +39,7 @@ def fewer_operations(model: nn.Module) -> Iterator[None]:
     with ExitStack() as undo:
         for module in model.modules():
             for part, forward in _cheaper(module):
-                part.__dict__["forward"] = forward
-                undo.callback(part.__dict__.pop, "forward")
+                undo.enter_context(replaced_forward(part, forward))
         yield
 
 
@@ -71,8 +72,8 @@ def _resampling(self: nn.Conv2d, x: Tensor, size: Size) -> Tensor:
     """
     n, channels, h, w = x.shape
     height, width = size
-    rows = _taps(h, height).transpose(0, 1).reshape(height * 3, h)
-    columns = _taps(w, width).permute(1, 2, 0).reshape(width, w * 3)
+    rows = _taps(h, height).to(x).transpose(0, 1).reshape(height * 3, h)
+    columns = _taps(w, width).to(x).permute(1, 2, 0).reshape(width, w * 3)
     x = x.permute(0, 2, 3, 1).reshape(n, h, w * channels)
     x = (rows @ x).view(n * height, 3, w, channels).permute(0, 3, 1, 2)
     weight = self.weight.permute(3, 0, 1, 2).reshape(-1, channels, 3, 1)
@@ -83,11 +84,14 @@ def _resampling(self: nn.Conv2d, x: Tensor, size: Size) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _taps(before: int, after: int) -> Tensor:
-    """Rows of a picture enlarged twice, moved by one tap of a padded convolution, resized: ``[3, after, before]``."""
+    """Rows of a picture made twice as many, moved as a tap of a padded convolution sees them, and resized.
+
+    ``[3, after, before]``, float64.
+    """
     between = 2 * before
     enlarge, shrink = _resize_matrix(before, between), _resize_matrix(between, after)
     moved = [torch.diag(torch.ones(between - abs(tap), dtype=torch.float64), tap) for tap in (-1, 0, 1)]
-    return torch.stack([shrink @ move @ enlarge for move in moved]).float()
+    return torch.stack([shrink @ move @ enlarge for move in moved])
 
 
 def _resize_matrix(before: int, after: int) -> Tensor:

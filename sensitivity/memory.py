@@ -138,19 +138,19 @@ class _Counter:
             self._keep((arguments, keywords))
 
     def _leave(self, module: nn.Module, _arguments: object, output: object) -> None:
-        self.largest = max(self.largest, _bytes(output))
+        self.largest = max(self.largest, bytes_of(output))
         if id(module) in self.names:
             self.inside.pop()
             self._keep(output)
         if isinstance(self.model, VGGT) and module is self.model.aggregator:
-            self.kept = _bytes(output)
+            self.kept = bytes_of(output)
 
     def _keep(self, values: object) -> None:
         """What stays until the way back; what one segment hands to the next is there once."""
         for value in tree_leaves(values):
             if isinstance(value, Tensor) and value.untyped_storage()._cdata not in self.given:
                 self.given[value.untyped_storage()._cdata] = value
-                self.stored += _bytes(value)
+                self.stored += bytes_of(value)
 
     def _save(self, value: Tensor) -> Tensor:
         origin = value if value._base is None else value._base
@@ -187,7 +187,8 @@ def _fused_attention() -> Iterator[None]:
         F.scaled_dot_product_attention = original
 
 
-def _bytes(value: object) -> int:
+def bytes_of(value: object) -> int:
+    """Of all tensors in a value, however nested."""
     return sum(v.numel() * v.element_size() for v in tree_leaves(value) if isinstance(v, Tensor))
 
 

@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Protocol, TypeVar
@@ -18,9 +19,10 @@ from torch import nn
 
 from errors import InputError
 from model.precision import LARGE
+from sensitivity.memory import free_bytes, resident_bytes
 
-AT_MOST = 4
-"""Processes; each holds the model and a recording, 1.3 GB with the bundled network."""
+AT_MOST = 8
+"""Processes."""
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
@@ -29,20 +31,27 @@ Result_co = TypeVar("Result_co", covariant=True)
 class Task(Protocol[Result_co]):
     """What can be shared; to be sent to a process it must be picklable, say a ``partial`` of a function."""
 
-    def __call__(self, share: slice, step: Callable[[], None]) -> Result_co:
+    def __call__(self, share: slice, step: Callable[[], None], /) -> Result_co:
         """The result of some of the items; ``step`` is to be called after each."""
 
 
-def processes_for(model: nn.Module) -> int:
-    """One a core, up to `AT_MOST`, for a small network on the CPU; else one, which uses all cores or the GPU itself.
+def processes_for(model: nn.Module, needed: int) -> int:
+    """One a core, as many as memory holds, up to `AT_MOST`; one, which uses all cores itself, for a large network.
 
-    >>> processes_for(nn.Linear(2, 2)) <= AT_MOST
-    True
+    Args:
+        model: what is measured; one on a GPU is never shared.
+        needed: bytes of memory that a process takes beside what this one has now.
+
+    >>> processes_for(nn.Linear(2, 2), 10**15)
+    1
     """
     parameters = list(model.parameters())
-    if parameters[0].device.type != "cpu" or sum(weight.numel() for weight in parameters) > LARGE:
+    device = parameters[0].device
+    if device.type != "cpu" or sum(weight.numel() for weight in parameters) > LARGE:
         return 1
-    return min(torch.get_num_threads(), AT_MOST)
+    free = free_bytes(device)
+    fit = AT_MOST if free is None else free // (needed + (resident_bytes() or 0))
+    return max(1, min(torch.get_num_threads(), AT_MOST, fit))
 
 
 def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = lambda: None) -> list[Result]:
@@ -81,8 +90,9 @@ def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = 
             children[number].start()
             theirs.close()
             pipes.append(ours)
-        for pipe in pipes:  # waits for their imports, so once all have started
-            pipe.send_bytes(packed)
+        for pipe in pipes:  # it waits until the process reads, so not before all have started
+            with suppress(BrokenPipeError):  # it died; found out below
+                pipe.send_bytes(packed)
         while waiting := [number for number in range(processes) if number not in results]:
             ready = wait([pipes[number] for number in waiting])
             for number in waiting:
@@ -90,7 +100,7 @@ def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = 
                     continue
                 try:
                     kind, value = pipes[number].recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     children[number].join()
                     raise InputError(_died(processes, children[number].exitcode)) from None
                 if kind == "failed":

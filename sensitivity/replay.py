@@ -43,7 +43,7 @@ class Recording:
 
     def __init__(self, model: nn.Module, scene: Scene, rows: int = 1) -> None:
         self.model, self.scene, self.rows = model, scene, rows
-        self.parts = {name: _Part(module) for name, module in _parts(model)}
+        self.parts = {name: _Part(module) for name, module in recorded_parts(model)}
         with torch.no_grad(), self._running({name: part.record for name, part in self.parts.items()}):
             self.outputs = self._run()
         for name, value in self.outputs.items():
@@ -122,7 +122,7 @@ class _Part:
         return output if _same(arguments, before) else self.forward(*arguments)
 
 
-def _parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+def recorded_parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Modules with a layer to quantise, from whole heads down to blocks and single convolutions."""
     for key, child in module.named_children():
         own = f"{name}.{key}" if name else key
@@ -131,7 +131,7 @@ def _parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]
         if not isinstance(child, nn.ModuleList):
             yield own, child
         if not isinstance(child, BLOCKS):
-            yield from _parts(child, own)
+            yield from recorded_parts(child, own)
 
 
 def _holds(part: str, layer: str) -> bool:

@@ -18,6 +18,7 @@ from errors import InputError
 from model import VGGT
 from scenes import Scene, SceneSource
 from sensitivity import Profile
+from sensitivity.damage import memory_of_damage
 from sensitivity.processes import processes_for
 from sensitivity.provenance import Progress, silent
 from sensitivity.scores import SCORES, Evidence
@@ -63,8 +64,10 @@ def audit(
     evidence = Evidence(profile, model, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
     layers, schemes = evidence.layers, evidence.schemes
     step = _Steps(progress)
-    counted = step("true damage", len(layers) * len(held_out))
-    truth = measure_truth(model, layers, schemes, held_out, processes=processes_for(model), step=counted)
+    needed = memory_of_damage(model, held_out[0])
+    processes = processes_for(model, needed)
+    counted = step(f"true damage, memory {processes} x {needed / 1e9:.1f} GB", len(layers) * len(held_out))
+    truth = measure_truth(model, layers, schemes, held_out, processes=processes, step=counted)
     tell = step("cheap scores", len(SCORES))
     scores: dict[str, Mapping[str, Array]] = {}
     for key, score in SCORES.items():

@@ -1,0 +1,69 @@
+"""The cheaper order of operations gives what the published order gives, for fewer multiplications."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from model import VGGT
+from model.dpt_head import DPTFeatures
+from quant import replaced_weights
+from scenes import Scene
+from sensitivity.fewer_operations import _resampling, fewer_operations
+from sensitivity.replay import Recording
+
+
+def features_of(model: VGGT) -> DPTFeatures:
+    features = model.track_head.feature_extractor
+    assert isinstance(features, DPTFeatures)
+    return features
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(5, 7), (9, 3), (20, 28)], ids=["back", "down-and-up", "up"])
+def test_resampling_convolution_is_three_steps_in_one(size: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 4, 3, padding=1, bias=bias).double()
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64)
+    larger = F.interpolate(x, size=(10, 14), mode="bilinear", align_corners=True)
+    expected = F.interpolate(conv(larger), size=size, mode="bilinear", align_corners=True)
+    torch.testing.assert_close(_resampling(conv, x, size), expected, rtol=1e-11, atol=1e-12)
+
+
+@torch.no_grad()
+def test_dense_heads_give_the_same_for_less(small_model: VGGT) -> None:
+    """In float64, where a difference in rounding is far below one in the formula."""
+    tokens = {depth: torch.randn(1, 2, 19, 64).double() for depth in (0, 1)}
+    for name in ("depth_head", "point_head", "track_head.feature_extractor"):
+        head = small_model.get_submodule(name).double()
+        with FlopCounterMode(display=False) as published:
+            expected = head(tokens, (32, 32))
+        with fewer_operations(small_model), FlopCounterMode(display=False) as cheaper:
+            found = head(tokens, (32, 32))
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+        assert cheaper.get_total_flops() < published.get_total_flops(), name
+    assert cheaper.get_total_flops() < 0.8 * published.get_total_flops()
+    assert not [name for name, module in small_model.named_modules() if "forward" in module.__dict__]
+
+
+@pytest.mark.parametrize("layer", ["output_conv1", "refinenet1.out_conv", "refinenet3.out_conv", "layer1_rn"])
+@torch.no_grad()
+def test_each_row_has_its_own_weight(small_model: VGGT, make_scene: Callable[..., Scene], layer: str) -> None:
+    """The features that tracks are made from, with two weights side by side, against a plain pass with each."""
+    name, scene = f"track_head.feature_extractor.scratch.{layer}", make_scene()
+    weight = small_model.get_submodule(name).weight
+    assert isinstance(weight, torch.Tensor)
+    weights = [1.1 * weight, weight + 0.01 * torch.randn_like(weight)]
+    seen: list[torch.Tensor] = []
+    features_of(small_model).register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    with fewer_operations(small_model):
+        Recording(small_model, scene, 2).changed(name, weights)
+    found = seen[-1]
+    for row, own in enumerate(weights):
+        with replaced_weights(small_model, {name: own}):
+            small_model(scene.images, scene.query_points)
+        torch.testing.assert_close(found[row], seen[-1][0], rtol=1e-4, atol=1e-5)
+    assert not found[0].allclose(found[1], rtol=1e-2)
