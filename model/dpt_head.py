@@ -191,9 +191,9 @@ def position_map(channels: int, rows: int, columns: int, aspect: float, device: 
     v = torch.linspace(-spans[1], spans[1], rows, device=device)
     quarter = channels // 4
     frequency = 100.0 ** -(torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
-    along_u = (u[:, None] * frequency).T[:, None, :].expand(-1, rows, -1)
-    along_v = (v[:, None] * frequency).T[:, :, None].expand(-1, -1, columns)
-    return torch.cat([along_u.sin(), along_u.cos(), along_v.sin(), along_v.cos()])
+    along_u, along_v = (u[:, None] * frequency).T[:, None, :], (v[:, None] * frequency).T[:, :, None]
+    waves = along_u.sin(), along_u.cos(), along_v.sin(), along_v.cos()
+    return torch.cat([wave.expand(-1, rows, columns) for wave in waves])
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:

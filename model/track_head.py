@@ -75,9 +75,9 @@ class UpdateTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, N, S, input_dim]`` to ``[B, N, S, output_dim]``."""
-        b, n, s, _ = x.shape
-        start = tokens = self.input_transform(self.input_norm(x))
-        tokens = torch.cat([tokens, self.virual_tracks.expand(b, -1, s, -1)], dim=1)
+        b, _, s, _ = x.shape
+        start = points = self.input_transform(self.input_norm(x))
+        virtual = self.virual_tracks.expand(b, -1, s, -1)
         blocks = zip(
             self.time_blocks,
             self.space_virtual2point_blocks,
@@ -86,13 +86,12 @@ class UpdateTransformer(nn.Module):
             strict=True,
         )
         for time_block, to_virtual, among_virtual, to_points in blocks:
-            tokens = time_block(tokens.flatten(0, 1)).unflatten(0, (b, -1))
-            across = tokens.transpose(1, 2).flatten(0, 1)
-            points, virtual = across[:, :n], across[:, n:]
+            points, virtual = (time_block(tokens.flatten(0, 1)).unflatten(0, (b, -1)) for tokens in (points, virtual))
+            points, virtual = (tokens.transpose(1, 2).flatten(0, 1) for tokens in (points, virtual))
             virtual = among_virtual(to_virtual(virtual, points))
             points = to_points(points, virtual)
-            tokens = torch.cat([points, virtual], dim=1).unflatten(0, (b, s)).transpose(1, 2)
-        result: Tensor = self.flow_head(self.output_norm(tokens[:, :n] + start))
+            points, virtual = (tokens.unflatten(0, (b, s)).transpose(1, 2) for tokens in (points, virtual))
+        result: Tensor = self.flow_head(self.output_norm(points + start))
         return result
 
 
@@ -222,9 +221,9 @@ def _sincos_grid(channels: int, height: int, width: int, device: torch.device) -
     x, y = torch.arange(width, device=device, dtype=exact), torch.arange(height, device=device, dtype=exact)
     quarter = channels // 4
     frequency = 1 / 10000 ** (torch.arange(quarter, device=device, dtype=exact) / quarter)
-    along_x = (x[:, None] * frequency).T[:, None, :].expand(-1, height, -1)
-    along_y = (y[:, None] * frequency).T[:, :, None].expand(-1, -1, width)
-    return torch.cat([along_x.sin(), along_x.cos(), along_y.sin(), along_y.cos()])[None]
+    along_x, along_y = (x[:, None] * frequency).T[:, None, :], (y[:, None] * frequency).T[:, :, None]
+    waves = along_x.sin(), along_x.cos(), along_y.sin(), along_y.cos()
+    return torch.cat([wave.expand(-1, height, width) for wave in waves])[None]
 
 
 def _flow_embedding(flow: Tensor, channels: int) -> Tensor:

@@ -9,6 +9,8 @@
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |
 | `fast_linear` | faster matrix products for such measurements |
+| `fewer_operations` | the same heads in a cheaper order of operations |
+| `processes` | a measurement shared among processes, one a core |
 | `kept_memory` | freed memory stays with the process meanwhile |
 | `token_classes` | damage by camera, register and patch tokens |
 | `scores` | every cheap score, in one registry |
