@@ -54,6 +54,8 @@ def audit(
     Measures on scenes that were not profiled what every layer does alone in every format, and compares every cheap
     score with that: rank correlation, and what plans made from it cost. Shows which outputs, tokens, roles and blocks
     pay. Writes score_audit.json, score_audit.png and who_pays.png.
+
+    On a CPU true damage of a small network is shared among processes, one a core; with OMP_NUM_THREADS=1 there is one.
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:

@@ -1,6 +1,6 @@
 """A measurement shared among processes, one a core: a small network leaves the threads of one process waiting.
 
-On the bundled network two threads take 0.7 of the time of one, two processes about half of it (docs/log.md).
+On the bundled network two threads take 0.63 of the time of one, two processes 0.55 (docs/log.md).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def processes_for(model: nn.Module, needed: int) -> int:
 def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = lambda: None) -> list[Result]:
     """Run every share of a task, ``items[0::processes]``, ``items[1::processes]``, ..., in a process of its own.
 
-    A single share is run here. Where this process is interrupted, killed or fails, so do the others.
+    A single share is run here. Where this process is interrupted, killed or fails, the others end. As all of
+    multiprocessing, this asks a script for ``if __name__ == "__main__":`` around its work.
 
     Args:
         task: what is run.
