@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python cli.py demo $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
