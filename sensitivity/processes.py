@@ -87,8 +87,9 @@ def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = 
         for number in range(processes):
             ours, theirs = context.Pipe()
             share = slice(number, None, processes)
-            children.append(context.Process(target=_run, args=(theirs, share, threads), daemon=True))
-            children[number].start()
+            child = context.Process(target=_run, args=(theirs, share, threads), daemon=True)
+            child.start()
+            children.append(child)
             theirs.close()
             pipes.append(ours)
         for pipe in pipes:  # it waits until the process reads, so not before all have started
@@ -131,9 +132,13 @@ def _run(pipe: Connection, share: slice, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is interrupted too, and ends this one
     torch.set_num_threads(threads)
     try:
-        result = pickle.loads(pipe.recv_bytes())(share, lambda: pipe.send(("step", None)))
+        packed = pipe.recv_bytes()
+    except EOFError:
+        return
+    try:
+        result = pickle.loads(packed)(share, lambda: pipe.send(("step", None)))
         pipe.send(("done", result))
-    except (BrokenPipeError, EOFError):
+    except BrokenPipeError:
         return
     except Exception as error:
         pipe.send(("failed", error))

@@ -66,13 +66,13 @@ def measure_truth(
         layers: which to measure.
         schemes: keys of formats.
         scenes: held-out ones.
-        processes: among which layers are shared out, the same numbers from any number of them.
+        processes: among which layers are shared out; any number of them gives the same up to rounding.
         step: called after every layer of every scene.
 
     Raises:
         InputError: the FP32 model gives NaN or Inf, or a process died.
     """
-    processes = min(processes, len(layers))
+    processes = max(1, min(processes, len(layers)))
     parts = in_processes(partial(_measure, model, layers, schemes, scenes), processes, step)
     return Truth(
         damage={name: _in_turn([part.damage[name] for part in parts]) for name in parts[0].damage},
