@@ -34,6 +34,7 @@ from scenes import Scene, SceneSource
 from sensitivity import open_profile
 from sensitivity.damage import ROWS, true_damage
 from sensitivity.metrics import nmse
+from sensitivity.processes import AT_MOST
 from sensitivity.survey import run
 
 CALIBRATION = 8
@@ -69,15 +70,15 @@ def score_audit(folder: Path, scenes: int) -> dict[str, object]:
 def speed(folder: Path) -> dict[str, object]:
     """Seconds per pair, whole passes against `true_damage`, and whether they agree.
 
-    Three settings: one thread, one process that uses all cores by threads, as torch does by default, and as many
-    processes with a thread each, as the audit does. Wall time, so nothing else should run meanwhile; medians of rounds
-    that take the ways in turn, each in processes of its own, as what ran before decides how much memory the C library
-    keeps. Starting processes, a few seconds once in an audit, is not in it.
+    Three settings: one thread, one process that uses all cores by threads, as torch does by default, and several
+    processes with a part of the threads each, as the audit does. Wall time, so nothing else should run meanwhile;
+    medians of rounds that take the ways in turn, each in processes of its own, as what ran before decides how much
+    memory the C library keeps. Starting processes, a few seconds once in an audit, is not in it.
     """
     cores = torch.get_num_threads()
-    settings = {"1 thread": (1, 1)}
-    if cores > 1:
-        settings |= {f"{cores} threads": (1, cores), f"{cores} processes": (cores, 1)}
+    shares = min(cores, AT_MOST)
+    by_threads, by_processes = (f"{cores} threads", f"{shares} processes") if cores > 1 else ("1 thread", "1 thread")
+    settings = {"1 thread": (1, 1), by_threads: (1, cores), by_processes: (shares, cores // shares)}
     found: dict[str, object] = {}
     medians: dict[str, dict[str, float]] = {}
     for setting, (processes, threads) in settings.items():
@@ -91,10 +92,9 @@ def speed(folder: Path) -> dict[str, object]:
             "times_faster": {way: seconds[WHOLE] / seconds[way] for way in (EXACT, FAST)},
             "rounds": rounds,
         }
-    *_, by_threads, by_processes = [medians["1 thread"], *medians.values()]
     whole, exact, fast = (runs[way][1] for way in WAYS)
     return found | {
-        "audit_times_faster_than_whole_passes_by_threads": by_threads[WHOLE] / by_processes[FAST],
+        "audit_times_faster_than_whole_passes_by_threads": medians[by_threads][WHOLE] / medians[by_processes][FAST],
         "every_so_many_layers": TIMED_EVERY,
         "bit_for_bit_equal": all(np.allclose(exact[name], whole[name], rtol=1e-12, atol=0) for name in whole),
         "side_by_side_largest_relative_difference": {name: _difference(fast[name], whole[name]) for name in LOCAL},

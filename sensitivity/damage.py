@@ -77,8 +77,9 @@ def true_damage(
         schemes: keys of the formats to measure.
         scene: what the model is run on.
         rows: formats side by side, at most; 1 gives the bits of whole passes. All that blocks put out is kept for
-            each of them: 93 MB for the bundled network and 4 pictures, gigabytes for VGGT-1B.
-        exact: torch's own matrix products instead of faster ones that differ in the last bits.
+            each of them (`memory_of_damage`): 93 MB for the bundled network and 4 pictures, gigabytes for VGGT-1B.
+        exact: torch's own matrix products and the published order of operations, not faster ones that differ in the
+            last bits.
         watcher: is shown the outputs of FP32 and of every pair, say for geometry metrics.
         step: called after every layer.
 
@@ -112,6 +113,7 @@ def true_damage(
     return damage
 
 
+@torch.no_grad()
 def memory_of_damage(model: nn.Module, scene: Scene, rows: int = ROWS) -> int:
     """Bytes that `true_damage` takes beside the weights, about, from a pass over a scene.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -97,16 +97,8 @@ def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = 
                 pipe.send_bytes(packed)
         while waiting := [number for number in range(processes) if number not in results]:
             ready = wait([pipes[number] for number in waiting])
-            for number in waiting:
-                if pipes[number] not in ready:
-                    continue
-                try:
-                    kind, value = pipes[number].recv()
-                except (EOFError, ConnectionResetError):
-                    children[number].join()
-                    raise InputError(_died(processes, children[number].exitcode)) from None
-                if kind == "failed":
-                    raise value
+            for number in (number for number in waiting if pipes[number] in ready):
+                kind, value = _received(pipes[number], children[number], processes)
                 if kind == "step":
                     step()
                 else:
@@ -119,12 +111,21 @@ def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = 
     return [results[number] for number in range(processes)]
 
 
-def _died(processes: int, code: int | None) -> str:
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return (
-        f"one of {processes} measuring processes died ({how}), perhaps for want of memory: "
-        "with OMP_NUM_THREADS=1 there is only one"
-    )
+def _received(pipe: Connection, child: SpawnProcess, processes: int) -> tuple[str, Any]:
+    """What a process says: a step, or that it is done and with what; what it raised is raised here."""
+    try:
+        kind, value = pipe.recv()
+    except (EOFError, ConnectionResetError):
+        child.join()
+        code = child.exitcode or 0
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise InputError(
+            f"one of {processes} measuring processes died ({how}), perhaps for want of memory: "
+            "with OMP_NUM_THREADS=1 there is only one"
+        ) from None
+    if kind == "failed":
+        raise value
+    return kind, value
 
 
 def _run(pipe: Connection, share: slice, threads: int) -> None:
