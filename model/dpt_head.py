@@ -191,9 +191,10 @@ def position_map(channels: int, rows: int, columns: int, aspect: float, device: 
     v = torch.linspace(-spans[1], spans[1], rows, device=device)
     quarter = channels // 4
     frequency = 100.0 ** -(torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
-    along_u, along_v = (u[:, None] * frequency).T[:, None, :], (v[:, None] * frequency).T[:, :, None]
+    along_u, along_v = (u[:, None] * frequency)[None], (v[:, None] * frequency)[:, None]
     waves = along_u.sin(), along_u.cos(), along_v.sin(), along_v.cos()
-    return torch.cat([wave.expand(-1, rows, columns) for wave in waves])
+    # Laid out like the maps that it is added to, channels last.
+    return torch.cat([wave.expand(rows, columns, -1) for wave in waves], dim=-1).permute(2, 0, 1)
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:

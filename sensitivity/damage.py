@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from quant import Layer, simulate_layer
 from scenes import Scene
-from sensitivity.fast_linear import fast_linear
 from sensitivity.fewer_operations import fewer_operations
 from sensitivity.kept_memory import kept_memory
 from sensitivity.memory import bytes_of
+from sensitivity.onednn import fast_linear
 from sensitivity.replay import Recording, recorded_parts
 from sensitivity.survey import run_for_shapes
 

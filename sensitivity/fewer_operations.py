@@ -1,10 +1,14 @@
 """The same function of VGGT from fewer operations, for measurements that run a model thousands of times.
 
-In a DPT head everything between two activations is linear, so its order is free: a 1x1 convolution acts on a map before
-it is enlarged instead of after (a quarter of the work), and enlarging, convolving and shrinking again, as the features
-of the tracker do, is one map between two small pictures (a third of the work on the bundled network). Only the order of
-rounding differs from the published one, so what is compared must be computed alike: reference and candidate both inside
-the context.
+- In a DPT head everything between two activations is linear, so its order is free: a 1x1 convolution acts on a map
+  before it is enlarged instead of after (a quarter of the work), and enlarging, convolving and shrinking again, as the
+  features of the tracker do, is one map between two small pictures (a third of the work on the bundled network).
+- Large 3x3 convolutions take half the products (`sensitivity.minimal_filtering`).
+- Activations are applied as products are computed (`sensitivity.onednn`), and the tracker's queries, keys and values
+  are not copied on the way to their attention.
+
+Only rounding differs from the published order, so what is compared must be computed alike: reference and candidate both
+inside the context.
 """
 
 from __future__ import annotations
@@ -17,15 +21,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.dpt_head import DPTFeatures, Fusion, Scratch, resized
+from model.dpt_head import DPTFeatures, Fusion, ResidualConv, Scratch, resized
+from model.layers import CrossAttention, Mlp, QKVProjection
+from sensitivity.minimal_filtering import filtered, is_plain_3x3, pays
+from sensitivity.onednn import Then, convolution, linear
 from sensitivity.replay import replaced_forward
 
 Size = tuple[int, int]
+Forward = Callable[..., object]
 
 
 @contextmanager
 def fewer_operations(model: nn.Module) -> Iterator[None]:
-    """Within the block the DPT heads of a model compute what they do in the cheaper order.
+    """Within the block the parts of a model compute what they do in the cheaper way.
 
     >>> from model import VGGT
     >>> from model.config import TINY
@@ -36,19 +44,75 @@ def fewer_operations(model: nn.Module) -> Iterator[None]:
     ...         model(images)["depth"].allclose(expected, rtol=1e-3)
     True
     """
+    cheaper: dict[nn.Module, Forward] = {}
+    for module in model.modules():  # what holds a part comes before it, and has the say
+        cheaper = dict(_cheaper(module)) | cheaper
     with ExitStack() as undo:
-        for module in model.modules():
-            for part, forward in _cheaper(module):
-                undo.enter_context(replaced_forward(part, forward))
+        for module, forward in cheaper.items():
+            undo.enter_context(replaced_forward(module, forward))
         yield
 
 
-def _cheaper(module: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Tensor]]]:
-    if isinstance(module, Fusion):
-        yield module, partial(_convolved_before_resized, module)
-    if isinstance(module, DPTFeatures) and module.down_ratio > 1:
-        yield module.scratch, partial(_without_large_maps, module.scratch)
-        yield module.scratch.output_conv1, partial(_resampling, module.scratch.output_conv1)
+def _cheaper(module: nn.Module) -> Iterator[tuple[nn.Module, Forward]]:
+    """A module, or parts of it, and what to compute instead."""
+    match module:
+        case DPTFeatures(down_ratio=ratio) if ratio > 1:
+            yield module.scratch, partial(_without_large_maps, module.scratch)
+            yield module.scratch.output_conv1, partial(_resampling, module.scratch.output_conv1)
+        case Scratch(output_conv2=nn.Sequential() as last):
+            conv, rectifier = last[0], last[1]
+            assert isinstance(conv, nn.Conv2d)
+            yield conv, partial(_convolved, conv, then="relu")
+            yield rectifier, _unchanged
+        case Fusion():
+            yield module, partial(_convolved_before_resized, module)
+        case ResidualConv():
+            yield module, partial(_residual, module)
+            yield module.conv1, partial(_convolved, module.conv1, then="relu")
+        case nn.Conv2d() if is_plain_3x3(module):
+            yield module, partial(_convolved, module)
+        case Mlp():
+            yield module.fc1, partial(_linear_and_gelu, module.fc1)
+            yield module.act, _unchanged
+        case CrossAttention():
+            yield module, partial(_attended, module)
+            yield module.in_proj, partial(_projected, module.in_proj)
+
+
+def _convolved(self: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
+    if not pays(self, x):
+        return convolution(self, x, then)
+    y = filtered(self, x)
+    return y.relu_() if then == "relu" else y
+
+
+def _residual(self: ResidualConv, x: Tensor) -> Tensor:
+    x = x.relu()
+    result: Tensor = self.conv2(self.conv1(x)) + x  # the first is rectified
+    return result
+
+
+def _linear_and_gelu(self: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, self.weight, self.bias, "gelu")
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+def _attended(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
+    parts = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in self.in_proj(x, context))
+    result: Tensor = self.out_proj(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+    return result
+
+
+def _projected(self: QKVProjection, x: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+    """Queries ``[B, N, dim]``, keys and values ``[B, M, dim]``."""
+    d = self.dim
+    if x is context:
+        return tuple(F.linear(x, self.weight, self.bias).split(d, dim=-1))
+    query = F.linear(x, self.weight[:d], self.bias[:d])
+    return query, *F.linear(context, self.weight[d:], self.bias[d:]).split(d, dim=-1)
 
 
 def _convolved_before_resized(self: Fusion, x: Tensor, finer: Tensor | None, size: Size) -> Tensor:

@@ -138,16 +138,18 @@ def _holds(part: str, layer: str) -> bool:
     return layer == part or layer.startswith(f"{part}.")
 
 
-def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[..., Tensor]:
+def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[..., object]:
     """The module's ``forward``, each row of the batch with a weight of its own."""
     usual = module.forward
 
-    def forward(*arguments: object) -> Tensor:
-        outputs: list[Tensor] = []
+    def forward(*arguments: object) -> object:
+        outputs = []
         for row, weight in enumerate(weights):
             own = _row(arguments, row, len(weights))
             with replaced_weights(module, {"": weight}):  # the name of a module in itself
                 outputs.append(usual(*own))
+        if isinstance(outputs[0], tuple):
+            return tuple(map(torch.cat, zip(*outputs, strict=True)))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     return forward

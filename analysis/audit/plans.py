@@ -15,8 +15,8 @@ from mixedprec.planner import problem_of
 from model import VGGT
 from scenes import Scene
 from sensitivity import Profile
-from sensitivity.fast_linear import fast_linear
 from sensitivity.metrics import nmse
+from sensitivity.onednn import fast_linear
 
 Array = NDArray[np.float64]
 Picks = NDArray[np.int64]

@@ -11,7 +11,7 @@ from model import VGGT
 from quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from scenes import Scene
 from sensitivity.damage import Changed, true_damage
-from sensitivity.fast_linear import fast_linear
+from sensitivity.onednn import fast_linear
 from sensitivity.replay import Recording
 from sensitivity.survey import run
 

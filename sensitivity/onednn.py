@@ -1,0 +1,74 @@
+"""Linear layers and convolutions by oneDNN, for measurements that run a model thousands of times.
+
+torch multiplies float32 matrices with MKL, which on some processors (AMD with AVX512: 110 against 230 GFLOP/s of one
+core) reaches half of what oneDNN, inside the same torch, does. And oneDNN applies the activation that follows while
+what it computed is still in the cache. Results of products differ in the last bits of float32, so what is compared must
+be computed alike: reference and candidate both by these, or both by torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Then = Literal["none", "gelu", "relu"]
+THEN: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": F.gelu, "relu": F.relu}
+
+_torch_linear = F.linear
+_names = torch.ops.mkldnn if torch.backends.mkldnn.is_available() else None
+_linear, _convolution = getattr(_names, "_linear_pointwise", None), getattr(_names, "_convolution_pointwise", None)
+
+
+@contextmanager
+def fast_linear() -> Iterator[bool]:
+    """``torch.nn.functional.linear`` by oneDNN within the block, where torch has it, for inference on the CPU.
+
+    Yields:
+        Whether anything is different inside the block.
+
+    >>> x, weight = torch.rand(3, 5), torch.rand(2, 5)
+    >>> expected = F.linear(x, weight)
+    >>> with fast_linear(), torch.no_grad():
+    ...     F.linear(x, weight).allclose(expected)
+    True
+    """
+    usual = F.linear
+    F.linear = linear
+    try:
+        yield _linear is not None
+    finally:
+        F.linear = usual
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
+    """As ``torch.nn.functional.linear``, and an activation; by torch where oneDNN is not for it."""
+    if _linear is None or not _for_inference(input, weight):
+        return THEN[then](_torch_linear(input, weight, bias))
+    result: Tensor = _linear(input, weight, bias, then, [], "none")
+    return result
+
+
+def convolution(conv: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
+    """What a convolution padded with zeros gives, and an activation; by torch where oneDNN is not for it.
+
+    >>> conv, x = nn.Conv2d(3, 2, 3, padding=1), torch.randn(1, 3, 8, 5)
+    >>> with torch.no_grad():
+    ...     convolution(conv, x, "relu").allclose(conv(x).relu(), atol=1e-6)
+    True
+    """
+    if _convolution is None or not _for_inference(x, conv.weight):
+        return THEN[then](F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups))
+    where = conv.padding, conv.stride, conv.dilation, conv.groups
+    result: Tensor = _convolution(x, conv.weight, conv.bias, *where, then, [], "none")
+    return result
+
+
+def _for_inference(x: Tensor, weight: Tensor) -> bool:
+    """Float32 on the CPU, no gradients, and nobody asked for a lower precision."""
+    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
