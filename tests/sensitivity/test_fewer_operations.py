@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import VGGT
 from model.dpt_head import DPTFeatures
+from model.track_head import CrossBlock, SelfBlock
 from quant import replaced_weights
 from scenes import Scene
 from sensitivity.fewer_operations import _resampling, fewer_operations
@@ -49,21 +50,61 @@ def test_dense_heads_give_the_same_for_less(small_model: VGGT) -> None:
     assert not [name for name, module in small_model.named_modules() if "forward" in module.__dict__]
 
 
-@pytest.mark.parametrize("layer", ["output_conv1", "refinenet1.out_conv", "refinenet3.out_conv", "layer1_rn"])
 @torch.no_grad()
-def test_each_row_has_its_own_weight(small_model: VGGT, make_scene: Callable[..., Scene], layer: str) -> None:
-    """The features that tracks are made from, with two weights side by side, against a plain pass with each."""
-    name, scene = f"track_head.feature_extractor.scratch.{layer}", make_scene()
-    weight = small_model.get_submodule(name).weight
+def test_trackers_attention_gives_the_same(small_model: VGGT) -> None:
+    generator = torch.Generator().manual_seed(0)
+    blocks = [module.double() for module in small_model.modules() if isinstance(module, SelfBlock | CrossBlock)]
+    assert {type(block) for block in blocks} == {SelfBlock, CrossBlock}
+    for block in blocks:
+        dim = block.norm1.normalized_shape[0]
+        sizes = [7] if isinstance(block, SelfBlock) else [7, 3]
+        arguments = [torch.randn(2, n, dim, dtype=torch.float64, generator=generator) for n in sizes]
+        expected = block(*arguments)
+        with fewer_operations(small_model):
+            torch.testing.assert_close(block(*arguments), expected, rtol=1e-10, atol=1e-12)
+
+
+LAYERS = [
+    "track_head.feature_extractor.scratch.output_conv1",
+    "track_head.feature_extractor.scratch.refinenet1.out_conv",
+    "track_head.feature_extractor.scratch.refinenet1.resConfUnit2.conv1",
+    "track_head.feature_extractor.scratch.refinenet3.out_conv",
+    "track_head.feature_extractor.scratch.layer1_rn",
+    "depth_head.scratch.refinenet1.resConfUnit1.conv2",
+    "depth_head.scratch.output_conv2.0",
+    "aggregator.frame_blocks.0.mlp.fc1",
+    "track_head.tracker.updateformer.time_blocks.0.attn.in_proj",
+    "track_head.tracker.updateformer.space_point2virtual_blocks.0.cross_attn.in_proj",
+]
+
+
+@pytest.mark.parametrize("by_filtering", [False, True])
+@pytest.mark.parametrize("layer", LAYERS)
+@torch.no_grad()
+def test_each_row_has_its_own_weight(
+    small_model: VGGT,
+    make_scene: Callable[..., Scene],
+    layer: str,
+    by_filtering: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Outputs with two weights side by side, against a plain pass with each."""
+    monkeypatch.setattr("sensitivity.minimal_filtering.CHANNELS", 0 if by_filtering else 10**9)
+    monkeypatch.setattr("sensitivity.minimal_filtering.PRODUCTS", 0)
+    scene = make_scene()
+    weight = small_model.get_submodule(layer).weight
     assert isinstance(weight, torch.Tensor)
     weights = [1.1 * weight, weight + 0.01 * torch.randn_like(weight)]
     seen: list[torch.Tensor] = []
     features_of(small_model).register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     with fewer_operations(small_model):
-        Recording(small_model, scene, 2).changed(name, weights)
-    found = seen[-1]
+        found = Recording(small_model, scene, 2).changed(layer, weights)
+    features = seen[-1]
     for row, own in enumerate(weights):
-        with replaced_weights(small_model, {name: own}):
-            small_model(scene.images, scene.query_points)
-        torch.testing.assert_close(found[row], seen[-1][0], rtol=1e-4, atol=1e-5)
-    assert not found[0].allclose(found[1], rtol=1e-2)
+        with replaced_weights(small_model, {layer: own}):
+            expected = small_model(scene.images, scene.query_points)
+        torch.testing.assert_close(features[row], seen[-1][0], rtol=1e-4, atol=1e-5)
+        for name in ("depth", "world_points_conf", "vis"):
+            torch.testing.assert_close(found[name][row], expected[name][0], rtol=1e-3, atol=1e-4)
+    reached = "vis" if layer.startswith("track_head") else "depth"
+    assert not found[reached][0].equal(found[reached][1])
