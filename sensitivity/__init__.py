@@ -8,8 +8,8 @@
 | `sketch` | damage at the outputs from random vector-Jacobian products |
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |
-| `fast_linear` | faster matrix products for such measurements |
-| `fewer_operations` | the same heads in a cheaper order of operations |
+| `fewer_operations` | the same model in a cheaper order of operations, for such measurements |
+| `minimal_filtering`, `onednn` | the convolutions and products of that order |
 | `processes` | a measurement shared among processes, one a core |
 | `kept_memory` | freed memory stays with the process meanwhile |
 | `token_classes` | damage by camera, register and patch tokens |

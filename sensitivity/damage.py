@@ -1,9 +1,9 @@
 """True damage: what each output changes by when one layer alone is quantised, measured pair by pair.
 
 Nothing that precedes a layer is computed again (`sensitivity.replay`), several formats run side by side as a batch,
-linear operations of the heads take a cheaper order, and an output that does not see the layer costs nothing. On the
-bundled network this measures all pairs of layer and format in about a fourth of the time that whole passes take, and
-`sensitivity.processes` shares the layers out (`benchmarks/score_audit.py`).
+with fewer operations than the model's own (`sensitivity.fewer_operations`), and an output that does not see the layer
+costs nothing. On the bundled network this measures all pairs of layer and format in about a fourth of the time that
+whole passes take, and `sensitivity.processes` shares the layers out (`benchmarks/score_audit.py`).
 """
 
 from __future__ import annotations

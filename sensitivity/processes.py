@@ -1,6 +1,6 @@
 """A measurement shared among processes, one a core: a small network leaves the threads of one process waiting.
 
-On the bundled network two threads take 0.63 of the time of one, two processes 0.55 (docs/log.md).
+On the bundled network two threads take 0.65 of the time of one, two processes about half (docs/log.md).
 """
 
 from __future__ import annotations
