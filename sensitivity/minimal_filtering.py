@@ -16,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sensitivity.onednn import for_inference
+
 ROWS = 4
-"""Of outputs that share six products."""
+"""Outputs down a column that share six products."""
 CHANNELS = 20
-"""Least harmonic sum of channels in and out, ``i o / (i + o)``: with fewer, additions cost what products save."""
+"""Least ``i o / (i + o)`` of channels in and out: with fewer, additions cost what products save (docs/log.md)."""
 PRODUCTS = 2**19
 """Least ``height x width x i x o``: below, starting operations costs more."""
 FILTERS = (
@@ -43,11 +45,11 @@ def is_plain_3x3(module: nn.Module) -> bool:
 
 
 def pays(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether `filtered` takes this map, and is faster than the direct convolution on a CPU."""
+    """Whether `filtered` takes this map, and is faster than the direct convolution."""
     i, o = conv.in_channels, conv.out_channels
     height, width = x.shape[-2:]
     large = height * width * i * o >= PRODUCTS and i * o >= CHANNELS * (i + o)
-    return large and height % ROWS == 0 and x.device.type == "cpu" and not torch.is_grad_enabled()
+    return large and height % ROWS == 0 and for_inference(x, conv.weight)
 
 
 def filtered(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def fast_linear() -> Iterator[bool]:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
     """As ``torch.nn.functional.linear``, and an activation; by torch where oneDNN is not for it."""
-    if _linear is None or not _for_inference(input, weight):
+    if _linear is None or not for_inference(input, weight):
         return THEN[then](_torch_linear(input, weight, bias))
     result: Tensor = _linear(input, weight, bias, then, [], "none")
     return result
@@ -61,14 +61,14 @@ def convolution(conv: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
     ...     convolution(conv, x, "relu").allclose(conv(x).relu(), atol=1e-6)
     True
     """
-    if _convolution is None or not _for_inference(x, conv.weight):
+    if _convolution is None or not for_inference(x, conv.weight):
         return THEN[then](F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups))
     where = conv.padding, conv.stride, conv.dilation, conv.groups
     result: Tensor = _convolution(x, conv.weight, conv.bias, *where, then, [], "none")
     return result
 
 
-def _for_inference(x: Tensor, weight: Tensor) -> bool:
+def for_inference(x: Tensor, weight: Tensor) -> bool:
     """Float32 on the CPU, no gradients, and nobody asked for a lower precision."""
     plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
     return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")

@@ -58,6 +58,9 @@ def test_only_where_it_pays() -> None:
         assert not pays(conv, small)
         assert not pays(conv, torch.zeros(1, 64, 33, 32))  # no multiple of four rows
         assert not pays(nn.Conv2d(16, 64, 3, padding=1), torch.zeros(1, 16, 64, 64))
+        assert not pays(conv.double(), large.double())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not pays(conv.float(), large)
     assert not pays(conv, large)  # gradients are left to torch
 
 
