@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from model import VGGT
+from model.precision import computing_in
 from quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from scenes import Scene
 from sensitivity.damage import Changed, true_damage
@@ -112,3 +113,13 @@ def test_the_model_is_as_before(small_model: VGGT, make_scene: MakeScene, fails:
     assert not [name for name, module in small_model.named_modules() if "forward" in module.__dict__]
     assert all(parameter.equal(before[name]) for name, parameter in small_model.named_parameters())
     assert torch.nn.functional.linear is linear
+
+
+def test_the_trunk_keeps_its_precision(small_model: VGGT, make_scene: MakeScene) -> None:
+    """Fast products are for FP32: with a trunk in bfloat16 damage is that of a trunk in bfloat16."""
+    layers = [layer for layer in find_layers(small_model) if layer.name == "aggregator.frame_blocks.0.mlp.fc1"]
+    with computing_in(small_model, torch.bfloat16):
+        exact = true_damage(small_model, layers, SCHEMES, make_scene(), exact=True, rows=1)
+        fast = true_damage(small_model, layers, SCHEMES, make_scene())
+    for name in ("pose_enc", "depth", "world_points"):
+        torch.testing.assert_close(fast[name], exact[name], rtol=0.1, atol=0)
