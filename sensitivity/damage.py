@@ -118,7 +118,7 @@ def memory_of_damage(model: nn.Module, scene: Scene, rows: int = ROWS) -> int:
     """Bytes that `true_damage` takes beside the weights, about, from a pass over a scene.
 
     A recording holds what parts put out and what goes into them where that is something else, and about as much again
-    is at work: 1.1 GB for the bundled network, four pictures and 8 rows, of which 0.9 GB were seen.
+    is at work: 1.1 GB for the bundled network, four pictures and 7 rows, of which 0.6 to 0.9 GB were seen.
     """
     found = [0]
 

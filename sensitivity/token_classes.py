@@ -85,7 +85,7 @@ def class_damage(
 
 def _products(errors: Tensor, tokens: Tensor, gradient: Tensor, registers: int, frame: int) -> Tensor:
     """``<g, dY>`` over the tokens of each class: float64 ``[classes, schemes]``."""
-    x, g = tokens.reshape(-1, frame, tokens.shape[-1]), gradient.reshape(-1, frame, gradient.shape[-1])
+    x, g = (value.to(errors.dtype).reshape(-1, frame, value.shape[-1]) for value in (tokens, gradient))
     spans = (slice(0, 1), slice(1, 1 + registers), slice(1 + registers, frame))
     ours = [g[:, span].flatten(0, 1).T @ x[:, span].flatten(0, 1) for span in spans]
     return torch.stack([(errors @ product.flatten()).double().cpu() for product in ours])

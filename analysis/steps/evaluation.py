@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from analysis import plots
 from analysis import report as reports
 from analysis.depth_errors import alignment_named
@@ -17,7 +15,6 @@ from analysis.results import Evaluation, from_json, to_json, verdict
 from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
 from analysis.steps.view import View
 from errors import InputError, check_number
-from model import computing_in
 from scenes import SceneSource, fingerprint, pictures_of
 from sensitivity import Profile, open_profile
 from sensitivity.atomic import replacing
@@ -69,11 +66,10 @@ def make_evaluation(
     )
     if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
         raise InputError("the evaluation scenes are the calibration scenes; give others with --images")
-    with computing_in(model, getattr(torch, str(profile.facts.get("dtype", "float32")).removeprefix("torch."))):
-        found = evaluate(
-            model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
-            alignment=alignment, calibration_scenes=profile.facts["scenes"], progress=progress,
-        )  # fmt: skip
+    found = evaluate(
+        model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
+        alignment=alignment, calibration_scenes=profile.facts["scenes"], progress=progress,
+    )  # fmt: skip
     write_reports(found, run)
     return evaluation_view(found, run)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from analysis.steps.device import pick_device
@@ -51,14 +52,21 @@ def plan_of(run: Path, profile: Profile) -> Plan:
 
 
 def model_of(profile: Profile, device: str) -> VGGT:
-    """The profiled VGGT; refused when its weights have changed since, or when it is another model."""
+    """The profiled VGGT, computing in the precision of the profile (on a processor FP32 for FP16).
+
+    Raises:
+        InputError: its weights have changed since, or it is another model.
+    """
     if is_factory(str(profile.facts["model"])):
         raise InputError(
             f"{profile.path} is of {profile.facts['model']}: a model made by a function can be profiled and planned; "
             "evaluation and export know VGGT only"
         )
     weights = "random" if profile.facts["weights"] == "random" else "pretrained"
-    model = load_vggt(str(profile.facts["model"]), weights, pick_device(device))
+    place = pick_device(device)
+    model = load_vggt(str(profile.facts["model"]), weights, place)
+    dtype = getattr(torch, str(profile.facts.get("dtype", torch.float32)).removeprefix("torch."))
+    model.trunk_dtype = torch.float32 if (dtype, place.type) == (torch.float16, "cpu") else dtype
     found = {"model_fingerprint": model_fingerprint(model)}
     require_same(f"{profile.path} and --model {profile.facts['model']}", found, profile.facts, ("model_fingerprint",))
     return model

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from model import VGGT
+from model import VGGT, computing_in
 from quant import Layer, find_layers
 from scenes import Scene
 from sensitivity.sketch import WeightErrors
@@ -54,6 +54,17 @@ def test_all_tokens_together_are_the_gradient_of_the_weight(small_model: VGGT, m
             if gradient is not None:
                 total += (errors(layer) @ gradient.flatten()).double().square()
         torch.testing.assert_close(found.whole[row], total / len(targets), rtol=1e-3, atol=0.0)
+
+
+def test_a_trunk_in_bfloat16_is_split_alike(small_model: VGGT, make_scene: MakeScene) -> None:
+    layers = picked(find_layers(small_model))
+    errors = WeightErrors(small_model, layers, SCHEMES)
+    exact = class_damage(small_model, layers, errors, make_scene(), probes=4, seed=SEED)
+    with computing_in(small_model, torch.bfloat16):
+        rounded = class_damage(small_model, layers, errors, make_scene(), probes=4, seed=SEED)
+    torch.testing.assert_close(rounded.whole, exact.whole, rtol=0.3, atol=0)
+    for name in CLASSES:
+        torch.testing.assert_close(rounded.parts[name], exact.parts[name], rtol=0.5, atol=0)
 
 
 @pytest.mark.parametrize("name", CLASSES)
