@@ -139,17 +139,30 @@ def _draw_costs(axes: Axes, audit: Audit) -> None:
     scores = [score for score in audit.scores if score.key not in ("random", "inverted")]
     axes.set_yticks(*_times(scores))
     axes.set_yticks([], minor=True)
-    placed: list[tuple[float, float]] = []
+    placed: list[tuple[bool, float, float]] = []
     for score in sorted(scores, key=lambda one: (one.passes, one.regret)):
-        colour = COLOURS[1] if score.key in DEFAULTS else COLOURS[0]
-        axes.plot(score.passes, score.regret, "o", color=colour)
+        default = score.key in DEFAULTS
+        axes.plot(score.passes, score.regret, "o", color=COLOURS[default])
         # Scores of about one cost lie above each other: a label close to one before is left to the list of chart 2.
         crowded = any(
-            score.passes <= 1.5 * passes and abs(math.log(score.regret / regret)) < 0.12 for passes, regret in placed
+            default == other and score.passes <= 1.5 * passes and abs(math.log(score.regret / regret)) < 0.12
+            for other, passes, regret in placed
         )
         if not crowded:
-            placed.append((score.passes, score.regret))
-            axes.annotate(score.title, (score.passes, score.regret), (6, 0), textcoords="offset points", fontsize=8)
+            placed.append((default, score.passes, score.regret))
+            crossed = any(
+                score.passes < one.passes <= 30 * score.passes and abs(math.log(score.regret / one.regret)) < 0.05
+                for one in scores
+            )  # by the point of a dearer score
+            axes.annotate(
+                score.title,
+                (score.passes, score.regret),
+                (-6 if default else 6, -9 if crossed and not default else 0),
+                textcoords="offset points",
+                ha="right" if default else "left",
+                va="center",
+                fontsize=8,
+            )
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xlim(-1, 400 * max(score.passes for score in scores))
 
