@@ -22,7 +22,6 @@ from scenes import Scene
 from sensitivity.fewer_operations import fewer_operations
 from sensitivity.kept_memory import kept_memory
 from sensitivity.memory import bytes_of
-from sensitivity.onednn import fast_linear
 from sensitivity.replay import Recording, recorded_parts
 from sensitivity.survey import run_for_shapes
 
@@ -93,7 +92,6 @@ def true_damage(
     with ExitStack() as contexts:
         contexts.enter_context(kept_memory())
         if not exact:
-            contexts.enter_context(fast_linear())
             contexts.enter_context(fewer_operations(model))
         recording = Recording(model, scene, -(-size // -(-size // rows)))  # as many rows in every batch
         if watcher is not None:
@@ -148,7 +146,7 @@ def pair_damage(model: nn.Module, pairs: Sequence[tuple[Layer, str]], scene: Sce
     Raises:
         InputError: the FP32 model gives NaN or Inf.
     """
-    with kept_memory(), fast_linear(), fewer_operations(model):
+    with kept_memory(), fewer_operations(model):
         recording = Recording(model, scene)
         references = {name: _Reference(value) for name, value in recording.outputs.items()}
         damage = {name: np.zeros(len(pairs)) for name in references}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from model.dpt_head import DPTFeatures, Fusion, ResidualConv, Scratch, resized
 from model.layers import CrossAttention, Mlp, QKVProjection
 from sensitivity.minimal_filtering import filtered, is_plain_3x3, pays
-from sensitivity.onednn import Then, convolution, linear
+from sensitivity.onednn import Then, convolution, fast_linear, linear
 from sensitivity.replay import replaced_forward
 
 Size = tuple[int, int]
@@ -33,7 +33,7 @@ Forward = Callable[..., object]
 
 @contextmanager
 def fewer_operations(model: nn.Module) -> Iterator[None]:
-    """Within the block the parts of a model compute what they do in the cheaper way.
+    """Within the block the parts of a model compute what they do in the cheaper way, linear layers by oneDNN.
 
     >>> from model import VGGT
     >>> from model.config import TINY
@@ -48,6 +48,7 @@ def fewer_operations(model: nn.Module) -> Iterator[None]:
     for module in model.modules():  # what holds a part comes before it, and has the say
         cheaper = dict(_cheaper(module)) | cheaper
     with ExitStack() as undo:
+        undo.enter_context(fast_linear())
         for module, forward in cheaper.items():
             undo.enter_context(replaced_forward(module, forward))
         yield

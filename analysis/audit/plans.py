@@ -17,7 +17,6 @@ from scenes import Scene
 from sensitivity import Profile
 from sensitivity.fewer_operations import fewer_operations
 from sensitivity.metrics import nmse
-from sensitivity.onednn import fast_linear
 
 Array = NDArray[np.float64]
 Picks = NDArray[np.int64]
@@ -44,7 +43,7 @@ class Market:
         self.scenes, self.evidence = scenes, Evidence.of(profile)
         self.sizes = profile.size_bytes[:, [profile.column(key) for key in self.schemes]]
         self.anchor = int(profile.size_bytes[:, profile.column(ANCHOR)].sum())
-        with fast_linear(), fewer_operations(model):
+        with fewer_operations(model):
             self.references = [predictions(model, scene) for scene in scenes]
 
     def plan(self, score: Array, budget_bytes: int) -> Picks:
@@ -89,7 +88,7 @@ class Market:
     def measured(self, picks: Picks) -> dict[str, Array]:
         """NMSE of every output with the whole plan, ``[scenes]``."""
         assignment = {layer.name: self.schemes[pick] for layer, pick in zip(self.layers, picks, strict=True)}
-        with quantized(self.model, assignment, "fp32"), fast_linear(), fewer_operations(self.model):
+        with quantized(self.model, assignment, "fp32"), fewer_operations(self.model):
             found = [predictions(self.model, scene) for scene in self.scenes]
         return {
             name: np.array([nmse(a[name], b[name]) for a, b in zip(self.references, found, strict=True)])

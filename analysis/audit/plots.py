@@ -139,32 +139,26 @@ def _draw_costs(axes: Axes, audit: Audit) -> None:
     scores = [score for score in audit.scores if score.key not in ("random", "inverted")]
     axes.set_yticks(*_times(scores))
     axes.set_yticks([], minor=True)
-    placed: list[tuple[bool, float, float]] = []
+    labelled: list[ScoreResult] = []
     for score in sorted(scores, key=lambda one: (one.passes, one.regret)):
-        default = score.key in DEFAULTS
+        default = score.key in DEFAULTS  # their labels stand on the left
         axes.plot(score.passes, score.regret, "o", color=COLOURS[default])
         # Scores of about one cost lie above each other: a label close to one before is left to the list of chart 2.
-        crowded = any(
-            default == other and score.passes <= 1.5 * passes and abs(math.log(score.regret / regret)) < 0.12
-            for other, passes, regret in placed
-        )
-        if not crowded:
-            placed.append((default, score.passes, score.regret))
-            crossed = any(
-                score.passes < one.passes <= 30 * score.passes and abs(math.log(score.regret / one.regret)) < 0.05
-                for one in scores
-            )  # by the point of a dearer score
-            axes.annotate(
-                score.title,
-                (score.passes, score.regret),
-                (-6 if default else 6, -9 if crossed and not default else 0),
-                textcoords="offset points",
-                ha="right" if default else "left",
-                va="center",
-                fontsize=8,
-            )
+        same_side = [one for one in labelled if (one.key in DEFAULTS) == default]
+        if any(score.passes <= 1.5 * one.passes and _alike(score, one, 0.12) for one in same_side):
+            continue
+        labelled.append(score)
+        in_the_way = any(score.passes < one.passes <= 30 * score.passes and _alike(score, one, 0.05) for one in scores)
+        axes.annotate(
+            score.title, (score.passes, score.regret), (-6 if default else 6, -9 if in_the_way and not default else 0),
+            textcoords="offset points", ha="right" if default else "left", va="center", fontsize=8,
+        )  # fmt: skip
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xlim(-1, 400 * max(score.passes for score in scores))
+
+
+def _alike(one: ScoreResult, other: ScoreResult, within: float) -> bool:
+    return abs(math.log(one.regret / other.regret)) < within
 
 
 def _draw_pairs(axes: Axes, audit: Audit, outputs: Sequence[str], title: str) -> None:
