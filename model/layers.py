@@ -122,12 +122,15 @@ class QKVProjection(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Queries of ``x [B, N, dim]``, keys and values of ``context [B, M, dim]``, as ``[B, N + 2 M, dim]``."""
+        return torch.cat(self.parts(x, context), dim=1)
+
+    def parts(self, x: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """The same as queries ``[B, N, dim]``, keys and values ``[B, M, dim]``."""
         d = self.dim
         if x is context:
-            return torch.cat(F.linear(x, self.weight, self.bias).split(d, dim=-1), dim=1)
+            return tuple(F.linear(x, self.weight, self.bias).split(d, dim=-1))
         query = F.linear(x, self.weight[:d], self.bias[:d])
-        key, value = F.linear(context, self.weight[d:], self.bias[d:]).split(d, dim=-1)
-        return torch.cat([query, key, value], dim=1)
+        return query, *F.linear(context, self.weight[d:], self.bias[d:]).split(d, dim=-1)
 
 
 class CrossAttention(nn.Module):

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.dpt_head import DPTFeatures, Fusion, ResidualConv, Scratch, resized
-from model.layers import CrossAttention, Mlp, QKVProjection
+from model.layers import CrossAttention, Mlp
 from sensitivity.minimal_filtering import filtered, is_plain_3x3, pays
 from sensitivity.onednn import Then, convolution, fast_linear, linear
 from sensitivity.replay import replaced_forward
@@ -77,7 +77,7 @@ def _cheaper(module: nn.Module) -> Iterator[tuple[nn.Module, Forward]]:
             yield module.act, _unchanged
         case CrossAttention():
             yield module, partial(_attended, module)
-            yield module.in_proj, partial(_projected, module.in_proj)
+            yield module.in_proj, module.in_proj.parts
 
 
 def _convolved(self: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
@@ -105,15 +105,6 @@ def _attended(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
     parts = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in self.in_proj(x, context))
     result: Tensor = self.out_proj(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
     return result
-
-
-def _projected(self: QKVProjection, x: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-    """Queries ``[B, N, dim]``, keys and values ``[B, M, dim]``."""
-    d = self.dim
-    if x is context:
-        return tuple(F.linear(x, self.weight, self.bias).split(d, dim=-1))
-    query = F.linear(x, self.weight[:d], self.bias[:d])
-    return query, *F.linear(context, self.weight[d:], self.bias[d:]).split(d, dim=-1)
 
 
 def _convolved_before_resized(self: Fusion, x: Tensor, finer: Tensor | None, size: Size) -> Tensor:
