@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from commands import audit, demo, download, evaluate, export, formats, inspect, pareto, plan, profile, report
-from commands.options import AsJson, Debug
+from analysis.commands import audit, demo, download, evaluate, export, formats, inspect, pareto, plan, profile, report
+from analysis.commands.options import AsJson, Debug
 
 PROGRAM = "python cli.py"
 HELP_WIDTH = 100

@@ -16,10 +16,10 @@
 | `steps` | the steps of a run, from file to file |
 """
 
-from analysis.compare import OUTPUTS, OutputMetrics, average, compare_outputs
-from analysis.evaluate import evaluate
-from analysis.ratings import LEVELS, THRESHOLDS, rate
-from analysis.results import Evaluation, SchemeResult, verdict
+from analysis.evaluation.results import Evaluation, SchemeResult, verdict
+from analysis.evaluation.run import evaluate
+from vggtkit.metrics.outputs import OUTPUTS, OutputMetrics, average, compare_outputs
+from vggtkit.metrics.ratings import LEVELS, THRESHOLDS, rate
 
 __all__ = [
     "LEVELS",

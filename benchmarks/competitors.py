@@ -27,12 +27,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.evaluate import predictions
+from analysis.evaluation.run import predictions
 from mixedprec import overhead_bytes
-from model import VGGT, load_vggt
-from model.geometry import encode_pose
-from quant import find_layers, quantized_nbytes
-from scenes import Scene, SceneSource, load_scenes
+from vggtkit.model import VGGT, load_vggt
+from vggtkit.model.geometry import encode_pose
+from vggtkit.quant import find_layers, quantized_nbytes
+from vggtkit.scenes import Scene, SceneSource, load_scenes
 
 GROUP = 128
 SETTINGS = 4  # of a tool's knob; the largest that fits is taken

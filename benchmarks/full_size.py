@@ -23,13 +23,13 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from analysis.commands.options import scene_source
 from analysis.steps import make_profile
 from analysis.steps.run_folder import PROFILE, scenes_for
-from commands.options import scene_source
-from model import VGGT, load_vggt
-from quant import find_layers, quantize_layer
-from sensitivity.memory import resident_bytes
 from sensitivity.survey import run
+from vggtkit.core.memory import resident_bytes
+from vggtkit.model import VGGT, load_vggt
+from vggtkit.quant import find_layers, quantize_layer
 
 SAMPLE_SECONDS = 0.02
 FORMAT = "int4_group_128"

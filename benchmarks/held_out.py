@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from model import VGGT, VGGTConfig, load_vggt
-from model.geometry import decode_pose, encode_pose, unproject
 from training.heldout import held_out
+from vggtkit.model import VGGT, VGGTConfig, load_vggt
+from vggtkit.model.geometry import decode_pose, encode_pose, unproject
 
 VIEWS = 4
 STEP = 0.5  # between the cameras in a row, in the unit of the depth that is 1 everywhere

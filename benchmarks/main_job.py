@@ -19,10 +19,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.results import from_json
+from analysis.evaluation.results import from_json
 from analysis.steps import PROFILE, RESULTS, make_evaluation, make_plan, make_profile
 from mixedprec import Request
-from scenes import SceneSource
+from vggtkit.scenes import SceneSource
 
 
 def main_job(scenes: int, images: str | None, run: Path) -> dict[str, object]:

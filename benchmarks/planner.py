@@ -28,18 +28,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.evaluate import SEED
-from analysis.geometry import bootstrap_interval
-from analysis.measuring import Bench, Measured
-from analysis.refine import refine
+from analysis.evaluation.evaluator import Bench, Measured
+from analysis.evaluation.run import SEED
+from analysis.search.swaps import refine
 from analysis.steps import PROFILE, make_profile
 from mixedprec import Constraints, Evidence, Planned, Request, planned, uniform_assignment
 from mixedprec.comparison import alternatives
 from mixedprec.planner import uniform_sizes
-from model import VGGT, load_vggt, skeleton
-from quant import UNIFORM_SCHEMES
-from scenes import SceneSource, load_scenes
 from sensitivity import open_profile
+from vggtkit.metrics.geometry import bootstrap_interval
+from vggtkit.model import VGGT, load_vggt, skeleton
+from vggtkit.quant import UNIFORM_SCHEMES
+from vggtkit.scenes import SceneSource, load_scenes
 
 AT = "int4_group_128"
 HEADLINE = ("auc30", "abs_rel")

@@ -16,10 +16,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.geometry import geometry_metrics, over_scenes
 from benchmarks.held_out import Blind
-from model import VGGT, load_vggt
-from scenes import Scene, SceneSource, load_scenes, parse_scenes
+from vggtkit.metrics.geometry import geometry_metrics, over_scenes
+from vggtkit.model import VGGT, load_vggt
+from vggtkit.scenes import Scene, SceneSource, load_scenes, parse_scenes
 
 
 @torch.no_grad()

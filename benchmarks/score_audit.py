@@ -25,17 +25,17 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis.audit import summary
-from analysis.results import null_if_not_finite
+from analysis.evaluation.results import null_if_not_finite
 from analysis.steps import PROFILE, make_audit, make_profile
 from analysis.steps.run_folder import model_of, scenes_for
-from model import VGGT
-from quant import Layer, dequantize_layer, quantize_layer, replaced_weights
-from scenes import Scene, SceneSource
 from sensitivity import open_profile
 from sensitivity.damage import ROWS, true_damage
-from sensitivity.metrics import nmse
-from sensitivity.processes import AT_MOST
 from sensitivity.survey import run
+from vggtkit.core.processes import AT_MOST
+from vggtkit.metrics.tensors import nmse
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer, dequantize_layer, quantize_layer, replaced_weights
+from vggtkit.scenes import Scene, SceneSource
 
 CALIBRATION = 8
 """Scenes to profile, as many as `profile` takes by default."""

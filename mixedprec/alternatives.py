@@ -13,8 +13,8 @@ from mixedprec.evidence import Evidence
 from mixedprec.palette import default_formats
 from mixedprec.planner import Planned, Request, budget_in_bytes, planned, smallest_bytes
 from mixedprec.solver import Infeasible
-from model import HEADS, VGGT, skeleton
-from quant import get_format
+from vggtkit.model import HEADS, VGGT, skeleton
+from vggtkit.quant import get_format
 
 HEAD_SETS = (HEADS, ("camera", "depth", "point"), ("camera", "depth", "track"), ("camera", "depth"))
 _BINARY = {"kb": "KiB", "mb": "MiB", "gb": "GiB"}

@@ -13,10 +13,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
 from mixedprec.plan import KEEPS, Plan
-from model import VGGT, model_fingerprint
-from quant import (
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT, model_fingerprint
+from vggtkit.quant import (
     Layer,
     QuantizedTensor,
     dequantize_layer,

@@ -9,7 +9,7 @@ import numpy as np
 
 from mixedprec.policies import SENSITIVE_ROLES, Assignment, Problem, optimal, room_of, smallest
 from mixedprec.solver import Choice
-from quant import get_format
+from vggtkit.quant import get_format
 
 RANDOM_SEEDS = (0, 1, 2, 3, 4)
 _LEAST_BITS = (4, 3, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from errors import InputError
+from vggtkit.core.errors import InputError
 
 ACCEPTED = "600MB, 0.6GB, 500KB, 572MiB, 1GiB, 500KiB, 123456B, 4.2bpw (bits per parameter) or 15% (of FP32)"
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
 from mixedprec.apply import KEEP_DTYPES, check_assignment, kept_value, split_state
 from mixedprec.checkpoint_file import (
     KIND,
@@ -28,10 +27,12 @@ from mixedprec.checkpoint_file import (
 )
 from mixedprec.container import LENGTH_BYTES, Container, Part, header_capacity
 from mixedprec.plan import KEEPS
-from model.config import VGGTConfig
-from model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleton
-from model.vggt import VGGT
-from quant import (
+from vggtkit.core.atomic import replacing
+from vggtkit.core.errors import InputError
+from vggtkit.model.config import VGGTConfig
+from vggtkit.model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleton
+from vggtkit.model.vggt import VGGT
+from vggtkit.quant import (
     Layer,
     find_layers,
     from_out_first,
@@ -39,7 +40,6 @@ from quant import (
     pack_layer,
     quantize_layer,
 )
-from sensitivity.atomic import replacing
 
 SUFFIX = ".safetensors"
 NOTE_BYTES = 4096
@@ -62,7 +62,7 @@ def overhead_bytes(model: nn.Module, keep: str = "fp16") -> int:
         InputError: unknown ``keep``.
         ValueError: a layer is packed.
 
-    >>> from model.config import TINY
+    >>> from vggtkit.model.config import TINY
     >>> model = VGGT(TINY)
     >>> overhead_bytes(model, "fp32") - overhead_bytes(model, "fp16") > 0
     True

@@ -11,11 +11,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-import quant
-from errors import InputError
 from mixedprec.apply import KEEP_DTYPES
-from model.config import VGGTConfig
-from quant import Format, Layer, QuantizedTensor, get_format, out_first
+from vggtkit.core.errors import InputError
+from vggtkit.model.config import VGGTConfig
+from vggtkit.quant import Format, Layer, QuantizedTensor, get_format, out_first
+from vggtkit.quant import part_names as quantized_parts
 
 KIND = "vggt-mixedprec quantised checkpoint"
 SCHEMA_VERSION = "1"
@@ -142,7 +142,7 @@ def part_names(weight_name: str, fmt: Format) -> dict[str, str]:
     """Name in the file of every tensor that a quantised weight consists of."""
     if fmt.is_float:
         return {"codes": weight_name}
-    return {part: f"{weight_name}.{part}" for part in quant.part_names(fmt)}
+    return {part: f"{weight_name}.{part}" for part in quantized_parts(fmt)}
 
 
 def damaged(path: Path, what: str) -> InputError:

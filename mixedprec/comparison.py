@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from errors import InputError
 from mixedprec.baselines import baselines
 from mixedprec.plan import uniform_assignment
 from mixedprec.planner import Planned
 from mixedprec.policies import POLICIES, Assignment
-from quant import UNIFORM_SCHEMES, get_format
+from vggtkit.core.errors import InputError
+from vggtkit.quant import UNIFORM_SCHEMES, get_format
 
 
 @dataclass(frozen=True)

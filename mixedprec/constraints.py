@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from errors import InputError
 from mixedprec.palette import parse_formats
-from quant import Layer, get_format
+from vggtkit.core.errors import InputError
+from vggtkit.quant import Layer, get_format
 
 SHARED_INPUT, SAME_BLOCK = "shared-input", "block"
 

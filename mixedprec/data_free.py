@@ -21,8 +21,8 @@ from torch import Tensor
 from mixedprec.apply import split_state
 from mixedprec.evidence import HEAD_OUTPUTS, Evidence
 from mixedprec.plan import ANY_WEIGHTS, DATA_FREE
-from model import VGGT, architecture, local_weights
-from quant import CANDIDATES, Layer, dequantize, find_layers, out_first, quantize, quantized_nbytes
+from vggtkit.model import VGGT, architecture, local_weights
+from vggtkit.quant import CANDIDATES, Layer, dequantize, find_layers, out_first, quantize, quantized_nbytes
 
 SAMPLED, SHAPES_ALONE = f"{DATA_FREE}, weight error", f"{DATA_FREE}, bytes and roles alone"
 ROLE_FACTORS = {"patch_embed": 100.0, "attention": 4.0, "camera_head": 3.0, "depth_head": 15.0, "point_head": 15.0}

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InputError
-from model import HEADS, check_heads
-from quant import Layer, quantized_nbytes
 from sensitivity import Profile
 from sensitivity.store import Changes
+from vggtkit.core.errors import InputError
+from vggtkit.model import HEADS, check_heads
+from vggtkit.quant import Layer, quantized_nbytes
 
 SKETCH = "sketch"
 HEAD_OUTPUTS = {

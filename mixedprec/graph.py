@@ -18,8 +18,8 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from model import VGGT, VGGTConfig
-from quant import Layer, find_layers
+from vggtkit.model import VGGT, VGGTConfig
+from vggtkit.quant import Layer, find_layers
 
 INPUT = "images"
 _LAYOUT = ("View", "UnsafeView", "ReshapeAlias", "Alias", "Clone", "Transpose", "Permute", "Squeeze", "Unsqueeze")
@@ -59,7 +59,7 @@ def model_graph(model: VGGT) -> nx.DiGraph:
 def topology(config: VGGTConfig) -> nx.DiGraph:
     """The graph of a network of this depth, from running a narrow one; ``weights`` are the narrow network's.
 
-    >>> from model.config import TINY
+    >>> from vggtkit.model.config import TINY
     >>> graph = topology(TINY)
     >>> list(graph.successors("aggregator.frame_blocks.0.mlp.fc1"))
     ['aggregator.frame_blocks.0.mlp.fc2']

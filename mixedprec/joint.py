@@ -1,7 +1,7 @@
 """Formats chosen jointly: the errors of layers have signs, so what they do together is not the sum of what each does.
 
 To first order a plan changes an output, by its norm, along a random vector by the sum of its layers' changes x_l
-(`sensitivity.sketch`), and its damage is
+(`sensitivity.jacobian_sketch`), and its damage is
 
     E[(sum_l x_l)^2] = sum_l E[x_l^2] + sum_(l != m) E[x_l x_m].
 

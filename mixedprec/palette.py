@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from errors import InputError
-from quant import get_format
+from vggtkit.core.errors import InputError
+from vggtkit.quant import get_format
 
 AUTO, ALL = "auto", "all"
 DEFAULT_BITS = (8, 4)

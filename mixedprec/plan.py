@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from errors import InputError
 from mixedprec.policies import Assignment
-from model import HEADS, check_heads
-from quant import Layer, get_format
-from sensitivity.atomic import replacing
+from vggtkit.core.atomic import replacing
+from vggtkit.core.errors import InputError
+from vggtkit.model import HEADS, check_heads
+from vggtkit.quant import Layer, get_format
 
 SCHEMA_VERSION = 1
 ANY_WEIGHTS = "0" * 16

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 
 from torch import nn
 
-from errors import InputError
 from mixedprec.apply import split_state
 from mixedprec.budget import format_bytes, parse_budget
 from mixedprec.checkpoint import overhead_bytes
@@ -16,12 +15,13 @@ from mixedprec.evidence import SKETCH, Evidence
 from mixedprec.palette import AUTO, default_formats, is_tight, parse_formats
 from mixedprec.plan import Plan, uniform_assignment
 from mixedprec.policies import POLICIES, SOLVED, Problem, assignment_of, optimal_solution, smallest
+from mixedprec.search_space import Space
 from mixedprec.solver import Infeasible
-from mixedprec.space import Space
-from model import HEADS, VGGT, check_heads
-from quant import find_layers, get_format
 from sensitivity import Profile
-from sensitivity.provenance import provenance
+from vggtkit.core.errors import InputError
+from vggtkit.core.provenance import provenance
+from vggtkit.model import HEADS, VGGT, check_heads
+from vggtkit.quant import find_layers, get_format
 
 FP32_BYTES = 4
 NOTHING_FIXED = Constraints()

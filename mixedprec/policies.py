@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InputError
 from mixedprec.joint import solve_jointly
 from mixedprec.solver import Choice, Infeasible, Solution, check_choices, solve, undominated
-from quant.layers import Layer
+from vggtkit.core.errors import InputError
+from vggtkit.quant.layers import Layer
 
 Assignment = dict[str, str]
 """Format key by layer name."""

@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InputError
 from mixedprec.budget import format_bytes
+from vggtkit.core.errors import InputError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

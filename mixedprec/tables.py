@@ -14,8 +14,8 @@ from mixedprec.evidence import SKETCH
 from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
-from quant import Layer, get_format
 from sensitivity.tables import role_title
+from vggtkit.quant import Layer, get_format
 
 
 def plan_tables(found: Planned) -> list[Table]:

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from quant import Layer, from_out_first, out_first, simulate_layer
 from sensitivity.survey import channel_axis
+from vggtkit.quant import Layer, from_out_first, out_first, simulate_layer
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def under_scheme(
 
     Args:
         model: not packed.
-        layers: of `quant.find_layers`; a layer's weight is quantised right before it runs.
+        layers: of `vggtkit.quant.find_layers`; a layer's weight is quantised right before it runs.
         key: of a format.
         never_called: those of the layers whose weight is read by another module, without a call of the layer (as
             ``torch.nn.MultiheadAttention`` does); they are quantised for the whole time.

@@ -1,9 +1,9 @@
 """True damage: what each output changes by when one layer alone is quantised, measured pair by pair.
 
 Nothing that precedes a layer is computed again (`sensitivity.replay`), several formats run side by side as a batch,
-with fewer operations than the model's own (`sensitivity.fewer_operations`), and an output that does not see the layer
-costs nothing. On the bundled network this measures all pairs of layer and format in about a fourth of the time that
-whole passes take, and `sensitivity.processes` shares the layers out (`benchmarks/score_audit.py`).
+with fewer operations than the model's own (`vggtkit.runtime.fewer_operations`), and an output that does not see the
+layer costs nothing. On the bundled network this measures all pairs of layer and format in a fourth of the time that
+whole passes take, and `vggtkit.core.processes` shares the layers out (`benchmarks/score_audit.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quant import Layer, simulate_layer
-from scenes import Scene
-from sensitivity.fewer_operations import fewer_operations
-from sensitivity.kept_memory import kept_memory
-from sensitivity.memory import bytes_of
 from sensitivity.replay import Recording, recorded_parts
 from sensitivity.survey import run_for_shapes
+from vggtkit.core.allocator import kept_memory
+from vggtkit.core.memory import bytes_of
+from vggtkit.quant import Layer, simulate_layer
+from vggtkit.runtime.fewer_operations import fewer_operations
+from vggtkit.scenes import Scene
 
 ROWS = 8
 """Formats side by side; more gained nothing on a CPU."""
@@ -181,5 +181,5 @@ class _Reference:
         if changed.equal(self.output):
             return torch.zeros(len(changed), dtype=torch.float64)
         error = (changed.flatten(1) - self.exact).square_().sum(1)
-        # An error on an output of zeros is infinite, as in `sensitivity.metrics`; what is not finite stays NaN.
+        # An error on an output of zeros is infinite, as in `vggtkit.metrics.tensors`; what is not finite stays NaN.
         return (error / self.energy).masked_fill(error == 0, 0.0).cpu()

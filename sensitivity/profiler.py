@@ -10,18 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from errors import InputError
-from model import VGGT, computing_in
-from quant import CANDIDATES, UNIFORM_SCHEMES, Layer, find_layers
-from scenes import Scene
-from sensitivity.memory import check_disk, check_memory, footprint, peak_resident_bytes, resident_bytes
-from sensitivity.metrics import metrics_from_sums
-from sensitivity.parts import Arrays, Parts
-from sensitivity.provenance import Progress, silent
+from sensitivity.footprint import footprint
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, sketch_changes
 from sensitivity.recorder import Errors, Grid, Sampling, SceneRecorder, plan_sampling
-from sensitivity.sketch import DEFAULT_PROBES, WeightErrors, sketch_changes
 from sensitivity.store import FP32, Array, Profile, ProfileWriter, open_profile, writing_profile
 from sensitivity.survey import LayerVolume, survey
+from vggtkit.core.errors import InputError
+from vggtkit.core.journal import Arrays, Parts
+from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes
+from vggtkit.core.provenance import Progress, silent
+from vggtkit.metrics.tensors import metrics_from_sums
+from vggtkit.model import VGGT, computing_in
+from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, Layer, find_layers
+from vggtkit.scenes import Scene
 
 DEFAULT_ACTIVATION_BYTES = 4 * 10**9
 DAMAGE = "damage"
@@ -57,13 +58,13 @@ def profile(
         scenes: calibration scenes, all of one number of views and one size.
         path: of the file.
         facts: provenance to be written into it.
-        layers: of `quant.find_layers`, which is asked by default.
+        layers: of `vggtkit.quant.find_layers`, which is asked by default.
         schemes: keys of the formats whose errors are captured layer by layer.
         candidates: keys of the formats whose bytes and damage are scored, for a planner to choose from.
-        probes: random vectors per output and scene, see `sensitivity.sketch`.
+        probes: random vectors per output and scene, see `sensitivity.jacobian_sketch`.
         seed: of what is sampled and of the probes.
         activation_bytes: activations take no more than this on disk.
-        dtype: that the model computes in, see `model.computing_in`.
+        dtype: that the model computes in, see `vggtkit.model.computing_in`.
         gradient_dtype: the same for the backward passes of the sketch.
         progress: told about every step.
         say: told what is skipped because it was done before.

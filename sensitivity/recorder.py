@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
-from quant import Layer
-from scenes import Scene
 from sensitivity.capture import LayerCall, alone, observed, under_scheme
-from sensitivity.metrics import SUM_NAMES, SsimReference, error_sums, merge_sums, metrics_from_sums
 from sensitivity.store import SCORE_METRICS, Array
 from sensitivity.survey import CONVOLUTIONS, LayerVolume, as_tokens, channel_axis, run
+from vggtkit.core.errors import InputError
+from vggtkit.metrics.tensors import SUM_NAMES, SsimReference, error_sums, merge_sums, metrics_from_sums
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
 
 VALUES_PER_CALL = 1 << 18
 """Values of a layer's output that errors are taken on, per call; networks with smaller layers are compared whole."""

@@ -15,12 +15,13 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
-from model.layers import Block
-from model.track_head import CrossBlock, SelfBlock
-from quant import layer_kind, replaced_weights
-from scenes import Scene
 from sensitivity.survey import OUTPUTS
+from vggtkit.core.errors import InputError
+from vggtkit.model.layers import Block
+from vggtkit.model.track_head import CrossBlock, SelfBlock
+from vggtkit.quant import layer_kind, replaced_weights
+from vggtkit.runtime.forwards import replaced_forward
+from vggtkit.scenes import Scene
 
 BLOCKS = (Block, SelfBlock, CrossBlock)
 """Parts that are recorded as a whole; all others are recorded down to their convolutions."""
@@ -88,19 +89,6 @@ class Recording:
             for name, forward in forwards.items():
                 undo.enter_context(replaced_forward(self.model.get_submodule(name), forward))
             yield
-
-
-@contextmanager
-def replaced_forward(module: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
-    """Another function in place of a module's ``forward`` within the block."""
-    before = module.__dict__.get("forward")
-    module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        del module.__dict__["forward"]
-        if before is not None:
-            module.__dict__["forward"] = before
 
 
 class _Part:

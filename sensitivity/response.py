@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from errors import InputError
+from vggtkit.core.errors import InputError
 
 Array = NDArray[np.float64]
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from model import VGGT
-from quant import layer_kind
+from vggtkit.model import VGGT
+from vggtkit.quant import layer_kind
 
 Gradients = list[Tensor | None]
 """One per cotangent; None where it is zero."""

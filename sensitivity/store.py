@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InputError
-from quant import Layer
-from sensitivity.atomic import replacing
+from vggtkit.core.atomic import replacing
+from vggtkit.core.errors import InputError
+from vggtkit.quant import Layer
 
 SCHEMA_VERSION = 2
 FP32 = "fp32"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from errors import InputError
-from model import LARGE
-from quant import Layer
-from scenes import Scene
+from vggtkit.core.errors import InputError
+from vggtkit.core.memory import LARGE
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
 
 OUTPUTS = ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "track", "vis", "conf")
 """What VGGT predicts, in the order of tables; scores are kept for each."""

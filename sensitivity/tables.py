@@ -8,8 +8,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from quant import Layer, get_format
 from sensitivity.store import Array, Profile
+from vggtkit.quant import Layer, get_format
 
 COARSE, FINE = "int4_group_128", "int8_per_channel_sym"
 """The two schemes that tables show where seven would not fit."""

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model import VGGT
-from quant import Layer
-from scenes import Scene
-from sensitivity.sketch import WeightErrors
+from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.survey import OUTPUTS
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
 
 CLASSES = ("camera", "register", "patch")
 """In the backbone of single frames the place of the camera token is that of DINOv2's class token."""

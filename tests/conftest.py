@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.config import VGGTConfig
-from model.vggt import VGGT
+from vggtkit.model.config import VGGTConfig
+from vggtkit.model.vggt import VGGT
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 
 from cli import COMMANDS, HELP_WIDTH
 from docs.generate_cli import PAGE, page
-from tests.commands.running import assert_refused, cli, the_json
+from tests.analysis.commands.running import assert_refused, cli, the_json
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])

@@ -1,4 +1,4 @@
-"""Imports flow one way: cli -> commands -> analysis -> mixedprec -> sensitivity -> quant -> model."""
+"""Imports flow one way: cli -> analysis -> mixedprec -> sensitivity -> vggtkit, and downwards inside of vggtkit."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ALLOWED = {
-    "errors": set(),
-    "model": {"errors"},
-    "scenes": {"errors"},
-    "quant": {"errors", "model", "scenes"},
-    "sensitivity": {"errors", "model", "scenes", "quant"},
-    "mixedprec": {"errors", "model", "scenes", "quant", "sensitivity"},
-    "analysis": {"errors", "model", "scenes", "quant", "sensitivity", "mixedprec"},
-    "commands": {"errors", "model", "scenes", "quant", "sensitivity", "mixedprec", "analysis"},
-    "cli": {"errors", "model", "scenes", "quant", "sensitivity", "mixedprec", "analysis", "commands"},
-}
+FLOORS = (
+    {"vggtkit.core"},
+    {"vggtkit.model", "vggtkit.scenes"},
+    {"vggtkit.metrics", "vggtkit.quant"},
+    {"vggtkit.runtime"},
+    {"sensitivity"},
+    {"mixedprec"},
+    {"analysis"},
+    {"cli"},
+)
+"""From the ground up; what stands on one floor imports itself and the floors below."""
+TOPS = {"vggtkit", "sensitivity", "mixedprec", "analysis", "cli"}
 # Nothing of these is for the packages to import: they are programs.
 OUTSIDE = {"benchmarks", "training", "tests"}
 
@@ -44,13 +45,29 @@ def imported_names(path: Path, root: Path, ours: set[str]) -> set[str]:
 
 def import_graph(root: Path) -> dict[str, set[str]]:
     """Module -> modules of ours that it imports. A package's name stands for its ``__init__``."""
-    files = [path for top in ALLOWED for path in [root / f"{top}.py", *sorted((root / top).rglob("*.py"))]]
+    files = [path for top in TOPS for path in [root / f"{top}.py", *sorted((root / top).rglob("*.py"))]]
     modules = {module_name(path, root): path for path in files if path.is_file()}
-    tops = ALLOWED.keys() | OUTSIDE
+    tops = TOPS | OUTSIDE
     return {
         name: {other for other in imported_names(path, root, set(modules)) if other.split(".")[0] in tops} - {name}
         for name, path in modules.items()
     }
+
+
+def place(name: str) -> tuple[int, str] | None:
+    """The floor that a module stands on, and its package there; None for what stands on none."""
+    for floor, packages in enumerate(FLOORS):
+        for package in packages:
+            if name == package or name.startswith(f"{package}."):
+                return floor, package
+    return None
+
+
+def is_allowed(name: str, other: str) -> bool:
+    here, there = place(name), place(other)
+    if here is None or there is None:
+        return False
+    return there[0] < here[0] or there[1] == here[1]
 
 
 def forbidden_imports(graph: dict[str, set[str]]) -> list[str]:
@@ -58,7 +75,7 @@ def forbidden_imports(graph: dict[str, set[str]]) -> list[str]:
         f"{name} imports {other}"
         for name, others in sorted(graph.items())
         for other in sorted(others)
-        if other.split(".")[0] not in ALLOWED[name.split(".")[0]] | {name.split(".")[0]}
+        if not is_allowed(name, other)
     ]
 
 
@@ -88,16 +105,26 @@ def write_modules(root: Path, modules: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("modules", "found"),
     [
-        ({"quant/a.py": "import analysis.b", "analysis/b.py": ""}, ["quant.a imports analysis.b"]),
+        ({"sensitivity/a.py": "import analysis.b", "analysis/b.py": ""}, ["sensitivity.a imports analysis.b"]),
         (
-            {"quant/c/a.py": "from ...analysis import b", "analysis/b.py": ""},
-            ["quant.c.a imports analysis.b"],
+            {"vggtkit/quant/c/a.py": "from ....analysis import b", "analysis/b.py": ""},
+            ["vggtkit.quant.c.a imports analysis.b"],
         ),
-        ({"quant/a.py": "def f():\n    from cli import main", "cli.py": ""}, ["quant.a imports cli"]),
-        ({"scenes/a.py": "import model", "model/__init__.py": ""}, ["scenes.a imports model"]),
-        ({"analysis/a.py": "from commands import b", "commands/b.py": ""}, ["analysis.a imports commands.b"]),
+        ({"mixedprec/a.py": "def f():\n    from cli import main", "cli.py": ""}, ["mixedprec.a imports cli"]),
+        (
+            {"vggtkit/scenes/a.py": "import vggtkit.model", "vggtkit/model/__init__.py": ""},
+            ["vggtkit.scenes.a imports vggtkit.model"],
+        ),
+        ({"analysis/a.py": "from cli import main", "cli.py": ""}, ["analysis.a imports cli"]),
         ({"cli.py": "import benchmarks.x"}, ["cli imports benchmarks.x"]),
-        ({"analysis/b.py": "from quant import a", "quant/a.py": "import errors", "errors.py": ""}, []),
+        (
+            {
+                "analysis/b.py": "from vggtkit.quant import a",
+                "vggtkit/quant/a.py": "import vggtkit.core.errors",
+                "vggtkit/core/errors.py": "",
+            },
+            [],
+        ),
     ],
     ids=["upward", "relative", "inside-function", "beside", "command", "outside", "allowed"],
 )
@@ -110,12 +137,15 @@ def test_the_arrow_is_seen(tmp_path: Path, modules: dict[str, str], found: list[
 @pytest.mark.parametrize(
     ("modules", "circle"),
     [
-        ({"__init__": "", "a": "from . import b", "b": "from quant.a import x"}, {"quant.a", "quant.b"}),
-        ({"__init__": "from quant.a import x", "a": "from quant import b, y", "b": ""}, {"quant", "quant.a"}),
-        ({"__init__": "from quant.a import x", "a": "from quant import b", "b": ""}, set()),
+        ({"__init__": "", "a": "from . import b", "b": "from mixedprec.a import x"}, {"mixedprec.a", "mixedprec.b"}),
+        (
+            {"__init__": "from mixedprec.a import x", "a": "from mixedprec import b, y", "b": ""},
+            {"mixedprec", "mixedprec.a"},
+        ),
+        ({"__init__": "from mixedprec.a import x", "a": "from mixedprec import b", "b": ""}, set()),
     ],
     ids=["two-modules", "through-init", "submodule-only"],
 )
 def test_a_circle_is_seen(tmp_path: Path, modules: dict[str, str], circle: set[str]) -> None:
-    write_modules(tmp_path, {f"quant/{name}.py": text for name, text in modules.items()})
+    write_modules(tmp_path, {f"mixedprec/{name}.py": text for name, text in modules.items()})
     assert set(first_cycle(import_graph(tmp_path))) == circle

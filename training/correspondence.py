@@ -35,7 +35,7 @@ def matching_patches(batch: dict[str, Tensor], patch: int) -> Tensor:
     """The patch of view j in which the middle of each patch of view i is seen.
 
     Args:
-        batch: what `scenes.render_batch` returns.
+        batch: what `vggtkit.scenes.render_batch` returns.
         patch: side in pixels.
 
     Returns:
@@ -59,7 +59,7 @@ def displacement_to_first(batch: dict[str, Tensor], step: int) -> tuple[Tensor, 
     """How far away in the first view the points of every view lie.
 
     Args:
-        batch: what `scenes.render_batch` returns.
+        batch: what `vggtkit.scenes.render_batch` returns.
         step: distance in pixels between the points of a view, the first half of it from the edge.
 
     Returns:

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from model.config import BUNDLED, PRESETS
-from model.loading import CONFIG_FILE, WEIGHTS_FILE, load_vggt
 from training.heldout import held_out
+from vggtkit.model.config import BUNDLED, PRESETS
+from vggtkit.model.loading import CONFIG_FILE, WEIGHTS_FILE, load_vggt
 
 
 def export(folder: Path, scenes: int) -> dict[str, float]:

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.depth_errors import depth_errors
-from analysis.geometry import track_error
-from analysis.point_errors import scaled_distance
-from analysis.pose_errors import PoseErrors, pose_auc, pose_errors
-from model.geometry import decode_pose, unproject
-from model.vggt import VGGT
-from scenes.scene import GroundTruth
-from scenes.synthetic import synthetic_scenes
+from vggtkit.metrics.depth import depth_errors
+from vggtkit.metrics.geometry import track_error
+from vggtkit.metrics.points import scaled_distance
+from vggtkit.metrics.pose import PoseErrors, pose_auc, pose_errors
+from vggtkit.model.geometry import decode_pose, unproject
+from vggtkit.model.vggt import VGGT
+from vggtkit.scenes.scene import GroundTruth
+from vggtkit.scenes.synthetic import synthetic_scenes
 
 AUC_DEGREES = 30
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.geometry import encode_pose, rotation_from_quaternion
 from training.correspondence import UNSEEN, displacement_to_first
+from vggtkit.model.geometry import encode_pose, rotation_from_quaternion
 
 CONFIDENCE_WEIGHT = 0.2
 PLAIN_WEIGHT = 2.0  # of the error of depth by itself: weighed by confidence, hard pixels hardly count
@@ -56,7 +56,7 @@ def feature_loss(maps: Tensor, truth: dict[str, Tensor], stride: int) -> Tensor:
 
     Args:
         maps: normalised features ``[B, S, C, h, w]``.
-        truth: what `scenes.render_batch` returns.
+        truth: what `vggtkit.scenes.render_batch` returns.
         stride: pixels per cell.
     """
     channels, height, width = maps.shape[2:]
@@ -75,7 +75,7 @@ def probe_losses(maps: list[Tensor], truth: dict[str, Tensor]) -> dict[str, Tens
 
     Args:
         maps: `probes.Probes`' output.
-        truth: what `scenes.render_batch` returns.
+        truth: what `vggtkit.scenes.render_batch` returns.
     """
     step = truth["depth"].shape[-1] // maps[0].shape[3]
     middles = slice(step // 2, None, step)
@@ -97,7 +97,7 @@ def depth_loss(depth: Tensor, confidence: Tensor, truth: dict[str, Tensor]) -> T
     Args:
         depth: ``[B, S, H, W, 1]``, as `DPTHead.predict` gives it.
         confidence: ``[B, S, H, W]``.
-        truth: what `scenes.render_batch` returns.
+        truth: what `vggtkit.scenes.render_batch` returns.
     """
     error = (depth[..., 0].clamp(min=NEAREST) / truth["depth"]).log().abs()
     return _confident(error, confidence) + PLAIN_WEIGHT * error.mean()

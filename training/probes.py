@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from model.config import VGGTConfig
+from vggtkit.model.config import VGGTConfig
 
 CELLS = 2
 """A patch is read out at so many points along each side."""

@@ -22,11 +22,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from model.config import PRESETS
-from model.loading import load_vggt
-from model.vggt import VGGT
-from scenes.synthetic import render_batch
-from sensitivity.atomic import replacing
 from training.attention import written_out
 from training.correspondence import matching_patches
 from training.losses import (
@@ -41,6 +36,11 @@ from training.losses import (
     track_losses,
 )
 from training.probes import Probes
+from vggtkit.core.atomic import replacing
+from vggtkit.model.config import PRESETS
+from vggtkit.model.loading import load_vggt
+from vggtkit.model.vggt import VGGT
+from vggtkit.scenes.synthetic import render_batch
 
 MATCH_SHARE = 0.45  # of the time without the dense heads and the tracker
 PAIRS_SHARE = 0.08  # of the time with two views, to begin with

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.evaluate import predictions
+from analysis.evaluation.run import predictions
 from mixedprec import Choice, Evidence, joint_solution, quantized, solve
 from mixedprec.joint import coupling_of, damage_together
 from mixedprec.planner import problem_of
-from model import VGGT
-from scenes import Scene
 from sensitivity import Profile
-from sensitivity.fewer_operations import fewer_operations
-from sensitivity.metrics import nmse
+from vggtkit.metrics.tensors import nmse
+from vggtkit.model import VGGT
+from vggtkit.runtime.fewer_operations import fewer_operations
+from vggtkit.scenes import Scene
 
 Array = NDArray[np.float64]
 Picks = NDArray[np.int64]

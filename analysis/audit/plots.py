@@ -13,12 +13,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.audit.attribution import along_depth, by_task
 from analysis.audit.plans import BUDGETS
 from analysis.audit.results import DEFAULTS, GROUPS, Audit, ScoreResult
-from analysis.audit.who_pays import along_depth, by_task
-from quant import get_format
-from sensitivity.atomic import replacing
 from sensitivity.tables import COARSE
+from vggtkit.core.atomic import replacing
+from vggtkit.quant import get_format
 
 Array = NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.audit.attribution import TASKS
 from analysis.audit.plans import Regret, WholePlan, regret_intervals
 from analysis.audit.ranks import Agreement, rank_correlation
 from analysis.audit.stability import Stability
-from analysis.audit.who_pays import TASKS
-from analysis.results import null_if_not_finite
-from quant import Layer
+from analysis.evaluation.results import null_if_not_finite
 from sensitivity.response import Response
+from vggtkit.quant import Layer
 
 Array = NDArray[np.float64]
 

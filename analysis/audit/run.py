@@ -14,17 +14,17 @@ from analysis.audit.ranks import Agreement, agreement, rank_correlation
 from analysis.audit.results import GROUPS, JOINT, LOCAL, Audit, ScoreResult
 from analysis.audit.stability import Sketcher, stability
 from analysis.audit.truth import Truth, measure_truth
-from errors import InputError
-from model import VGGT
-from scenes import Scene, SceneSource
 from sensitivity import Profile
 from sensitivity.damage import memory_of_damage
-from sensitivity.processes import processes_for
-from sensitivity.provenance import Progress, silent
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors
 from sensitivity.scores import SCORES, Evidence
-from sensitivity.sketch import DEFAULT_PROBES, WeightErrors
 from sensitivity.tables import COARSE, FINE
 from sensitivity.token_classes import class_damage
+from vggtkit.core.errors import InputError
+from vggtkit.core.processes import processes_for
+from vggtkit.core.provenance import Progress, silent
+from vggtkit.model import VGGT
+from vggtkit.scenes import Scene, SceneSource
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Mapping[str, Array]]

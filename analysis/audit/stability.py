@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audit.ranks import rank_correlation
-from errors import InputError
-from model import VGGT
-from quant import Layer
-from scenes import Scene, SceneSource, load_scenes
-from sensitivity.metrics import nmse
+from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
 from sensitivity.replay import Recording
-from sensitivity.sketch import WeightErrors, sketch_damage
+from vggtkit.core.errors import InputError
+from vggtkit.metrics.tensors import nmse
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene, SceneSource, load_scenes
 
 Array = NDArray[np.float64]
 

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
+from analysis.audit.attribution import TASKS, along_depth, by_task, grouped
 from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
 from analysis.audit.results import DEFAULTS, GROUPS, JOINT, Audit, ScoreResult
 from analysis.audit.stability import Stability
-from analysis.audit.who_pays import TASKS, along_depth, by_task, grouped
-from analysis.geometry import GEOMETRY
-from analysis.results import format_number
-from quant import get_format
+from analysis.evaluation.results import format_number
 from sensitivity.tables import COARSE, MOST_BLOCKS, role_title
+from vggtkit.metrics.geometry import GEOMETRY
+from vggtkit.quant import get_format
 
 Array = NDArray[np.float64]
 

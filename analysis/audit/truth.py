@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH, geometry_metrics
-from model import VGGT
-from quant import Layer
-from scenes import Scene
 from sensitivity.damage import Changed, true_damage
-from sensitivity.processes import in_processes
+from vggtkit.core.processes import in_processes
+from vggtkit.metrics.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH, geometry_metrics
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
 
 Array = NDArray[np.float64]
 

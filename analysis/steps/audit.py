@@ -12,12 +12,12 @@ from analysis.audit.plots import draw_payers, draw_scores
 from analysis.audit.tables import audit_sentences, audit_tables
 from analysis.steps.run_folder import PROFILE, check_writable, model_of, scenes_for
 from analysis.steps.view import View
-from errors import InputError
-from model import VGGT
-from scenes import Scene, SceneSource, fingerprint
 from sensitivity import open_profile
-from sensitivity.atomic import replacing
-from sensitivity.provenance import Progress, provenance, require_same, silent
+from vggtkit.core.atomic import replacing
+from vggtkit.core.errors import InputError
+from vggtkit.core.provenance import Progress, provenance, require_same, silent
+from vggtkit.model import VGGT
+from vggtkit.scenes import Scene, SceneSource, fingerprint
 
 JUDGES = 8
 """Scenes beyond those of true damage on which whole plans are measured, where there are as many."""

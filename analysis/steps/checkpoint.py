@@ -10,10 +10,10 @@ from typing import Any
 from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, plan_of
 from analysis.steps.view import View
 from mixedprec import Plan, check_plan, format_bytes, load_plan, save_quantized, uniform_assignment
-from model import VGGT, load_vggt
-from quant import find_layers, get_format
 from sensitivity import open_profile
-from sensitivity.provenance import Progress, provenance, silent
+from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.model import VGGT, load_vggt
+from vggtkit.quant import find_layers, get_format
 
 
 def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weights: str = "pretrained") -> View:

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from analysis import plots
-from analysis import report as reports
-from analysis.depth_errors import alignment_named
-from analysis.evaluate import evaluate
-from analysis.geometry_tables import too_few_scenes
-from analysis.results import Evaluation, from_json, to_json, verdict
+from analysis.evaluation.results import Evaluation, from_json, to_json, verdict
+from analysis.evaluation.run import evaluate
+from analysis.report import charts as plots
+from analysis.report import text as reports
+from analysis.report.geometry_tables import too_few_scenes
 from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
 from analysis.steps.view import View
-from errors import InputError, check_number
-from scenes import SceneSource, fingerprint, pictures_of
 from sensitivity import Profile, open_profile
-from sensitivity.atomic import replacing
-from sensitivity.provenance import Progress, provenance, silent
+from vggtkit.core.atomic import replacing
+from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.metrics.depth import alignment_named
+from vggtkit.scenes import SceneSource, fingerprint, pictures_of
 
 RANDOM = "RANDOM WEIGHTS"
 

@@ -11,9 +11,9 @@ from torch import nn
 from analysis.steps.run_folder import PROFILE
 from analysis.steps.view import View
 from mixedprec import overhead_bytes
-from model import VGGTConfig, architecture, is_factory, load_custom, skeleton
-from quant import CANDIDATES, FORMATS, UNIFORM_SCHEMES, find_layers, quantized_nbytes
 from sensitivity import open_profile
+from vggtkit.model import VGGTConfig, architecture, is_factory, load_custom, skeleton
+from vggtkit.quant import CANDIDATES, FORMATS, UNIFORM_SCHEMES, find_layers, quantized_nbytes
 
 DEFAULT_MODEL = "tiny"
 

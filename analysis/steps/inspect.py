@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.inspect_layer import inspect
-from analysis.inspect_report import draw_inspection, inspection_sentences, inspection_tables, inspection_values
+from analysis.inspection.layer import inspect
+from analysis.inspection.report import draw_inspection, inspection_sentences, inspection_tables, inspection_values
 from analysis.steps.run_folder import PROFILE, check_writable, model_of
 from analysis.steps.view import View
 from sensitivity import open_profile

@@ -6,17 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.pareto import BASELINE, UNIFORM, pareto, pareto_table, to_json
-from analysis.pareto_plot import draw_pareto
+from analysis.report.pareto_chart import draw_pareto
+from analysis.search.pareto import BASELINE, UNIFORM, pareto, pareto_table, to_json
 from analysis.steps.plan import plan_source
 from analysis.steps.run_folder import check_writable
 from analysis.steps.view import View
-from errors import check_number
 from mixedprec import Request, overhead_bytes, planned
 from mixedprec.palette import ALL, AUTO
-from quant import find_layers, quantized_nbytes
-from sensitivity.atomic import replacing
-from sensitivity.provenance import Progress, provenance, silent
+from vggtkit.core.atomic import replacing
+from vggtkit.core.errors import check_number
+from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.quant import find_layers, quantized_nbytes
 
 RESULTS, CHART = "pareto.json", "pareto.png"
 

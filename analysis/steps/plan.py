@@ -10,14 +10,13 @@ from typing import Any
 from rich.table import Table
 from torch import nn
 
-from analysis.cost import changes, describe_cost
-from analysis.drawing import draw_plan
-from analysis.measuring import Bench
-from analysis.promise import Promise, Tried, parse_drops, smallest_keeping
-from analysis.refine import Refined, refine
+from analysis.evaluation.cost import changes, describe_cost
+from analysis.evaluation.evaluator import Bench
+from analysis.report.drawing import draw_plan
+from analysis.search.quality_target import Promise, Tried, parse_drops, smallest_keeping
+from analysis.search.swaps import Refined, refine
 from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, scenes_for
 from analysis.steps.view import View
-from errors import InputError, check_number
 from mixedprec import SOLVED, Evidence, Planned, Request, data_free, planned, save_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
 from mixedprec.constraints import SHARED_INPUT
@@ -25,11 +24,12 @@ from mixedprec.graph import same_input, topology
 from mixedprec.palette import ALL, AUTO
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
-from model import VGGT, VGGTConfig, architecture, is_factory, load_custom, skeleton
-from scenes import SceneSource
-from scenes.source import Split
 from sensitivity import Profile, open_profile
-from sensitivity.provenance import Progress, silent
+from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.provenance import Progress, silent
+from vggtkit.model import VGGT, VGGTConfig, architecture, is_factory, load_custom, skeleton
+from vggtkit.scenes import SceneSource
+from vggtkit.scenes.source import Split
 
 DRAWING = "plan.png"
 

@@ -13,10 +13,15 @@ from torch import nn
 from analysis.steps.device import pick_device
 from analysis.steps.run_folder import PROFILE, check_writable, scenes_for
 from analysis.steps.view import View
-from errors import InputError, check_number
 from mixedprec import parse_budget, planner
-from model import (
-    LARGE,
+from sensitivity import Profile
+from sensitivity import profile as profile_model
+from sensitivity.jacobian_sketch import DEFAULT_PROBES
+from sensitivity.tables import profile_tables, summary
+from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.memory import LARGE
+from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.model import (
     VGGT,
     gradient_dtype,
     is_factory,
@@ -26,13 +31,8 @@ from model import (
     model_fingerprint,
     pick_dtype,
 )
-from quant import find_layers, read_roles
-from scenes import Scene, SceneSource, fingerprint
-from sensitivity import Profile
-from sensitivity import profile as profile_model
-from sensitivity.provenance import Progress, provenance, silent
-from sensitivity.sketch import DEFAULT_PROBES
-from sensitivity.tables import profile_tables, summary
+from vggtkit.quant import find_layers, read_roles
+from vggtkit.scenes import Scene, SceneSource, fingerprint
 
 OVERHEAD_PER_LAYER = 20_000
 """Bytes that HDF5 and the scores add to the activations of a layer, measured: 15,500 with seven schemes."""
@@ -65,9 +65,9 @@ def make_profile(
         disk_budget: activations take at most this.
         device: as `pick_device` takes it.
         seed: of samples and probes.
-        dtype: as `model.pick_dtype` takes it.
+        dtype: as `vggtkit.model.pick_dtype` takes it.
         inputs: ``package.module:function`` that yields what the model is called with, in the place of scenes.
-        roles: TOML file of name patterns, see `quant.roles`.
+        roles: TOML file of name patterns, see `vggtkit.quant.roles`.
         progress: told about every step.
         say: told what is worth knowing beforehand.
 

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from analysis.steps.device import pick_device
-from errors import InputError
 from mixedprec import Plan, load_plan
-from model import VGGT, is_factory, load_vggt, model_fingerprint
-from scenes import Scene, SceneSource, load_scenes
-from scenes.source import Split
 from sensitivity import Profile
-from sensitivity.provenance import require_same
+from vggtkit.core.errors import InputError
+from vggtkit.core.provenance import require_same
+from vggtkit.model import VGGT, is_factory, load_vggt, model_fingerprint
+from vggtkit.scenes import Scene, SceneSource, load_scenes
+from vggtkit.scenes.source import Split
 
 PROFILE, PLAN = "profile.h5", "plan.json"
 RESULTS, REPORT, CHARTS = (

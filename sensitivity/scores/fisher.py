@@ -16,9 +16,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from quant import Layer
+from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
 from sensitivity.scores.registry import Array, Evidence, Score, register
-from sensitivity.sketch import WeightErrors, sketch_damage
+from vggtkit.quant import Layer
 
 DRAWS = 4
 

@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from model import VGGT
-from quant import Layer
-from scenes import Scene
 from sensitivity.damage import pair_damage
+from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.response import Response, fit_response, spread_pairs
-from sensitivity.sketch import WeightErrors
 from sensitivity.store import Profile
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
 
 Array = NDArray[np.float64]
 

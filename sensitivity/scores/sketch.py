@@ -1,4 +1,4 @@
-"""The sketch of the Jacobian: first-order damage at the outputs (`sensitivity.sketch`). Plans are made from it."""
+"""First-order damage at the outputs (`sensitivity.jacobian_sketch`). Plans are made from it."""
 
 from __future__ import annotations
 

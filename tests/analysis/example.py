@@ -8,10 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from analysis.compare import OUTPUTS, OutputMetrics
-from analysis.geometry import GEOMETRY, Estimate
-from analysis.report import Evaluation, SchemeResult
-from quant import FORMATS, UNIFORM_SCHEMES
+from analysis.report.text import Evaluation, SchemeResult
+from vggtkit.metrics.geometry import GEOMETRY, Estimate
+from vggtkit.metrics.outputs import OUTPUTS, OutputMetrics
+from vggtkit.quant import FORMATS, UNIFORM_SCHEMES
 
 IMAGES = ("depth", "depth_conf", "world_points", "world_points_conf")
 SCENES = ("kitchen-1", "kitchen-2", "room-1", "room-2", "hololens-1", "hololens-2")

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks.held_out import TARGETS, Blind, report
-from model import VGGTConfig
-from scenes import synthetic_scenes
 from training.heldout import held_out
+from vggtkit.model import VGGTConfig
+from vggtkit.scenes import synthetic_scenes
 
 
 @pytest.fixture

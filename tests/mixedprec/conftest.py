@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import VGGTConfig
-from model.loading import model_fingerprint
-from model.vggt import VGGT
-from quant import CANDIDATES, UNIFORM_SCHEMES, find_layers, get_format, quantize_layer
 from sensitivity import OUTPUTS, Profile
+from vggtkit.model.config import VGGTConfig
+from vggtkit.model.loading import model_fingerprint
+from vggtkit.model.vggt import VGGT
+from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, find_layers, get_format, quantize_layer
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
 from mixedprec.apply import apply_assignment, apply_plan, check_assignment, packed, quantized, split_state
 from mixedprec.plan import Plan, uniform_assignment
-from model.loading import model_fingerprint
-from model.vggt import VGGT
-from quant import FORMATS, UNIFORM_SCHEMES, find_layers, quantize_layer
+from vggtkit.core.errors import InputError
+from vggtkit.model.loading import model_fingerprint
+from vggtkit.model.vggt import VGGT
+from vggtkit.quant import FORMATS, UNIFORM_SCHEMES, find_layers, quantize_layer
 
 Run = Callable[[VGGT], dict[str, Tensor]]
 Swap = Callable[..., "object"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import InputError
 from mixedprec.budget import format_bytes, parse_budget
+from vggtkit.core.errors import InputError
 
 VGGT_1B = {"parameters": 1_256_537_516, "fp32_bytes": 5_026_150_064}
 

@@ -12,8 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import sensitivity.atomic
-from errors import InputError
+import vggtkit.core.atomic
 from mixedprec.apply import quantized
 from mixedprec.checkpoint import (
     NOTE_BYTES,
@@ -23,10 +22,11 @@ from mixedprec.checkpoint import (
     save_quantized,
 )
 from mixedprec.plan import uniform_assignment
-from model.config import VGGTConfig
-from model.loading import load_vggt, model_fingerprint
-from model.vggt import VGGT
-from quant import FORMATS, UNIFORM_SCHEMES, find_layers, quantize_layer
+from vggtkit.core.errors import InputError
+from vggtkit.model.config import VGGTConfig
+from vggtkit.model.loading import load_vggt, model_fingerprint
+from vggtkit.model.vggt import VGGT
+from vggtkit.quant import FORMATS, UNIFORM_SCHEMES, find_layers, quantize_layer
 
 Run = Callable[[VGGT], dict[str, Tensor]]
 ASSIGNMENTS = [*UNIFORM_SCHEMES, "fp16", "fp32", "mixed"]
@@ -228,7 +228,7 @@ def test_interrupt_leaves_no_temporary_file(small_model: VGGT, tmp_path: Path, m
     def interrupt(_descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sensitivity.atomic.os, "fsync", interrupt)
+    monkeypatch.setattr(vggtkit.core.atomic.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_quantized(small_model, assignment_of(small_model, "fp16"), tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from errors import InputError
 from mixedprec import Constraints, Evidence, Request, planned
 from mixedprec.constraints import allowed_formats, shared_groups
 from mixedprec.policies import optimal
-from mixedprec.space import Space
-from model import VGGT
-from quant import CANDIDATES, Layer, get_format
+from mixedprec.search_space import Space
 from sensitivity import Profile
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT
+from vggtkit.quant import CANDIDATES, Layer, get_format
 
 LAYERS = [Layer(name, "linear", role, block, (4, 32), 128) for name, role, block in [
     ("a.q", "attention", "frame.0"), ("a.k", "attention", "frame.0"), ("a.fc", "mlp", "frame.0"),

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from errors import InputError
 from mixedprec import Request, apply_plan, data_free, load_quantized, planned, save_plan, save_quantized
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
 from mixedprec.data_free import SAMPLED, SHAPES_ALONE
 from mixedprec.plan import ANY_WEIGHTS, load_plan
-from model import architecture, load_vggt, skeleton
-from quant import CANDIDATES, find_layers, quantize_layer
+from vggtkit.core.errors import InputError
+from vggtkit.model import architecture, load_vggt, skeleton
+from vggtkit.quant import CANDIDATES, find_layers, quantize_layer
 
 BUDGET = 600_000_000
 FEW = ("int8_per_channel_sym", "int4_group_32", "int3_two_level_16", "fp16")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mixedprec.graph import INPUT, _graph, _Recorder, model_graph, same_input, topology
-from model import VGGT, VGGTConfig
-from quant import find_layers
+from vggtkit.model import VGGT, VGGTConfig
+from vggtkit.quant import find_layers
 
 
 class Fork(nn.Module):

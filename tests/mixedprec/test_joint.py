@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import InputError
 from mixedprec import Evidence, Planned, Request, planned
 from mixedprec.constraints import Constraints
 from mixedprec.joint import _Joint, coupling_of, solve_jointly
 from mixedprec.policies import Problem, joint, joint_solution
+from mixedprec.search_space import Space
 from mixedprec.solver import Choice, Infeasible, solve
-from mixedprec.space import Space
-from model import VGGT
-from quant import Layer
 from sensitivity import Profile
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer
 
 Floats = NDArray[np.float64]
 Groups = list[list[Choice]]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from errors import InputError
 from mixedprec.palette import default_formats, is_tight, parse_formats
-from quant import CANDIDATES, UNIFORM_SCHEMES, get_format
+from vggtkit.core.errors import InputError
+from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, get_format
 
 
 def of_bits(*bits: int) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from errors import InputError
 from mixedprec.plan import Plan, load_plan, save_plan, uniform_assignment
-from quant import Layer
+from vggtkit.core.errors import InputError
+from vggtkit.quant import Layer
 
 PLAN = Plan(
     model_fingerprint="0123456789abcdef",

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from errors import InputError
 from mixedprec import Infeasible, Plan, make_plan, parse_budget, save_quantized
 from mixedprec.checkpoint import overhead_bytes
 from mixedprec.comparison import comparisons
 from mixedprec.constraints import Constraints
 from mixedprec.plan import load_plan, save_plan
 from mixedprec.planner import Planned, Request, budget_in_bytes, layers_by_format, planned, unused_bytes
-from model import VGGT
-from quant import CANDIDATES, UNIFORM_SCHEMES, get_format
 from sensitivity import Profile
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT
+from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, get_format
 
 MakePlan = Callable[..., Plan]
 

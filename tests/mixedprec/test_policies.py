@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from errors import InputError
 from mixedprec.baselines import attention_and_heads, baselines, first_and_last, inverted, random_assignment
 from mixedprec.policies import (
     INT4_GROUPS,
@@ -22,7 +21,8 @@ from mixedprec.policies import (
     sensitive,
 )
 from mixedprec.solver import Choice, Infeasible
-from quant.layers import Layer
+from vggtkit.core.errors import InputError
+from vggtkit.quant.layers import Layer
 
 ROLES = ("attention", "mlp", "camera_head", "depth_head", "point_head", "track_head", "patch_embed")
 OVERHEAD = {"int4_group_128": 0.5156, "int4_group_64": 0.5312, "int4_group_32": 0.5625, RAISED: 1.002}

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
-from errors import InputError
 from mixedprec import solver
 from mixedprec.solver import Choice, Infeasible, Solution, solve, undominated
+from vggtkit.core.errors import InputError
 
 Groups = list[list[Choice]]
 

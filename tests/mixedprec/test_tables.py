@@ -10,9 +10,9 @@ from rich.table import Table
 
 from mixedprec import Planned, Request, planned
 from mixedprec.tables import plan_sentences, plan_tables
-from model import VGGT
-from quant import get_format
 from sensitivity import Profile
+from vggtkit.model import VGGT
+from vggtkit.quant import get_format
 
 MakePlan = Callable[..., Planned]
 WIDTH = 100

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import VGGT, VGGTConfig
-from model.loading import model_fingerprint
-from scenes import Scene
 from sensitivity import Profile, profile
+from vggtkit.model import VGGT, VGGTConfig
+from vggtkit.model.loading import model_fingerprint
+from vggtkit.scenes import Scene
 
 SMALL = VGGTConfig(
     img_size=32,

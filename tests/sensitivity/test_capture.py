@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from model import VGGT
-from quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
-from scenes import Scene
 from sensitivity.capture import LayerCall, alone, observed, under_scheme
 from sensitivity.survey import run
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
+from vggtkit.scenes import Scene
 
 SCHEMES = ("int8_per_channel_asym", "int4_group_32", "int3_group_32")
 

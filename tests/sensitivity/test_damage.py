@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from model import VGGT
-from model.precision import computing_in
-from quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
-from scenes import Scene
 from sensitivity.damage import Changed, true_damage
 from sensitivity.replay import Recording
 from sensitivity.survey import run
+from vggtkit.model import VGGT
+from vggtkit.model.precision import computing_in
+from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
+from vggtkit.scenes import Scene
 
 SCHEMES = ("int8_per_tensor_asym", "int4_group_32", "int3_group_32")
 MakeScene = Callable[..., Scene]

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from errors import InputError
-from model import VGGT
-from quant import CANDIDATES, UNIFORM_SCHEMES, Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
-from scenes import Scene
 from sensitivity import Profile, profile
 from sensitivity.recorder import TOKENS_PER_LAYER, Grid, SceneRecorder, as_maps, choose_channels, plan_sampling
 from sensitivity.survey import LayerVolume, as_tokens, run
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT
+from vggtkit.quant import (
+    CANDIDATES,
+    UNIFORM_SCHEMES,
+    Layer,
+    dequantize_layer,
+    find_layers,
+    quantize_layer,
+    replaced_weights,
+)
+from vggtkit.scenes import Scene
 
 MakeScene = Callable[..., Scene]
 SCHEMES = ("int8_per_tensor_sym", "int4_group_32")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from errors import InputError
 from sensitivity.response import Response, fit_response, spread_pairs
+from vggtkit.core.errors import InputError
 
 
 @pytest.mark.parametrize(

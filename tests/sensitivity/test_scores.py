@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import VGGT
-from quant import dequantize_layer, find_layers, quantize_layer
-from scenes import Scene
 from sensitivity import Profile
 from sensitivity.damage import pair_damage
+from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
 from sensitivity.scores import SCORES, Evidence, register
 from sensitivity.scores.fisher import DRAWS, SignedErrors
-from sensitivity.sketch import WeightErrors, sketch_damage
+from vggtkit.model import VGGT
+from vggtkit.quant import dequantize_layer, find_layers, quantize_layer
+from vggtkit.scenes import Scene
 
 MakeScene = Callable[..., Scene]
 

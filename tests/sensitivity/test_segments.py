@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from model import VGGT
-from quant import find_layers
-from scenes import Scene
 from sensitivity.segments import Gradients, Tape, segments_of
 from sensitivity.survey import run
+from vggtkit.model import VGGT
+from vggtkit.quant import find_layers
+from vggtkit.scenes import Scene
 
 
 class Branching(nn.Module):

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from errors import InputError
-from quant import Layer
 from sensitivity.store import KINDS, SCORE_METRICS, Profile, ProfileWriter, open_profile, writing_profile
+from vggtkit.core.errors import InputError
+from vggtkit.quant import Layer
 
 LAYERS = (
     Layer("aggregator.frame_blocks.0.mlp.fc1", "linear", "mlp", "frame.0", (8, 4), 32),

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
-from model import VGGT
-from quant import find_layers
-from scenes import Scene
 from sensitivity.survey import LayerVolume, as_tokens, run, survey
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT
+from vggtkit.quant import find_layers
+from vggtkit.scenes import Scene
 
 
 @pytest.mark.parametrize("frames", [2, 9])

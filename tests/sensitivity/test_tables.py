@@ -11,11 +11,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from model import VGGT, VGGTConfig
-from model.config import TINY
-from quant import find_layers
 from sensitivity import Profile
 from sensitivity.tables import MOST_BLOCKS, layer_table, profile_tables, scheme_table, short_name, summary
+from vggtkit.model import VGGT, VGGTConfig
+from vggtkit.model.config import TINY
+from vggtkit.quant import find_layers
 
 WIDTH = 100
 

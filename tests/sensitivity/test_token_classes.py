@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from model import VGGT, computing_in
-from quant import Layer, find_layers
-from scenes import Scene
-from sensitivity.sketch import WeightErrors
+from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.token_classes import CLASSES, class_damage
+from vggtkit.model import VGGT, computing_in
+from vggtkit.quant import Layer, find_layers
+from vggtkit.scenes import Scene
 
 SCHEMES = ("int4_group_32", "int8_per_tensor_sym")
 MakeScene = Callable[..., Scene]

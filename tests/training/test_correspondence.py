@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from scenes.synthetic import render_batch
 from training.correspondence import UNSEEN, displacement_to_first, matching_patches, project
+from vggtkit.scenes.synthetic import render_batch
 
 SIZE, PATCH = (32, 48), 8
 

@@ -5,10 +5,10 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from model.config import TINY, VGGTConfig
-from model.geometry import encode_pose
-from scenes.synthetic import synthetic_scenes
 from training.heldout import AUC_DEGREES, held_out
+from vggtkit.model.config import TINY, VGGTConfig
+from vggtkit.model.geometry import encode_pose
+from vggtkit.scenes.synthetic import synthetic_scenes
 
 SCENES, SEED = 2, 4
 

@@ -4,9 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.pose_errors import pose_errors
-from model.geometry import decode_pose, encode_pose
-from scenes.synthetic import render_batch
 from training.correspondence import UNSEEN, displacement_to_first
 from training.losses import (
     CONFIDENCE_WEIGHT,
@@ -24,6 +21,9 @@ from training.losses import (
     relative_loss,
     track_losses,
 )
+from vggtkit.metrics.pose import pose_errors
+from vggtkit.model.geometry import decode_pose, encode_pose
+from vggtkit.scenes.synthetic import render_batch
 
 SIZE = (16, 24)
 Outputs = dict[str, Tensor | list[Tensor]]

@@ -2,8 +2,8 @@
 
 import torch
 
-from model.config import TINY
 from training.probes import CELLS, CHANNELS, Probes
+from vggtkit.model.config import TINY
 
 
 def test_a_token_speaks_for_its_own_patch() -> None:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from scenes.synthetic import render_batch
 from training import train as training
 from training.probes import Probes
 from training.train import (
@@ -26,6 +25,7 @@ from training.train import (
     step_losses,
     train,
 )
+from vggtkit.scenes.synthetic import render_batch
 
 TRUNK = {"match", "displacement", "coarse_points", "coarse_depth", "camera", "relative"}
 

@@ -19,13 +19,13 @@ from analysis.audit.plans import (
 )
 from analysis.audit.run import from_scores, halves
 from analysis.audit.truth import Truth
-from analysis.evaluate import predictions
+from analysis.evaluation.run import predictions
 from mixedprec import Request, overhead_bytes, planned
 from mixedprec.joint import coupling_of
-from model import VGGT, load_vggt
-from quant import dequantize_layer, quantize_layer
-from scenes import Scene
 from sensitivity import Profile, profile
+from vggtkit.model import VGGT, load_vggt
+from vggtkit.quant import dequantize_layer, quantize_layer
+from vggtkit.scenes import Scene
 
 
 @pytest.fixture(scope="module")

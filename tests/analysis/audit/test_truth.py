@@ -8,11 +8,11 @@ import torch
 
 from analysis.audit.run import _ceilings
 from analysis.audit.truth import FIGURES, POINT_QUERIES, Truth, measure_truth
-from analysis.geometry import GEOMETRY, geometry_metrics
-from model import load_vggt
-from quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
-from scenes import synthetic_scenes
 from sensitivity.survey import run
+from vggtkit.metrics.geometry import GEOMETRY, geometry_metrics
+from vggtkit.model import load_vggt
+from vggtkit.quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
+from vggtkit.scenes import synthetic_scenes
 
 SCHEMES = ("int4_group_32", "int3_group_128")
 TRACKED = ("track", "vis", "conf", "track_px")

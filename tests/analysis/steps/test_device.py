@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from analysis.steps import pick_device
-from errors import InputError
+from vggtkit.core.errors import InputError
 
 
 @pytest.mark.parametrize(

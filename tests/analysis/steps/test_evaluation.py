@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import plots
-from analysis.compare import OUTPUTS
-from analysis.results import Evaluation, SchemeResult, from_json
+from analysis.evaluation.results import Evaluation, SchemeResult, from_json
+from analysis.report import charts
 from analysis.steps import show_evaluation
 from analysis.steps.evaluation import write_reports
+from vggtkit.metrics.outputs import OUTPUTS
 
 FILES = ("comprehensive_results.json", "comprehensive_report.txt", "comprehensive_visualizations.png")
 
@@ -30,14 +30,14 @@ def test_reports_appear_together_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     write_reports(example(0.25), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before.keys() == set(FILES)
-    monkeypatch.setattr(plots, "draw", fail)
+    monkeypatch.setattr(charts, "draw", fail)
     with pytest.raises(RuntimeError):
         write_reports(example(0.125), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_report_is_made_again_from_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "draw", lambda _evaluation, path: path.touch())
+    monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.touch())
     write_reports(example(0.25), tmp_path)
     text = (tmp_path / FILES[1]).read_text()
     (tmp_path / FILES[1]).write_text("lost")
@@ -48,7 +48,7 @@ def test_report_is_made_again_from_the_results(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_damage_that_is_no_number_can_still_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "draw", lambda _evaluation, path: path.touch())
+    monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.touch())
     write_reports(example(math.nan), tmp_path)
     assert json.loads((tmp_path / FILES[0]).read_text())["results"][2]["damage"] is None
     assert show_evaluation(tmp_path).values["holds"] is False

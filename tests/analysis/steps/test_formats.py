@@ -6,8 +6,8 @@ import pytest
 
 from analysis.steps import formats_view
 from mixedprec import overhead_bytes
-from model import architecture
-from quant import CANDIDATES, FORMATS, find_layers, quantized_nbytes
+from vggtkit.model import architecture
+from vggtkit.quant import CANDIDATES, FORMATS, find_layers, quantized_nbytes
 
 
 @pytest.mark.parametrize("model", [None, "vggt-1b"])

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from analysis.steps.run_folder import model_of
-from model import load_vggt, model_fingerprint
 from sensitivity import Profile
+from vggtkit.model import load_vggt, model_fingerprint
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Who pays for quantisation: damage by output, by token class, by role and by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggtkit.quant import Layer
+
+Array = NDArray[np.float64]
+
+TASKS = {
+    "pose": ("pose_enc",),
+    "depth": ("depth", "depth_conf"),
+    "points": ("world_points", "world_points_conf"),
+    "tracks": ("track", "vis", "conf"),
+}
+"""The outputs of every task; a task's damage is their mean."""
+
+STACKS = ("vit", "frame", "global")
+"""Stacks of blocks whose damage is drawn along the depth."""
+
+
+def by_task(damage: Mapping[str, Array]) -> dict[str, Array]:
+    """Damage per task ``[layers, formats]``, from that per output; tasks without outputs are left out.
+
+    >>> list(by_task({"depth": np.ones((1, 1)), "conf": np.zeros((1, 1))}))
+    ['depth', 'tracks']
+    """
+    there = {task: [damage[name] for name in names if name in damage] for task, names in TASKS.items()}
+    return {task: np.asarray(np.mean(values, axis=0)) for task, values in there.items() if values}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that share a role or a block.
+
+    Attributes:
+        name: of the role or block.
+        layers: how many.
+        weights: how many.
+        damage: per task, mean over its layers' true damage alone, at one format.
+    """
+
+    name: str
+    layers: int
+    weights: int
+    damage: Mapping[str, float]
+
+
+def grouped(
+    layers: Sequence[Layer], tasks: Mapping[str, Array], column: int, key: Callable[[Layer], str]
+) -> list[Group]:
+    """Mean true damage of a layer, by a property of the layers, at the format in a column."""
+    members: dict[str, list[int]] = {}
+    for row, layer in enumerate(layers):
+        members.setdefault(key(layer), []).append(row)
+    return [
+        Group(
+            name,
+            len(rows),
+            sum(layers[row].weights for row in rows),
+            {task: float(values[rows, column].mean()) for task, values in tasks.items()},
+        )
+        for name, rows in members.items()
+    ]
+
+
+def along_depth(layers: Sequence[Layer], damage: Array, column: int) -> dict[str, list[float]]:
+    """Summed damage of every block of the stacks, in order of depth.
+
+    >>> layers = [Layer("a", "linear", "mlp", f"frame.{n}", (1, 1), 1) for n in (0, 0, 1)]
+    >>> along_depth(layers, np.array([[1.0], [2.0], [4.0]]), 0)
+    {'frame': [3.0, 4.0]}
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for row, layer in enumerate(layers):
+        stack, _, number = layer.block.partition(".")
+        if stack in STACKS and number.isdecimal():
+            blocks = curves.setdefault(stack, {})
+            blocks[int(number)] = blocks.get(int(number), 0.0) + float(damage[row, column])
+    return {stack: [blocks[number] for number in sorted(blocks)] for stack, blocks in curves.items()}

@@ -1,0 +1,77 @@
+"""The command ``evaluate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.commands.options import (
+    DEFAULT_RUN,
+    AsJson,
+    Debug,
+    Device,
+    Images,
+    MaxImages,
+    RunDir,
+    Sampling,
+    Scenes,
+    Stride,
+    Views,
+    evaluation_source,
+)
+from analysis.commands.screen import session
+from analysis.steps import make_evaluation
+from vggtkit.scenes import SceneSource
+
+EXAMPLES = (
+    "evaluate",
+    "evaluate --images other-photos/ --repeats 5",
+    "evaluate --json",
+)
+
+
+def evaluate(
+    run: RunDir = DEFAULT_RUN,
+    images: Images = None,
+    scenes: Scenes = None,
+    num_scenes: Annotated[
+        int, typer.Option("--num-scenes", metavar="N", help="Evaluation scenes, at most; 0: as many as were profiled.")
+    ] = 0,
+    views: Views = 0,
+    max_images: MaxImages = None,
+    stride: Stride = None,
+    sampling: Sampling = None,
+    repeats: Annotated[
+        int, typer.Option("--repeats", metavar="N", help="Timed repeats of each scheme; 0 leaves out timing.")
+    ] = 3,
+    depth_alignment: Annotated[
+        str,
+        typer.Option(
+            "--depth-alignment",
+            metavar="HOW",
+            help="What depth is allowed before it is compared with the truth: median, scale_shift or none.",
+        ),
+    ] = "median",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Compare the plan with FP32 and the uniform schemes.
+
+    Runs them on scenes that were not profiled, and writes comprehensive_results.json, comprehensive_report.txt
+    and comprehensive_visualizations.png.
+    """
+
+    def chosen(profiled: SceneSource) -> SceneSource:
+        return evaluation_source(
+            profiled, images, scenes, count=num_scenes, views=views, max_images=max_images, stride=stride,
+            sampling=sampling,
+        )  # fmt: skip
+
+    with session(as_json, debug) as screen:
+        with screen.progress() as progress:
+            view = make_evaluation(
+                run, chosen, repeats=repeats, device=device, depth_alignment=depth_alignment, progress=progress
+            )
+        screen.show(view)

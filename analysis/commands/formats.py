@@ -1,0 +1,33 @@
+"""The command ``formats``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir
+from analysis.commands.screen import session
+from analysis.steps import formats_view
+
+EXAMPLES = (
+    "formats",
+    "formats --model vggt-1b",
+    "formats --json",
+)
+
+
+def formats(
+    run: RunDir = DEFAULT_RUN,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "--model_name", metavar="SOURCE", help="Whose bytes to show; else the run's model, else tiny."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the weight formats with their bits per weight and the bytes of the model at hand."""
+    with session(as_json, debug) as screen:
+        screen.show(formats_view(run, model))

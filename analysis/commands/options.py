@@ -1,0 +1,172 @@
+"""Options that commands share, and the scenes that they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vggtkit.core.errors import InputError, check_number
+from vggtkit.scenes import SceneSource, parse_scenes
+
+DEFAULT_RUN = Path("runs/default")
+DEFAULT_BUDGET = "int4_group_128"
+LARGEST_SEED = 2**32 - 1
+
+RunDir = Annotated[
+    Path,
+    typer.Option(
+        "--run", "--output_dir", metavar="DIR", help="Folder of the run; commands find each other's files there."
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "--model_name",
+        metavar="SOURCE",
+        help="tiny (bundled), vggt-1b, a Hugging Face id, a folder, a checkpoint file, or package.module:function.",
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option("--weights", metavar="KIND", help="pretrained, or random to try the machinery without a download."),
+]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images", "--image_folder", metavar="DIR", help="Folder of photographs; short for --scenes photos:DIR."
+    ),
+]
+Scenes = Annotated[
+    str | None,
+    typer.Option("--scenes", metavar="KIND", help="synthetic, or photos:, rgbd:, eth3d: or co3d: and a folder."),
+]
+NumScenes = Annotated[
+    int, typer.Option("--num-scenes", metavar="N", help="Scenes in calibration and in evaluation, at most.")
+]
+Views = Annotated[
+    int,
+    typer.Option("--views", metavar="N", help="Pictures in a scene; 0: 4 for synthetic scenes, 2 for photographs."),
+]
+MaxImages = Annotated[
+    int | None,
+    typer.Option("--max-images", "--max_images", metavar="N", help="Photographs used of the folder, at most."),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--resolution",
+        metavar="N",
+        help="Width of pictures in pixels, if not what the model is made for; less is faster.",
+    ),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option("--stride", metavar="N", help="Use every N-th picture of a folder; counts before --max-images."),
+]
+Sampling = Annotated[
+    str | None,
+    typer.Option(
+        "--sampling",
+        metavar="HOW",
+        help="How a folder's pictures make scenes: runs of neighbours, or random groups, by --seed.",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of scenes, samples and probes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and warnings.")]
+Budget = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        metavar="SIZE",
+        help="Size of the whole file: 600MB, 0.6GB, 572MiB, 4.2bpw, 15%, or a scheme's name for its size.",
+    ),
+]
+
+
+def scene_source(
+    images: str | None,
+    scenes: str | None,
+    *,
+    count: int,
+    views: int = 0,
+    seed: int = 0,
+    max_images: int | None = None,
+    stride: int | None = None,
+    sampling: str | None = None,
+    resolution: int | None = None,
+) -> SceneSource:
+    """The scenes that ``--images`` or ``--scenes`` ask for; rendered rooms where neither is given.
+
+    Raises:
+        InputError: both are given, or one is not usable, a number is out of range, or pictures are to be chosen where
+            scenes are rendered.
+
+    >>> scene_source(None, None, count=2).views
+    4
+    """
+    if images is not None and scenes is not None:
+        raise InputError("--images and --scenes are both given; --images DIR is short for --scenes photos:DIR")
+    check_number("--num-scenes", count, 1)
+    check_number("--seed", seed, 0, LARGEST_SEED)
+    if resolution is not None:
+        check_number("--resolution", resolution, 1)
+    kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
+    chosen = _choice_of_pictures(kind, views, max_images, stride, sampling)
+    absolute = str(Path(folder).expanduser().resolve()) if folder else None
+    fields = {"kind": kind, "folder": absolute, "count": count, "seed": seed, "resolution": resolution}
+    return SceneSource.from_dict(fields | chosen)
+
+
+def evaluation_source(
+    profiled: SceneSource,
+    images: str | None,
+    scenes: str | None,
+    *,
+    count: int = 0,
+    views: int = 0,
+    max_images: int | None = None,
+    stride: int | None = None,
+    sampling: str | None = None,
+) -> SceneSource:
+    """Where evaluation scenes come from: what was profiled, unless other scenes or numbers are asked for.
+
+    Raises:
+        InputError: as `scene_source`.
+
+    >>> evaluation_source(SceneSource("photos", "kitchen", stride=2), None, None, count=8).stride
+    2
+    """
+    check_number("--num-scenes", count, 0)
+    count = count or profiled.count
+    if images is not None or scenes is not None:
+        return scene_source(
+            images, scenes, count=count, views=views, seed=profiled.seed, max_images=max_images, stride=stride,
+            sampling=sampling, resolution=profiled.resolution,
+        )  # fmt: skip
+    chosen = _choice_of_pictures(profiled.kind, views, max_images, stride, sampling)
+    return SceneSource.from_dict(profiled.to_dict() | {"count": count} | chosen)
+
+
+def _choice_of_pictures(
+    kind: str, views: int, max_images: int | None, stride: int | None, sampling: str | None
+) -> dict[str, int | str]:
+    """Those of the options that were given, checked; the defaults and the check of ``sampling`` are `SceneSource`'s."""
+    check_number("--views", views, 0)
+    chosen: dict[str, int | str] = {"views": views} if views else {}
+    for option, number in (("max_images", max_images), ("stride", stride), ("sampling", sampling)):
+        if number is None:
+            continue
+        name = f"--{option.replace('_', '-')}"
+        if kind == "synthetic":
+            raise InputError(
+                f"{name} chooses among pictures, and rooms are rendered; give --images or --scenes KIND:DIR"
+            )
+        if isinstance(number, int):
+            check_number(name, number, 1)
+        chosen[option] = number
+    return chosen

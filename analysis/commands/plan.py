@@ -1,0 +1,129 @@
+"""The command ``plan``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, AsJson, Budget, Debug, Device, RunDir
+from analysis.commands.screen import session
+from analysis.steps import make_plan
+from analysis.steps.plan import Extras
+from mixedprec import Constraints, Request
+from vggtkit.model import HEADS
+
+EXAMPLES = (
+    "plan --budget 600MB",
+    "plan --budget 4.2bpw --formats +int3",
+    "plan --budget 15% --policy sensitive",
+    "plan --model vggt-1b --budget 600MB --heads camera,depth",
+    "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
+    "plan --max-drop auc30=0.5,absrel=2%",
+)
+
+
+def plan(
+    budget: Budget = DEFAULT_BUDGET,
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            metavar="NAME",
+            help="joint (least damage of all layers together), optimal (of each alone, proven), sensitive (INT8 for "
+            "sensitive attention and heads), or auto: joint with a profile, else optimal.",
+        ),
+    ] = "auto",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--formats",
+            metavar="KEYS",
+            help="auto, all, or e.g. int8,int4 or +int3; auto is INT8 and INT4, and all where the budget is tight.",
+        ),
+    ] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8 and INT4.")] = False,
+    heads: Annotated[
+        str, typer.Option("--heads", metavar="NAMES", help="Heads to keep; points also follow from camera and depth.")
+    ] = ",".join(HEADS),
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "--model_name",
+            metavar="SOURCE",
+            help="Plan for a model that the run has no profile of: exact bytes, damage guessed from weights and roles.",
+        ),
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option("--pin", metavar="PATTERN=FORMAT", help="Format of the layers that match; may be repeated."),
+    ] = None,
+    keep_fp: Annotated[
+        list[str] | None,
+        typer.Option("--keep-fp", metavar="PATTERN", help="Layers that are not quantised; may be repeated."),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            metavar="PATTERN",
+            help="Layers that share a format: a pattern, shared-input or block; may be repeated.",
+        ),
+    ] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE=FORMATS", help="Formats of a role, e.g. mlp=int4,int3; may be repeated."),
+    ] = None,
+    min_bits: Annotated[
+        list[str] | None,
+        typer.Option("--min-bits", metavar="ROLE=BITS", help="Least bits of a role's codes; may be repeated."),
+    ] = None,
+    weights_for: Annotated[
+        str | None,
+        typer.Option("--weights-for", metavar="NAMES", help="What outputs count for: depth=2,pose=1; others 1."),
+    ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            "--max-drop",
+            metavar="LIMITS",
+            help="Smallest file whose figures drop by no more on held-out scenes: auc30=0.5,absrel=2%.",
+        ),
+    ] = None,
+    max_damage: Annotated[
+        float | None,
+        typer.Option(
+            "--max-damage", metavar="X", help="Smallest file of no more measured damage, instead of a budget."
+        ),
+    ] = None,
+    refine: Annotated[
+        int,
+        typer.Option("--refine", metavar="N", help="Measure N swaps of equal bytes on the calibration scenes."),
+    ] = 0,
+    draw: Annotated[bool, typer.Option("--draw", help="Draw the model with bits as colours: plan.png.")] = False,
+    run: RunDir = DEFAULT_RUN,
+    keep: Annotated[
+        str,
+        typer.Option("--keep", metavar="FORMAT", help="How norms, biases and tokens are stored: fp16 or fp32."),
+    ] = "fp16",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Choose a format for every layer under a byte budget.
+
+    Reads profile.h5 and writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
+    """
+    with session(as_json, debug) as screen:
+        request = Request(
+            budget, policy=policy, formats=formats, keep=keep, strict=strict, weights_for=weights_for,
+            heads=tuple(name.strip() for name in heads.split(",")),
+            constraints=Constraints(
+                tuple(pin or ()), tuple(keep_fp or ()), tuple(group or ()), tuple(role or ()), tuple(min_bits or ())
+            ),
+        )  # fmt: skip
+        extras = Extras(max_drop, max_damage, refine, draw)
+        with screen.progress() as progress:
+            view = make_plan(run, request, model_name=model, extras=extras, device=device, progress=progress)
+        screen.show(view)

@@ -1,0 +1,98 @@
+"""The command ``profile``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.commands.options import (
+    DEFAULT_RUN,
+    AsJson,
+    Debug,
+    Device,
+    Images,
+    MaxImages,
+    Model,
+    NumScenes,
+    Resolution,
+    RunDir,
+    Sampling,
+    Scenes,
+    Seed,
+    Stride,
+    Views,
+    Weights,
+    scene_source,
+)
+from analysis.commands.screen import session
+from analysis.steps import make_profile, profile_view
+
+EXAMPLES = (
+    "profile",
+    "profile --images photos/ --run runs/photos",
+    "profile --scenes rgbd:recording/ --stride 5 --sampling random",
+    "profile --model vggt-1b --images photos/ --max-images 8",
+    "profile --model my_models:build --inputs my_models:pictures --roles roles.toml",
+)
+
+
+def profile(
+    run: RunDir = DEFAULT_RUN,
+    model: Model = "tiny",
+    weights: Weights = "pretrained",
+    images: Images = None,
+    scenes: Scenes = None,
+    num_scenes: NumScenes = 8,
+    views: Views = 0,
+    max_images: MaxImages = None,
+    stride: Stride = None,
+    sampling: Sampling = None,
+    resolution: Resolution = None,
+    probes: Annotated[
+        int,
+        typer.Option(
+            "--probes",
+            metavar="N",
+            help="Random vectors per output and scene that damage is estimated with; 0: 4, of large networks 1.",
+        ),
+    ] = 0,
+    disk_budget: Annotated[
+        str, typer.Option("--disk-budget", metavar="SIZE", help="The profile takes at most this much of the disk.")
+    ] = "4GB",
+    device: Device = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype", metavar="NAME", help="fp32, or bf16, fp16 for the trunk; auto: as published on CUDA, else fp32."
+        ),
+    ] = "auto",
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs", metavar="FUNCTION", help="package.module:function that yields the tensors of each scene."
+        ),
+    ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option("--roles", metavar="FILE", help="TOML with name patterns that tell the roles of layers."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure every layer under FP32 and the uniform schemes.
+
+    Writes profile.h5 into the run's folder.
+    """
+    with session(as_json, debug) as screen:
+        source = scene_source(
+            images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images, stride=stride,
+            sampling=sampling, resolution=resolution,
+        )  # fmt: skip
+        with screen.progress() as progress:
+            made = make_profile(
+                run, model, weights, source, probes=probes, disk_budget=disk_budget, device=device, seed=seed,
+                dtype=dtype, inputs=inputs, roles=roles, progress=progress, say=screen.say,
+            )  # fmt: skip
+        screen.show(profile_view(made))

@@ -1,0 +1,21 @@
+"""The command ``report``."""
+
+from __future__ import annotations
+
+from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir
+from analysis.commands.screen import session
+from analysis.steps import show_evaluation
+
+EXAMPLES = (
+    "report",
+    "report --run runs/photos",
+)
+
+
+def report(run: RunDir = DEFAULT_RUN, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show the last evaluation again.
+
+    Redraws its text report and its charts too.
+    """
+    with session(as_json, debug) as screen:
+        screen.show(show_evaluation(run))

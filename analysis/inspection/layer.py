@@ -1,0 +1,203 @@
+"""One layer from close by: its weights and activations, its outliers, and what every format does to it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.audit.attribution import by_task
+from sensitivity import Profile
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer, dequantize_layer, quantize_layer
+from vggtkit.quant.layers import out_first
+
+Array = NDArray[np.float64]
+
+BINS = 61
+OUTLIER_DEVIATIONS = 6.0
+"""Values further than this many standard deviations from the mean are outliers; of normal ones, 2 in 10^9 are."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """The distribution of some numbers.
+
+    Attributes:
+        count: how many.
+        mean: of them.
+        deviation: standard.
+        largest: the largest magnitude.
+        outliers: how many lie more than `OUTLIER_DEVIATIONS` from the mean.
+        kurtosis: excess; 0 for normal values, higher for heavy tails.
+        edges: of the histogram, ``[BINS + 1]``.
+        histogram: counts, ``[BINS]``.
+    """
+
+    count: int
+    mean: float
+    deviation: float
+    largest: float
+    outliers: int
+    kurtosis: float
+    edges: Array
+    histogram: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FormatRow:
+    """What one format does to the layer.
+
+    Attributes:
+        key: of the format.
+        size_bytes: of the weight in a file.
+        weight_error: squared error of the weight over its energy.
+        largest_error: of a single weight.
+        local: errors of the layer's own output on clean input, by metric; empty where they were not captured.
+        damage: sketched damage at the outputs, by task.
+        total: sketched damage, mean over outputs.
+    """
+
+    key: str
+    size_bytes: int
+    weight_error: float
+    largest_error: float
+    local: Mapping[str, float]
+    damage: Mapping[str, float]
+    total: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A layer from close by.
+
+    Attributes:
+        layer: which.
+        rank: its place among all layers by sketched damage at INT4, 1 the most sensitive.
+        layers: how many there are.
+        weight: its distribution.
+        channel_ratio: largest over median of the output channels' largest weights: what one scale for all wastes.
+        activation: of its sampled FP32 outputs; None where none were kept.
+        outlier_channels: output channels whose activations reach 10 times the median channel's largest.
+        formats: every candidate.
+    """
+
+    layer: Layer
+    rank: int
+    layers: int
+    weight: Values
+    channel_ratio: float
+    activation: Values | None
+    outlier_channels: Sequence[int]
+    formats: Sequence[FormatRow]
+
+
+def find_one(layers: Sequence[Layer], name: str) -> int:
+    """The place of the layer of this name, or of the only one whose name ends so.
+
+    Raises:
+        InputError: there is none, or several; the message names the nearest.
+
+    >>> layers = [Layer(name, "linear", "mlp", "frame.0", (1, 1), 1) for name in ("a.fc1", "b.fc1", "b.fc2")]
+    >>> find_one(layers, "fc2"), find_one(layers, "a.fc1")
+    (2, 0)
+    """
+    names = [layer.name for layer in layers]
+    if name in names:
+        return names.index(name)
+    ending = [one for one in names if one.endswith(f".{name}")]
+    if len(ending) == 1:
+        return names.index(ending[0])
+    near = ending or [one for one in names if name in one] or difflib.get_close_matches(name, names, 4, 0.3)
+    found = f"{len(ending)} layers end so" if ending else "no such layer"
+    hint = f", say {', '.join(near[:4])}" if near else ""
+    raise InputError(f"layer {name!r}: {found}; give one name in full{hint}")
+
+
+def inspect(model: VGGT, profile: Profile, name: str, coarse: str) -> Inspection:
+    """Look at one layer.
+
+    Args:
+        model: the profiled one.
+        profile: of it.
+        name: as `find_one` takes it.
+        coarse: format by which layers are ranked.
+    """
+    row = find_one(profile.layers, name)
+    layer = profile.layers[row]
+    weight = out_first(model.get_parameter(f"{layer.name}.weight").detach(), layer.kind).flatten(1).double()
+    peaks = weight.abs().amax(1)
+    samples = _activations(profile, layer.name)
+    order = np.argsort(-profile.total_damage[:, profile.column(coarse)], kind="stable")
+    return Inspection(
+        layer=layer,
+        rank=int(np.flatnonzero(order == row)[0]) + 1,
+        layers=len(profile.layers),
+        weight=distribution(weight.cpu().numpy()),
+        channel_ratio=float(peaks.max() / peaks.median()) if peaks.median() > 0 else float("nan"),
+        activation=distribution(samples) if samples.size else None,
+        outlier_channels=_outlier_channels(samples) if samples.size else (),
+        formats=[_format_row(model, profile, row, key) for key in profile.candidates],
+    )
+
+
+def distribution(values: Array) -> Values:
+    """Moments, outliers and histogram; values that are not finite do not count.
+
+    >>> found = distribution(np.array([0.0] * 99 + [10.0]))
+    >>> found.count, found.outliers, found.largest
+    (100, 1, 10.0)
+    """
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    flat = flat[np.isfinite(flat)]
+    mean, deviation = (float(flat.mean()), float(flat.std())) if flat.size else (0.0, 0.0)
+    away = (flat - mean) / deviation if deviation > 0 else np.zeros_like(flat)
+    histogram, edges = np.histogram(flat, bins=BINS)
+    return Values(
+        count=flat.size,
+        mean=mean,
+        deviation=deviation,
+        largest=float(np.abs(flat).max()) if flat.size else 0.0,
+        outliers=int((np.abs(away) > OUTLIER_DEVIATIONS).sum()),
+        kurtosis=float((away**4).mean() - 3) if deviation > 0 else 0.0,
+        edges=edges,
+        histogram=histogram,
+    )
+
+
+def _activations(profile: Profile, name: str) -> Array:
+    """Sampled FP32 outputs ``[tokens, channels]``; none where the profile kept none."""
+    try:
+        found = profile.activations("fp32", name)
+    except InputError:
+        return np.zeros((0, 1))
+    tokens = found.reshape(-1, found.shape[-1]).astype(np.float64)
+    return np.asarray(tokens[np.isfinite(tokens).all(1)])
+
+
+def _outlier_channels(samples: Array) -> list[int]:
+    peaks = np.abs(samples).max(0)
+    return [int(channel) for channel in np.flatnonzero(peaks > 10 * np.median(peaks))]
+
+
+def _format_row(model: VGGT, profile: Profile, row: int, key: str) -> FormatRow:
+    layer, column = profile.layers[row], profile.column(key)
+    module = model.get_submodule(layer.name)
+    weight = model.get_parameter(f"{layer.name}.weight").detach()
+    error = (dequantize_layer(quantize_layer(module, key, layer.name), module) - weight).double()
+    captured = profile.schemes.index(key) if key in profile.schemes else None
+    local = profile.scores["isolated"]
+    tasks = by_task(profile.damage)
+    return FormatRow(
+        key=key,
+        size_bytes=int(profile.size_bytes[row, column]),
+        weight_error=float(error.square().sum() / weight.double().square().sum()),
+        largest_error=float(error.abs().max()),
+        local={} if captured is None else {name: float(values[row, captured]) for name, values in local.items()},
+        damage={task: float(values[row, column]) for task, values in tasks.items()},
+        total=float(profile.total_damage[row, column]),
+    )

@@ -1,0 +1,169 @@
+"""One layer from close by, in the terminal and as a PNG."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from analysis.audit.tables import bars
+from analysis.evaluation.results import format_number
+from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
+from vggtkit.core.atomic import replacing
+from vggtkit.quant import get_format
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vp>hX<Pd"
+DPI = 110
+
+
+def inspection_tables(found: Inspection) -> list[Table]:
+    """Distributions, then what every format does."""
+    return [_values_table(found), _format_table(found)]
+
+
+def inspection_sentences(found: Inspection) -> list[str]:
+    """The layer in words."""
+    layer = found.layer
+    shape = " x ".join(map(str, layer.shape))
+    lines = [
+        f"{layer.name}: {layer.kind}, {layer.role}, block {layer.block}, {shape} = {layer.weights:,} weights; "
+        f"number {found.rank} of {found.layers} by damage at INT4.",
+        f"The widest channel's largest weight is {found.channel_ratio:.1f} times that of the median channel: what one "
+        "scale for the whole tensor wastes on most channels.",
+    ]
+    if found.outlier_channels:
+        some = ", ".join(map(str, found.outlier_channels[:12]))
+        lines.append(f"Outlier channels of its output (10 times the median channel's largest): {some}.")
+    return lines
+
+
+def inspection_values(found: Inspection) -> dict[str, object]:
+    """The same as plain values."""
+    values = dataclasses.asdict(found)
+    for name in ("weight", "activation"):
+        if values[name]:
+            values[name] |= {key: values[name][key].tolist() for key in ("edges", "histogram")}
+    return values
+
+
+def draw_inspection(found: Inspection, path: Path) -> None:
+    """Two histograms, damage by format and task, damage against bytes; 1540 x 1100 pixels.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    figure = Figure(figsize=(14.0, 10.0), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(found.layer.name, fontsize=13)
+    axes = figure.subplots(2, 2)
+    _draw_values(axes[0, 0], found.weight, "1  Weights")
+    if found.activation:
+        _draw_values(axes[0, 1], found.activation, "2  Outputs in FP32, sampled")
+    else:
+        axes[0, 1].set_axis_off()
+    _draw_errors(axes[1, 0], found)
+    _draw_bytes(axes[1, 1], found)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def _values_table(found: Inspection) -> Table:
+    table = Table(title="Distributions", title_justify="left")
+    table.add_column("of", no_wrap=True)
+    table.add_column("histogram, log scale", no_wrap=True)
+    for name in ("range", "deviation", "largest", "kurtosis", "outliers"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, values in (("weights", found.weight), ("outputs", found.activation)):
+        if values is not None:
+            table.add_row(
+                name,
+                _histogram_bars(values),
+                f"{values.edges[0]:.3g} .. {values.edges[-1]:.3g}",
+                format_number(values.deviation),
+                f"{values.largest / values.deviation:.1f} dev." if values.deviation > 0 else "n/a",
+                f"{values.kurtosis:.1f}",
+                f"{values.outliers:,} of {values.count:,}",
+            )
+    table.caption = (
+        f"outliers: further than {OUTLIER_DEVIATIONS:g} deviations from the mean; kurtosis: 0 for normal values"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _histogram_bars(values: Values) -> str:
+    """At most 31 bars, of logarithmic height."""
+    merged = [values.histogram[start : start + 2].sum() for start in range(0, len(values.histogram), 2)]
+    return bars(math.log10(1 + count) if count else None for count in merged)
+
+
+def _format_table(found: Inspection) -> Table:
+    tasks = list(found.formats[0].damage) if found.formats else []
+    table = Table(title="What every format does", title_justify="left")
+    table.add_column("format", no_wrap=True)
+    for name in ("bytes", "weight error", "MAE", "cosine", "SSIM", "damage", *tasks):
+        table.add_column(name, justify="right")
+    for row in found.formats:
+        local = [row.local.get(name, math.nan) for name in ("mae", "cosine", "ssim")]
+        shown = [f"{value:.4f}" if math.isfinite(value) else "n/a" for value in local]
+        cells = [format_number(value) for value in (row.total, *row.damage.values())]
+        name = get_format(row.key).short_title
+        table.add_row(name, f"{row.size_bytes:,}", format_number(row.weight_error), *shown, *cells)
+    table.caption = (
+        "weight error: squared, over the weights' energy; MAE, cosine, SSIM: of the layer's own output on clean input; "
+        "damage: sketched NMSE at the model's outputs, their mean and by task"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _draw_values(axes: Axes, values: Values, title: str) -> None:
+    axes.stairs(values.histogram, values.edges, fill=True, color=COLOURS[0])
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.5)
+    for side in (-1, 1):
+        limit = values.mean + side * OUTLIER_DEVIATIONS * values.deviation
+        if values.edges[0] <= limit <= values.edges[-1]:
+            axes.axvline(limit, color=COLOURS[1], linewidth=1)
+    _title(axes, f"{title}: {values.outliers:,} of {values.count:,} beyond {OUTLIER_DEVIATIONS:g} deviations")
+
+
+def _draw_errors(axes: Axes, found: Inspection) -> None:
+    _title(axes, "3  Sketched damage at the outputs, by task")
+    places = np.arange(len(found.formats))
+    tasks = list(found.formats[0].damage) if found.formats else []
+    for number, task in enumerate(tasks):
+        values = [row.damage[task] if row.damage[task] > 0 else math.nan for row in found.formats]
+        shift = 0.2 * (number - (len(tasks) - 1) / 2)
+        axes.bar(places + shift, values, 0.18, color=COLOURS[number % len(COLOURS)], label=task)
+    if any(value > 0 for row in found.formats for value in row.damage.values()):
+        axes.set_yscale("log")
+    axes.set_xticks(places, [get_format(row.key).short_title for row in found.formats], rotation=30, ha="right")
+    axes.legend(fontsize=9)
+
+
+def _draw_bytes(axes: Axes, found: Inspection) -> None:
+    _title(axes, "4  Damage against bytes: lower left is better")
+    axes.set_xlabel("kB in a file")
+    axes.set_ylabel("sketched damage, mean over outputs")
+    shown = [row for row in found.formats if row.total > 0]
+    for number, row in enumerate(shown):
+        marker, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
+        label = get_format(row.key).short_title
+        axes.plot(row.size_bytes / 1e3, row.total, marker, color=colour, label=label, alpha=0.8)
+    if shown:
+        axes.set_yscale("log")
+        axes.margins(x=0.1, y=0.1)
+        axes.legend(fontsize=8)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=11, fontweight="bold", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)

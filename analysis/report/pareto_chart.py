@@ -1,0 +1,146 @@
+"""The trade-off as a picture for a paper: damage, cameras and depth against the size of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib.ticker as ticks
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from analysis.search.pareto import BASELINE, PLAN, UNIFORM, Pareto, Point, measured_plans
+from mixedprec.plan import DATA_FREE
+from vggtkit.core.atomic import replacing
+from vggtkit.metrics.geometry import GEOMETRY, HEADLINE
+
+DPI = 200
+# Okabe & Ito, "Color Universal Design", 2008.
+_PLAN, _UNIFORM, _BASELINE, _FP32 = "#D55E00", "#0072B2", "#8c8c8c", "#333333"
+_BASELINE_MARKERS = {"first and last layers": "v", "attention and heads": "^", "inverted score": "x", "random": "o",
+                     "policy sensitive": "D"}  # fmt: skip
+
+
+def draw_pareto(found: Pareto, path: Path) -> None:
+    """Write the picture: damage on a logarithmic axis, and the headline geometry figures where they were measured.
+
+    Args:
+        found: what to draw.
+        path: of the PNG; it appears complete or not at all.
+    """
+    keys = [key for key in HEADLINE if key in found.fp32]
+    figure = Figure(figsize=(4.6 + 3.4 * len(keys), 4.3), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 1 + len(keys), squeeze=False, width_ratios=(1.35, *(1.0 for _ in keys)))[0]
+    _draw_damage(panels[0], found)
+    for axes, key in zip(panels[1:], keys, strict=True):
+        _draw_figure(axes, found, key)
+    guessed = str(found.facts.get("score", "")).startswith(DATA_FREE)
+    scenes = f"{len(found.scenes)} held-out scenes" if found.scenes else "a guess" if guessed else "predicted"
+    figure.suptitle(f"{found.model}: what a file size costs ({scenes})", fontsize=11, x=0.01, ha="left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4 if keys else 2, frameon=False, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def _draw_damage(axes: Axes, found: Pareto) -> None:
+    plans = found.of_kind(PLAN)
+    axes.plot(*_line(plans, _predicted), color=_PLAN, linewidth=1.0, linestyle="--", label="plans, predicted")
+    if measured := measured_plans(plans):
+        axes.plot(
+            *_line(measured, _measured), color=_PLAN, linewidth=1.6, marker="o", markersize=4, label="plans, measured"
+        )
+    value = _measured_or_predicted if found.scenes else _predicted
+    for point in found.of_kind(UNIFORM):
+        axes.plot(
+            _mb(point), value(point), color=_UNIFORM, marker="s", markersize=5, linestyle="none",
+            label="uniform schemes" if point is found.of_kind(UNIFORM)[0] else None,
+        )  # fmt: skip
+    _label_uniform(axes, found.of_kind(UNIFORM), value)
+    named: set[str] = set()
+    for point in found.of_kind(BASELINE):
+        kind = next((name for name in _BASELINE_MARKERS if point.title.startswith(name)), point.title)
+        axes.plot(
+            _mb(point), value(point), color=_BASELINE, marker=_BASELINE_MARKERS.get(kind, "P"), markersize=5,
+            linestyle="none", fillstyle="none", label=None if kind in named else kind,
+        )  # fmt: skip
+        named.add(kind)
+    axes.set_yscale("log")
+    if measured:  # far below what is measured a prediction is of no use
+        axes.set_ylim(bottom=min(y for y in _line(measured, _measured)[1]) / 100)
+    axes.set_ylabel("damage: NMSE of the outputs against FP32")
+    _tidy(axes, found)
+
+
+def _draw_figure(axes: Axes, found: Pareto, key: str) -> None:
+    fp32 = found.fp32[key]
+    axes.axhline(fp32.mean, color=_FP32, linewidth=1.0, label="FP32")
+    axes.axhspan(fp32.low, fp32.high, color=_FP32, alpha=0.08, linewidth=0)
+    axes.annotate(
+        "FP32; grey: 95% over scenes", (0.98, fp32.mean), xycoords=("axes fraction", "data"), xytext=(0, -10),
+        textcoords="offset points", ha="right", fontsize=7, color=_FP32,
+    )  # fmt: skip
+    plans = [point for point in measured_plans(found.points) if key in point.geometry]
+    axes.plot(*_line(plans, lambda p: p.geometry[key].mean), color=_PLAN, linewidth=1.6, marker="o", markersize=4)
+    for kind, colour, marker in ((UNIFORM, _UNIFORM, "s"), (BASELINE, _BASELINE, None)):
+        for point in found.of_kind(kind):
+            if key in point.geometry:
+                name = next((name for name in _BASELINE_MARKERS if point.title.startswith(name)), "")
+                axes.plot(
+                    _mb(point), point.geometry[key].mean, color=colour, linestyle="none", markersize=5,
+                    marker=marker or _BASELINE_MARKERS.get(name, "P"), fillstyle="full" if marker else "none",
+                )  # fmt: skip
+    metric = GEOMETRY[key]
+    axes.set_ylabel(f"{metric.title} ({'higher' if metric.higher_is_better else 'lower'} is better)")
+    _tidy(axes, found)
+
+
+def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point], float]) -> None:
+    """Names right of the uniform schemes; those of about the same size share one."""
+    clusters: list[list[Point]] = []
+    for point in sorted(points, key=lambda p: p.size_bytes):
+        if clusters and point.size_bytes < 1.15 * clusters[-1][-1].size_bytes:
+            clusters[-1].append(point)
+        else:
+            clusters.append([point])
+    for cluster in clusters:
+        last = cluster[-1]
+        text = last.title if len(cluster) == 1 else f"{last.title.split()[0]}, {len(cluster)} schemes"
+        axes.annotate(
+            text, (_mb(last), value(last)), xytext=(7, 0), textcoords="offset points", fontsize=8, color=_UNIFORM,
+            va="center",
+        )  # fmt: skip
+
+
+def _tidy(axes: Axes, found: Pareto) -> None:
+    axes.set_xlabel(f"file size (MB); FP32 is {found.fp32_bytes / 1e6:.1f} MB")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticks.LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axes.xaxis.set_major_formatter(ticks.StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(ticks.NullLocator())
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _line(points: Sequence[Point], value: Callable[[Point], float | None]) -> tuple[list[float], list[float]]:
+    drawn = [(point.size_bytes / 1e6, found) for point in points if (found := value(point))]
+    return [x for x, _ in drawn], [y for _, y in drawn]
+
+
+def _measured(point: Point) -> float | None:
+    return point.measured
+
+
+def _predicted(point: Point) -> float:
+    return point.predicted
+
+
+def _measured_or_predicted(point: Point) -> float:
+    return point.predicted if point.measured is None else point.measured
+
+
+def _mb(point: Point) -> float:
+    return point.size_bytes / 1e6

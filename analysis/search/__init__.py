@@ -1,0 +1,8 @@
+"""Plans sought by measuring.
+
+| module | holds |
+|---|---|
+| `quality_target` | the smallest file that keeps a quality |
+| `swaps` | measured swaps of equal bytes |
+| `pareto` | size against damage over all budgets |
+"""

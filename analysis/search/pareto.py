@@ -1,0 +1,195 @@
+"""The trade-off between size and damage: optimal plans over all budgets, predicted and measured, beside the others."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from analysis.evaluation.evaluator import Bench, Measured
+from analysis.evaluation.results import null_if_not_finite
+from analysis.search.quality_target import front_budgets
+from mixedprec import comparison
+from mixedprec.plan import uniform_assignment
+from mixedprec.planner import Planned, replanned
+from vggtkit.core.provenance import Progress, silent
+from vggtkit.metrics.geometry import HEADLINE, Estimate
+from vggtkit.quant import UNIFORM_SCHEMES, get_format
+
+PLAN, UNIFORM, BASELINE = "plan", "uniform", "baseline"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model.
+
+    Attributes:
+        kind: ``"plan"``, ``"uniform"`` or ``"baseline"``.
+        title: for people.
+        size_bytes: of the file.
+        predicted: damage on the calibration scenes, summed over layers.
+        bound: proven lower bound of any plan's predicted damage within these bytes; plans alone.
+        measured: damage on held-out scenes; None where it was not run.
+        geometry: figures on held-out scenes.
+    """
+
+    kind: str
+    title: str
+    size_bytes: int
+    predicted: float
+    bound: float | None = None
+    measured: float | None = None
+    geometry: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """The front and what stands beside it.
+
+    Attributes:
+        model: its source.
+        facts: provenance.
+        scenes: names of the held-out scenes.
+        fp32: figures of the FP32 model on them.
+        fp32_bytes: size of the FP32 file.
+        points: plans by size, then uniform schemes, then baselines.
+        solve_seconds: for the whole front.
+    """
+
+    model: str
+    facts: Mapping[str, Any]
+    scenes: tuple[str, ...]
+    fp32: Mapping[str, Estimate]
+    fp32_bytes: int
+    points: tuple[Point, ...]
+    solve_seconds: float
+
+    def of_kind(self, kind: str) -> list[Point]:
+        """The points of a kind."""
+        return [point for point in self.points if point.kind == kind]
+
+    def beating(self) -> list[Point]:
+        """Uniform schemes and baselines that a measured plan of no fewer bytes does not beat; should be none."""
+        plans = [plan for plan in self.of_kind(PLAN) if plan.measured is not None]
+        return [
+            point
+            for point in (*self.of_kind(UNIFORM), *self.of_kind(BASELINE))
+            if point.measured is not None and any(_beaten(plan, point) for plan in plans)
+        ]
+
+
+def pareto(
+    start: Planned,
+    bench: Bench | None,
+    *,
+    budgets: int,
+    measure: int,
+    facts: Mapping[str, Any],
+    fp32_bytes: int,
+    progress: Progress = silent,
+) -> Pareto:
+    """Plans over the whole range of sizes, the uniform schemes, and the baselines at the bytes of ``start``.
+
+    Args:
+        start: a plan; its space, its settings, and the bytes at which the baselines stand.
+        bench: model and held-out scenes; None to predict only.
+        budgets: points of the predicted front.
+        measure: how many of them are measured, evenly spread; the others are predicted only.
+        facts: provenance.
+        fp32_bytes: size of the FP32 file.
+        progress: told about every step.
+    """
+    begun = time.perf_counter()
+    plans = [replanned(start, budget) for budget in front_budgets(start, budgets)]
+    seconds = time.perf_counter() - begun
+    evidence, overhead = start.space.evidence, start.plan.overhead_bytes
+    chosen = {round(step * (len(plans) - 1) / max(1, measure - 1)) for step in range(measure)} if bench else set()
+    others = {
+        (UNIFORM, get_format(key).short_title): uniform_assignment(evidence.layers, key)
+        for key in UNIFORM_SCHEMES
+        if key in evidence.candidates
+    } | {(BASELINE, title): formats for title, formats in comparison.alternatives(start).items()}
+    total = len(chosen) + 1 + len(others)
+    points: list[Point] = []
+
+    def run(formats: Mapping[str, str]) -> Measured | None:
+        progress("measuring on held-out scenes", len([p for p in points if p.measured is not None]), total)
+        return bench.measure(formats) if bench else None
+
+    for number, found in enumerate([*plans, replanned(start, start.plan.budget_bytes)]):
+        measured = run(found.plan.formats) if number in chosen or number == len(plans) else None
+        plan = found.plan
+        points.append(
+            _point(
+                PLAN, f"plan {plan.size_bytes / 1e6:.2f} MB", plan.size_bytes, plan.total_damage, measured, plan.bound
+            )
+        )
+    points.sort(key=lambda point: point.size_bytes)
+    for (kind, title), formats in others.items():
+        size = overhead + sum(start.space.layer_bytes(formats).values())
+        points.append(_point(kind, title, size, start.space.damage(formats), run(formats)))
+    return Pareto(
+        model=start.plan.model,
+        facts=facts,
+        scenes=tuple(scene.name for scene in bench.scenes) if bench else (),
+        fp32=bench.fp32().geometry if bench else {},
+        fp32_bytes=fp32_bytes,
+        points=tuple(points),
+        solve_seconds=seconds,
+    )
+
+
+def pareto_table(found: Pareto) -> Table:
+    """Every point with a measurement, and the others thinned out; what beats a plan of its size is red."""
+    table = Table(title=f"Size against damage, {found.model}", title_justify="left")
+    table.add_column("")
+    keys = [key for key in HEADLINE if key in found.fp32]
+    for name in ("file MB", "of FP32", "predicted", "measured", *keys):
+        table.add_column(name, justify="right")
+    red = set(map(id, found.beating()))
+    shown = [point for point in found.points if point.measured is not None or not found.scenes]
+    for point in shown:
+        style = "red" if id(point) in red else "bold" if point.kind == PLAN else ""
+        table.add_row(
+            point.title,
+            f"{point.size_bytes / 1e6:.2f}",
+            f"{point.size_bytes / found.fp32_bytes:.1%}",
+            f"{point.predicted:.2e}",
+            "" if point.measured is None else f"{point.measured:.2e}",
+            *(f"{point.geometry[key].mean:.4f}" if key in point.geometry else "" for key in keys),
+            style=style,
+        )
+    return table
+
+
+def to_json(found: Pareto) -> str:
+    """Everything, as JSON."""
+    values = asdict(found) | {"schema_version": 1, "beating_a_plan": [point.title for point in found.beating()]}
+    values["fp32"] = {key: estimate._asdict() for key, estimate in found.fp32.items()}
+    for point, entry in zip(found.points, values["points"], strict=True):
+        entry["geometry"] = {key: estimate._asdict() for key, estimate in point.geometry.items()}
+    return json.dumps(null_if_not_finite(values), indent=2, allow_nan=False) + "\n"
+
+
+def measured_plans(points: Sequence[Point]) -> list[Point]:
+    """The plans that were run."""
+    return [point for point in points if point.kind == PLAN and point.measured is not None]
+
+
+def _beaten(plan: Point, other: Point) -> bool:
+    """Whether a plan of no fewer bytes does more damage."""
+    assert plan.measured is not None
+    assert other.measured is not None
+    return plan.size_bytes >= other.size_bytes and plan.measured > other.measured
+
+
+def _point(
+    kind: str, title: str, size: int, predicted: float, measured: Measured | None, bound: float | None = None
+) -> Point:
+    if measured is None:
+        return Point(kind, title, size, predicted, bound)
+    return Point(kind, title, size, predicted, bound, measured.damage, measured.geometry)

@@ -1,0 +1,167 @@
+"""Swaps of equal bytes, measured on top of a plan: predicted damage is of first order, the real one is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.evaluation.evaluator import Bench
+from mixedprec.planner import Planned, with_formats
+from mixedprec.policies import Assignment, Problem
+from mixedprec.solver import Choice, undominated
+from vggtkit.core.errors import InputError
+from vggtkit.core.provenance import Progress, silent
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One layer gets more bytes, another fewer."""
+
+    up: str
+    up_key: str
+    down: str
+    down_key: str
+    predicted_change: float
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What refining found.
+
+    Attributes:
+        found: the plan with the swaps that were kept.
+        kept: those swaps.
+        tried: how many were measured.
+        before: damage on the scenes that swaps are proposed by, and on those that they are checked on.
+        after: the same with the kept swaps; neither is ever larger.
+    """
+
+    found: Planned
+    kept: tuple[Swap, ...]
+    tried: int
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+def refine(start: Planned, bench: Bench, count: int, progress: Progress = silent) -> Refined:
+    """Measure the ``count`` most promising swaps one after the other, each on top of what was kept before.
+
+    A swap is kept when it lowers the measured damage on one half of the scenes and on the other half too. So the result
+    is never worse than the start on either half.
+
+    Args:
+        start: a plan.
+        bench: model and calibration scenes, two or more.
+        count: swaps to measure.
+        progress: told about every swap.
+
+    Raises:
+        InputError: fewer than two scenes.
+    """
+    if len(bench.scenes) < 2:
+        raise InputError("--refine: one calibration scene cannot check what another proposes; profile two or more")
+    halves = range(0, len(bench.scenes), 2), range(1, len(bench.scenes), 2)
+    space, problem = start.space, start.problem
+    current = {layer.name: start.plan.formats[layer.name] for layer in problem.layers}
+
+    def damages(assignment: Assignment) -> tuple[float, float]:
+        formats = space.expanded(assignment)
+        return bench.measure(formats, halves[0]).damage, bench.measure(formats, halves[1]).damage
+
+    before = best = damages(current)
+    kept: list[Swap] = []
+    moved: set[str] = set()
+    tried = 0
+    for swap in swaps(problem, current, start.plan.coupling):
+        if tried == count:
+            break
+        if {swap.up, swap.down} & moved:
+            continue  # its bytes and prediction no longer hold
+        progress("measuring swaps", tried, count)
+        tried += 1
+        proposed = current | {swap.up: swap.up_key, swap.down: swap.down_key}
+        formats = space.expanded(proposed)
+        first = bench.measure(formats, halves[0]).damage
+        if first < best[0] and (second := bench.measure(formats, halves[1]).damage) < best[1]:
+            current, best = proposed, (first, second)
+            kept.append(swap)
+            moved |= {swap.up, swap.down}
+    plan = with_formats(start, space.expanded(current)) if kept else start.plan
+    return Refined(Planned(plan, space, start.palette, start.widened), tuple(kept), tried, before, best)
+
+
+def swaps(problem: Problem, current: Assignment, coupling: float = 0.0) -> Iterator[Swap]:
+    """Pairs of steps, one up and one down, that stay within the budget; the least predicted change first.
+
+    Args:
+        problem: what may be chosen.
+        current: the formats now.
+        coupling: how far damage counts what layers do to each other, see `mixedprec.joint`.
+    """
+    ups, downs = [], []
+    for layer in problem.layers:
+        now, lower, higher = _neighbours(problem.choices[layer.name], current[layer.name])
+        if higher is not None:
+            ups.append(_step(problem, layer.name, now, higher))
+        if lower is not None:
+            downs.append(_step(problem, layer.name, now, lower))
+    room = problem.budget_bytes - problem.size_bytes(current)
+    sizes = np.add.outer([step.size for step in ups], [step.size for step in downs])
+    changes = _predicted(problem, current, ups, downs, coupling)
+    other = np.not_equal.outer([step.layer for step in ups], [step.layer for step in downs])
+    found = [
+        Swap(ups[i].layer, ups[i].key, downs[j].layer, downs[j].key, float(changes[i, j]))
+        for i, j in np.argwhere(other & (sizes <= room))
+    ]
+    yield from sorted(found, key=lambda swap: (swap.predicted_change, swap.up, swap.down))
+
+
+class _Step(NamedTuple):
+    """A layer to another format: what that adds in bytes and damage, and along random vectors."""
+
+    layer: str
+    key: str
+    size: int
+    damage: float
+    change: Floats
+
+
+def _step(problem: Problem, layer: str, now: Choice, then: Choice) -> _Step:
+    change = np.zeros(1)
+    if problem.changes:
+        rows = [problem.choices[layer].index(choice) for choice in (now, then)]
+        before, after = problem.changes[layer][rows]
+        change = (after - before).ravel()
+    return _Step(layer, then.key, then.size_bytes - now.size_bytes, then.damage - now.damage, change)
+
+
+def _predicted(
+    problem: Problem, current: Assignment, ups: Sequence[_Step], downs: Sequence[_Step], coupling: float
+) -> Floats:
+    """Change of damage by every pair of steps ``[ups, downs]``."""
+    alone = np.add.outer([step.damage for step in ups], [step.damage for step in downs])
+    if not coupling or not ups or not downs:
+        return np.asarray(alone)
+    picked = zip(problem.layers, problem.chosen(current), strict=True)
+    together = np.sum(
+        [problem.changes[layer.name][problem.choices[layer.name].index(choice)].ravel() for layer, choice in picked],
+        axis=0,
+    )
+    up, down = (np.stack([step.change for step in steps]) for steps in (ups, downs))
+    single = [2 * steps @ together + np.square(steps).sum(1) for steps in (up, down)]
+    return np.asarray((1 - coupling) * alone + coupling * (np.add.outer(*single) + 2 * up @ down.T))
+
+
+def _neighbours(choices: tuple[Choice, ...], key: str) -> tuple[Choice, Choice | None, Choice | None]:
+    """The present choice, and the next smaller and larger among those worth taking."""
+    now = next(choice for choice in choices if choice.key == key)
+    ladder = [choices[position] for position in undominated(choices)]
+    lower = [choice for choice in ladder if choice.size_bytes < now.size_bytes]
+    higher = [choice for choice in ladder if choice.size_bytes > now.size_bytes]
+    return now, lower[-1] if lower else None, higher[0] if higher else None

@@ -1,0 +1,182 @@
+"""How much memory a profile will take, said before it starts, from shapes alone.
+
+Two moments decide. In a plain pass it is the largest intermediate, a few times over, beside the FP32 values that
+schemes are compared with. In the sketch it is the segment with the largest graph, which is counted by running the
+model for its shapes, beside the gradients of its weights for every output and probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_leaves
+
+from sensitivity.jacobian_sketch import CACHE_BYTES, PART_BYTES
+from sensitivity.recorder import VALUES_PER_CALL
+from sensitivity.segments import segments_of
+from sensitivity.survey import LayerVolume, run_for_shapes
+from vggtkit.core.memory import bytes_of
+from vggtkit.model import VGGT
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
+
+FLOAT = 4
+TENSORS_ALIVE = 4
+"""Of the size of the largest, in a plain pass: what goes in, what is made, and two copies on the way."""
+
+SIMULATING = 3
+"""Copies of a weight while its error in a format is made."""
+
+ALLOCATOR = 1.25
+"""Memory held over memory asked for; measured 1.2 on the bundled network and 1.5 on VGGT-1B."""
+
+_OUTPUTS_OF_HEADS = {"camera_head": 1, "depth_head": 2, "point_head": 2, "track_head": 3}
+_ALL_OUTPUTS = 8
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of memory that a profile takes beside what the process has already.
+
+    Attributes:
+        passes: of the passes in FP32 and under schemes.
+        sketch: of the backward passes.
+    """
+
+    passes: int
+    sketch: int
+
+    @property
+    def peak(self) -> int:
+        """The larger of the two, with what the allocator keeps in gaps."""
+        return int(ALLOCATOR * max(self.passes, self.sketch))
+
+
+def footprint(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    volumes: Sequence[LayerVolume],
+    scene: Scene,
+    *,
+    candidates: int,
+    probes: int,
+    sample_bytes: int,
+) -> Footprint | None:
+    """Estimate the memory of a profile.
+
+    Args:
+        model: in eval mode.
+        layers: of the model.
+        volumes: of the layers, from `survey`.
+        scene: any of the scenes.
+        candidates: formats that are scored.
+        probes: random vectors per output.
+        sample_bytes: of one scene's stored tokens under one scheme.
+
+    Returns:
+        The estimate; None for a large model that cannot run on the meta device.
+    """
+    count = _Counter(model)
+    if not count.run(scene):
+        return None
+    references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
+    passes = references + sample_bytes + count.kept + TENSORS_ALIVE * count.largest
+    errors = FLOAT * candidates * sum(layer.weights for layer in layers)
+    cached = errors if errors <= CACHE_BYTES else 0
+    moments = [count.largest]
+    for name, module in segments_of(model).items():
+        gradients = probes * _OUTPUTS_OF_HEADS.get(name.split(".")[0], _ALL_OUTPUTS)
+        sizes = [p.numel() * FLOAT for p in module.parameters() if p.ndim > 1] or [0]
+        part = 0 if cached else min(PART_BYTES, candidates * max(sizes))
+        of_weights = gradients * (sum(sizes) + max(sizes)) + part + SIMULATING * max(sizes)
+        moments.append(count.graphs.get(name, 0) + of_weights)
+    return Footprint(passes, count.stored + cached + sample_bytes + max(moments))
+
+
+class _Counter:
+    """Counts bytes of intermediates and of every segment's graph in a run on the meta device."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.names = {id(module): name for name, module in segments_of(model).items()}
+        self.graphs: dict[str, int] = {}
+        self.inside: list[str] = []
+        self.largest = self.stored = self.kept = 0
+        self.seen: set[int] = set()
+        self.given: dict[int, Tensor] = {}
+
+    def run(self, scene: Scene) -> bool:
+        """Whether the model could be run."""
+        handles = []
+        for module in self.model.modules():
+            handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(self._leave))
+        try:
+            with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value), _fused_attention():
+                return run_for_shapes(self.model, scene)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if id(module) in self.names:
+            self.inside.append(self.names[id(module)])
+            self.seen = set()
+            self.graphs[self.inside[-1]] = 0
+            self._keep((arguments, keywords))
+
+    def _leave(self, module: nn.Module, _arguments: object, output: object) -> None:
+        self.largest = max(self.largest, bytes_of(output))
+        if id(module) in self.names:
+            self.inside.pop()
+            self._keep(output)
+        if isinstance(self.model, VGGT) and module is self.model.aggregator:
+            self.kept = bytes_of(output)
+
+    def _keep(self, values: object) -> None:
+        """What stays until the way back; what one segment hands to the next is there once."""
+        for value in tree_leaves(values):
+            if isinstance(value, Tensor) and value.untyped_storage()._cdata not in self.given:
+                self.given[value.untyped_storage()._cdata] = value
+                self.stored += bytes_of(value)
+
+    def _save(self, value: Tensor) -> Tensor:
+        origin = value if value._base is None else value._base
+        storage = value.untyped_storage()._cdata
+        is_weight = origin.is_leaf and origin.requires_grad
+        if self.inside and not is_weight and storage not in self.seen:
+            self.seen.add(storage)
+            self.graphs[self.inside[-1]] += value.untyped_storage().nbytes()
+        return value
+
+
+class _Fused(torch.autograd.Function):
+    """Attention as fused kernels keep it for the way back: without its weights, which the meta device would keep."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ANN401
+        """Shapes alone."""
+        output = q.new_empty(*q.shape[:-1], v.shape[-1])
+        ctx.save_for_backward(q, k, v, output)
+        return output
+
+
+# mypy takes torch's `apply` for untyped
+_fused: Callable[..., Tensor] = _Fused.apply
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    original = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = lambda q, k, v, *_rest, **_options: _fused(q, k, v)
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = original

@@ -1,0 +1,95 @@
+"""Files that are not there, or not what they should be, or of another model, are refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.analysis.commands.running import RESULTS, assert_refused, cli, content
+
+
+@pytest.mark.parametrize("command", ["plan", "evaluate", "export", "report"])
+def test_without_the_file_it_needs_a_command_names_the_one_that_makes_it(tmp_path: Path, command: str) -> None:
+    maker = "evaluate" if command == "report" else "profile"
+    run = tmp_path / "new"
+    assert_refused(cli(command, "--run", run), str(run), f"python cli.py {maker} --run {run}")
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_without_a_plan(run: Path, command: str) -> None:
+    (run / "plan.json").unlink()
+    assert_refused(cli(command, "--run", run), "plan.json", f"python cli.py plan --run {run}")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.999], ids=str)
+@pytest.mark.parametrize("command", ["plan", "evaluate", "export"])
+def test_truncated_profile(run: Path, command: str, kept: float) -> None:
+    whole = (run / "profile.h5").read_bytes()
+    (run / "profile.h5").write_bytes(whole[: int(kept if kept >= 1 else kept * len(whole))])
+    assert_refused(cli(command, "--run", run), "profile.h5", "python cli.py profile")
+
+
+Edit = Callable[[dict[str, dict[str, object]]], object]
+FIRST = "aggregator.patch_embed.patch_embed.proj"
+
+
+def rename_layer(plan: dict[str, dict[str, object]]) -> None:
+    for part in (plan["formats"], plan["layer_bytes"]):
+        part["no.such.layer"] = part.pop(FIRST)
+
+
+TAMPERED: dict[str, tuple[Edit, str]] = {
+    "format": (lambda plan: plan["formats"].update({FIRST: "fp32"}), FIRST),
+    "bytes": (lambda plan: plan["layer_bytes"].update({FIRST: 1}), "size_bytes"),
+    "layer-unknown": (rename_layer, "layers have no format"),
+    "layer-extra": (lambda plan: plan["formats"].update({"no.such.layer": "fp16"}), "no.such.layer"),
+    "format-unknown": (lambda plan: plan["formats"].update({FIRST: "int5"}), "int5"),
+    "other-model": (lambda plan: plan.update({"model_fingerprint": "0" * 16}), "0" * 16),
+    "other-profile": (lambda plan: plan["provenance"].update({"scene_fingerprint": "f" * 16}), "f" * 16),
+}
+
+
+@pytest.mark.parametrize(("edit", "message"), TAMPERED.values(), ids=TAMPERED)
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_tampered_or_foreign_plan(run: Path, command: str, edit: Edit, message: str) -> None:
+    plan = json.loads((run / "plan.json").read_text())
+    assert FIRST in plan["formats"]
+    edit(plan)
+    (run / "plan.json").write_text(json.dumps(plan))
+    before = content(run)
+    assert_refused(cli(command, "--run", run), message)
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"results": 3}', "\x00"], ids=["empty", "list", "wrong", "binary"])
+def test_damaged_results(run: Path, text: str) -> None:
+    (run / RESULTS[0]).write_text(text)
+    assert_refused(cli("report", "--run", run), RESULTS[0], "python cli.py evaluate")
+
+
+def changed_model(source: Path, folder: Path, value: float) -> Path:
+    shutil.copytree(source, folder)
+    state = load_file(folder / "model.safetensors")
+    state["camera_head.pose_branch.fc1.weight"][0, 0] = value
+    save_file(state, folder / "model.safetensors")
+    return folder
+
+
+def test_weights_with_nan(model_folder: Path, tmp_path: Path) -> None:
+    damaged = changed_model(model_folder, tmp_path / "model", float("nan"))
+    ran = cli("profile", "--run", tmp_path / "run", "--model", damaged, "--num-scenes", 1, "--views", 1)
+    assert_refused(ran, "NaN")
+    assert not (tmp_path / "run" / "profile.h5").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_weights_that_changed_since_the_profile(run: Path, model_folder: Path, tmp_path: Path, command: str) -> None:
+    changed = changed_model(model_folder, tmp_path / "model", 0.5)
+    with h5py.File(run / "profile.h5", "a") as file:
+        file.attrs["model"] = str(changed)
+    assert_refused(cli(command, "--run", run), "model fingerprint", str(changed))

@@ -1,0 +1,88 @@
+"""An interrupted command leaves the files as they were."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from analysis.report import charts
+from sensitivity import open_profile
+from tests.analysis.commands.running import cli, content
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("moment", ["computing", "drawing"])
+def test_interrupted_evaluation_leaves_the_earlier_files(
+    run: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt(*_arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    target = (sys.modules["analysis.evaluation.run"], "average") if moment == "computing" else (charts, "draw")
+    monkeypatch.setattr(*target, interrupt)
+    before = content(run)
+    ran = cli("evaluate", "--run", run, "--repeats", 0)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (130, "", 1)
+    assert content(run) == before
+
+
+def test_interrupted_profile_leaves_the_earlier_one_and_says_how_to_go_on(
+    run: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_arguments: object, **_options: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = content(run)
+    command = ("profile", "--run", run, "--model", model_folder, "--num-scenes", 1, "--views", 1, "--probes", 1)
+    monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, command)])
+    with monkeypatch.context() as patch:
+        patch.setattr("sensitivity.profiler.sketch_changes", interrupt)
+        ran = cli(*command)
+    assert ran.code == 130
+    assert ran.err.splitlines()[-1].endswith(f"goes on from there: python cli.py {' '.join(map(str, command))}")
+    (run / "profile.h5.parts" / "purpose.json").stat()
+    shutil.move(run / "profile.h5.parts", run.parent / "parts")
+    assert content(run) == before
+    shutil.move(run.parent / "parts", run / "profile.h5.parts")
+    again = cli(*command)
+    assert again.code == 0
+    assert "resuming: 8 of 9 steps were done before" in again.err
+    assert content(run).keys() == before.keys()
+
+
+def test_a_profile_that_is_killed_goes_on_with_the_same_numbers(model_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL after the second step or so, in a process of its own, which computes with one thread as the tests do."""
+    command = [sys.executable, "cli.py", "profile", "--model", str(model_folder), "--views", "1", "--probes", "1"]
+    command += ["--num-scenes", "1", "--json", "--run"]
+    parts = tmp_path / "killed" / "profile.h5.parts"
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # sums of two threads are rounded in another order
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stdout=-3, stderr=-3, env=one_thread)
+    while len(list(parts.glob("*.npz"))) < 2 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "profile.h5").exists()
+    profiles = []
+    for name in ("killed", "whole"):
+        run = tmp_path / name
+        done = cli("profile", "--model", model_folder, "--views", 1, "--probes", 1, "--num-scenes", 1, "--run", run)
+        assert ("resuming: " in done.err) == (name == "killed")
+        profiles.append(open_profile(run))
+    resumed, whole = profiles
+    np.testing.assert_array_equal(resumed.total_damage, whole.total_damage)
+    np.testing.assert_array_equal(resumed.total_uniform, whole.total_uniform)
+    for kind, metrics in whole.scores.items():
+        for metric, values in metrics.items():
+            np.testing.assert_array_equal(resumed.scores[kind][metric], values)
+    for scheme in ("fp32", *whole.schemes):
+        name = whole.layers[0].name
+        np.testing.assert_array_equal(resumed.activations(scheme, name), whole.activations(scheme, name))

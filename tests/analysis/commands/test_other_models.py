@@ -1,0 +1,98 @@
+"""Profiles and plans of models that are no VGGT: a transformer of torch's own, and a convolutional network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sensitivity import Profile, open_profile
+from tests.analysis.commands.other_models import encoder, pyramid, tokens
+from tests.analysis.commands.running import assert_refused, cli, the_json
+from vggtkit.quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
+
+HERE = "tests.analysis.commands.other_models"
+SCHEME = "int4_group_32"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A profile of each, through the command line."""
+    folder = tmp_path_factory.mktemp("others")
+    roles = folder / "roles.toml"
+    roles.write_text('[roles]\n"^stem$" = "entrance"\n')
+    options = {"encoder": ("--inputs", f"{HERE}:tokens"), "pyramid": ("--roles", roles, "--views", 2)}
+    for name, own in options.items():
+        ran = cli("profile", "--model", f"{HERE}:{name}", "--run", folder / name, "--num-scenes", 2, "--json", *own)
+        assert ran.code == 0, ran.err
+    return {name: folder / name for name in options}
+
+
+def damage_alone(model: nn.Module, name: str, arguments: list[Tensor]) -> float:
+    """NMSE of the first output with one layer quantised, mean over scenes; by running the model."""
+    module = model.get_submodule(name)
+    found = []
+    with torch.no_grad():
+        for x in arguments:
+            reference = model(x)
+            with replaced_weights(model, {name: dequantize_layer(quantize_layer(module, SCHEME), module)}):
+                changed = model(x)
+            found.append(float((changed - reference).square().sum() / reference.square().sum()))
+    return float(np.mean(found))
+
+
+def test_a_transformer_of_torch(runs: dict[str, Path]) -> None:
+    """Damage also of the projection that torch's attention reads past its module."""
+    profile = open_profile(runs["encoder"])
+    model = encoder().eval()
+    assert [layer.name for layer in profile.layers] == [layer.name for layer in find_layers(model)]
+    assert {layer.role for layer in profile.layers} == {"attention", "mlp"}
+    assert {layer.block for layer in profile.layers} == {"layers.0", "layers.1"}
+    scenes = tokens()
+    arguments = [next(scenes) for _ in range(2)]
+    column = profile.column(SCHEME)
+    for row, layer in enumerate(profile.layers):
+        truth = damage_alone(model, layer.name, arguments)
+        assert profile.damage["output"][row, column] == pytest.approx(truth, rel=0.9), layer.name
+        assert np.isnan(profile.scores["isolated"]["mae"][row]).all() == layer.name.endswith("out_proj")
+    whole = {layer.name: model.get_submodule(layer.name) for layer in profile.layers}
+    weights = {name: dequantize_layer(quantize_layer(module, SCHEME), module) for name, module in whole.items()}
+    measured = []
+    with torch.no_grad():
+        for x in arguments:
+            reference = model(x)
+            with replaced_weights(model, weights):
+                measured.append(float((model(x) - reference).square().sum() / reference.square().sum()))
+    found = profile.uniform["output"][profile.schemes.index(SCHEME)]
+    np.testing.assert_allclose(found, np.mean(measured), rtol=1e-3)
+
+
+def test_a_convolutional_network(runs: dict[str, Path]) -> None:
+    profile = open_profile(runs["pyramid"])
+    roles = {layer.name: layer.role for layer in profile.layers}
+    assert roles["stem"] == "entrance"
+    assert (roles["depth_head"], roles["classifier"], roles["up"]) == ("head", "head", "other")
+    assert set(profile.damage) == {"disparity", "logits"}
+    assert (profile.damage["disparity"][[layer.name == "stem" for layer in profile.layers]] > 0).all()
+    assert (profile.damage["logits"][[layer.name == "depth_head" for layer in profile.layers]] == 0).all()
+    assert not np.isnan(profile.scores["accumulated"]["ssim"][0]).any()
+    assert profile.facts["config"] == ""
+
+
+@pytest.mark.parametrize("name", ["encoder", "pyramid"])
+def test_plans_are_made_of_them_and_the_rest_is_refused(runs: dict[str, Path], name: str) -> None:
+    profile: Profile = open_profile(runs[name])
+    plan = the_json(cli("plan", "--run", runs[name], "--budget", "int4_group_128", "--json"))
+    assert plan["policy"] == "joint"
+    assert 0 <= float(str(plan["bound"])) <= float(str(plan["predicted_damage"]))
+    assert int(str(plan["size_bytes"])) <= int(str(plan["budget_bytes"]))
+    assert profile.path.exists()
+    assert_refused(cli("evaluate", "--run", runs[name]), f"{HERE}:{name}", "VGGT only")
+    assert_refused(cli("export", "--run", runs[name]), f"{HERE}:{name}", "VGGT only")
+
+
+def test_weights_of_a_function_are_its_own(tmp_path: Path) -> None:
+    ran = cli("profile", "--model", f"{HERE}:pyramid", "--weights", "random", "--run", tmp_path / "x")
+    assert_refused(ran, "--weights random", "function")
+    assert pyramid() is not None

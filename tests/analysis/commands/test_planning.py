@@ -1,0 +1,88 @@
+"""The planner's commands: constraints, promises, plans without a profile and without heads, the trade-off."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixedprec import load_plan, load_quantized
+from tests.analysis.commands.running import assert_refused, cli, the_json
+from vggtkit.quant import get_format
+
+
+def test_constraints_and_weights_reach_the_plan(run: Path) -> None:
+    said = the_json(
+        cli(
+            "plan", "--run", run, "--budget", "40%", "--pin", "camera_head.*=int8_per_channel_sym",
+            "--min-bits", "attention=8", "--keep-fp", "*.norm*", "--group", "depth_head.projects.*",
+            "--role", "mlp=int4",
+            "--weights-for", "depth=2,pose=1", "--json",
+        )
+    )  # fmt: skip
+    plan = load_plan(run / "plan.json")
+    assert plan.size_bytes == said["size_bytes"] <= said["budget_bytes"]
+    assert {key for name, key in plan.formats.items() if name.startswith("camera_head.")} == {"int8_per_channel_sym"}
+    assert all(get_format(key).bits >= 8 for name, key in plan.formats.items() if ".attn." in name and "aggr" in name)
+    assert plan.provenance["weights_for"] == "depth=2,pose=1"
+
+
+def test_the_smallest_file_for_a_measured_damage(run: Path) -> None:
+    said = the_json(cli("plan", "--run", run, "--max-damage", "0.05", "--formats", "int8,int4", "--json"))
+    kept = [row for row in said["measured"] if not row["broken"]]
+    assert min(row["size_bytes"] for row in kept) == said["size_bytes"]
+    assert all(row["measured_damage"] <= 0.05 for row in kept)
+    assert all(row["measured_damage"] > 0.05 for row in said["measured"] if row["broken"])
+    assert load_plan(run / "plan.json").size_bytes == said["size_bytes"]
+
+
+def test_without_heads_the_checkpoint_is_smaller_and_runs(run: Path) -> None:
+    before = the_json(cli("plan", "--run", run, "--budget", "int4_group_32", "--formats", "int4_group_32", "--json"))
+    said = the_json(
+        cli("plan", "--run", run, "--budget", "60%", "--formats", "int4_group_32", "--heads", "camera,depth", "--json")
+    )
+    assert said["size_bytes"] < before["size_bytes"]
+    assert {tuple(row["heads"]) for row in said["alternatives"]} >= {("camera", "depth", "point", "track")}
+    written = the_json(cli("export", "--run", run, "--json"))
+    assert written["size_bytes"] == said["size_bytes"] == Path(written["path"]).stat().st_size
+    with torch.no_grad():
+        found = load_quantized(written["path"])(torch.rand(1, 2, 3, 32, 32), torch.ones(1, 1, 2))
+    assert found.keys() >= {"pose_enc", "depth"}
+    assert not found.keys() & {"world_points", "track"}
+    judged = the_json(cli("evaluate", "--run", run, "--repeats", 0, "--json"))
+    assert next(row for row in judged["results"] if row["key"] == "plan")["size_bytes"] == said["size_bytes"]
+
+
+def test_a_model_without_a_profile_is_planned_drawn_and_written(model_folder: Path, tmp_path: Path) -> None:
+    shown = cli("plan", "--model", model_folder, "--run", tmp_path, "--budget", "40%", "--draw")
+    assert shown.code == 0
+    assert "NO PROFILE" in shown.out
+    assert "What this size buys" in shown.out
+    assert (tmp_path / "plan.png").is_file()
+    written = the_json(cli("export", "--run", tmp_path, "--json"))
+    assert written["size_bytes"] == load_plan(tmp_path / "plan.json").size_bytes
+    assert_refused(cli("plan", "--model", model_folder, "--run", tmp_path, "--max-damage", "1"), "make a profile")
+
+
+def test_the_trade_off_is_measured_and_drawn(run: Path) -> None:
+    said = the_json(cli("pareto", "--run", run, "--points", 4, "--measure", 2, "--formats", "int8,int4", "--json"))
+    saved = json.loads((run / "pareto.json").read_text())
+    assert saved["points"] == said["points"]
+    assert sum(point["measured"] is not None for point in said["points"] if point["kind"] == "plan") == 3
+    assert (run / "pareto.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("options", "fragments"),
+    [
+        (("--pin", "nobody=int4_group_32"), ("--pin nobody=int4_group_32", "no layer matches")),
+        (("--heads", "nose"), ("'nose'", "camera, depth, point, track")),
+        (("--max-drop", "beauty=1"), ("'beauty=1'", "auc30")),
+        (("--max-damage", "0"), ("--max-damage 0",)),
+        (("--refine", "-1"), ("--refine -1",)),
+        (("--refine", "3"), ("--refine", "two or more")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_is_refused(run: Path, options: tuple[str, ...], fragments: tuple[str, ...]) -> None:
+    assert_refused(cli("plan", "--run", run, *options), *fragments)

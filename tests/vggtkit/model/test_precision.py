@@ -1,0 +1,70 @@
+"""Mixed precision: the trunk in 16 bits and the heads in FP32, with the weights that are there at the moment."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT, computing_in, gradient_dtype, pick_dtype
+
+
+@torch.no_grad()
+def test_the_trunk_alone_computes_in_bfloat16(small_model: VGGT) -> None:
+    seen: dict[str, torch.dtype] = {}
+    names = ("aggregator.frame_blocks.0.attn.qkv", "depth_head.projects.0", "camera_head.embed_pose")
+    for name in names:
+        small_model.get_submodule(name).register_forward_hook(
+            lambda _m, _a, output, name=name: seen.update({name: output.dtype})
+        )
+    images = torch.rand(2, 3, 28, 28)
+    exact = small_model(images)
+    with computing_in(small_model, torch.bfloat16):
+        found = small_model(images)
+    assert list(seen.values()) == [torch.bfloat16, torch.float32, torch.float32]
+    for name in ("depth", "pose_enc", "world_points"):
+        value, reference = found[name], exact[name]
+        assert isinstance(value, Tensor)
+        assert value.dtype == torch.float32
+        assert not value.equal(reference)
+        torch.testing.assert_close(value, reference, rtol=0.1, atol=0.05 * float(reference.abs().max()))
+    assert small_model(images)["depth"].equal(exact["depth"])
+
+
+@pytest.mark.parametrize("is_vggt", [True, False])
+def test_a_weight_that_is_replaced_in_between_is_the_one_used(small_model: VGGT, is_vggt: bool) -> None:
+    """Autocast would otherwise keep the rounded copy of the one before."""
+    model = small_model if is_vggt else nn.Sequential(nn.Linear(28, 4))
+    weight = model.aggregator.frame_blocks[0].attn.qkv.weight if isinstance(model, VGGT) else model[0].weight
+
+    def output() -> Tensor:
+        found = model(torch.ones(1, 3, 28, 28))
+        return found["depth"] if isinstance(found, dict) else found
+
+    with computing_in(model, torch.bfloat16):
+        before = output()
+        weight.data = 2 * weight.data
+        assert not output().equal(before)
+
+
+def test_precisions_by_name_and_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    for capability, expected in ((8, torch.bfloat16), (7, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device, major=capability: (major, 0))
+        assert pick_dtype("auto", cuda) == expected
+    assert pick_dtype("fp32", cuda) == torch.float32
+    with pytest.raises(InputError, match="--dtype int8"):
+        pick_dtype("int8", cuda)
+    with pytest.raises(InputError, match="--dtype fp16"):
+        pick_dtype("fp16", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_gradients_of_large_networks_are_in_bfloat16_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16, raising=False)
+    cpu, large = torch.device("cpu"), 10**9
+    assert gradient_dtype(torch.float32, cpu, large) == (torch.bfloat16 if has_bf16 else torch.float32)
+    assert gradient_dtype(torch.float32, cpu, 10**6) == torch.float32
+    assert gradient_dtype(torch.bfloat16, torch.device("cuda"), 10**6) == torch.bfloat16
+    assert gradient_dtype(torch.float16, torch.device("cuda"), large) == torch.float32

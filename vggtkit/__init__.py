@@ -1,0 +1,11 @@
+"""What the tool stands on, from the bottom up; each package imports those above it in this list alone.
+
+| package | holds |
+|---|---|
+| `core` | errors, atomic files, journal of steps, provenance, memory, processes |
+| `model` | VGGT, its configuration, loading and precision |
+| `scenes` | where input comes from, and the truth about it |
+| `metrics` | errors of tensors, outputs, cameras, depth and points |
+| `quant` | weight formats: quantise, pack, count bytes, run quantised layers |
+| `runtime` | cheaper ways to compute the same, for measurements |
+"""

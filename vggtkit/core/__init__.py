@@ -1,0 +1,12 @@
+"""What everything stands on.
+
+| module | holds |
+|---|---|
+| `errors` | the one exception that means "the user can fix this" |
+| `atomic` | files that appear complete or not at all |
+| `journal` | steps that are done, on disk, so that work can be killed any time |
+| `provenance` | what every file says about its origin |
+| `memory` | memory and disk: what there is, and the refusal of what does not fit |
+| `allocator` | freed memory stays with the process for a while |
+| `processes` | a measurement shared among processes, one a core |
+"""

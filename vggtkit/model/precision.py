@@ -1,0 +1,74 @@
+"""Which precision a model computes in: FP32, or mixed as VGGT is published (trunk in 16 bits, heads in FP32)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from vggtkit.core.errors import InputError
+from vggtkit.core.memory import LARGE
+from vggtkit.model.vggt import VGGT
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FIRST_WITH_BF16 = 8  # CUDA compute capability, major
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """A precision by name; ``"auto"`` is the published mixed one on CUDA and FP32 elsewhere.
+
+    Published: bfloat16 from compute capability 8 on, float16 before.
+
+    Raises:
+        InputError: unknown, or float16 on a processor that does not compute in it.
+
+    >>> pick_dtype("auto", torch.device("cpu")), pick_dtype("bf16", torch.device("cpu"))
+    (torch.float32, torch.bfloat16)
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= FIRST_WITH_BF16 else torch.float16
+    if name not in DTYPES:
+        raise InputError(f"--dtype {name}: not known; use auto, {', '.join(DTYPES)}")
+    if name == "fp16" and device.type == "cpu":
+        raise InputError("--dtype fp16: processors do not compute in it; use bf16 or fp32, or --device cuda")
+    return DTYPES[name]
+
+
+def gradient_dtype(dtype: torch.dtype, device: torch.device, parameters: int) -> torch.dtype:
+    """What the backward passes of a sketch compute in when a model runs in ``dtype``.
+
+    bfloat16 where the processor multiplies it twice as fast as FP32 and the network is so large that it matters: the
+    estimate's own spread is far beyond what the rounding adds. Never float16, in which small gradients vanish.
+    """
+    if dtype == torch.float16:
+        return torch.float32
+    has_bf16 = device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return torch.bfloat16 if dtype == torch.float32 and has_bf16 and parameters > LARGE else dtype
+
+
+@contextmanager
+def computing_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Let a model compute in a precision; of VGGT the trunk, of others everything that autocast takes.
+
+    Weights stay FP32 in memory and are rounded when they are used, the replaced ones as well: nothing is cached.
+
+    >>> from vggtkit.model import load_vggt
+    >>> model = load_vggt("tiny", weights="random")
+    >>> with computing_in(model, torch.bfloat16), torch.no_grad():
+    ...     model(torch.rand(1, 3, 64, 64))["depth"].dtype
+    torch.float32
+    """
+    if isinstance(model, VGGT):
+        before, model.trunk_dtype = model.trunk_dtype, dtype
+        try:
+            yield
+        finally:
+            model.trunk_dtype = before
+        return
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False):
+        yield

@@ -1,0 +1,86 @@
+"""Weight formats: quantise, dequantise, pack, count bytes, and run quantised layers.
+
+| module | holds |
+|---|---|
+| `formats` | the table of formats |
+| `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
+| `scales`, `two_level` | how scales are stored; whole numbers per group under a scale per channel |
+| `simulate` | the weight that a format stands for, without packing |
+| `packing` | integer codes <-> bytes |
+| `roles` | roles and blocks of layers, told from their names |
+| `layers` | the quantisable layers of a model; simulated and packed execution |
+"""
+
+from vggtkit.quant.formats import (
+    CANDIDATES,
+    FORMATS,
+    INT3_GROUPS,
+    TWO_LEVEL,
+    UNIFORM_SCHEMES,
+    Format,
+    get_format,
+    register,
+)
+from vggtkit.quant.layers import (
+    Layer,
+    PackedWeight,
+    dequantize_layer,
+    find_layers,
+    from_out_first,
+    layer_kind,
+    out_first,
+    pack_layer,
+    quantize_layer,
+    replaced_weights,
+    simulate_layer,
+    unpack_layer,
+)
+from vggtkit.quant.packing import pack, packed_nbytes, unpack
+from vggtkit.quant.quantizer import (
+    QuantizedTensor,
+    as_int8_per_channel,
+    dequantize,
+    part_names,
+    quantize,
+    quantized_nbytes,
+    scale_count,
+)
+from vggtkit.quant.roles import NameTable, read_roles
+from vggtkit.quant.simulate import simulate, stored_nbytes
+
+__all__ = [
+    "CANDIDATES",
+    "FORMATS",
+    "INT3_GROUPS",
+    "TWO_LEVEL",
+    "UNIFORM_SCHEMES",
+    "Format",
+    "Layer",
+    "NameTable",
+    "PackedWeight",
+    "QuantizedTensor",
+    "as_int8_per_channel",
+    "dequantize",
+    "dequantize_layer",
+    "find_layers",
+    "from_out_first",
+    "get_format",
+    "layer_kind",
+    "out_first",
+    "pack",
+    "pack_layer",
+    "packed_nbytes",
+    "part_names",
+    "quantize",
+    "quantize_layer",
+    "quantized_nbytes",
+    "read_roles",
+    "register",
+    "replaced_weights",
+    "scale_count",
+    "simulate",
+    "simulate_layer",
+    "stored_nbytes",
+    "unpack",
+    "unpack_layer",
+]
