@@ -22,11 +22,15 @@ from vggtkit.quant import (
     dequantize_layer,
     find_layers,
     get_format,
+    own_weight,
     pack_layer,
     quantize_layer,
     quantized_nbytes,
+    readers_of,
     scale_count,
+    twins_of,
     unpack_layer,
+    weight_of,
 )
 
 KEEP_DTYPES = dict(zip(KEEPS, (torch.float16, torch.float32), strict=True))
@@ -87,7 +91,7 @@ def apply_assignment(model: ModelT, assignment: Mapping[str, str], keep: str = "
     for layer in layers:
         module = model.get_submodule(layer.name)
         q = quantize_layer(module, assignment[layer.name], layer.name)
-        _weight(module).data = dequantize_layer(q, module)
+        own_weight(module).data = dequantize_layer(q, module)
     _round_kept(kept, keep)
     return model
 
@@ -168,8 +172,8 @@ def packed_with(model: ModelT, weights: Mapping[str, QuantizedTensor], keep: str
         for layer in layers:
             module, q = model.get_submodule(layer.name), weights[layer.name]
             if q.format.key != "fp32":
-                original = _weight(module)
-                pack_layer(module, q)
+                original = own_weight(module)
+                pack_layer(module, q, twins=twins_of(model, layer), readers=readers_of(model, layer))
                 packed_layers.callback(unpack_layer, module, original)
         _round_kept(kept, keep)
         yield model
@@ -230,7 +234,7 @@ def split_state(model: nn.Module, layers: list[Layer]) -> tuple[dict[str, str], 
     """
     state: dict[str, Tensor] = model.state_dict(keep_vars=True)
     official = {id(tensor): name for name, tensor in state.items()}
-    weights = {layer.name: official[id(_weight(model.get_submodule(layer.name)))] for layer in layers}
+    weights = {layer.name: official[id(weight_of(model, layer))] for layer in layers}
     quantisable = set(weights.values())
     return weights, {name: tensor for name, tensor in state.items() if name not in quantisable}
 
@@ -252,13 +256,6 @@ def kept_value(name: str, tensor: Tensor, keep: str) -> Tensor:
             raise InputError(f"{name} reaches {largest:.6g}, more than FP16 holds: keep it in fp32")
         raise InputError(f"{name} contains NaN or Inf: the checkpoint is damaged, fetch or train it again")
     return value
-
-
-def _weight(module: nn.Module) -> nn.Parameter:
-    weight = module.weight
-    if not isinstance(weight, nn.Parameter):
-        raise ValueError(f"{type(module).__name__} is packed: it has no weight of its own; unpack it first")
-    return weight
 
 
 def _round_kept(kept: Mapping[str, Tensor], keep: str) -> None:

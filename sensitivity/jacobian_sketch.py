@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from sensitivity.segments import Gradients, Tape
 from sensitivity.survey import OUTPUTS, run
 from vggtkit.model import computing_in
-from vggtkit.quant import Layer, simulate_layer, stored_nbytes
-from vggtkit.quant.layers import out_first
+from vggtkit.quant import Layer, simulate_layer, stored_nbytes, weight_of
+from vggtkit.quant.packed import out_first
 from vggtkit.scenes import Scene
 
 DEFAULT_PROBES = 4
@@ -84,12 +84,12 @@ class WeightErrors:
         """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
         sizes = []
         for layer in self.layers:
-            weight = out_first(_weight_of(self.model, layer), layer.kind)
+            weight = out_first(weight_of(self.model, layer), layer.kind)
             sizes.append([stored_nbytes(weight, key, layer.name) for key in self.schemes])
         return sizes
 
     def _made(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
-        module, weight = self.model.get_submodule(layer.name), _weight_of(self.model, layer).detach()
+        module, weight = self.model.get_submodule(layer.name), weight_of(self.model, layer).detach()
         errors = weight.new_empty(len(schemes), layer.weights)
         for row, key in zip(errors, schemes, strict=True):
             torch.sub(simulate_layer(module, key, layer.name).flatten(), weight.flatten(), out=row)
@@ -144,7 +144,7 @@ def sketch_changes(
     Returns:
         Per output, float64 ``[layers, schemes, probes]``; exactly 0 for layers that the output does not depend on.
     """
-    weights = [_weight_of(model, layer) for layer in layers]
+    weights = [weight_of(model, layer) for layer in layers]
     tape = Tape(model, weights)
     with torch.enable_grad(), _gradients_of(model, weights), computing_in(model, dtype):
         with tape.recording():
@@ -173,12 +173,6 @@ def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tupl
         generator = torch.Generator().manual_seed(seed * len(OUTPUTS) + number)
         for _ in range(probes):
             yield value, torch.randn(value.shape, generator=generator).to(value)
-
-
-def _weight_of(model: nn.Module, layer: Layer) -> nn.Parameter:
-    weight = model.get_submodule(layer.name).weight
-    assert isinstance(weight, nn.Parameter)
-    return weight
 
 
 @contextmanager

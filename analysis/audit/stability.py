@@ -140,7 +140,7 @@ def rounding_floors(model: VGGT, layers: Sequence[Layer], scene: Scene) -> dict[
     recording = Recording(model, scene)
     found: dict[str, list[float]] = {name: [] for name in recording.outputs}
     for layer in layers[:: max(1, len(layers) // FLOOR_LAYERS)]:
-        weight = model.get_parameter(f"{layer.name}.weight").detach()
+        weight = model.get_parameter(layer.weight_name).detach()
         for name, value in recording.changed(layer.name, [weight * (1 + 2.0**-23)]).items():
             damage = nmse(recording.outputs[name].cpu(), value.cpu())
             if damage > 0:

@@ -14,7 +14,7 @@ from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
 from vggtkit.quant import Layer, dequantize_layer, quantize_layer
-from vggtkit.quant.layers import out_first
+from vggtkit.quant.packed import out_first
 
 Array = NDArray[np.float64]
 
@@ -129,7 +129,7 @@ def inspect(model: VGGT, profile: Profile, name: str, coarse: str) -> Inspection
     """
     row = find_one(profile.layers, name)
     layer = profile.layers[row]
-    weight = out_first(model.get_parameter(f"{layer.name}.weight").detach(), layer.kind).flatten(1).double()
+    weight = out_first(model.get_parameter(layer.weight_name).detach(), layer.kind).flatten(1).double()
     peaks = weight.abs().amax(1)
     samples = _activations(profile, layer.name)
     order = np.argsort(-profile.total_damage[:, profile.column(coarse)], kind="stable")
@@ -187,7 +187,7 @@ def _outlier_channels(samples: Array) -> list[int]:
 def _format_row(model: VGGT, profile: Profile, row: int, key: str) -> FormatRow:
     layer, column = profile.layers[row], profile.column(key)
     module = model.get_submodule(layer.name)
-    weight = model.get_parameter(f"{layer.name}.weight").detach()
+    weight = model.get_parameter(layer.weight_name).detach()
     error = (dequantize_layer(quantize_layer(module, key, layer.name), module) - weight).double()
     captured = profile.schemes.index(key) if key in profile.schemes else None
     local = profile.scores["isolated"]

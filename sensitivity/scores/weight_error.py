@@ -13,7 +13,7 @@ def weight_error(evidence: Evidence) -> Mapping[str, Array]:
     """``|dW|^2 / |W|^2``, ``[layers, schemes]``."""
     rows = []
     for layer in evidence.layers:
-        weight = evidence.model.get_parameter(f"{layer.name}.weight").detach()
+        weight = evidence.model.get_parameter(layer.weight_name).detach()
         rows.append((evidence.errors(layer).double().square().sum(1) / weight.double().square().sum()).cpu().numpy())
     return evidence.everywhere(np.stack(rows))
 

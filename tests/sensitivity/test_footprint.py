@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sensitivity.footprint import Footprint, footprint
+from sensitivity.footprint import Footprint, _Counter, footprint
 from sensitivity.survey import LayerVolume, survey
 from vggtkit.core import memory
 from vggtkit.core.errors import InputError
@@ -58,7 +58,7 @@ def test_the_graph_of_a_segment_is_what_torch_saves() -> None:
             return self.two(self.one(x).tanh())
 
     model = nn.Sequential(Block(), Block())
-    counter = memory._Counter(model)
+    counter = _Counter(model)
     assert counter.run(Scene("x", torch.zeros(0), torch.zeros(0), inputs=(torch.zeros(5, 8),)))
     vector = 5 * 8 * 4
     assert counter.graphs == {"0": 2 * vector, "1": 2 * vector}

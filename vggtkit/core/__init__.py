@@ -3,6 +3,7 @@
 | module | holds |
 |---|---|
 | `errors` | the one exception that means "the user can fix this" |
+| `registry` | what is registered by name |
 | `atomic` | files that appear complete or not at all |
 | `journal` | steps that are done, on disk, so that work can be killed any time |
 | `provenance` | what every file says about its origin |

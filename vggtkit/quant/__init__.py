@@ -8,7 +8,9 @@
 | `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
 | `roles` | roles and blocks of layers, told from their names |
-| `layers` | the quantisable layers of a model; simulated and packed execution |
+| `layers` | the quantisable layers of a model |
+| `packed` | a weight that is kept packed and put back while it is used |
+| `layer_weights` | other weights in layers: quantised, simulated, packed, replaced for a while |
 """
 
 from vggtkit.quant.formats import (
@@ -21,20 +23,16 @@ from vggtkit.quant.formats import (
     get_format,
     register,
 )
-from vggtkit.quant.layers import (
-    Layer,
-    PackedWeight,
+from vggtkit.quant.layer_weights import (
     dequantize_layer,
-    find_layers,
-    from_out_first,
-    layer_kind,
-    out_first,
     pack_layer,
     quantize_layer,
     replaced_weights,
     simulate_layer,
     unpack_layer,
 )
+from vggtkit.quant.layers import Layer, find_layers, layer_kind, own_weight, readers_of, twins_of, weight_of
+from vggtkit.quant.packed import PackedWeight, from_out_first, out_first
 from vggtkit.quant.packing import pack, packed_nbytes, unpack
 from vggtkit.quant.quantizer import (
     QuantizedTensor,
@@ -67,6 +65,7 @@ __all__ = [
     "get_format",
     "layer_kind",
     "out_first",
+    "own_weight",
     "pack",
     "pack_layer",
     "packed_nbytes",
@@ -75,12 +74,15 @@ __all__ = [
     "quantize_layer",
     "quantized_nbytes",
     "read_roles",
+    "readers_of",
     "register",
     "replaced_weights",
     "scale_count",
     "simulate",
     "simulate_layer",
     "stored_nbytes",
+    "twins_of",
     "unpack",
     "unpack_layer",
+    "weight_of",
 ]

@@ -1,30 +1,39 @@
-"""The layers of a model whose weights can be quantised, and how a quantised weight is put back into one.
+"""The layers of a model whose weights can be quantised.
 
-Two ways, bit-identical in what they compute: *simulated*, with the dequantised weight in the layer's own
-parameter (``replaced_weights``), and *packed*, with only the packed codes in memory and the weight rebuilt
-for the moment the layer runs (``pack_layer``).
+A layer is a module's weight. Modules that hold the same parameter are one layer: it is stored once, has one format and
+is replaced for all of them (`Layer.aliases`). Some modules never call the layer whose weight they read, as
+``torch.nn.MultiheadAttention`` does with its output projection; what has to happen when the weight is used is then hung
+on the module that reads it (`Layer.reader`).
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from vggtkit.core.errors import InputError
 from vggtkit.model.layers import QKVProjection
-from vggtkit.quant.quantizer import PARTS, QuantizedTensor, dequantize, quantize
+from vggtkit.quant.packed import PackedWeight, out_first
 from vggtkit.quant.roles import NameTable
-from vggtkit.quant.simulate import simulate
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "linear",
+    nn.Conv1d: "conv1d",
     nn.Conv2d: "conv2d",
+    nn.Conv3d: "conv3d",
+    nn.ConvTranspose1d: "conv_transpose1d",
     nn.ConvTranspose2d: "conv_transpose2d",
+    nn.ConvTranspose3d: "conv_transpose3d",
     QKVProjection: "attention_in",
+    nn.MultiheadAttention: "attention_in",
 }
+
+_OF_ATTENTION = (nn.MultiheadAttention, nn.modules.linear.NonDynamicallyQuantizableLinear)
+"""torch's attention, and what it keeps its output projection in."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +41,19 @@ class Layer:
     """A layer whose weight can be quantised.
 
     Attributes:
-        name: the module's name in the model, as ``vggtkit.model.get_submodule`` takes it.
-        kind: ``"linear"``, ``"conv2d"``, ``"conv_transpose2d"`` or ``"attention_in"``.
+        name: the module's name in the model, as ``model.get_submodule`` takes it.
+        kind: ``"linear"``, ``"conv2d"``, ``"conv_transpose2d"`` (and 1d, 3d), or ``"attention_in"``, the joint
+            projection to queries, keys and values.
         role: ``"patch_embed"``, ``"attention"`` or ``"mlp"`` in the aggregator, else the head
             (``"camera_head"``, ``"depth_head"``, ``"point_head"``, ``"track_head"``) or ``"other"``.
         block: ``"vit.3"``, ``"frame.5"``, ``"global.5"``, ``"patch_embed"``, a head, or ``"other"``.
         shape: shape of the weight as quantised, output channels first; for a transposed convolution this
             is not the order of the module's own weight.
         weights: number of weights.
+        parameter: name of the weight in its module.
+        aliases: full names of further parameters that are the same object, such as ``"embed.weight"``.
+        reader: name of the module in whose call the weight is used, ``""`` for the whole model; None for the layer
+            itself.
     """
 
     name: str
@@ -48,46 +62,19 @@ class Layer:
     block: str
     shape: tuple[int, ...]
     weights: int
-
-
-class PackedWeight(nn.Module):
-    """The packed weight of one layer, as the buffers named in `vggtkit.quant.quantizer.PARTS`.
-
-    Args:
-        q: the quantised weight, output channels first.
-        kind: kind of the layer that it belongs to.
-        like: the weight that it stands for; its dtype and ``requires_grad`` are kept.
-    """
-
-    codes: Tensor
-    scales: Tensor | None
-    zero_points: Tensor | None
-    multipliers: Tensor | None
-    handles: tuple[RemovableHandle, ...] = ()
-
-    def __init__(self, q: QuantizedTensor, kind: str, like: Tensor) -> None:
-        super().__init__()
-        self.format, self.shape, self.kind = q.format, q.shape, kind
-        self.dtype, self.requires_grad = like.dtype, like.requires_grad
-        for name in PARTS:
-            self.register_buffer(name, getattr(q, name))
+    parameter: str = field(default="weight", repr=False)
+    aliases: tuple[str, ...] = field(default=(), repr=False)
+    reader: str | None = field(default=None, repr=False)
 
     @property
-    def quantized(self) -> QuantizedTensor:
-        """The quantised weight; it shares memory with the buffers."""
-        return QuantizedTensor(self.format, self.shape, self.codes, self.scales, self.zero_points, self.multipliers)
+    def weight_name(self) -> str:
+        """Full name of the weight, as ``model.get_parameter`` takes it."""
+        return f"{self.name}.{self.parameter}" if self.name else self.parameter
 
-    def forward(self) -> nn.Parameter:
-        """The dequantised weight in the layout of its layer."""
-        weight = from_out_first(dequantize(self.quantized), self.kind).to(self.dtype)
-        # On strided input torch picks the matrix product, and so the last bits, by whether the weight (or the
-        # tensor that it is a view of) requires a gradient, even under no_grad: should_fold in ATen's
-        # LinearAlgebra.cpp. Only a parameter like the simulated model's gives the simulated model's bits.
-        return nn.Parameter(weight, self.requires_grad)
-
-    def extra_repr(self) -> str:
-        """Format and shape, for ``print(model)``."""
-        return f"{self.format.key}, shape={self.shape}"
+    @property
+    def is_called(self) -> bool:
+        """Whether a hook on the module sees what the layer puts out."""
+        return self.reader is None and self.parameter == "weight"
 
 
 def layer_kind(module: nn.Module) -> str | None:
@@ -96,7 +83,10 @@ def layer_kind(module: nn.Module) -> str | None:
     >>> layer_kind(nn.Linear(2, 2)), layer_kind(nn.LayerNorm(2))
     ('linear', None)
     """
-    return next((kind for cls, kind in _KINDS.items() if isinstance(module, cls)), None)
+    kind = next((kind for cls, kind in _KINDS.items() if isinstance(module, cls)), None)
+    if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None and "packed" not in module._modules:
+        return None  # queries, keys and values of different widths: three weights of their own
+    return kind
 
 
 def find_layers(model: nn.Module, names: NameTable | None = None) -> list[Layer]:
@@ -107,212 +97,85 @@ def find_layers(model: nn.Module, names: NameTable | None = None) -> list[Layer]
         names: how roles and blocks are told from names; by default those of VGGT and of vision transformers.
 
     Returns:
-        One entry per layer; a module that is reachable by two names is listed once.
+        One entry per weight; a module that is reachable by two names is listed once, and so is a parameter that
+        several modules share.
+
+    Raises:
+        InputError: a weight has no shape yet (lazy modules), or is computed from others (weight norm and the like).
 
     >>> find_layers(nn.Sequential(nn.Linear(3, 2), nn.GELU()))
     [Layer(name='0', kind='linear', role='other', block='other', shape=(2, 3), weights=6)]
     """
-    found = ((name, module, layer_kind(module)) for name, module in model.named_modules())
     names = names or NameTable()
-    return [_describe(name, module, kind, names) for name, module, kind in found if kind is not None]
+    layers: dict[object, Layer] = {}
+    for name, module in model.named_modules():
+        kind = layer_kind(module)
+        weight = None if kind is None else _weight_or_packed(name, module)
+        if kind is not None and weight is not None and id(weight) not in layers:
+            layers[id(weight)] = _describe(name, module, kind, names)
+    shared = _shared_names(model, layers)
+    read = _readers(model)
+    return [
+        replace(layer, aliases=shared.get(key, ()), reader=read.get(layer.name))
+        if key in shared or layer.name in read
+        else layer
+        for key, layer in layers.items()
+    ]
 
 
-def out_first(weight: Tensor, kind: str) -> Tensor:
-    """A module's own weight with the output channels first; a view.
+def parameter_name(module: nn.Module) -> str:
+    """Name of the weight in a quantisable module.
 
-    Args:
-        weight: the weight in its module's layout.
-        kind: kind of the layer; ``"conv_transpose2d"`` stores ``[in, out, kh, kw]``.
-
-    >>> out_first(torch.zeros(3, 8, 2, 2), "conv_transpose2d").shape
-    torch.Size([8, 3, 2, 2])
+    >>> parameter_name(nn.Linear(2, 2)), parameter_name(nn.MultiheadAttention(4, 2))
+    ('weight', 'in_proj_weight')
     """
-    return weight.transpose(0, 1) if kind == "conv_transpose2d" else weight
+    return "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
 
 
-def from_out_first(weight: Tensor, kind: str) -> Tensor:
-    """Undo ``out_first``; contiguous, as the module's own weight is.
-
-    >>> from_out_first(torch.zeros(8, 3, 2, 2), "conv_transpose2d").shape
-    torch.Size([3, 8, 2, 2])
-    """
-    return out_first(weight, kind).contiguous()
-
-
-def quantize_layer(module: nn.Module, key: str, name: str = "") -> QuantizedTensor:
-    """Quantise the weight of a layer.
-
-    Args:
-        module: a quantisable module, not packed.
-        key: key of the format.
-        name: the layer, for error messages.
-
-    Returns:
-        The quantised weight, output channels first.
+def weight_of(model: nn.Module, layer: Layer) -> nn.Parameter:
+    """The weight of a layer, in its module's own layout.
 
     Raises:
-        InputError: as ``quantize``.
-        TypeError: the module is not quantisable.
-        ValueError: the module is packed.
+        ValueError: the layer is packed.
 
-    >>> quantize_layer(nn.ConvTranspose2d(3, 8, 2), "int8_per_channel_sym").shape
-    (8, 3, 2, 2)
-    """
-    return quantize(out_first(_weight(module), _kind(module)), key, name)
-
-
-def dequantize_layer(q: QuantizedTensor, module: nn.Module) -> Tensor:
-    """The weight that ``q`` stands for, as ``module`` would hold it.
-
-    Args:
-        q: a quantised weight, output channels first.
-        module: the layer that it belongs to, not packed.
-
-    Returns:
-        In the layout and dtype of ``module.weight``.
-
-    Raises:
-        TypeError: the module is not quantisable.
-        ValueError: the module is packed, or its weight has another shape.
-
-    >>> conv = nn.ConvTranspose2d(3, 8, 2)
-    >>> dequantize_layer(quantize_layer(conv, "fp32"), conv).equal(conv.weight)
+    >>> model = nn.Sequential(nn.Linear(3, 2))
+    >>> weight_of(model, find_layers(model)[0]) is model[0].weight
     True
     """
-    _check_fits(q, module)
-    return from_out_first(dequantize(q), _kind(module)).to(_weight(module).dtype)
+    return own_weight(model.get_submodule(layer.name))
 
 
-def simulate_layer(module: nn.Module, key: str, name: str = "", channels: Tensor | None = None) -> Tensor:
-    """``dequantize_layer(quantize_layer(module, key), module)``, bit for bit and faster.
-
-    Args:
-        module: a quantisable module, not packed.
-        key: key of the format.
-        name: the layer, for error messages.
-        channels: indices of the output channels wanted; all by default.
-
-    Returns:
-        In the layout and dtype of ``module.weight``.
+def own_weight(module: nn.Module) -> nn.Parameter:
+    """The weight of a quantisable module.
 
     Raises:
-        InputError: as ``quantize``.
-        TypeError: the module is not quantisable.
-        ValueError: the module is packed.
-
-    >>> conv = nn.ConvTranspose2d(3, 8, 2)
-    >>> simulate_layer(conv, "int4_group_32", channels=torch.tensor([0, 5])).shape
-    torch.Size([3, 2, 2, 2])
+        ValueError: it is packed.
     """
-    kind, weight = _kind(module), _weight(module)
-    return from_out_first(simulate(out_first(weight, kind), key, name, channels), kind).to(weight.dtype)
+    weight = getattr(module, parameter_name(module))
+    if not isinstance(weight, nn.Parameter):
+        raise ValueError(f"{type(module).__name__} is packed: it has no weight of its own; unpack it first")
+    return weight
 
 
-def pack_layer(module: nn.Module, q: QuantizedTensor) -> None:
-    """Keep a layer's weight packed in memory; the layer computes what it would with ``dequantize_layer(q)``.
+def readers_of(model: nn.Module, layer: Layer) -> list[nn.Module]:
+    """The modules in whose calls a layer's weight is used, each once."""
+    names = [layer.name if layer.reader is None else layer.reader]
+    names += [alias.rpartition(".")[0] for alias in layer.aliases]
+    return list({id(module): module for name in names if (module := model.get_submodule(name))}.values())
 
-    The parameter ``weight`` becomes ``None`` and a submodule ``packed`` holds the codes. Hooks put the
-    dequantised weight into ``module.weight`` right before the layer runs and remove it right after, also
-    when it fails. For inference: gradients reach the layer's input, but end at the rebuilt weight.
 
-    Args:
-        module: a quantisable module, not packed.
-        q: its quantised weight, output channels first.
+def twins_of(model: nn.Module, layer: Layer) -> list[tuple[nn.Module, str]]:
+    """Other modules that hold the layer's parameter, each with the parameter's name there."""
+    split = (alias.rpartition(".") for alias in layer.aliases)
+    return [(model.get_submodule(owner), name) for owner, _, name in split]
+
+
+def kind_of(module: nn.Module) -> str:
+    """Kind of a quantisable module.
 
     Raises:
-        TypeError: the module is not quantisable.
-        ValueError: the module is packed already, or its weight has another shape.
-
-    >>> linear, x = nn.Linear(2, 2, bias=False), torch.ones(1, 2)
-    >>> with torch.no_grad():
-    ...     _ = linear.weight.copy_(torch.tensor([[7.0, 3.4], [7.0, 0.0]]))
-    >>> pack_layer(linear, quantize_layer(linear, "int4_group_32"))
-    >>> linear.weight is None, linear(x).detach()
-    (True, tensor([[10.,  7.]]))
+        TypeError: it is not quantisable.
     """
-    _check_fits(q, module)
-    packed = PackedWeight(q, _kind(module), _weight(module))
-    packed.handles = (
-        module.register_forward_pre_hook(_materialise),
-        module.register_forward_hook(_drop, always_call=True),
-    )
-    module.packed = packed
-    # None keeps the parameter's place: the order of parameters survives packing and unpacking.
-    module.register_parameter("weight", None)
-
-
-def unpack_layer(module: nn.Module, weight: nn.Parameter) -> None:
-    """Undo ``pack_layer`` with a weight of the caller's choice.
-
-    Args:
-        module: a packed layer.
-        weight: its new weight, in the module's own layout.
-
-    Raises:
-        ValueError: the module is not packed, or the weight has another shape.
-
-    >>> linear = nn.Linear(2, 2)
-    >>> original = linear.weight
-    >>> pack_layer(linear, quantize_layer(linear, "int8_per_tensor_asym"))
-    >>> unpack_layer(linear, original)
-    >>> linear.weight is original
-    True
-    """
-    packed = getattr(module, "packed", None)
-    if not isinstance(packed, PackedWeight):
-        raise ValueError(f"{type(module).__name__} is not packed")
-    if out_first(weight, packed.kind).shape != packed.shape:
-        raise ValueError(f"weight of shape {list(weight.shape)} does not fit {packed}")
-    for handle in packed.handles:
-        handle.remove()
-    del module.packed
-    module.weight = weight
-
-
-@contextmanager
-def replaced_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Run with other weights in some layers; the old ones are back afterwards, whatever happens.
-
-    Nothing is copied: each parameter's ``data`` points to the new tensor for a while.
-
-    Args:
-        model: the model that holds the layers, none of them packed.
-        weights: new weight per layer name, in the module's own layout.
-
-    Yields:
-        Nothing; inside the ``with`` block the model has the new weights.
-
-    Raises:
-        InputError: the model has no such layer.
-        ValueError: a tensor has another shape than the weight that it replaces, or its layer is packed.
-
-    >>> model = nn.Sequential(nn.Linear(1, 1, bias=False))
-    >>> with replaced_weights(model, {"0": torch.tensor([[3.0]])}), torch.no_grad():
-    ...     model(torch.tensor([[2.0]]))
-    tensor([[6.]])
-    """
-    parameters = {name: _weight(_submodule(model, name)) for name in weights}
-    for name, parameter in parameters.items():
-        if weights[name].shape != parameter.shape:
-            shapes = f"{list(weights[name].shape)} for {list(parameter.shape)}"
-            raise ValueError(f"weight of {name} cannot be replaced: shape {shapes}")
-    originals = {name: parameter.data for name, parameter in parameters.items()}
-    try:
-        for name, parameter in parameters.items():
-            parameter.data = weights[name].detach().to(parameter.device, parameter.dtype)
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.data = originals[name]
-
-
-def _describe(name: str, module: nn.Module, kind: str, names: NameTable) -> Layer:
-    packed = getattr(module, "packed", None)
-    shape = packed.shape if isinstance(packed, PackedWeight) else tuple(out_first(_weight(module), kind).shape)
-    return Layer(name, kind, names.role(name), names.block(name), shape, torch.Size(shape).numel())
-
-
-def _kind(module: nn.Module) -> str:
     kind = layer_kind(module)
     if kind is None:
         known = ", ".join(cls.__name__ for cls in _KINDS)
@@ -320,35 +183,52 @@ def _kind(module: nn.Module) -> str:
     return kind
 
 
-def _weight(module: nn.Module) -> nn.Parameter:
-    weight = module.weight
-    if not isinstance(weight, nn.Parameter):
-        raise ValueError(f"{type(module).__name__} is packed: it has no weight of its own; unpack it first")
+def _weight_or_packed(name: str, module: nn.Module) -> object | None:
+    """What stands for a module's weight: the parameter, or what it is packed in; None for the twin of a packed one."""
+    weight, packed = getattr(module, parameter_name(module)), getattr(module, "packed", None)
+    if isinstance(packed, PackedWeight):
+        return packed
+    if isinstance(weight, UninitializedParameter):
+        raise InputError(
+            f"layer {name}: its weight has no shape yet (a lazy module): run the model once where it is made"
+        )
+    if weight is not None and not isinstance(weight, nn.Parameter):
+        raise InputError(
+            f"layer {name}: its weight is computed from other parameters (weight norm or another parametrization); "
+            "bake it in first, with torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
+        )
     return weight
 
 
-def _check_fits(q: QuantizedTensor, module: nn.Module) -> None:
-    shape = tuple(out_first(_weight(module), _kind(module)).shape)
-    if shape != q.shape:
-        owner = f"{type(module).__name__} of {shape}"
-        raise ValueError(f"quantised weight of shape {q.shape} does not fit {owner}")
+def _describe(name: str, module: nn.Module, kind: str, names: NameTable) -> Layer:
+    packed = getattr(module, "packed", None)
+    shape = packed.shape if isinstance(packed, PackedWeight) else tuple(out_first(own_weight(module), kind).shape)
+    label = f"{name}.in_proj" if isinstance(module, nn.MultiheadAttention) else name
+    role, block = names.role(label), names.block(label)
+    role = "attention" if role == "other" and isinstance(module, _OF_ATTENTION) else role
+    return Layer(name, kind, role, block, shape, torch.Size(shape).numel(), parameter_name(module))
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module:
-    try:
-        module = model.get_submodule(name)
-    except AttributeError:
-        module = None
-    if module is None or layer_kind(module) is None:
-        raise InputError(f"the model has no quantisable layer {name!r}; is the plan for another model?")
-    return module
+def _shared_names(model: nn.Module, layers: Mapping[object, Layer]) -> dict[object, tuple[str, ...]]:
+    """Full names of further parameters that are the same object, by the identity of the weight."""
+    names: dict[object, list[str]] = {}
+    for owner, module in model.named_modules():
+        for parameter, value in module._parameters.items():
+            layer = layers.get(id(value))
+            full = f"{owner}.{parameter}" if owner else parameter
+            if layer is not None and full != layer.weight_name:
+                names.setdefault(id(value), []).append(full)
+        packed = getattr(module, "packed", None)
+        if isinstance(packed, PackedWeight) and id(packed) in layers and packed.twins:
+            own = {id(twin): name for twin, name in packed.twins}
+            names[id(packed)] = [f"{n}.{own[id(m)]}" for n, m in model.named_modules() if id(m) in own]
+    return {key: tuple(values) for key, values in names.items()}
 
 
-def _materialise(module: nn.Module, _args: object) -> None:
-    # Past nn.Module's own __setattr__, which admits only parameters under a parameter's name.
-    assert isinstance(module.packed, PackedWeight)
-    module.__dict__["weight"] = module.packed()
-
-
-def _drop(module: nn.Module, _args: object, _output: object) -> None:
-    module.__dict__.pop("weight", None)
+def _readers(model: nn.Module) -> dict[str, str]:
+    """Layers whose weights are known to be read past them, with the reader."""
+    return {
+        f"{name}.out_proj" if name else "out_proj": name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+    }

@@ -13,17 +13,9 @@ from vggtkit.model.config import VGGTConfig
 from vggtkit.model.layers import QKVProjection
 from vggtkit.model.vggt import VGGT
 from vggtkit.quant.formats import FORMATS
-from vggtkit.quant.layers import (
-    PackedWeight,
-    dequantize_layer,
-    find_layers,
-    from_out_first,
-    out_first,
-    pack_layer,
-    quantize_layer,
-    replaced_weights,
-    unpack_layer,
-)
+from vggtkit.quant.layer_weights import dequantize_layer, pack_layer, quantize_layer, replaced_weights, unpack_layer
+from vggtkit.quant.layers import find_layers
+from vggtkit.quant.packed import PackedWeight, from_out_first, out_first
 
 MODULES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
     "linear": (nn.Linear(70, 5), (torch.randn(3, 70),)),
