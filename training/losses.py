@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.correspondence import UNSEEN, displacement_to_first
-from vggtkit.model.geometry import encode_pose, rotation_from_quaternion
+from vggtkit.model.geometry import encode_pose, rotation_from_xyzw
 
 CONFIDENCE_WEIGHT = 0.2
 PLAIN_WEIGHT = 2.0  # of the error of depth by itself: weighed by confidence, hard pixels hardly count
@@ -128,7 +128,7 @@ def relative_loss(pose: Tensor, extrinsics: Tensor) -> Tensor:
         pose: encodings ``[B, S, 9]``.
         extrinsics: truth, ``[B, S, 3, 4]``.
     """
-    rotation, translation = rotation_from_quaternion(F.normalize(pose[..., 3:7], dim=-1)), pose[..., :3]
+    rotation, translation = rotation_from_xyzw(F.normalize(pose[..., 3:7], dim=-1)), pose[..., :3]
     found, true = _relative(rotation, translation), _relative(extrinsics[..., :3], extrinsics[..., 3])
     turned = _angle((found[0] - true[0]).flatten(-2), 2 * 2**0.5)
     directions = F.normalize(found[1], dim=-1, eps=1e-4) - F.normalize(true[1], dim=-1)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 
-def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
+def rotation_from_xyzw(quaternion: Tensor) -> Tensor:
     """Rotation matrices ``[..., 3, 3]`` of quaternions ``[..., 4]`` in (x, y, z, w) order, of any length but 0.
 
-    >>> rotation_from_quaternion(torch.tensor([0.0, 0.0, 0.0, 2.0])).diagonal()
+    >>> rotation_from_xyzw(torch.tensor([0.0, 0.0, 0.0, 2.0])).diagonal()
     tensor([1., 1., 1.])
     """
     x, y, z, w = quaternion.unbind(-1)
@@ -79,7 +79,7 @@ def decode_pose(encoding: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor
             [ 0.,  0.,  1.]])
     """
     height, width = size
-    rotation = rotation_from_quaternion(encoding[..., 3:7])
+    rotation = rotation_from_xyzw(encoding[..., 3:7])
     extrinsics = torch.cat([rotation, encoding[..., :3, None]], dim=-1)
     intrinsics = torch.zeros_like(rotation)
     intrinsics[..., 0, 0] = width / 2 / torch.tan(encoding[..., 8] / 2)

@@ -19,19 +19,9 @@ import numpy as np
 from PIL import Image
 
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.ground_truth import (
-    Array,
-    DepthAt,
-    Frame,
-    Recording,
-    Size,
-    check_depth_size,
-    find_recordings,
-    intrinsics_matrix,
-    nearest,
-    read_depth_png,
-    rigid,
-)
+from vggtkit.scenes.cameras import Array, MissingPoseError, intrinsics_matrix, rigid
+from vggtkit.scenes.depth_files import DepthAt, Size, check_depth_size, nearest, read_depth_png
+from vggtkit.scenes.recording import Frame, Omission, Recording, find_recordings, recording_of
 
 _FRAMES, _SEQUENCES = "frame_annotations.jgz", "sequence_annotations.jgz"
 _LEFT_UP = np.array([-1.0, -1.0, 1.0])  # PyTorch3D's x and y point against OpenCV's
@@ -74,8 +64,9 @@ def _read_category(folder: Path) -> list[Recording]:
     for name, entries in frames.items():
         if (folder / name).is_dir() and entries:
             ordered = sorted(entries, key=lambda numbered: numbered[0])
-            own = tuple(_read_frame(folder, entry, f"{name} frame {number}") for number, entry in ordered)
-            recordings.append(Recording(f"{folder.resolve().name}/{name}", own))
+            own = [_read_frame(folder, entry, f"{name} frame {number}") for number, entry in ordered]
+            whole = f"{folder.resolve().name}/{name}"
+            recordings.append(recording_of(whole, folder / name, own, needs="a picture and a pose"))
     if not recordings:
         raise InputError(
             f"none of the {len(names)} sequences annotated in {str(folder)!r} is there: put the folder of at least"
@@ -105,29 +96,39 @@ def _get(entry: Mapping[str, Any], key: str, kind: type, place: str) -> Any:  # 
     return value
 
 
-def _read_frame(folder: Path, entry: Mapping[str, Any], place: str) -> Frame:
+def _read_frame(folder: Path, entry: Mapping[str, Any], place: str) -> Frame | Omission:
     image = _get(entry, "image", dict, place)
     height, width = _numbers(image, "size", (2,), place).astype(int).tolist()
+    if entry.get("viewpoint", {}) is None:
+        return Omission(place, "it has no viewpoint")
     viewpoint = _get(entry, "viewpoint", dict, place)
-    pose = np.eye(4)
-    # Row vectors: x_camera = x_world R + T, so the matrix for columns is the transpose.
-    pose[:3, :3] = _LEFT_UP[:, None] * _numbers(viewpoint, "R", (3, 3), place).T
-    pose[:3, 3] = _LEFT_UP * _numbers(viewpoint, "T", (3,), place)
+    try:
+        extrinsics = _extrinsics(viewpoint, place)
+    except MissingPoseError as error:
+        return Omission(place, error.reason)
     return Frame(
         _locate(folder, _get(image, "path", str, place)),
         _intrinsics(viewpoint, (width, height), place),
-        rigid(pose, place),
+        extrinsics,
         _depth(folder, entry.get("depth"), place),
         (width, height),
     )
 
 
-def _numbers(entry: Mapping[str, Any], key: str, shape: tuple[int, ...], place: str) -> Array:
+def _extrinsics(viewpoint: Mapping[str, Any], place: str) -> Array:
+    pose = np.eye(4)
+    # Row vectors: x_camera = x_world R + T, so the matrix for columns is the transpose.
+    pose[:3, :3] = _LEFT_UP[:, None] * _numbers(viewpoint, "R", (3, 3), place, finite=False).T
+    pose[:3, 3] = _LEFT_UP * _numbers(viewpoint, "T", (3,), place, finite=False)
+    return rigid(pose, place)
+
+
+def _numbers(entry: Mapping[str, Any], key: str, shape: tuple[int, ...], place: str, *, finite: bool = True) -> Array:
     try:
         values = np.array(entry.get(key), dtype=np.float64)
     except (TypeError, ValueError):
         values = np.empty(0)
-    if values.shape != shape or not np.isfinite(values).all():
+    if values.shape != shape or (finite and not np.isfinite(values).all()):
         count = "x".join(map(str, shape))
         raise InputError(f"{place}: {key} of the annotation is not {count} finite numbers: leave the sequence out")
     return values
@@ -177,8 +178,10 @@ def _depth_at(path: Path, scale: float, mask_path: Path | None, x: Array, y: Arr
         return depth
     try:
         with Image.open(mask_path) as image:
+            check_depth_size(mask_path, image.size, size)
             mask = np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the depth mask {str(mask_path)!r}: repair or remove it") from error
-    check_depth_size(mask_path, (mask.shape[1], mask.shape[0]), size)
     return np.where(nearest(mask, x, y) > 0, depth, 0.0)

@@ -1,60 +1,32 @@
-"""ETH3D scenes, and any other COLMAP text model of undistorted pictures; layout in docs/data.md.
+"""ETH3D scenes, and any other COLMAP model of undistorted pictures; layout in docs/data.md.
 
 Sources: Schoeps et al., "A Multi-View Stereo Benchmark with High-Resolution Images and Multi-Camera Videos",
 CVPR 2017, and the documentation of its files (raw float32 depth, infinite where unknown, of the *distorted*
-pictures); COLMAP's documentation of ``cameras.txt`` and ``images.txt`` (quaternion w first, world-to-camera;
-the centre of the first pixel is at (0.5, 0.5), hence the half pixel that is taken off here) and of its camera
-model ``THIN_PRISM_FISHEYE``.
+pictures); COLMAP's documentation of its files (the centre of the first pixel is at (0.5, 0.5), hence the half pixel
+that is taken off here) and of its camera model ``THIN_PRISM_FISHEYE``.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.ground_truth import (
-    Array,
-    DepthAt,
-    Frame,
-    Recording,
-    Size,
-    find_recordings,
-    intrinsics_matrix,
-    inverse,
-    nearest,
-    read_lines,
-    rigid,
-    rotation_from_quaternion,
-)
+from vggtkit.scenes.cameras import Array, MissingPoseError, intrinsics_matrix, inverse, rigid
+from vggtkit.scenes.colmap import Camera, Picture, read_text_model
+from vggtkit.scenes.colmap_binary import read_binary_model
+from vggtkit.scenes.depth_files import DepthAt, Size, nearest
+from vggtkit.scenes.naming import natural_key
+from vggtkit.scenes.recording import Frame, Omission, Recording, find_recordings, recording_of
 
 _MODEL_FOLDERS = (".", "dslr_calibration_undistorted", "rig_calibration_undistorted", "sparse", "sparse/0")
-_PARAMETERS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "THIN_PRISM_FISHEYE": 12}
 _OFFICIAL_DEPTH = "ground_truth_depth/dslr_images"
 _DISTORTED_MODEL = "dslr_calibration_jpg"
-_LAYOUT = "COLMAP text model (cameras.txt and images.txt, or dslr_calibration_undistorted/ with them)"
-
-
-@dataclass(frozen=True)
-class _Camera:
-    """A line of ``cameras.txt``, in COLMAP's pixel coordinates."""
-
-    model: str
-    size: Size
-    parameters: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """The first of a picture's two lines in ``images.txt``."""
-
-    name: str
-    camera: _Camera
-    extrinsics: Array
+_LAYOUT = "COLMAP text model (cameras.txt and images.txt, or dslr_calibration_undistorted/ with them; or both as .bin)"
 
 
 def read_eth3d(folder: str | Path) -> list[Recording]:
@@ -65,13 +37,15 @@ def read_eth3d(folder: str | Path) -> list[Recording]:
     it is looked up through the lens model of ``dslr_calibration_jpg``, never laid on the undistorted ones.
 
     Args:
-        folder: with ``cameras.txt`` and ``images.txt``, or ETH3D's ``dslr_calibration_undistorted``.
+        folder: with ``cameras.txt`` and ``images.txt`` (or both as ``.bin``), or ETH3D's
+            ``dslr_calibration_undistorted``.
 
     Returns:
         At least one recording; lengths in the model's unit (ETH3D: metres).
 
     Raises:
-        InputError: a missing or damaged file, a distorted camera, or official depth without its lens model.
+        InputError: a missing or damaged file, a distorted camera, two pictures that would share one depth, or
+            official depth without its lens model.
     """
     return find_recordings(Path(folder), lambda place: _model_folder(place) is not None, _read_scene, _LAYOUT)
 
@@ -79,70 +53,62 @@ def read_eth3d(folder: str | Path) -> list[Recording]:
 def _model_folder(folder: Path) -> Path | None:
     """Any of the two files is enough: the missing one is then named."""
     for name in _MODEL_FOLDERS:
-        if any((folder / name / file).is_file() for file in ("cameras.txt", "images.txt")):
+        if any(_files_there(folder / name)):
             return folder / name
     return None
 
 
+def _files_there(folder: Path) -> tuple[int, int]:
+    """How many of the two files of a model are there, as text and as binary."""
+    text, binary = (
+        sum((folder / f"{stem}.{ending}").is_file() for stem in ("cameras", "images")) for ending in ("txt", "bin")
+    )
+    return text, binary
+
+
 def _read_scene(folder: Path) -> list[Recording]:
-    pictures = _read_model(_model_folder(folder) or folder)
-    distorted = _official_cameras(folder)
-    frames = []
-    for picture in sorted(pictures, key=lambda picture: picture.name):
-        intrinsics = _pinhole(picture)
-        image = _find_image(folder, picture.name)
-        depth = _find_depth(folder, picture, intrinsics, distorted)
-        frames.append(Frame(image, intrinsics, picture.extrinsics, depth, picture.camera.size))
-    return [Recording(folder.resolve().name, tuple(frames))]
+    pictures = sorted(_read_model(_model_folder(folder) or folder), key=lambda picture: natural_key(picture.name))
+    name = folder.resolve().name
+    return [recording_of(name, folder, _frames(folder, pictures), needs="a picture and a pose")]
 
 
-def _read_model(folder: Path) -> list[_Picture]:
-    cameras = _read_cameras(folder / "cameras.txt")
-    path = folder / "images.txt"
-    lines = [line for line in enumerate(read_lines(path, "list of pictures"), 1) if not line[1].startswith("#")]
-    while lines and not lines[0][1].strip():
-        lines = lines[1:]
-    # Every picture has two lines, of which the second (its keypoints) may be empty.
-    pictures = [_read_picture(path, number, line, cameras) for number, line in lines[::2] if line.strip()]
+def _read_model(folder: Path) -> list[Picture]:
+    text, binary = _files_there(folder)
+    pictures = read_binary_model(folder) if binary > text else read_text_model(folder)
     if not pictures:
+        path = folder / ("images.bin" if binary > text else "images.txt")
         raise InputError(f"{str(path)!r} lists no picture: export the model again")
     return pictures
 
 
-def _read_cameras(path: Path) -> dict[str, _Camera]:
-    cameras = {}
-    for number, line in enumerate(read_lines(path, "list of cameras"), start=1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
+def _frames(folder: Path, pictures: list[Picture]) -> Iterator[Frame | Omission]:
+    distorted = _official_cameras(folder)
+    owners: dict[Path, str] = {}
+    for picture in pictures:
+        intrinsics = _pinhole(picture)
+        image = _locate_image(folder, picture.name)
+        path = _locate_depth(folder, PurePosixPath(picture.name))
+        if path is not None:
+            _check_owner(owners.setdefault(path, picture.name), picture.name, path)
         try:
-            key, model, width, height, *rest = words
-            camera = _Camera(model, (int(width), int(height)), tuple(float(word) for word in rest))
-        except ValueError:
-            raise InputError(f"{str(path)!r} line {number} is no camera: {line.strip()[:60]!r}") from None
-        wanted = _PARAMETERS.get(model, len(rest))
-        if len(rest) != wanted or not np.isfinite(camera.parameters).all():
-            raise InputError(f"{str(path)!r} line {number}: a {model} camera has {wanted} finite parameters")
-        cameras[key] = camera
-    return cameras
+            pose = rigid(picture.pose, picture.place)
+        except MissingPoseError as error:
+            yield Omission(picture.place, error.reason)
+            continue
+        depth = _depth_in(path, folder, intrinsics, distorted) if path else None
+        yield Frame(image, intrinsics, pose, depth, picture.camera.size)
 
 
-def _read_picture(path: Path, number: int, line: str, cameras: dict[str, _Camera]) -> _Picture:
-    place = f"{str(path)!r} line {number}"
-    try:
-        _, qw, qx, qy, qz, tx, ty, tz, key, name = line.strip().split(maxsplit=9)
-        quaternion = tuple(float(word) for word in (qw, qx, qy, qz))
-        translation = tuple(float(word) for word in (tx, ty, tz))
-    except ValueError:
-        raise InputError(f"{place} is no picture (id, quaternion, translation, camera, name): {line[:60]!r}") from None
-    if key not in cameras:
-        raise InputError(f"{place}: the picture {name!r} has camera {key}, which cameras.txt does not list")
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(*quaternion), translation
-    return _Picture(name, cameras[key], rigid(pose, place))
+def _check_owner(owner: str, name: str, path: Path) -> None:
+    """One depth is of one picture: names without their folders may be the same in two."""
+    if owner != name:
+        raise InputError(
+            f"the pictures {owner!r} and {name!r} would share the depth {str(path)!r}: store each under the picture's"
+            f" own path, like depth/{PurePosixPath(name).with_suffix('.bin')}"
+        )
 
 
-def _pinhole(picture: _Picture) -> Array:
+def _pinhole(picture: Picture) -> Array:
     """Intrinsics with pixel centres at whole numbers."""
     model, values = picture.camera.model, picture.camera.parameters
     if model not in ("PINHOLE", "SIMPLE_PINHOLE"):
@@ -156,14 +122,14 @@ def _pinhole(picture: _Picture) -> Array:
     return intrinsics_matrix(fx, fy, cx - 0.5, cy - 0.5)
 
 
-def _find_image(folder: Path, name: str) -> Path:
+def _locate_image(folder: Path, name: str) -> Path:
     for place in (folder / "images" / name, folder / name):
         if place.is_file():
             return place
     raise InputError(f"the picture {str(folder / 'images' / name)!r} is missing: complete the scene, see docs/data.md")
 
 
-def _official_cameras(folder: Path) -> dict[str, _Camera] | None:
+def _official_cameras(folder: Path) -> dict[str, Camera] | None:
     """Lens models by file name of the distorted pictures; None where there is no official depth."""
     if not (folder / _OFFICIAL_DEPTH).is_dir():
         return None
@@ -175,28 +141,30 @@ def _official_cameras(folder: Path) -> dict[str, _Camera] | None:
     return {PurePosixPath(picture.name).name: picture.camera for picture in _read_model(folder / _DISTORTED_MODEL)}
 
 
-def _find_depth(
-    folder: Path, picture: _Picture, intrinsics: Array, distorted: dict[str, _Camera] | None
-) -> DepthAt | None:
-    name = PurePosixPath(picture.name)
-    for place in (name, PurePosixPath(name.name), PurePosixPath(f"{name.stem}.bin")):
-        if (folder / "depth" / place).is_file():
-            return functools.partial(_raw_depth_at, folder / "depth" / place)
-    official = folder / _OFFICIAL_DEPTH / name.name
-    if distorted is None or not official.is_file():
-        return None
-    camera = distorted.get(name.name)
+def _locate_depth(folder: Path, name: PurePosixPath) -> Path | None:
+    """Depth under the picture's path, else under its name alone, else the official one; None where there is none."""
+    endings = (name.suffix, ".bin", ".BIN")
+    own = [place.with_suffix(ending) for place in (name, PurePosixPath(name.name)) for ending in endings]
+    places = [*(folder / "depth" / place for place in own), folder / _OFFICIAL_DEPTH / name.name]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _depth_in(path: Path, folder: Path, intrinsics: Array, distorted: dict[str, Camera] | None) -> DepthAt:
+    """What reads a depth: the official one through the lens of the distorted picture."""
+    if path.parent != folder / _OFFICIAL_DEPTH or distorted is None:
+        return functools.partial(_raw_depth_at, path)
+    camera = distorted.get(path.name)
     if camera is None or camera.model != "THIN_PRISM_FISHEYE":
         kind = "no camera" if camera is None else f"the camera model {camera.model}"
-        raise InputError(f"{_DISTORTED_MODEL} has {kind} for {name.name!r}: depth needs its THIN_PRISM_FISHEYE model")
-    return functools.partial(_official_depth_at, official, camera, inverse(intrinsics))
+        raise InputError(f"{_DISTORTED_MODEL} has {kind} for {path.name!r}: depth needs its THIN_PRISM_FISHEYE model")
+    return functools.partial(_official_depth_at, path, camera, inverse(intrinsics))
 
 
 def _read_raw(path: Path, size: Size) -> NDArray[np.float32]:
-    expected, found = 4 * size[0] * size[1], path.stat().st_size
-    if found != expected:
+    expected, actual = 4 * size[0] * size[1], path.stat().st_size
+    if actual != expected:
         raise InputError(
-            f"the depth {str(path)!r} has {found} bytes, {size[0]}x{size[1]} pixels of float32 have {expected}:"
+            f"the depth {str(path)!r} has {actual} bytes, {size[0]}x{size[1]} pixels of float32 have {expected}:"
             " it is damaged or belongs to other pictures (ETH3D's own depth to the distorted ones)"
         )
     # A map, because a few thousand of the 24 million values are wanted.
@@ -207,7 +175,7 @@ def _raw_depth_at(path: Path, x: Array, y: Array, size: Size) -> Array:
     return nearest(_read_raw(path, size), x, y)
 
 
-def _official_depth_at(path: Path, camera: _Camera, inverse: Array, x: Array, y: Array, size: Size) -> Array:
+def _official_depth_at(path: Path, camera: Camera, inverse: Array, x: Array, y: Array, size: Size) -> Array:
     """Depth where the distorted picture shows what the undistorted one shows at (x, y).
 
     Both share the camera's centre and axes, so the z-depth of a ray is the same in both.

@@ -77,20 +77,20 @@ def fetch(remote: Remote, path: Path, progress: Progress) -> None:
             _receive(remote, part, progress)
         except (OSError, http.client.HTTPException) as error:
             raise _refused(remote.url, error, _size(part)) from error
-    found = _size(part)
-    if remote.size_bytes is not None and found != remote.size_bytes:
-        if found > remote.size_bytes:
+    arrived = _size(part)
+    if remote.size_bytes is not None and arrived != remote.size_bytes:
+        if arrived > remote.size_bytes:
             part.unlink()
         raise InputError(
-            f"{remote.url}: {found:,} bytes came of {remote.size_bytes:,}; run the command again, "
-            f"{'from the start' if found > remote.size_bytes else 'it goes on from there'}"
+            f"{remote.url}: {arrived:,} bytes came of {remote.size_bytes:,}; run the command again, "
+            f"{'from the start' if arrived > remote.size_bytes else 'it goes on from there'}"
         )
     part.replace(path)
     origin.unlink()
 
 
 def _receive(remote: Remote, part: Path, progress: Progress) -> None:
-    """Append what is missing, or write all where the server sends all."""
+    """Append what is missing, or write all where the server sends all; cut off what is more than was promised."""
     start = _size(part)
     with _open(remote.url, {"Range": f"bytes={start}-"} if start else {}) as answer:
         goes_on = answer.status == http.client.PARTIAL_CONTENT
@@ -102,6 +102,8 @@ def _receive(remote: Remote, part: Path, progress: Progress) -> None:
                 file.write(chunk)
                 done += len(chunk)
                 progress(f"{part.stem}, MB", done // MB, (remote.size_bytes or done) // MB)
+                if remote.size_bytes is not None and done > remote.size_bytes:
+                    return  # a server may send without an end, and the disk has one
 
 
 def _open(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Any:  # noqa: ANN401 - urllib's own
@@ -115,10 +117,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _refused(url: str, error: Exception, kept: int = 0) -> InputError:
+def _refused(url: str, error: Exception, part_bytes: int = 0) -> InputError:
     """What went wrong, in one line."""
     if isinstance(error, urllib.error.HTTPError):
         return InputError(f"{url}: the server answers {error.code} {error.reason}")
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-    state = f"; {kept:,} bytes are kept, the next run goes on from there" if kept else ""
+    state = f"; {part_bytes:,} bytes are kept, the next run goes on from there" if part_bytes else ""
     return InputError(f"{url}: cannot be fetched ({str(reason) or type(error).__name__}){state}")

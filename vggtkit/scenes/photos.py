@@ -5,7 +5,9 @@ Source of the sizes, the padding and the filter: the preprocessing published wit
 """
 
 import struct
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,6 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
+from vggtkit.scenes.naming import natural_key
+from vggtkit.scenes.recording import Frame, Recording
 
 Mode = Literal["crop", "pad"]
 
@@ -24,11 +28,46 @@ _KINDS_READ = "PNG, JPEG, WebP, BMP, TIFF"
 # Crop mode makes a picture as wide as the target before it cuts the height: a strip would fill the memory.
 _TALLEST = 32
 # What Pillow's decoders raise on damaged files, beside OSError (which includes UnidentifiedImageError).
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+# Bounds of what a picture may take in memory; Pillow spends bytes on every row too, so that a thin one costs the most.
+MAX_MEGAPIXELS = 150
+MAX_SIDE = 65_535
+# Files that lie beside pictures and are meant to be no pictures.
+_COMPANIONS = frozenset(
+    {
+        "",
+        ".csv",
+        ".db",
+        ".h5",
+        ".html",
+        ".ini",
+        ".json",
+        ".log",
+        ".md",
+        ".npy",
+        ".npz",
+        ".pdf",
+        ".txt",
+        ".xml",
+        ".yaml",
+        ".yml",
+    }
+)
+
+
+def read_photos(folder: str | Path) -> list[Recording]:
+    """The photographs of a folder as one recording, without cameras.
+
+    Raises:
+        InputError: as `list_photos`.
+    """
+    photos = list_photos(folder)
+    frames = tuple(Frame(path) for path in photos)
+    return [Recording(Path(folder).resolve().name, frames, note_skipped(photos[0].parent))]
 
 
 def list_photos(folder: str | Path) -> list[Path]:
-    """Pictures of a folder, sorted by name.
+    """Pictures of a folder in the order of their names, numbers by value (``frame2`` before ``frame10``).
 
     PNG, JPEG, WebP, BMP and TIFF, told by their extension; hidden files are left out. A folder without
     pictures hands over to its subfolder ``images``, ``rgb`` or ``color``, the first that has some.
@@ -58,9 +97,37 @@ def list_photos(folder: str | Path) -> list[Path]:
         photos = _pictures_in(place)
         if photos:
             return photos
+    skipped = "".join(f"; {note}" for note in note_skipped(root))
     raise InputError(
         f"the folder {str(root)!r} has no photographs ({_KINDS_READ}), nor has a subfolder"
-        f" {', '.join(_SUBFOLDERS[:-1])} or {_SUBFOLDERS[-1]}: give another folder"
+        f" {', '.join(_SUBFOLDERS[:-1])} or {_SUBFOLDERS[-1]}: give another folder{skipped}"
+    )
+
+
+def note_skipped(folder: Path) -> tuple[str, ...]:
+    """How many files of a folder are pictures perhaps, but of a kind that is not read, and their endings.
+
+    Returns:
+        One line, or none.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a.HEIC", "b.heic", "c.png", "notes.txt"):
+    ...         Path(folder, name).touch()
+    ...     note_skipped(Path(folder))[0].split(":")[1]
+    " 2 files are skipped (2 .heic)"
+    """
+    endings = Counter(
+        path.suffix.lower() for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+    skipped = {ending: count for ending, count in endings.items() if ending not in PHOTO_SUFFIXES | _COMPANIONS}
+    if not skipped:
+        return ()
+    total = sum(skipped.values())
+    listed = ", ".join(f"{count} {ending}" for ending, count in sorted(skipped.items(), key=lambda item: -item[1]))
+    return (
+        f"{folder}: {total} file{'s are' if total > 1 else ' is'} skipped ({listed}), read are {_KINDS_READ}; convert"
+        " them to be used",
     )
 
 
@@ -110,7 +177,7 @@ def load_photos(
     else:
         height = max(picture.shape[1] for picture in pictures)
         width = max(picture.shape[2] for picture in pictures)
-    return torch.stack([_centre_on_white(picture, height, width) for picture in pictures])
+    return torch.stack([centre_on_white(picture, height, width) for picture in pictures])
 
 
 def picture_size(path: str | Path, *, mode: Mode, target_size: int, patch_size: int) -> tuple[int, int]:
@@ -131,12 +198,8 @@ def picture_size(path: str | Path, *, mode: Mode, target_size: int, patch_size: 
     (42, 56)
     """
     _check_request(mode, target_size, patch_size)
-    try:
-        with Image.open(path) as image:
-            size = _upright_size(image)
-    except _DAMAGE as error:
-        raise _unreadable(Path(path), error) from error
-    _check_size(Path(path), size, mode)
+    with open_picture(Path(path), mode) as image:
+        size = _upright_size(image)
     width, height = resized_size(size, mode, target_size, patch_size)
     return min(height, target_size), width
 
@@ -144,11 +207,12 @@ def picture_size(path: str | Path, *, mode: Mode, target_size: int, patch_size: 
 def _pictures_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(
+    pictures = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+    return sorted(pictures, key=lambda path: natural_key(path.name))
 
 
 def _check_request(mode: str, target_size: int, patch_size: int) -> None:
@@ -160,8 +224,7 @@ def _check_request(mode: str, target_size: int, patch_size: int) -> None:
 
 def _prepare(path: Path, mode: Mode, target_size: int, patch_size: int) -> Tensor:
     """One picture, ``[3, height, width]`` in [0, 1], before any padding."""
-    image = _read_rgb(path)
-    _check_size(path, image.size, mode)
+    image = _read_rgb(path, mode)
     image = image.resize(resized_size(image.size, mode, target_size, patch_size), Image.Resampling.BICUBIC)
     surplus = image.height - target_size
     if surplus > 0:
@@ -170,12 +233,30 @@ def _prepare(path: Path, mode: Mode, target_size: int, patch_size: int) -> Tenso
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255.0
 
 
-def _read_rgb(path: Path) -> Image.Image:
+@contextmanager
+def open_picture(path: Path, mode: Mode = "pad") -> Iterator[Image.Image]:
+    """Open a picture whose header is sound; what goes wrong with it inside is said in one line, too.
+
+    Raises:
+        InputError: it is missing, damaged, of no size, too large, or (crop) more than 32 times as tall as wide.
+    """
     try:
-        with Image.open(path) as opened:
-            return _on_white(_eight_bits(ImageOps.exif_transpose(opened)))
+        with Image.open(path) as image:
+            _check_size(path, _upright_size(image), mode)
+            yield image
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"the photograph {str(path)!r} has more than {MAX_MEGAPIXELS} megapixels: shrink it"
+        ) from error
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
+
+
+def _read_rgb(path: Path, mode: Mode) -> Image.Image:
+    with open_picture(path, mode) as opened:
+        return _on_white(_eight_bits(ImageOps.exif_transpose(opened)))
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -217,6 +298,11 @@ def _check_size(path: Path, size: tuple[int, int], mode: Mode) -> None:
     width, height = size
     if min(size) < 1:
         raise InputError(f"the photograph {str(path)!r} is empty ({width}x{height} pixels): remove it")
+    if width * height > MAX_MEGAPIXELS * 10**6 or max(size) > MAX_SIDE:
+        raise InputError(
+            f"the photograph {str(path)!r} is {width}x{height} pixels: at most {MAX_MEGAPIXELS} megapixels and"
+            f" {MAX_SIDE} along a side are read, so shrink it"
+        )
     if mode == "crop" and height > _TALLEST * width:
         raise InputError(
             f"the photograph {str(path)!r} is {width}x{height} pixels, more than {_TALLEST} times as tall as"
@@ -237,7 +323,12 @@ def resized_size(size: tuple[int, int], mode: Mode, target_size: int, patch_size
     return follow(width, height), target_size
 
 
-def _centre_on_white(picture: Tensor, height: int, width: int) -> Tensor:
+def centre_on_white(picture: Tensor, height: int, width: int) -> Tensor:
+    """A picture ``[3, h, w]`` in the middle of a white one, ``[3, height, width]``.
+
+    >>> centre_on_white(torch.zeros(3, 1, 1), 3, 3)[0, 1].tolist()
+    [1.0, 0.0, 1.0]
+    """
     canvas = picture.new_ones(3, height, width)
     top, left = (height - picture.shape[1]) // 2, (width - picture.shape[2]) // 2
     canvas[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture

@@ -15,7 +15,7 @@ Group = tuple[int, tuple[int, ...]]  # recording, frames in ascending order
 _T = TypeVar("_T")
 
 
-def deal(
+def split_pictures(
     lengths: Sequence[int],
     *,
     views: int,
@@ -44,7 +44,7 @@ def deal(
     Returns:
         Groups of each split; evaluation has none where there is a single frame, both none where there is none.
 
-    >>> deal([10], views=2, count=4, stride=2)
+    >>> split_pictures([10], views=2, count=4, stride=2)
     {'calibration': [(0, (0, 2))], 'evaluation': [(0, (4, 6))]}
     """
     frames = [(recording, index) for recording, length in enumerate(lengths) for index in range(0, length, stride)]
@@ -65,8 +65,8 @@ def spread(items: Sequence[_T], most: int) -> list[_T]:
     >>> spread("abcdef", 3)
     ['a', 'c', 'e']
     """
-    kept = min(most, len(items))
-    return [items[index * len(items) // kept] for index in range(kept)]
+    count = min(most, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def label(indices: Sequence[int]) -> str:

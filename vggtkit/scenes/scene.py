@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Scene:
     images: Tensor
     query_points: Tensor
     truth: GroundTruth | None = None
-    inputs: tuple[Tensor, ...] | None = None
+    inputs: tuple[Any, ...] | Mapping[str, Any] | None = None
 
 
 def fingerprint(scenes: Sequence[Scene]) -> str:
@@ -66,7 +69,8 @@ def fingerprint(scenes: Sequence[Scene]) -> str:
     """
     digest = hashlib.sha256()
     for scene in scenes:
-        for tensor in (scene.images, scene.query_points, *(scene.inputs or ())):
+        given = [value for value in tree_leaves(scene.inputs) if isinstance(value, Tensor)]
+        for tensor in (scene.images, scene.query_points, *given):
             digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ from vggtkit.model.geometry import (
     decode_pose,
     encode_pose,
     quaternion_from_rotation,
-    rotation_from_quaternion,
+    rotation_from_xyzw,
     unproject,
 )
 
@@ -32,11 +32,11 @@ def rotations(request: pytest.FixtureRequest) -> Rotation:
     return some_rotations()[request.param]
 
 
-def test_rotation_from_quaternion_equals_scipy(rotations: Rotation) -> None:
+def test_rotation_from_xyzw_equals_scipy(rotations: Rotation) -> None:
     quaternion = torch.from_numpy(rotations.as_quat())
     expected = torch.from_numpy(rotations.as_matrix())
-    torch.testing.assert_close(rotation_from_quaternion(quaternion), expected)
-    torch.testing.assert_close(rotation_from_quaternion(-3 * quaternion), expected)  # of any length and sign
+    torch.testing.assert_close(rotation_from_xyzw(quaternion), expected)
+    torch.testing.assert_close(rotation_from_xyzw(-3 * quaternion), expected)  # of any length and sign
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -53,7 +53,7 @@ def test_leading_axes_are_kept() -> None:
     matrices = torch.from_numpy(Rotation.random(6, random_state=1).as_matrix()).view(2, 3, 3, 3)
     quaternions = quaternion_from_rotation(matrices)
     assert quaternions.shape == (2, 3, 4)
-    torch.testing.assert_close(rotation_from_quaternion(quaternions), matrices)
+    torch.testing.assert_close(rotation_from_xyzw(quaternions), matrices)
 
 
 def some_cameras(size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -171,12 +171,12 @@ def change(key: str, value: object, part: str | None = None) -> Callable[[Path, 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (change("R", np.full((3, 3), np.nan).tolist(), "viewpoint"), "a frame 2: R .* not 3x3 finite"),
+        (change("R", [[1, 0], [0, 1]], "viewpoint"), "a frame 2: R .* not 3x3 finite"),
         (change("R", (2 * np.eye(3)).tolist(), "viewpoint"), "a frame 2: .* not a rotation"),
         (change("T", [1, 2], "viewpoint"), "a frame 2: T .* not 3 finite"),
         (change("focal_length", [0, 0], "viewpoint"), "focal length is 0"),
         (change("intrinsics_format", "pixels", "viewpoint"), "unknown intrinsics_format 'pixels'"),
-        (change("viewpoint", None), "has no viewpoint"),
+        (change("viewpoint", []), "has no viewpoint"),
         (change("size", [10, 10], "image"), "is 56x42 pixels, its camera is for 10x10"),
         (change("scale_adjustment", "big", "depth"), "scale_adjustment"),
         (change("sequence_name", "d"), "frames of 'd', which sequence_annotations.jgz does not list"),
@@ -198,6 +198,26 @@ def test_faulty_categories_are_refused(tmp_path: Path, plane_world, shade, spoil
     with pytest.raises(InputError, match=reason) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (change("viewpoint", None), "it has no viewpoint"),
+        (change("R", np.full((3, 3), np.nan).tolist(), "viewpoint"), "not finite"),
+        (change("T", [None, 0, 0], "viewpoint"), "not finite"),
+    ],
+)
+def test_frames_without_a_viewpoint_are_left_out_and_counted(
+    tmp_path: Path, plane_world, shade, spoil, reason: str
+) -> None:
+    frames = write_category(tmp_path, plane_world, shade)
+    spoil(tmp_path / "apple", frames)
+    first, second = read_co3d(tmp_path)
+    assert [frame.image.stem for frame in first.frames] == [f"frame{index:06}" for index in range(8) if index != 2]
+    (note,) = first.notes
+    assert "1 of 8 frames is left out" in note and reason in note and "a frame 2" in note
+    assert second.notes == ()
 
 
 def test_folders_without_annotations_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggtkit.scenes.sampling import deal, label
+from vggtkit.scenes.sampling import label, split_pictures
 
 
 @settings(max_examples=100)
@@ -19,7 +19,7 @@ from vggtkit.scenes.sampling import deal, label
 )
 def test_splits_and_scenes_never_share_a_frame(lengths, views, count, stride, most, sampling, seed) -> None:
     options = {"stride": stride, "max_images": most, "sampling": sampling, "seed": seed}
-    dealt = deal(lengths, views=views, count=count, **options)
+    dealt = split_pictures(lengths, views=views, count=count, **options)
     groups = dealt["calibration"] + dealt["evaluation"]
     frames = [(recording, index) for recording, indices in groups for index in indices]
     assert len(frames) == len(set(frames))
@@ -28,7 +28,7 @@ def test_splits_and_scenes_never_share_a_frame(lengths, views, count, stride, mo
     assert len({len(indices) for _, indices in groups}) == 1
     assert all(list(indices) == sorted(indices) and len(indices) <= views for _, indices in groups)
     assert all(len(own) <= count for own in dealt.values())
-    assert dealt == deal(lengths, views=views, count=count, **options)
+    assert dealt == split_pictures(lengths, views=views, count=count, **options)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_splits_and_scenes_never_share_a_frame(lengths, views, count, stride, mo
     ids=["stride", "two-recordings", "both-shorter", "one-too-short", "stride-then-max", "single"],
 )
 def test_runs_are_dealt_in_turn(lengths, options, calibration, evaluation) -> None:
-    assert deal(lengths, count=4, **options) == {"calibration": calibration, "evaluation": evaluation}
+    assert split_pictures(lengths, count=4, **options) == {"calibration": calibration, "evaluation": evaluation}
 
 
 def test_random_groups_follow_the_seed_and_reach_over_the_recording() -> None:
-    first, again, other = (deal([100], views=4, count=5, sampling="random", seed=seed) for seed in (1, 1, 2))
+    first, again, other = (split_pictures([100], views=4, count=5, sampling="random", seed=seed) for seed in (1, 1, 2))
     assert first == again != other
     spans = [indices[-1] - indices[0] for own in first.values() for _, indices in own]
     assert min(spans) > 3  # neighbours would span 3

@@ -17,14 +17,14 @@ from vggtkit.core.errors import InputError
 from vggtkit.scenes import (
     Scene,
     SceneSource,
+    kinds,
     load_photos,
     load_scenes,
     parse_scenes,
     pictures_of,
-    source,
     synthetic_scenes,
 )
-from vggtkit.scenes.sampling import deal
+from vggtkit.scenes.sampling import split_pictures
 
 Shelf = Callable[..., str]
 
@@ -106,7 +106,7 @@ def test_scene_names_tell_the_pictures(shelf: Shelf) -> None:
 @settings(max_examples=200)
 @given(photos=st.integers(2, 60), views=st.integers(1, 9), count=st.integers(1, 9), most=st.integers(2, 70))
 def test_splits_never_share_a_picture(photos: int, views: int, count: int, most: int) -> None:
-    dealt = deal([photos], views=views, count=count, max_images=most)
+    dealt = split_pictures([photos], views=views, count=count, max_images=most)
     indices = [index for runs in dealt.values() for _, run in runs for index in run]
     assert len(indices) == len(set(indices))
     lengths = {len(run) for runs in dealt.values() for _, run in runs}
@@ -200,7 +200,7 @@ def test_broken_scenes_do_not_leave(
     monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Scene], Scene], reason: str
 ) -> None:
     broken = spoil(Scene("s", torch.rand(2, 3, 28, 28), torch.ones(16, 2)))
-    monkeypatch.setattr(source, "synthetic_scenes", lambda *_, **__: [broken])
+    monkeypatch.setattr(kinds, "synthetic_scenes", lambda *_, **__: [broken])
     with pytest.raises(ValueError, match=reason) as caught:
         load_scenes(SceneSource(), "calibration", img_size=28, patch_size=14)
     assert not isinstance(caught.value, InputError)
@@ -264,5 +264,5 @@ def test_a_resolution_of_its_own_takes_the_place_of_the_models(tmp_path: Path, s
     (scene,) = load_scenes(source, split, img_size=56, patch_size=14)
     assert scene.images.shape == (2, 3, 28, 28)
     assert load_scenes(SceneSource(resolution=28, count=1), split, img_size=56, patch_size=14)[0].images.shape[-1] == 28
-    with pytest.raises(InputError, match="--resolution 30 is no multiple of the patch size 14: give 28"):
+    with pytest.raises(InputError, match=r"^resolution 30 is no multiple of the patch size 14: give 28"):
         load_scenes(SceneSource("photos", str(tmp_path), resolution=30), split, img_size=56, patch_size=14)
