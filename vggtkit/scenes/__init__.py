@@ -31,7 +31,7 @@
 """
 
 from vggtkit.scenes.kinds import SCENE_KINDS, SceneKind, scene_choices
-from vggtkit.scenes.loading import check_source, digest_pictures, load_scenes, picture_digests, pictures_of
+from vggtkit.scenes.loading import check_source, digest_pictures, load_scenes, notes_on, picture_digests, pictures_of
 from vggtkit.scenes.photos import list_photos, load_photos
 from vggtkit.scenes.scene import GroundTruth, Scene, fingerprint
 from vggtkit.scenes.source import SceneSource, parse_scenes
@@ -49,6 +49,7 @@ __all__ = [
     "list_photos",
     "load_photos",
     "load_scenes",
+    "notes_on",
     "parse_scenes",
     "picture_digests",
     "pictures_of",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from vggtkit.core.registry import Registry
 from vggtkit.scenes.co3d import read_co3d
@@ -22,11 +22,9 @@ from vggtkit.scenes.sampling import Split
 from vggtkit.scenes.scene import Scene
 from vggtkit.scenes.synthetic import synthetic_scenes
 
-if TYPE_CHECKING:  # a source is checked against the registry, so that it imports this module
-    from vggtkit.scenes.source import SceneSource
-
 ReadRecordings = Callable[[Path], list[Recording]]
-LoadScenes = Callable[["SceneSource", Split, int, int], list[Scene]]
+# The first is a `SceneSource`, which is checked against the registry below, so that this module cannot import it.
+LoadScenes = Callable[[Any, Split, int, int], list[Scene]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class SceneKind:
         return self.metavar if self.needs_folder else ""
 
 
-def _load_synthetic(source: SceneSource, split: Split, img_size: int, patch_size: int) -> list[Scene]:
+def _load_synthetic(source: Any, split: Split, img_size: int, patch_size: int) -> list[Scene]:  # noqa: ANN401
     del patch_size  # divides img_size
     return synthetic_scenes(source.count, source.views, (img_size, img_size), seed=source.seed, split=split)
 

@@ -73,7 +73,8 @@ def load_scenes(
         scenes = kind.load(source, split, img_size, patch_size)
     else:
         recordings = _read(source)
-        _say_notes(recordings, say)
+        for note in _few_notes(recordings):
+            say(note)
         scenes = _recorded_scenes(recordings, source, split, img_size, patch_size)
     _check_scenes(scenes, patch_size)
     return scenes
@@ -85,12 +86,22 @@ def _read(source: SceneSource) -> list[Recording]:
     return read(Path(source.folder or "")) if read else []
 
 
-def _say_notes(recordings: Sequence[Recording], say: Callable[[str], None]) -> None:
+def notes_on(source: SceneSource) -> list[str]:
+    """What was left out of a source's folder, and why, in a few lines; none for rendered scenes.
+
+    Raises:
+        InputError: as the reader of the kind.
+
+    >>> notes_on(SceneSource("synthetic"))
+    []
+    """
+    return _few_notes(_read(source))
+
+
+def _few_notes(recordings: Sequence[Recording]) -> list[str]:
     notes = [note for recording in recordings for note in recording.notes]
-    for note in notes[:_NOTES]:
-        say(note)
-    if len(notes) > _NOTES:
-        say(f"and {len(notes) - _NOTES} more lines like these about other recordings")
+    more = len(notes) - _NOTES
+    return notes[:_NOTES] + [f"and {more} more lines like these about other recordings"] * (more > 0)
 
 
 def _resolution(source: SceneSource, img_size: int, patch_size: int) -> int:
@@ -98,7 +109,7 @@ def _resolution(source: SceneSource, img_size: int, patch_size: int) -> int:
     wanted = source.resolution or img_size
     if wanted % patch_size:
         nearest = max(1, round(wanted / patch_size)) * patch_size
-        raise InputError(f"resolution {wanted} is no multiple of the patch size {patch_size}: give {nearest}")
+        raise InputError(f"--resolution {wanted} is no multiple of the patch size {patch_size}: give {nearest}")
     return wanted
 
 

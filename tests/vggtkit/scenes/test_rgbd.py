@@ -233,7 +233,7 @@ def eight_bits(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (edit_poses(lambda poses: poses.fill(np.nan)), r"no frame with .* poses.txt' line 1.*: .* not finite"),
+        (edit_poses(lambda poses: poses.fill(np.nan)), r"no frame with .*poses.txt' line 1.*: .* not finite"),
         (edit_poses(lambda poses: np.multiply(poses, 2, out=poses)), r"line 1: the last row"),
         (edit_poses(lambda poses: poses[1].put([0, 1, 2], [1, 0, 0])), r"line 2: .* not a rotation"),
         (edit_poses(lambda poses: np.negative(poses[:, [0, 4, 8]], out=poses[:, :3])), r"not a rotation"),

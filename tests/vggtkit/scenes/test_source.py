@@ -264,5 +264,5 @@ def test_a_resolution_of_its_own_takes_the_place_of_the_models(tmp_path: Path, s
     (scene,) = load_scenes(source, split, img_size=56, patch_size=14)
     assert scene.images.shape == (2, 3, 28, 28)
     assert load_scenes(SceneSource(resolution=28, count=1), split, img_size=56, patch_size=14)[0].images.shape[-1] == 28
-    with pytest.raises(InputError, match=r"^resolution 30 is no multiple of the patch size 14: give 28"):
+    with pytest.raises(InputError, match="--resolution 30 is no multiple of the patch size 14: give 28"):
         load_scenes(SceneSource("photos", str(tmp_path), resolution=30), split, img_size=56, patch_size=14)
