@@ -66,5 +66,5 @@ def audit(
 
     with session(as_json, debug) as screen:
         with screen.progress() as progress:
-            found = make_audit(run, chosen, with_stability=stability, device=device, progress=progress)
+            found = make_audit(run, chosen, with_stability=stability, device=device, progress=progress, say=screen.say)
         screen.show(audit_view(found, run))

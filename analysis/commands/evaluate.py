@@ -72,6 +72,12 @@ def evaluate(
     with session(as_json, debug) as screen:
         with screen.progress() as progress:
             view = make_evaluation(
-                run, chosen, repeats=repeats, device=device, depth_alignment=depth_alignment, progress=progress
+                run,
+                chosen,
+                repeats=repeats,
+                device=device,
+                depth_alignment=depth_alignment,
+                progress=progress,
+                say=screen.say,
             )
         screen.show(view)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vggtkit.core.errors import InputError, check_number
-from vggtkit.scenes import SceneSource, parse_scenes
+from vggtkit.scenes import SCENE_KINDS, SceneSource, parse_scenes, scene_choices
 
 DEFAULT_RUN = Path("runs/default")
 DEFAULT_BUDGET = "int4_group_128"
@@ -41,7 +41,7 @@ Images = Annotated[
 ]
 Scenes = Annotated[
     str | None,
-    typer.Option("--scenes", metavar="KIND", help="synthetic, or photos:, rgbd:, eth3d: or co3d: and a folder."),
+    typer.Option("--scenes", metavar="KIND", help=f"Where scenes come from: {scene_choices()}."),
 ]
 NumScenes = Annotated[
     int, typer.Option("--num-scenes", metavar="N", help="Scenes in calibration and in evaluation, at most.")
@@ -117,7 +117,8 @@ def scene_source(
         check_number("--resolution", resolution, 1)
     kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
     chosen = _choice_of_pictures(kind, views, max_images, stride, sampling)
-    absolute = str(Path(folder).expanduser().resolve()) if folder else None
+    is_path = SCENE_KINDS[kind].read is not None
+    absolute = str(Path(folder).expanduser().resolve()) if folder and is_path else folder
     fields = {"kind": kind, "folder": absolute, "count": count, "seed": seed, "resolution": resolution}
     return SceneSource.from_dict(fields | chosen)
 
@@ -162,7 +163,7 @@ def _choice_of_pictures(
         if number is None:
             continue
         name = f"--{option.replace('_', '-')}"
-        if kind == "synthetic":
+        if SCENE_KINDS[kind].read is None:
             raise InputError(
                 f"{name} chooses among pictures, and rooms are rendered; give --images or --scenes KIND:DIR"
             )

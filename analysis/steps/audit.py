@@ -10,14 +10,14 @@ from pathlib import Path
 from analysis.audit import Audit, audit, summary, to_json
 from analysis.audit.plots import draw_payers, draw_scores
 from analysis.audit.tables import audit_sentences, audit_tables
-from analysis.steps.run_folder import PROFILE, check_writable, model_of, scenes_for
+from analysis.steps.run_folder import PROFILE, check_held_out, check_writable, model_of, scenes_for
 from analysis.steps.view import View
-from sensitivity import open_profile
+from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
 from vggtkit.core.provenance import Progress, provenance, require_same, silent
 from vggtkit.model import VGGT
-from vggtkit.scenes import Scene, SceneSource, fingerprint
+from vggtkit.scenes import Scene, SceneSource, fingerprint, notes_on
 
 JUDGES = 8
 """Scenes beyond those of true damage on which whole plans are measured, where there are as many."""
@@ -31,6 +31,7 @@ def make_audit(
     with_stability: bool,
     device: str,
     progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Compare the scores of the run's profile with true damage; writes ``score_audit.json`` and two charts.
 
@@ -40,6 +41,7 @@ def make_audit(
         with_stability: repeat the sketch on other scenes, views and sizes too.
         device: as `pick_device` takes it.
         progress: called as the work goes on.
+        say: told what was left out of the scenes' folder.
 
     Raises:
         InputError: the profile does not belong to the model, or the scenes are those of the profile.
@@ -53,8 +55,11 @@ def make_audit(
     seen = {"scene_fingerprint": fingerprint(calibration)}
     require_same(f"{profile.path} and its pictures", seen, profile.facts, ("scene_fingerprint",))
     source = choose_scenes(profiled)
+    for note in notes_on(source):
+        say(note)
+    check_held_out(profile, source)
     held_out = scenes_for(model, source, "evaluation")
-    judges = _further_scenes(model, source, held_out) or held_out
+    judges = _further_scenes(model, profile, source, held_out) or held_out
     facts = provenance(
         model=profile.facts["model"],
         weights=profile.facts["weights"],
@@ -72,11 +77,15 @@ def make_audit(
     return found
 
 
-def _further_scenes(model: VGGT, source: SceneSource, held_out: Sequence[Scene]) -> list[Scene]:
+def _further_scenes(model: VGGT, profile: Profile, source: SceneSource, held_out: Sequence[Scene]) -> list[Scene]:
     """Scenes that come after those held out; none where the pictures are used up, or more of them are cut otherwise."""
-    more = scenes_for(model, replace(source, count=source.count + JUDGES), "evaluation")
+    wider = replace(source, count=source.count + JUDGES)
+    more = scenes_for(model, wider, "evaluation")
     same = [scene.name for scene in more[: len(held_out)]] == [scene.name for scene in held_out]
-    return more[len(held_out) :] if same else []
+    if not same:
+        return []
+    check_held_out(profile, wider)
+    return more[len(held_out) :]
 
 
 def write_audit(found: Audit, run: Path) -> None:

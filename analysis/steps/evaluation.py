@@ -11,14 +11,24 @@ from analysis.evaluation.run import evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
 from analysis.report.geometry_tables import too_few_scenes
-from analysis.steps.run_folder import CHARTS, PROFILE, REPORT, RESULTS, check_writable, model_of, plan_of, scenes_for
+from analysis.steps.run_folder import (
+    CHARTS,
+    PROFILE,
+    REPORT,
+    RESULTS,
+    check_held_out,
+    check_writable,
+    model_of,
+    plan_of,
+    scenes_for,
+)
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.metrics.depth import alignment_named
-from vggtkit.scenes import SceneSource, fingerprint, pictures_of
+from vggtkit.scenes import SceneSource, fingerprint, notes_on
 
 RANDOM = "RANDOM WEIGHTS"
 
@@ -31,6 +41,7 @@ def make_evaluation(
     device: str,
     depth_alignment: str = "median",
     progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
 ) -> View:
     """Evaluate the run's plan against the uniform schemes; writes the three reports.
 
@@ -41,6 +52,7 @@ def make_evaluation(
         device: as `pick_device` takes it.
         depth_alignment: ``median``, ``scale_shift`` or ``none``.
         progress: called as the work goes on.
+        say: told what was left out of the scenes' folder.
 
     Raises:
         InputError: the files do not belong together or to the model, or the scenes are those of the profile.
@@ -52,7 +64,9 @@ def make_evaluation(
     plan = plan_of(run, profile)
     profiled = SceneSource.from_dict(profile.facts["scene_source"])
     source = choose_scenes(profiled)
-    _refuse_profiled_pictures(profiled, source)
+    for note in notes_on(source):
+        say(note)
+    check_held_out(profile, source)
     progress("loading", 0, 1)
     model = model_of(profile, device).keep_heads(plan.heads)
     held_out = scenes_for(model, source, "evaluation")
@@ -72,18 +86,6 @@ def make_evaluation(
     )  # fmt: skip
     write_reports(found, run)
     return evaluation_view(found, run)
-
-
-def _refuse_profiled_pictures(profiled: SceneSource, source: SceneSource) -> None:
-    """Other numbers cut a folder into other scenes, which may reach into those that were profiled."""
-    if source == profiled or source.folder != profiled.folder:
-        return
-    shared = pictures_of(profiled, "calibration") & pictures_of(source, "evaluation")
-    if shared:
-        raise InputError(
-            f"{len(shared)} of the evaluation's pictures were profiled, {min(shared).name!r} is one: profile with the "
-            "same --views, --max-images, --stride and --sampling, or evaluate on another folder"
-        )
 
 
 def show_evaluation(run: Path) -> View:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.provenance import require_same
 from vggtkit.model import VGGT, is_factory, load_vggt, model_fingerprint
-from vggtkit.scenes import Scene, SceneSource, load_scenes
+from vggtkit.scenes import Scene, SceneSource, digest_pictures, load_scenes, pictures_of
 from vggtkit.scenes.source import Split
 
 PROFILE, PLAN = "profile.h5", "plan.json"
@@ -24,6 +25,8 @@ RESULTS, REPORT, CHARTS = (
     "comprehensive_visualizations.png",
 )
 
+PICTURE_DIGESTS = "picture_digests"
+"""The fact of a profile that says which pictures it was made from, as `vggtkit.scenes.picture_digests` has them."""
 DEFAULT_SIZES = (("img_size", 518), ("patch_size", 14))
 
 
@@ -72,8 +75,39 @@ def model_of(profile: Profile, device: str) -> VGGT:
     return model
 
 
-def scenes_for(model: nn.Module, source: SceneSource, split: Split) -> list[Scene]:
+def check_held_out(profile: Profile, source: SceneSource) -> None:
+    """Refuse scenes to judge on that show a picture which was profiled, whatever it is called now.
+
+    Pictures are compared by their content, so that copies count, and so does a folder that has changed since the
+    profile, whose halves are then cut elsewhere. Profiles from before their digests were stored have paths compared.
+
+    Args:
+        profile: its pictures are what must not be shown.
+        source: of the scenes; their evaluation half is used.
+
+    Raises:
+        InputError: a picture is shared, or as the reader of the source.
+    """
+    held_out = pictures_of(source, "evaluation")
+    digests = set(profile.facts.get(PICTURE_DIGESTS, ()))
+    if digests:
+        shared = [path for digest, path in digest_pictures(held_out).items() if digest in digests]
+    else:
+        profiled = SceneSource.from_dict(profile.facts["scene_source"])
+        same_folder = source.folder is not None and source.folder == profiled.folder
+        shared = sorted(held_out & pictures_of(profiled, "calibration")) if same_folder else []
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the evaluation's pictures were profiled, {min(shared).name!r} is one (copies count, and"
+            " so does a folder that has changed since): profile again with the same --views, --max-images, --stride and"
+            " --sampling, or judge on another folder"
+        )
+
+
+def scenes_for(
+    model: nn.Module, source: SceneSource, split: Split, say: Callable[[str], None] = lambda _: None
+) -> list[Scene]:
     """Scenes of the size that the model takes; a model that does not say is taken to be made for VGGT's."""
     sizes = model.config if isinstance(model, VGGT) else model
     img_size, patch_size = (getattr(sizes, name, default) for name, default in DEFAULT_SIZES)
-    return load_scenes(source, split, img_size=img_size, patch_size=patch_size)
+    return load_scenes(source, split, img_size=img_size, patch_size=patch_size, say=say)
