@@ -15,7 +15,7 @@ from analysis.evaluation.evaluator import Bench
 from analysis.report.drawing import draw_plan
 from analysis.search.quality_target import Promise, Tried, parse_drops, smallest_keeping
 from analysis.search.swaps import Refined, refine
-from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, scenes_for
+from analysis.steps.run_folder import PLAN, PROFILE, check_held_out, check_writable, model_of, scenes_for
 from analysis.steps.view import View
 from mixedprec import SOLVED, Evidence, Planned, Request, data_free, planned, save_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
@@ -80,7 +80,10 @@ class Source:
                 "first with `python cli.py profile`"
             )
         model = model_of(self.profile, device)
-        scenes = scenes_for(model, SceneSource.from_dict(self.profile.facts["scene_source"]), split)
+        source = SceneSource.from_dict(self.profile.facts["scene_source"])
+        if split == "evaluation":
+            check_held_out(self.profile, source)
+        scenes = scenes_for(model, source, split)
         evidence = self.evidence.keep_heads(request.heads)
         if request.weights_for is not None:
             evidence = evidence.weighted(request.weights_for)

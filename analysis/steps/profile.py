@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from analysis.steps.device import pick_device
-from analysis.steps.run_folder import PROFILE, check_writable, scenes_for
+from analysis.steps.run_folder import PICTURE_DIGESTS, PROFILE, check_writable, scenes_for
 from analysis.steps.view import View
 from mixedprec import parse_budget, planner
 from sensitivity import Profile
@@ -32,7 +32,7 @@ from vggtkit.model import (
     pick_dtype,
 )
 from vggtkit.quant import find_layers, read_roles
-from vggtkit.scenes import Scene, SceneSource, fingerprint
+from vggtkit.scenes import Scene, SceneSource, check_source, fingerprint, picture_digests
 
 OVERHEAD_PER_LAYER = 20_000
 """Bytes that HDF5 and the scores add to the activations of a layer, measured: 15,500 with seven schemes."""
@@ -77,12 +77,14 @@ def make_profile(
     """
     check_number("--probes", probes, 0)
     check_writable(run)
+    if inputs is None:
+        check_source(source)
     names = read_roles(roles) if roles else None
     progress("loading", 0, 1)
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
     model = _model(model_name, weights, place)
-    scenes = _given(inputs, source.count) if inputs else scenes_for(model, source, "calibration")
+    scenes = _given(inputs, source.count) if inputs else scenes_for(model, source, "calibration", say)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     limit = _disk_bytes(disk_budget, parameters)
     layers = find_layers(model, names)
@@ -95,6 +97,7 @@ def make_profile(
         model_fingerprint=model_fingerprint(model),
         scene_fingerprint=fingerprint(scenes),
         scene_source=source.to_dict(),
+        **{PICTURE_DIGESTS: [] if inputs else sorted(picture_digests(source, "calibration"))},
         scenes=[scene.name for scene in scenes],
         seed=seed,
     )
