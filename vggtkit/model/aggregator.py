@@ -109,13 +109,13 @@ class Aggregator(nn.Module):
         positions = self._positions(height // patch, width // patch, images.device)
         head_dim = dim // self.config.num_heads
         in_frame, in_scene = Rotary(positions, head_dim), Rotary(positions.repeat(s, 1), head_dim)
-        kept: dict[int, Tensor] = {}
+        by_depth: dict[int, Tensor] = {}
         for depth, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
             framed = frame_block(x.reshape(b * s, tokens, dim), in_frame)
             x = global_block(framed.reshape(b, s * tokens, dim), in_scene)
             if depth in self.config.dpt_layer_idx or depth == self.config.aggregator_depth - 1:
-                kept[depth] = torch.cat([framed.view(b, s, tokens, dim), x.view(b, s, tokens, dim)], dim=-1)
-        return kept
+                by_depth[depth] = torch.cat([framed.view(b, s, tokens, dim), x.view(b, s, tokens, dim)], dim=-1)
+        return by_depth
 
     def _positions(self, rows: int, columns: int, device: torch.device) -> Tensor:
         """(y, x) of every token of a frame: 0 for camera and registers, from 1 for patches; ``[T, 2]``."""

@@ -3,14 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from vggtkit.core.errors import InputError
+from vggtkit.model.escaping import first_line, short_repr
 
 HEADS = ("camera", "depth", "point", "track")
 """What a VGGT can predict with; a model may be without some of them."""
+
+LARGEST = {
+    "img_size": 2**14,
+    "patch_size": 2**10,
+    "embed_dim": 2**16,
+    "num_heads": 2**10,
+    "vit_depth": 1000,
+    "vit_num_heads": 2**10,
+    "aggregator_depth": 1000,
+    "num_register_tokens": 2**12,
+    "camera_trunk_depth": 1000,
+    "camera_num_heads": 2**10,
+    "dpt_features": 2**14,
+    "dpt_out_channels": 2**16,
+    "dpt_layer_idx": 999,
+    "track_features": 2**14,
+    "track_hidden_size": 2**16,
+    "track_corr_levels": 16,
+    "track_corr_radius": 64,
+    "track_stride": 2**8,
+    "track_iters": 1000,
+    "track_depth": 1000,
+    "track_num_heads": 2**10,
+    "track_virtual_tracks": 2**16,
+}
+"""Of every size; 40 times VGGT-1B's and more, but no number that takes minutes or memory before it is refused."""
+
+ENABLED = tuple(f"enable_{head}" for head in HEADS)
+"""Keys of a published config: whether the network has a head."""
+
+# What tools of the hub write into a config.json beside the sizes; it changes nothing in the network.
+_DESCRIPTIVE = (
+    "architectures",
+    "dtype",
+    "library_name",
+    "license",
+    "model_type",
+    "torch_dtype",
+    "transformers_version",
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +98,19 @@ class VGGTConfig:
                 f"aggregator_depth {self.aggregator_depth}"
             )
         check_heads(self.heads, "config: heads")
-        if self.img_size % self.patch_size:
-            raise InputError(f"config: img_size {self.img_size} is no multiple of patch_size {self.patch_size}")
+        self._check_multiple("img_size", "patch_size")
+        self._check_multiple("embed_dim", "num_heads", 4)  # rotary positions turn the channels of a head in fours
+        self._check_multiple("embed_dim", "vit_num_heads")
+        self._check_multiple("token_dim", "camera_num_heads")
+        self._check_multiple("track_hidden_size", "track_num_heads")
+
+    def _check_multiple(self, size: str, part: str, factor: int = 1) -> None:
+        if getattr(self, size) % (factor * getattr(self, part)):
+            times = f"{factor} times " if factor > 1 else ""
+            value, of = getattr(self, size), getattr(self, part)
+            raise InputError(
+                f"config: {size} {value} is no multiple of {times}{part} {of}; what it does not state is as in VGGT-1B"
+            )
 
     @property
     def token_dim(self) -> int:
@@ -80,26 +133,61 @@ class VGGTConfig:
     def from_json(text: str, origin: str = "config") -> VGGTConfig:
         """Read a config; ``origin`` names the file in errors.
 
-        Unknown keys are refused, and absent ones take the value of VGGT-1B.
+        Unknown keys are refused, and absent ones take the value of VGGT-1B. Heads may also be named as in published
+        files, by ``enable_camera`` and the like.
 
         Raises:
-            InputError: the text is no JSON object, or has an unknown key or a value of the wrong type.
+            InputError: the text is no JSON object, or has an unknown key, a value of the wrong type or a size that is
+                larger than `LARGEST`.
 
-        >>> VGGTConfig.from_json('{"embed_dim": 64, "num_heads": 2}').embed_dim
-        64
+        >>> VGGTConfig.from_json('{"embed_dim": 64, "num_heads": 2, "vit_num_heads": 2}').token_dim
+        128
+        >>> VGGTConfig.from_json('{"img_size": 518, "enable_point": false, "enable_track": false}').heads
+        ('camera', 'depth')
         """
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{origin}: not valid JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{origin}: expected a JSON object, found {type(values).__name__}")
-        known = {field.name for field in fields(VGGTConfig)}
-        if unknown := sorted(set(values) - known):
-            raise InputError(f"{origin}: unknown key {unknown[0]!r}; the known keys are {', '.join(sorted(known))}")
-        for name, value in values.items():
-            values[name] = _checked(name, value, origin)
-        return VGGTConfig(**values)
+            return VGGTConfig(**read_sizes(text, origin))
+        except InputError as error:
+            raise InputError(str(error).replace("config:", f"{origin}:", 1)) from None
+
+
+def read_sizes(text: str, origin: str = "config") -> dict[str, Any]:
+    """The sizes and heads that a config's text states, by the names of `VGGTConfig`.
+
+    Raises:
+        InputError: as `VGGTConfig.from_json`.
+
+    >>> read_sizes('{"patch_size": 16, "model_type": "vggt"}')
+    {'patch_size': 16}
+    """
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise InputError(f"{origin}: not the sizes of a network: its JSON is nested too deeply") from None
+    except ValueError as error:  # a syntax error, or a number of thousands of digits
+        raise InputError(f"{origin}: not valid JSON ({first_line(error)})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{origin}: expected a JSON object, found {type(values).__name__}")
+    known = {field.name for field in fields(VGGTConfig)}
+    described = {name for name in values if name in _DESCRIPTIVE or name.startswith("_")}
+    if unknown := sorted(values.keys() - known - described - set(ENABLED)):
+        raise InputError(
+            f"{origin}: unknown key {short_repr(unknown[0])}; the known keys are {', '.join(sorted(known))}"
+        )
+    sizes = {name: _checked(name, value, origin) for name, value in values.items() if name in known}
+    if any(name in values for name in ENABLED):
+        if "heads" in sizes:
+            raise InputError(f"{origin}: name the heads by heads or by enable_..., not by both")
+        sizes["heads"] = _enabled_heads(values, origin)
+    return sizes
+
+
+def _enabled_heads(values: Mapping[str, object], origin: str) -> tuple[str, ...]:
+    """The heads of a published config; one that it does not name is there."""
+    for name in ENABLED:
+        if not isinstance(values.get(name, True), bool):
+            raise InputError(f"{origin}: {name} must be true or false; found {short_repr(values[name])}")
+    return check_heads([head for head in HEADS if values.get(f"enable_{head}", True)], f"{origin}: enable_...")
 
 
 def check_heads(heads: Sequence[str], origin: str) -> tuple[str, ...]:
@@ -112,7 +200,7 @@ def check_heads(heads: Sequence[str], origin: str) -> tuple[str, ...]:
     ('camera', 'depth')
     """
     if unknown := [head for head in heads if head not in HEADS]:
-        raise InputError(f"{origin}: {unknown[0]!r} is none of {', '.join(HEADS)}")
+        raise InputError(f"{origin}: {short_repr(unknown[0])} is none of {', '.join(HEADS)}")
     if not heads or len(set(heads)) != len(heads):
         raise InputError(f"{origin}: name one or more of {', '.join(HEADS)}, each once")
     return tuple(head for head in HEADS if head in heads)
@@ -122,7 +210,7 @@ def _checked(name: str, value: object, origin: str) -> object:
     """``value`` as the field wants it: a whole number, four of them as a tuple, or names of heads."""
     if name == "heads":
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{origin}: heads must be a list of names; found {value!r}")
+            raise InputError(f"{origin}: heads must be a list of names; found {short_repr(value)}")
         return check_heads(value, f"{origin}: heads")
     is_list = name in ("dpt_out_channels", "dpt_layer_idx")
     items = value if isinstance(value, list) else [value]
@@ -130,7 +218,9 @@ def _checked(name: str, value: object, origin: str) -> object:
     whole = all(isinstance(item, int) and not isinstance(item, bool) and item >= lowest for item in items)
     if not whole or is_list != isinstance(value, list):
         wanted = f"{'a list of whole numbers' if is_list else 'a whole number'}, at least {lowest}"
-        raise InputError(f"{origin}: {name} must be {wanted}; found {value!r}")
+        raise InputError(f"{origin}: {name} must be {wanted}; found {short_repr(value)}")
+    if max(items, default=0) > LARGEST[name]:
+        raise InputError(f"{origin}: {name} is {short_repr(max(items))}, more than the limit of {LARGEST[name]:,}")
     return tuple(items) if is_list else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 import torch
@@ -58,14 +59,53 @@ class VGGT(nn.Module):
         >>> sorted(model(torch.rand(2, 3, 64, 64)))
         ['depth', 'depth_conf', 'images', 'pose_enc', 'pose_enc_list']
         """
-        heads = check_heads(heads, "--heads")
-        if absent := [head for head in heads if head not in self.config.heads]:
-            raise InputError(f"--heads: the model has no {absent[0]} head, only {', '.join(self.config.heads)}")
+        heads = self._checked_heads(heads)
         for head in self.config.heads:
             if head not in heads:
                 delattr(self, f"{head}_head")
         self.config = replace(self.config, heads=heads)
         return self
+
+    def with_heads(self, heads: Sequence[str]) -> VGGT:
+        """A model with these heads alone, which shares them and the aggregator with this one.
+
+        This model keeps all its heads. Parameters are the same objects in both: nothing is copied, and what changes one
+        of them, or moves it to a device, does so for both.
+
+        Args:
+            heads: of those that the model has.
+
+        Returns:
+            Another model; what heads left out predict is absent from its outputs.
+
+        Raises:
+            InputError: an unknown head, or one that the model lacks.
+
+        >>> from vggtkit.model.config import TINY
+        >>> model = VGGT(TINY)
+        >>> cameras = model.with_heads(["camera"])
+        >>> cameras.config.heads, cameras.camera_head is model.camera_head, hasattr(cameras, "track_head")
+        (('camera',), True, False)
+        >>> len(model.config.heads)
+        4
+        """
+        heads = self._checked_heads(heads)
+        model = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, dict | set):  # torch's own registers: of submodules, buffers, hooks
+                vars(model)[name] = value.copy()
+        for head in self.config.heads:
+            if head not in heads:
+                delattr(model, f"{head}_head")
+        model.config = replace(self.config, heads=heads)
+        return model
+
+    def _checked_heads(self, heads: Sequence[str]) -> tuple[str, ...]:
+        """The heads in their usual order, all of which the model has."""
+        heads = check_heads(heads, "--heads")
+        if absent := [head for head in heads if head not in self.config.heads]:
+            raise InputError(f"--heads: the model has no {absent[0]} head, only {', '.join(self.config.heads)}")
+        return tuple(heads)
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> dict[str, Tensor | list[Tensor]]:
         """Predict everything for one scene or a batch of scenes.

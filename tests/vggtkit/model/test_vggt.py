@@ -230,3 +230,51 @@ def test_pictures_too_small_for_the_tracker_are_refused(small_config: VGGTConfig
         assert "track" not in model(torch.rand(1, 3, 6, 10))
         with pytest.raises(InputError, match=r"images are 6x10, the tracker needs 8 pixels a side.*--resolution"):
             model(torch.rand(1, 3, 6, 10), query)
+
+
+class TestWithHeads:
+    """Another model with some of the heads, which shares all that it has."""
+
+    HEADS = ("camera", "track")
+
+    def test_the_original_keeps_its_heads_and_outputs(self, small_model: VGGT) -> None:
+        images, points = random_input(1, 2)
+        with torch.no_grad():
+            before, config = tensors_of(small_model(images, points)), small_model.config
+            some = tensors_of(small_model.with_heads(self.HEADS)(images, points))
+            after = tensors_of(small_model(images, points))
+        assert small_model.config is config
+        assert before.keys() == after.keys()
+        assert some.keys() == {n for n in before if not n.startswith(("depth", "world_points"))}
+        for name, value in before.items():
+            assert value.equal(after[name])
+            assert name not in some or value.equal(some[name])
+
+    def test_what_it_has_is_shared_not_copied(self, small_model: VGGT) -> None:
+        some = small_model.with_heads(self.HEADS)
+        assert type(some) is VGGT
+        assert some.config == replace(small_model.config, heads=self.HEADS)
+        assert [name for name, _ in some.named_children()] == ["aggregator", "camera_head", "track_head"]
+        theirs = dict(small_model.named_parameters()) | dict(small_model.named_buffers())
+        for name, tensor in (*some.named_parameters(), *some.named_buffers()):
+            assert tensor is theirs[name]
+        assert some.with_heads(["camera"]).config.heads == ("camera",)
+
+    def test_hooks_and_submodules_of_one_are_not_those_of_the_other(self, small_model: VGGT) -> None:
+        some = small_model.with_heads(self.HEADS)
+        calls: list[str] = []
+        some.register_forward_hook(lambda *_: calls.append("hook"))
+        some.extra = torch.nn.Identity()
+        some.trunk_dtype = torch.bfloat16
+        with torch.no_grad():
+            small_model(random_input(1, 1)[0])
+        assert calls == []
+        assert not hasattr(small_model, "extra")
+        assert small_model.trunk_dtype == torch.float32
+
+    def test_heads_that_are_not_there_are_refused(self, small_model: VGGT) -> None:
+        some = small_model.with_heads(self.HEADS)
+        with pytest.raises(InputError, match="the model has no depth head, only camera, track"):
+            some.with_heads(["depth"])
+        with pytest.raises(InputError, match="'deph' is none of camera, depth, point, track"):
+            small_model.with_heads(["deph"])

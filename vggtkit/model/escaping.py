@@ -1,0 +1,43 @@
+"""What comes out of a file, made fit for a message: one line, no control characters, no endless values."""
+
+from __future__ import annotations
+
+import reprlib
+
+LONGEST = 200
+"""Characters of a name that a message shows."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 60
+
+
+def escape(text: object) -> str:
+    r"""A name or a sentence as a message may show it: what is not printable is written as in a Python string.
+
+    >>> escape("a\nb\x1b[31m")
+    'a\\nb\\x1b[31m'
+    >>> escape("träger")
+    'träger'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: LONGEST + 1])
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
+
+
+def short_repr(value: object) -> str:
+    """A value as Python writes it, cut where it is long or deeply nested.
+
+    >>> short_repr([[[[1]]], 2])
+    '[[[...]], 2]'
+    """
+    return escape(_SHORT.repr(value))
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of an error's text, or its type where it has none.
+
+    >>> first_line(RuntimeError("no data.pkl\nframe #0: ..."))
+    'no data.pkl'
+    >>> first_line(EOFError())
+    'EOFError'
+    """
+    return escape(str(error).splitlines()[0]) if str(error) else type(error).__name__
