@@ -62,14 +62,14 @@ def camera_of(folder: Path, default: tuple[float, float, float, float]) -> Array
 
 
 def rotation_from_wxyz(w: float, x: float, y: float, z: float) -> Array:
-    """``[3, 3]`` of a quaternion of any length but 0 (of which the matrix is NaN), its real part first.
+    """``[3, 3]`` of a quaternion of any length but 0 and infinity (of which the matrix is NaN), its real part first.
 
     >>> rotation_from_wxyz(1, 0, 0, 1).round(6).tolist()  # a quarter turn about z
     [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     axis = np.array([x, y, z], dtype=np.float64)
     squared = w * w + axis @ axis
-    if not squared > 0:
+    if not 0 < squared < np.inf:
         return np.full((3, 3), np.nan)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=np.float64)
     turned: Array = np.eye(3) + 2 * (w * cross + cross @ cross) / squared

@@ -242,6 +242,8 @@ def open_picture(path: Path, mode: Mode = "pad") -> Iterator[Image.Image]:
     """
     try:
         with Image.open(path) as image:
+            _check_area(path, image.size)
+            # Only now: Pillow decodes a PNG to find its orientation.
             _check_size(path, _upright_size(image), mode)
             yield image
     except InputError:
@@ -294,15 +296,19 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"cannot read the photograph {str(path)!r}: {reason}; repair or remove it")
 
 
-def _check_size(path: Path, size: tuple[int, int], mode: Mode) -> None:
+def _check_area(path: Path, size: tuple[int, int]) -> None:
     width, height = size
-    if min(size) < 1:
-        raise InputError(f"the photograph {str(path)!r} is empty ({width}x{height} pixels): remove it")
     if width * height > MAX_MEGAPIXELS * 10**6 or max(size) > MAX_SIDE:
         raise InputError(
             f"the photograph {str(path)!r} is {width}x{height} pixels: at most {MAX_MEGAPIXELS} megapixels and"
             f" {MAX_SIDE} along a side are read, so shrink it"
         )
+
+
+def _check_size(path: Path, size: tuple[int, int], mode: Mode) -> None:
+    width, height = size
+    if min(size) < 1:
+        raise InputError(f"the photograph {str(path)!r} is empty ({width}x{height} pixels): remove it")
     if mode == "crop" and height > _TALLEST * width:
         raise InputError(
             f"the photograph {str(path)!r} is {width}x{height} pixels, more than {_TALLEST} times as tall as"

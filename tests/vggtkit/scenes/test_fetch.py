@@ -105,6 +105,17 @@ def test_more_than_promised_is_thrown_away(site: Site, tmp_path: Path) -> None:
     assert not (tmp_path / "a.7z.part").exists()
 
 
+def test_a_server_that_sends_without_an_end_is_cut_off(site: Site, tmp_path: Path) -> None:
+    """At the first chunk beyond what was promised, not when the disk is full."""
+    promised = look_up(f"{site.url}/a.7z")
+    site.files["/a.7z"] = BODY * 30
+    chunks: list[str] = []
+    with pytest.raises(InputError, match=r"101,000 bytes came of 100,000; .* from the start"):
+        fetch(promised, tmp_path / "a.7z", lambda stage, *_: chunks.append(stage))
+    assert len(chunks) == 101
+    assert only(tmp_path).keys() == {"a.7z.part.origin"}
+
+
 def test_what_is_not_there_is_said(site: Site) -> None:
     with pytest.raises(InputError, match=rf"^{site.url}/b.7z: the server answers 404"):
         look_up(f"{site.url}/b.7z")

@@ -177,11 +177,13 @@ def test_listing_refuses_what_is_no_folder_of_pictures(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def png_of_no_width() -> bytes:
+def png_that_claims(width: int, height: int) -> bytes:
+    """A header without pixels behind it."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 0, 5, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
@@ -198,7 +200,7 @@ def damaged(kind: str, folder: Path) -> Path:
         Image.effect_noise((64, 64), 80).save(path, "JPEG" if kind.endswith("jpeg") else "PNG")
         path.write_bytes(path.read_bytes()[:-800])
     else:
-        path.write_bytes({"text": b"not a picture", "nothing": b"", "no-width": png_of_no_width()}[kind])
+        path.write_bytes({"text": b"not a picture", "nothing": b"", "no-width": png_that_claims(0, 5)}[kind])
     return path
 
 
@@ -212,6 +214,30 @@ def test_a_bad_picture_is_named_in_one_line(tmp_path: Path, kind: str) -> None:
         load_photos([tmp_path / "good.png", bad], target_size=28)
     assert str(bad) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("mode", ["crop", "pad"])
+@pytest.mark.parametrize(
+    "size", [(1, 170_000_000), (170_000_000, 1), (15_000, 14_000), (70_000, 70_000), (65_536, 10)], ids=str
+)
+def test_pictures_too_large_for_memory_are_refused_by_their_header(
+    tmp_path: Path, size: tuple[int, int], mode: str
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_that_claims(*size))
+    with pytest.raises(InputError, match="megapixels") as caught:
+        load_photos([tmp_path / "bomb.png"], mode=mode)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError) as again:
+        picture_size(tmp_path / "bomb.png", mode=mode, target_size=518, patch_size=14)
+    assert str(again.value) == str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_pictures_of_today_are_not_too_large(tmp_path: Path) -> None:
+    header = struct.pack("<IiiHHIIiiII", 40, 12_000, 9_000, 1, 24, *[0] * 6)
+    (tmp_path / "phone.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
+    assert picture_size(tmp_path / "phone.bmp", mode="crop", target_size=518, patch_size=14) == (392, 518)
 
 
 def test_bad_requests_are_refused(tmp_path: Path) -> None:
