@@ -9,6 +9,7 @@ import codecs
 import html
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,8 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
     for magic, kind, way_out in _MAGIC:
         if head.startswith(magic):
             raise _unreadable(path, kind, way_out)
+    if head.startswith(b"PK\x03\x04"):
+        _refuse_other_archives(path)
     if (text := _as_text(head)) is None:
         return
     if text.startswith("<"):
@@ -127,6 +130,19 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
     if len(head) > 8:
         kind = "JSON" if text.startswith(("{", "[")) else "text"
         raise _unreadable(path, f'{kind} that begins "{escape(text[:60])}"', "it may be truncated, or another file")
+
+
+def _refuse_other_archives(path: Path) -> None:
+    """A zip archive may be anything; one that cannot be opened is left to torch's reader."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise _unreadable(path, "a TorchScript archive, which holds code", "save the state dict alone, as safetensors")
+    if not any(name.endswith("/data.pkl") for name in names):
+        inside = f" and holds {escape(names[0])}" if names else ""
+        raise _unreadable(path, f"a zip archive that torch.save did not write{inside}", "unpack it first")
 
 
 def _as_text(head: bytes) -> str | None:
@@ -170,8 +186,10 @@ def _read_torch(path: Path, say: Say) -> dict[str, Tensor]:
     try:
         content, replaced = load_torch_file(path)
     except Exception as error:  # a broken pickle raises whatever its opcodes come upon
-        refusal = re.search(r"WeightsUnpickler error: (.+)", str(error))
+        refusal = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
         reason = escape(refusal[1]) if refusal else first_line(error)
+        if reason.startswith("Unsupported operand"):
+            reason = "a pickle of a protocol other than 2, which torch.save writes"
         way_out = "it may be truncated, or holds more than tensors: save the state dict alone, as safetensors"
         raise _unreadable(path, reason, way_out) from error
     if replaced:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.memory import free_bytes
 from vggtkit.model.aggregator import IMAGE_MEAN, IMAGE_STD
 from vggtkit.model.checkpoint_formats import WEIGHTS_FILE, Say, read_state
 from vggtkit.model.config import PRESETS, VGGTConfig
@@ -157,7 +158,8 @@ def _check_tensors(model: VGGT, state: Mapping[str, Tensor], origin: str) -> Non
                 f"{origin}: {name} has shape {list(state[name].shape)}, the network needs {list(tensor.shape)}"
             )
         if not state[name].is_floating_point() or state[name].layout != torch.strided:
-            kind = str(state[name].dtype).removeprefix("torch.")
+            kind = str(state[name].dtype if state[name].layout == torch.strided else state[name].layout)
+            kind = kind.removeprefix("torch.").replace("_", " ")
             raise InputError(
                 f"{origin}: {name} is stored as {kind}, where floating-point weights are expected; give the network "
                 "before it was quantised or converted"
@@ -166,6 +168,9 @@ def _check_tensors(model: VGGT, state: Mapping[str, Tensor], origin: str) -> Non
 
 def _random_state(model: VGGT) -> dict[str, Tensor]:
     """Weights drawn from the usual initial distributions, the same every time."""
+    needed, free = sum(4 * tensor.numel() for tensor in model.state_dict().values()), free_bytes(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise InputError(f"--weights random: they need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     state = {}
     for name, like in model.state_dict().items():

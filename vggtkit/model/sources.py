@@ -34,7 +34,7 @@ def resolve_source(source: str) -> str:
     True
     """
     is_function = ":" in source and os.sep not in source
-    is_path = source not in PRESETS and not is_function and Path(source).exists()
+    is_path = source not in PRESETS and not is_function and os.path.exists(source)  # noqa: PTH110 - false where it cannot be a path
     return os.path.abspath(source) if is_path else source  # noqa: PTH100 - Path.resolve would follow links
 
 
@@ -69,7 +69,7 @@ def locate(source: str | Path, *, fetch: bool) -> Place:
     name = str(source)
     if name == "tiny":
         return Place(_read_config(BUNDLED), BUNDLED / WEIGHTS_FILE)
-    path = Path(name)
+    path = _existing(name)
     if path.is_dir():
         weights = weights_in(path)
         if fetch and weights is None:
@@ -82,6 +82,21 @@ def locate(source: str | Path, *, fetch: bool) -> Place:
     if name.endswith((*SUFFIXES, INDEX_SUFFIX)) or name.startswith((".", "/", "~")):
         raise InputError(f"--model {escape(name)}: no such file or folder")
     return _on_hub(name, fetch=fetch)
+
+
+def _existing(name: str) -> Path:
+    """The path of that name, refused where the system does not take it as one."""
+    if not name:
+        raise InputError("--model: the name is empty")
+    path = Path(name)
+    try:
+        path.exists()
+        if path.is_dir():
+            next(path.iterdir(), None)
+    except (OSError, ValueError) as error:  # too long, not to be listed
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"--model {escape(name)}: cannot be looked at ({escape(reason)})") from error
+    return path
 
 
 def _on_hub(name: str, *, fetch: bool) -> Place:

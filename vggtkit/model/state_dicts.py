@@ -50,7 +50,9 @@ def state_in(content: object, origin: str, say: Callable[[str], None]) -> dict[s
         )
     candidates = list(_dicts_of_tensors(content, (), set()))
     if not candidates:
-        raise InputError(f"{origin}: expected a state dict of tensors, found {escape(type(content).__name__)}")
+        raise InputError(
+            f"{origin}: expected a state dict of tensors, found {escape(type(content).__name__)} without any"
+        )
     keys, state = max(candidates, key=_rank)
     if keys:
         say(f"{origin}: the weights are those under '{escape(' > '.join(keys))}'")

@@ -155,6 +155,25 @@ class TestOtherFiles:
         assert text.startswith(f"{net / name}: not a readable checkpoint (")
         assert words in text
 
+    @pytest.mark.parametrize(
+        ("write", "words"),
+        [
+            (
+                lambda path: np.savez(path.with_suffix(""), a=np.ones(3)) or path.with_suffix(".npz").rename(path),
+                "a zip archive that torch.save did not write and holds a",
+            ),
+            (lambda path: torch.jit.save(torch.jit.script(torch.nn.ReLU()), path), "a TorchScript archive"),
+            (lambda path: torch.save({"x": 1}, path, pickle_protocol=4), "a pickle of a protocol other than 2"),
+        ],
+        ids=["npz", "torchscript", "protocol"],
+    )
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_other_archives_are_named(
+        self, net: Path, refused: Refused, write: Callable[[Path], object], words: str
+    ) -> None:
+        write(net / "model.pt")
+        assert words in refused(net)
+
     def test_half_a_file_is_said_to_be_truncated(self, plain: Path, refused: Refused) -> None:
         path = plain / "model.safetensors"
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

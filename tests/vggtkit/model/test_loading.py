@@ -130,6 +130,11 @@ class TestRandomWeights:
         assert dark["depth"].isfinite().all()
         assert not torch.equal(dark["depth"], bright["depth"])
 
+    def test_that_do_not_fit_into_memory_are_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("vggtkit.model.loading.free_bytes", lambda _: 1_000_000)
+        message = refusal(folder, weights="random")
+        assert message.endswith("GB of memory, 0.0 GB are free")
+
     def test_other_words_are_refused(self) -> None:
         assert refusal("tiny", weights="best") == "--weights best: not known; use pretrained or random"
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 
 from vggtkit.model.loading import load_vggt, resolve_source
@@ -49,6 +50,16 @@ def test_weights_are_those_of_the_usual_name_else_the_only_ones(net: Path) -> No
 @pytest.mark.parametrize("name", ["x.ckpt", "x.bin", "model.safetensors.index.json", "./x\n\x1b[2J"])
 def test_an_absent_path_is_said_to_be_absent(tmp_path: Path, refused: Refused, name: str) -> None:
     assert refused(tmp_path / name).endswith(": no such file or folder")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 5000, "a/" + "b" * 300, "a b/c\x1b[2J", "a\nb"])
+def test_names_that_nothing_can_have_are_one_line(
+    refused: Refused, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert refused(name).startswith("--model")
+    assert len(refused(name)) < 700
 
 
 def test_a_config_with_a_byte_order_mark_is_read(plain: Path) -> None:
