@@ -115,7 +115,7 @@ def note_skipped(folder: Path) -> tuple[str, ...]:
     ...     for name in ("a.HEIC", "b.heic", "c.png", "notes.txt"):
     ...         Path(folder, name).touch()
     ...     note_skipped(Path(folder))[0].split(":")[1]
-    " 2 files are skipped (2 .heic)"
+    ' 2 files are skipped (2 .heic), read are PNG, JPEG, WebP, BMP, TIFF; convert them to be used'
     """
     endings = Counter(
         path.suffix.lower() for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
