@@ -18,8 +18,9 @@
 
 from analysis.evaluation.results import Evaluation, SchemeResult, verdict
 from analysis.evaluation.run import evaluate
-from vggtkit.metrics.outputs import OUTPUTS, OutputMetrics, average, compare_outputs
+from vggtkit.metrics.outputs import OutputMetrics, average, compare_outputs
 from vggtkit.metrics.ratings import LEVELS, THRESHOLDS, rate
+from vggtkit.model.outputs import OUTPUTS
 
 __all__ = [
     "LEVELS",

@@ -13,8 +13,9 @@ from mixedprec.evidence import Evidence
 from mixedprec.palette import default_formats
 from mixedprec.planner import Planned, Request, budget_in_bytes, planned, smallest_bytes
 from mixedprec.solver import Infeasible
-from vggtkit.model import HEADS, VGGT, skeleton
+from vggtkit.model import HEADS
 from vggtkit.quant import get_format
+from vggtkit.subject import Subject
 
 HEAD_SETS = (HEADS, ("camera", "depth", "point"), ("camera", "depth", "track"), ("camera", "depth"))
 _BINARY = {"kb": "KiB", "mb": "MiB", "gb": "GiB"}
@@ -48,19 +49,19 @@ class Alternative:
         return self.budget_bytes - self.int8_int4_floor
 
 
-def alternatives(evidence: Evidence, model: VGGT, request: Request) -> list[Alternative]:
+def alternatives(evidence: Evidence, subject: Subject, request: Request) -> list[Alternative]:
     """Plans for the same size with all heads and without some, and for its binary namesake (MB, MiB).
 
     Args:
         evidence: of a model with all heads that are to be compared.
-        model: its architecture; stays as it is.
+        subject: its architecture; stays as it is.
         request: whose budget and formats are taken; its constraints too, where they fit.
     """
-    sets: list[tuple[str, ...]] = [heads for heads in HEAD_SETS if set(heads) <= set(model.config.heads)]
-    if request.heads not in sets:
+    sets: list[tuple[str, ...]] = [heads for heads in HEAD_SETS if set(heads) <= set(subject.heads)]
+    if request.heads is not None and request.heads not in sets:
         sets.append(request.heads)
     return [
-        _alternative(evidence, model, replace(request, heads=heads, budget=budget))
+        _alternative(evidence, subject.with_heads(heads), replace(request, heads=heads, budget=budget))
         for heads in sets
         for budget in _readings(request.budget)
     ]
@@ -114,19 +115,19 @@ def _readings(budget: str) -> list[str]:
     return [budget, f"{match[1]}{_BINARY[match[2].lower()]}"] if match else [budget]
 
 
-def _alternative(evidence: Evidence, model: VGGT, request: Request) -> Alternative:
-    bare = skeleton(replace(model.config, heads=request.heads))
-    kept = evidence.keep_heads(request.heads)
+def _alternative(evidence: Evidence, bare: Subject, request: Request) -> Alternative:
+    heads = bare.heads
+    kept = evidence.keep_heads(heads)
     overhead = overhead_bytes(bare, request.keep)
     floor = overhead + smallest_bytes(kept, default_formats(kept.candidates))
     budget_bytes = budget_in_bytes(request.budget, kept, overhead)
     try:
         found = planned(kept, bare, request)
     except Infeasible:
-        return Alternative(request.heads, request.budget, budget_bytes, floor, None, 0.0, None)
+        return Alternative(heads, request.budget, budget_bytes, floor, None, 0.0, None)
     formats = found.plan.formats
     weights = {layer.name: layer.weights for layer in kept.layers}
     high = sum(weights[name] for name, key in formats.items() if get_format(key).bits >= 8)
     fewest = min(get_format(key).bits for key in formats.values())
     share = high / sum(weights.values())
-    return Alternative(request.heads, request.budget, budget_bytes, floor, found, share, fewest)
+    return Alternative(heads, request.budget, budget_bytes, floor, found, share, fewest)

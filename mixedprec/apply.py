@@ -1,26 +1,27 @@
-"""Put an assignment into a model: for good, for a while, or packed for a while.
+"""A model under an assignment: a simulated copy, simulated for a while, or packed for a while.
 
-All three compute with the numbers that a checkpoint of the same assignment holds, bit for bit: weights
-quantised and dequantised, everything else rounded through the precision that it is kept in.
+No function changes the model that it is given for good. All three compute with the numbers that a checkpoint of the
+same assignment holds, bit for bit: weights quantised and dequantised, everything else rounded through the precision
+that it is kept in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.errors import InputError
-from vggtkit.model import VGGT, model_fingerprint
+from vggtkit.model import model_fingerprint
 from vggtkit.quant import (
     Layer,
     QuantizedTensor,
     dequantize_layer,
-    find_layers,
     get_format,
     own_weight,
     pack_layer,
@@ -32,6 +33,7 @@ from vggtkit.quant import (
     unpack_layer,
     weight_of,
 )
+from vggtkit.subject import Subject, subject_of
 
 KEEP_DTYPES = dict(zip(KEEPS, (torch.float16, torch.float32), strict=True))
 
@@ -39,16 +41,16 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def apply_plan(model: ModelT, plan: Plan) -> ModelT:
-    """Replace the weights of the plan's own model by what the plan's checkpoint would hold, in place.
+    """The simulated model of a plan: its weights are what the plan's checkpoint would hold.
 
-    Heads that the plan leaves out are dropped.
+    Heads that the plan leaves out are left out.
 
     Args:
-        model: the model that the plan was made for, in FP32.
+        model: the model that the plan was made for, in FP32; unchanged.
         plan: a plan.
 
     Returns:
-        The same model, now simulating the packed one.
+        Another model with weights of its own, bit-identical to the packed one.
 
     Raises:
         InputError: the plan was made for other weights, or does not fit the model's layers.
@@ -58,47 +60,69 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
             f"the plan was made for weights {plan.model_fingerprint} (--model {plan.model}), "
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"
         )
-    if isinstance(model, VGGT):
-        model.keep_heads(plan.heads)
-    check_plan(model, plan)
-    return apply_assignment(model, plan.formats, plan.keep)
+    whole = subject_of(model)
+    kept: Any = whole.with_heads(plan.heads).model if whole.heads else model
+    check_plan(kept, plan)
+    simulated: ModelT = apply_assignment(kept, plan.formats, plan.keep)
+    return simulated
 
 
 def apply_assignment(model: ModelT, assignment: Mapping[str, str], keep: str = "fp16") -> ModelT:
-    """Replace every weight by what a checkpoint would hold, in place, one at a time.
-
-    Parameters stay the same objects; only their data is replaced.
+    """A copy of a model with every weight replaced by what a checkpoint would hold, one at a time.
 
     Args:
-        model: a model, none of its layers packed.
+        model: a model, none of its layers packed; unchanged.
         assignment: format key for every layer of ``find_layers(model)``.
         keep: precision of everything else, ``"fp16"`` or ``"fp32"``.
 
     Returns:
-        The same model.
+        A model of its own; what has no format of fewer bits shares memory with the original.
 
     Raises:
-        InputError: the assignment does not fit the model's layers (nothing is changed then), or a weight
-            cannot be held in its format (the model is half changed then: load it again, or use `quantized`).
+        InputError: the assignment does not fit the model's layers, or a weight cannot be held in its format.
         ValueError: a layer is packed.
 
-    >>> model = apply_assignment(nn.Sequential(nn.Linear(2, 2)), {"0": "int8_per_tensor_sym"})
-    >>> model[0].weight.unique().numel() <= 255
-    True
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> simulated = apply_assignment(model, {"0": "int8_per_tensor_sym"})
+    >>> simulated is model, simulated[0].weight is model[0].weight
+    (False, False)
     """
     layers = check_assignment(model, assignment, keep)
+    simulated = sharing_copy(model)
+    _quantize(simulated, layers, assignment, keep)
+    return simulated
+
+
+def sharing_copy(model: ModelT) -> ModelT:
+    """A model of the same structure with parameters and buffers of its own that share their memory.
+
+    Giving one of them other data leaves the original as it is.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> copied = sharing_copy(model)
+    >>> copied[0].weight is model[0].weight, copied[0].weight.data_ptr() == model[0].weight.data_ptr()
+    (False, True)
+    """
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.data, parameter.requires_grad) for parameter in model.parameters()
+    }
+    memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
+    return copy.deepcopy(model, memo)
+
+
+def _quantize(model: nn.Module, layers: Sequence[Layer], assignment: Mapping[str, str], keep: str) -> None:
+    """Give every weight of a model other data, in place."""
     _, kept = split_state(model, layers)
     for layer in layers:
         module = model.get_submodule(layer.name)
         q = quantize_layer(module, assignment[layer.name], layer.name)
         own_weight(module).data = dequantize_layer(q, module)
     _round_kept(kept, keep)
-    return model
 
 
 @contextmanager
 def quantized(model: ModelT, assignment: Mapping[str, str], keep: str = "fp16") -> Iterator[ModelT]:
-    """As `apply_assignment`, with the original weights back afterwards, whatever happens.
+    """The model itself under an assignment, with the original weights back afterwards, whatever happens.
 
     The originals are kept as references: both sets of weights are in memory inside the ``with`` block.
 
@@ -112,8 +136,10 @@ def quantized(model: ModelT, assignment: Mapping[str, str], keep: str = "fp16") 
     >>> changed, model[0].weight.equal(before)
     (True, True)
     """
+    layers = check_assignment(model, assignment, keep)
     with _restored(model):
-        yield apply_assignment(model, assignment, keep)
+        _quantize(model, layers, assignment, keep)
+        yield model
 
 
 @contextmanager
@@ -135,7 +161,7 @@ def packed(model: ModelT, assignment: Mapping[str, str], keep: str = "fp16") -> 
 
 
 def quantized_weights(
-    model: nn.Module, assignment: Mapping[str, str], keep: str = "fp16"
+    model: nn.Module | Subject, assignment: Mapping[str, str], keep: str = "fp16"
 ) -> dict[str, QuantizedTensor]:
     """The quantised weight of every layer, by layer name; the model stays as it is.
 
@@ -146,15 +172,17 @@ def quantized_weights(
     >>> weights["0"].nbytes
     6
     """
-    layers = check_assignment(model, assignment, keep)
+    layers, module = check_assignment(model, assignment, keep), subject_of(model).model
     return {
-        layer.name: quantize_layer(model.get_submodule(layer.name), assignment[layer.name], layer.name)
+        layer.name: quantize_layer(module.get_submodule(layer.name), assignment[layer.name], layer.name)
         for layer in layers
     }
 
 
 @contextmanager
-def packed_with(model: ModelT, weights: Mapping[str, QuantizedTensor], keep: str = "fp16") -> Iterator[ModelT]:
+def packed_with(
+    model: nn.Module | Subject, weights: Mapping[str, QuantizedTensor], keep: str = "fp16"
+) -> Iterator[nn.Module]:
     """As `packed`, with weights that `quantized_weights` made before; entering costs next to nothing.
 
     Raises:
@@ -167,19 +195,20 @@ def packed_with(model: ModelT, weights: Mapping[str, QuantizedTensor], keep: str
     None
     """
     layers = check_assignment(model, {name: q.format.key for name, q in weights.items()}, keep)
-    _, kept = split_state(model, layers)
-    with _restored(model), ExitStack() as packed_layers:
+    whole = subject_of(model).model
+    _, kept = split_state(whole, layers)
+    with _restored(whole), ExitStack() as packed_layers:
         for layer in layers:
-            module, q = model.get_submodule(layer.name), weights[layer.name]
+            module, q = whole.get_submodule(layer.name), weights[layer.name]
             if q.format.key != "fp32":
                 original = own_weight(module)
-                pack_layer(module, q, twins=twins_of(model, layer), readers=readers_of(model, layer))
+                pack_layer(module, q, twins=twins_of(whole, layer), readers=readers_of(whole, layer))
                 packed_layers.callback(unpack_layer, module, original)
         _round_kept(kept, keep)
-        yield model
+        yield whole
 
 
-def check_plan(model: nn.Module, plan: Plan) -> None:
+def check_plan(model: nn.Module | Subject, plan: Plan) -> None:
     """Refuse a plan that does not fit the model's layers, or whose bytes are not those of its formats.
 
     Whether it was made for these weights is not asked here; hashing them takes time.
@@ -191,7 +220,7 @@ def check_plan(model: nn.Module, plan: Plan) -> None:
         _check_planned_bytes(layer, plan)
 
 
-def check_assignment(model: nn.Module, assignment: Mapping[str, str], keep: str) -> list[Layer]:
+def check_assignment(model: nn.Module | Subject, assignment: Mapping[str, str], keep: str) -> list[Layer]:
     """The model's layers, if the assignment gives each of them, and nothing else, a known format.
 
     Raises:
@@ -202,7 +231,7 @@ def check_assignment(model: nn.Module, assignment: Mapping[str, str], keep: str)
     """
     if keep not in KEEPS:
         raise InputError(f"keep is {keep!r}, must be one of {', '.join(KEEPS)}")
-    layers = find_layers(model)
+    layers = list(subject_of(model).layers)
     names = {layer.name for layer in layers}
     if missing := [layer.name for layer in layers if layer.name not in assignment]:
         raise InputError(
@@ -219,10 +248,11 @@ def check_assignment(model: nn.Module, assignment: Mapping[str, str], keep: str)
     return layers
 
 
-def split_state(model: nn.Module, layers: list[Layer]) -> tuple[dict[str, str], dict[str, Tensor]]:
+def split_state(model: nn.Module, layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The state dict in two: the weight's official name by layer, and all other tensors by official name.
 
-    A module's weight may have another name in files than in the model, so it is found by identity.
+    A module's weight may have another name in files than in the model, so it is found by identity; a tensor that stands
+    there under several names counts once, under the first.
 
     Raises:
         ValueError: a layer is packed.
@@ -232,15 +262,17 @@ def split_state(model: nn.Module, layers: list[Layer]) -> tuple[dict[str, str], 
     >>> weights, list(kept)
     ({'0': '0.weight'}, ['0.bias'])
     """
-    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
-    official = {id(tensor): name for name, tensor in state.items()}
-    weights = {layer.name: official[id(weight_of(model, layer))] for layer in layers}
+    official: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor):
+            official.setdefault(id(tensor), (name, tensor))
+    weights = {layer.name: official[id(weight_of(model, layer))][0] for layer in layers}
     quantisable = set(weights.values())
-    return weights, {name: tensor for name, tensor in state.items() if name not in quantisable}
+    return weights, {name: tensor for name, tensor in official.values() if name not in quantisable}
 
 
 def kept_value(name: str, tensor: Tensor, keep: str) -> Tensor:
-    """What a file holds of a tensor that is not quantised.
+    """What a file holds of a tensor that is not quantised; whole numbers stay what they are.
 
     Raises:
         InputError: NaN or Inf, or more than FP16 can hold.
@@ -249,6 +281,8 @@ def kept_value(name: str, tensor: Tensor, keep: str) -> Tensor:
     tensor([0.1000], dtype=torch.float16)
     """
     tensor = tensor.detach()
+    if not tensor.is_floating_point():
+        return tensor
     value = tensor.to(KEEP_DTYPES[keep])
     if not bool(value.isfinite().all()):
         if bool(tensor.isfinite().all()):
@@ -260,7 +294,8 @@ def kept_value(name: str, tensor: Tensor, keep: str) -> Tensor:
 
 def _round_kept(kept: Mapping[str, Tensor], keep: str) -> None:
     for name, tensor in kept.items():
-        tensor.data = kept_value(name, tensor, keep).to(tensor.dtype)
+        if tensor.is_floating_point():
+            tensor.data = kept_value(name, tensor, keep).to(tensor.dtype)
 
 
 def _check_planned_bytes(layer: Layer, plan: Plan) -> None:
@@ -277,7 +312,8 @@ def _check_planned_bytes(layer: Layer, plan: Plan) -> None:
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
     """Put the data of all parameters and buffers back afterwards."""
-    originals = [(tensor, tensor.data) for tensor in model.state_dict(keep_vars=True).values()]
+    state = model.state_dict(keep_vars=True).values()
+    originals = [(tensor, tensor.data) for tensor in state if isinstance(tensor, Tensor)]
     try:
         yield
     finally:

@@ -7,7 +7,8 @@ The layout is described in ``docs/file-formats.md``. A file takes ``overhead_byt
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 
 from mixedprec.apply import KEEP_DTYPES, check_assignment, kept_value, split_state
 from mixedprec.checkpoint_file import (
+    FACTORY,
     KIND,
+    READERS,
     SCHEMA_VERSION,
     CheckpointInfo,
     CheckpointReader,
@@ -29,17 +32,19 @@ from mixedprec.container import LENGTH_BYTES, Container, Part, header_capacity
 from mixedprec.plan import KEEPS
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
-from vggtkit.model.config import VGGTConfig
 from vggtkit.model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleton
 from vggtkit.model.vggt import VGGT
 from vggtkit.quant import (
     Layer,
-    find_layers,
     from_out_first,
     get_format,
+    own_weight,
     pack_layer,
     quantize_layer,
+    readers_of,
+    twins_of,
 )
+from vggtkit.subject import Subject, subject_of
 
 SUFFIX = ".safetensors"
 NOTE_BYTES = 4096
@@ -48,11 +53,11 @@ NOTE_BYTES = 4096
 _LONGEST_KEY = 32  # of a format; registering a new one must not change the size of files
 
 
-def overhead_bytes(model: nn.Module, keep: str = "fp16") -> int:
+def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16") -> int:
     """Bytes of a checkpoint that no choice of formats changes: header and kept tensors.
 
     Args:
-        model: the model, not packed; it may be on the meta device.
+        model: the model or subject, not packed; it may be on the meta device.
         keep: precision of everything that is not quantised, ``"fp16"`` or ``"fp32"``.
 
     Returns:
@@ -69,15 +74,15 @@ def overhead_bytes(model: nn.Module, keep: str = "fp16") -> int:
     """
     if keep not in KEEPS:
         raise InputError(f"keep is {keep!r}, must be one of {', '.join(KEEPS)}")
-    layers = find_layers(model)
-    weights, kept = split_state(model, layers)
-    kept_bytes = sum(tensor.numel() for tensor in kept.values()) * KEEP_DTYPES[keep].itemsize
-    config = model.config if isinstance(model, VGGT) else VGGTConfig()  # of another model, a header of that length
-    return LENGTH_BYTES + _capacity(config, layers, weights, kept) + kept_bytes
+    subject = subject_of(model)
+    weights, kept = split_state(subject.model, subject.layers)
+    stored = KEEP_DTYPES[keep].itemsize
+    kept_bytes = sum(t.numel() * (stored if t.is_floating_point() else t.itemsize) for t in kept.values())
+    return LENGTH_BYTES + _capacity(_architecture(subject), subject.layers, weights, kept) + kept_bytes
 
 
 def save_quantized(
-    model: VGGT,
+    model: nn.Module | Subject,
     assignment: Mapping[str, str],
     path: str | Path,
     *,
@@ -92,7 +97,7 @@ def save_quantized(
     holds more than one layer's temporaries.
 
     Args:
-        model: the model in FP32, not packed.
+        model: the model or subject, in the precision that it was planned in, not packed.
         assignment: format key for every layer of ``find_layers(model)``.
         path: a ``.safetensors`` file; it appears complete or not at all.
         keep: precision of everything that is not quantised, ``"fp16"`` or ``"fp32"``.
@@ -108,23 +113,25 @@ def save_quantized(
         ValueError: a layer is packed.
     """
     path = Path(path)
-    layers = check_assignment(model, assignment, keep)
-    sidecar = _sidecar_of(path)
-    info = CheckpointInfo(model.config, dict(assignment), keep, model_fingerprint(model), _checked_note(note))
-    weights, kept = split_state(model, layers)
+    subject = subject_of(model)
+    layers = check_assignment(subject.model, assignment, keep)
+    sidecar, architecture = _sidecar_of(path), _architecture(subject)
+    fingerprint = model_fingerprint(subject.model)
+    info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note))
+    weights, kept = split_state(subject.model, layers)
     parts = [_part(name, kept_value(name, tensor, keep)) for name, tensor in kept.items()]
     layer_bytes: dict[str, int] = {}
     for layer in layers:
-        of_layer = [_part(*item) for item in _stored(model, layer, assignment, weights).items()]
+        of_layer = [_part(*item) for item in _stored(subject.model, layer, assignment, weights).items()]
         layer_bytes[layer.name] = sum(part.nbytes for part in of_layer)
         parts += of_layer
-    container = Container(parts, info.metadata(), _capacity(model.config, layers, weights, kept))
+    container = Container(parts, info.metadata(), _capacity(architecture, layers, weights, kept))
     with replacing(path) as temporary, temporary.open("wb") as file:
         container.write_header(file)
         for name, tensor in kept.items():
             container.write(file, name, kept_value(name, tensor, keep))
         for layer in layers:
-            for name, tensor in _stored(model, layer, assignment, weights).items():
+            for name, tensor in _stored(subject.model, layer, assignment, weights).items():
                 container.write(file, name, tensor)
             if on_layer is not None:
                 on_layer(layer.name)
@@ -143,47 +150,88 @@ def read_info(path: str | Path) -> CheckpointInfo:
         return reader.info()
 
 
-def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
-    """Load a quantised checkpoint for inference, without the original.
+def load_quantized(
+    path: str | Path, device: str | torch.device = "cpu", *, model: nn.Module | Callable[[], nn.Module] | None = None
+) -> nn.Module:
+    """Load a quantised checkpoint for inference, without the original weights.
 
-    Weights stay packed in memory and are rebuilt for the moment that their layer runs; kept tensors become
-    FP32. It computes what the original does after `apply_assignment`, bit for bit, as long as both have the
-    same ``requires_grad``, by which torch picks among matrix products; neither function touches it.
+    Weights stay packed in memory and are rebuilt for the moment that their layer runs; kept tensors are in the
+    precision that the model has them in. It computes what the original does after `apply_assignment`, bit for bit, as
+    long as both have the same ``requires_grad``, by which torch picks among matrix products; neither touches it.
 
     Args:
         path: a file written by `save_quantized`.
         device: where the model ends up.
+        model: for a network that is no VGGT: a module of its architecture with any weights, which becomes the loaded
+            one, or the function that makes it. A file names this function, and nothing of it is ever called unasked.
 
     Returns:
-        The model in eval mode; run it under ``torch.no_grad()``.
+        The model in eval mode (a `VGGT` where the file is of one); run it under ``torch.no_grad()``.
 
     Raises:
-        InputError: there is no such file, or it is truncated, of another kind or version, or its tensors are
-            not exactly those that its header promises.
+        InputError: there is no such file, or it is truncated, of another kind or version, its tensors are not exactly
+            those that its header promises, or it is of another network than the one given.
     """
     path = Path(path)
     with CheckpointReader(path) as reader:
         info = reader.info()
-        model = _empty(info.config, path)
+        network = _network(info, path, model)
         try:
-            layers = check_assignment(model, info.formats, info.keep)
+            layers = check_assignment(network, info.formats, info.keep)
         except InputError as error:
             raise damaged(path, str(error)) from None
-        weights, kept = split_state(model, layers)
+        weights, kept = split_state(network, layers)
         parts = (part_names(weights[name], get_format(key)) for name, key in info.formats.items())
         reader.check_names({name for names in parts for name in names.values()} | kept.keys())
         state = {name: reader.kept(name, like, info.keep) for name, like in kept.items()}
+        readers = json.loads(info.architecture).get(READERS, {})
         for layer in layers:
             q = reader.quantized(layer, info.formats[layer.name], weights[layer.name])
+            module = network.get_submodule(layer.name)
             if q.format.key == "fp32":  # nothing to unpack: the plain weight
-                state[weights[layer.name]] = from_out_first(q.codes, layer.kind)
+                state[weights[layer.name]] = from_out_first(q.codes, layer.kind).to(own_weight(module).dtype)
             else:
-                pack_layer(model.get_submodule(layer.name), q)
-    model.load_state_dict(state, strict=False, assign=True)
-    return model.to(device).eval()
+                hooked = replace(layer, reader=readers.get(layer.name, layer.reader))
+                pack_layer(module, q, twins=twins_of(network, layer), readers=readers_of(network, hooked))
+    _fill(network, state)
+    return network.to(device).eval()
 
 
-def _capacity(config: VGGTConfig, layers: list[Layer], weights: Mapping[str, str], kept: Mapping[str, Tensor]) -> int:
+def _network(info: CheckpointInfo, path: Path, model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module:
+    """The network without its weights, or the one that was given for them."""
+    if info.factory is None:
+        return _empty(info, path)
+    if model is None:
+        named = f" (it was made by {info.factory})" if info.factory else ""
+        raise InputError(
+            f"{path}: the network is no VGGT, so its code must be given{named}: load_quantized(path, model=build)"
+        )
+    return model if isinstance(model, nn.Module) else model()
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a network the tensors that were kept; those that stand under several names are given to all of them."""
+    whole = network.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    for name, tensor in whole.items():
+        if isinstance(tensor, Tensor):
+            first.setdefault(id(tensor), name)
+    same = {name: first[id(tensor)] for name, tensor in whole.items() if isinstance(tensor, Tensor)}
+    complete = {name: state[own] for name, own in same.items() if own in state}
+    network.load_state_dict(complete, strict=False, assign=True)
+
+
+def _architecture(subject: Subject) -> str:
+    """What a header says of the network, as JSON."""
+    if description := subject.description():
+        return compact(json.loads(description))
+    readers = {layer.name: layer.reader for layer in subject.layers if layer.reader == ""}
+    return compact({FACTORY: subject.source} | ({READERS: readers} if readers else {}))
+
+
+def _capacity(
+    architecture: str, layers: Sequence[Layer], weights: Mapping[str, str], kept: Mapping[str, Tensor]
+) -> int:
     """Bytes of header that suffice for every assignment; they depend on the architecture alone.
 
     The worst case: three tensors per layer, the longest keys, a full note, and all offsets at their longest
@@ -196,12 +244,14 @@ def _capacity(config: VGGTConfig, layers: list[Layer], weights: Mapping[str, str
         shapes[f"{weights[layer.name]}.scales"] = shapes[f"{weights[layer.name]}.zero_points"] = per_weight
     parts = [Part(name, torch.float32, shape) for name, shape in shapes.items()]
     longest = {layer.name: "x" * _LONGEST_KEY for layer in layers}
-    info = CheckpointInfo(config, longest, "fp16", "f" * FINGERPRINT_DIGITS, {})
+    info = CheckpointInfo(architecture, longest, "fp16", "f" * FINGERPRINT_DIGITS, {})
     numbers = sum(layer.weights for layer in layers) + sum(tensor.numel() for tensor in kept.values())
     return header_capacity(parts, info.metadata() | {"note": "x" * NOTE_BYTES}, data_bytes=6 * numbers)
 
 
-def _stored(model: VGGT, layer: Layer, assignment: Mapping[str, str], weights: Mapping[str, str]) -> dict[str, Tensor]:
+def _stored(
+    model: nn.Module, layer: Layer, assignment: Mapping[str, str], weights: Mapping[str, str]
+) -> dict[str, Tensor]:
     """What the file holds of a layer's weight, by name; plain values in the module's own layout."""
     q = quantize_layer(model.get_submodule(layer.name), assignment[layer.name], layer.name)
     tensors = q.tensors()
@@ -243,7 +293,7 @@ def _write_sidecar(
         "overhead_bytes": size_bytes - sum(layer_bytes.values()),
         "keep": info.keep,
         "model_fingerprint": info.model_fingerprint,
-        "config": json.loads(info.config.to_json()),
+        "config": json.loads(info.architecture),
         "note": info.note,
         "formats": info.formats,
         "layer_bytes": layer_bytes,
@@ -260,8 +310,9 @@ def _checked_note(note: dict[str, Any] | None) -> dict[str, Any]:
     return note
 
 
-def _empty(config: VGGTConfig, path: Path) -> VGGT:
+def _empty(info: CheckpointInfo, path: Path) -> VGGT:
     """The architecture without memory for weights; a config that is of no network is the file's fault."""
+    config = info.config(f"{path}: config in the header")
     try:
         return skeleton(config)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:

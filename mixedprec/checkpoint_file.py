@@ -13,12 +13,15 @@ from torch import Tensor
 
 from mixedprec.apply import KEEP_DTYPES
 from vggtkit.core.errors import InputError
+from vggtkit.model.checkpoint_formats import PACKED_KIND
 from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import Format, Layer, QuantizedTensor, get_format, out_first
 from vggtkit.quant import part_names as quantized_parts
 
-KIND = "vggt-mixedprec quantised checkpoint"
+KIND = PACKED_KIND
 SCHEMA_VERSION = "1"
+FACTORY, READERS = "factory", "readers"
+"""Keys of an architecture that is no VGGT: where it comes from, and which module reads weights past their layer."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +29,39 @@ class CheckpointInfo:
     """What the header of a quantised checkpoint says.
 
     Attributes:
-        config: sizes of the network.
+        architecture: of what network: for VGGT its config as JSON, else a JSON object that names the function.
         formats: format key by layer name.
         keep: how everything else is stored, ``"fp16"`` or ``"fp32"``.
         model_fingerprint: of the weights that were quantised.
         note: whatever `save_quantized` was told to note.
     """
 
-    config: VGGTConfig
+    architecture: str
     formats: dict[str, str]
     keep: str
     model_fingerprint: str
     note: dict[str, Any]
+
+    @property
+    def factory(self) -> str | None:
+        """The function that makes the network, where it is no VGGT; never called on account of the file."""
+        named = json.loads(self.architecture).get(FACTORY)
+        return None if named is None else str(named)
+
+    def config(self, origin: str) -> VGGTConfig:
+        """Sizes of the VGGT.
+
+        Raises:
+            InputError: they are of none.
+        """
+        return VGGTConfig.from_json(self.architecture, origin)
 
     def metadata(self) -> dict[str, str]:
         """The header's texts."""
         return {
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
-            "config": compact(json.loads(self.config.to_json())),
+            "config": self.architecture,
             "formats": compact(self.formats),
             "keep": self.keep,
             "model_fingerprint": self.model_fingerprint,
@@ -83,12 +100,12 @@ class CheckpointReader:
         absent = [name for name in ("config", "formats", "keep", "model_fingerprint", "note") if name not in texts]
         if absent:
             raise damaged(self.path, f"{absent[0]!r} is missing in the header")
-        config = VGGTConfig.from_json(texts["config"], f"{self.path}: config in the header")
+        self._object(texts, "config")
         formats, note = self._object(texts, "formats"), self._object(texts, "note")
         for name, key in formats.items():
             if not isinstance(key, str):
                 raise damaged(self.path, f"the format of {name!r} is {key!r}")
-        return CheckpointInfo(config, formats, texts["keep"], texts["model_fingerprint"], note)
+        return CheckpointInfo(texts["config"], formats, texts["keep"], texts["model_fingerprint"], note)
 
     def check_names(self, expected: set[str]) -> None:
         """Refuse a file that holds other tensors."""
@@ -99,15 +116,16 @@ class CheckpointReader:
             raise damaged(self.path, f"{len(unexpected)} tensors are unexpected, the first is {unexpected[0]}")
 
     def kept(self, name: str, like: Tensor, keep: str) -> Tensor:
-        """A kept tensor, in FP32."""
+        """A kept tensor, in the precision that the model has it in."""
         tensor = self._tensor(name)
-        if tensor.shape != like.shape or tensor.dtype != KEEP_DTYPES[keep]:
-            wanted = f"{KEEP_DTYPES[keep]} of shape {list(like.shape)}"
+        stored = KEEP_DTYPES[keep] if like.is_floating_point() else like.dtype
+        if tensor.shape != like.shape or tensor.dtype != stored:
+            wanted = f"{stored} of shape {list(like.shape)}"
             found = f"{tensor.dtype} of shape {list(tensor.shape)}"
             raise damaged(self.path, f"{name} is {found}, must be {wanted}")
         if not bool(tensor.isfinite().all()):
             raise damaged(self.path, f"{name} contains NaN or Inf")
-        return tensor.float()
+        return tensor.to(like.dtype)
 
     def quantized(self, layer: Layer, key: str, weight_name: str) -> QuantizedTensor:
         """The quantised weight of a layer."""

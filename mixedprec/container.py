@@ -21,7 +21,10 @@ from torch import Tensor
 
 LENGTH_BYTES = 8
 # From the widest down, so that every tensor is aligned to its own width.
-_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}
+_DTYPES = {
+    torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.float16: "F16",
+    torch.bfloat16: "BF16", torch.int16: "I16", torch.uint8: "U8", torch.int8: "I8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

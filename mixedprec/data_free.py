@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixedprec.apply import split_state
-from mixedprec.evidence import HEAD_OUTPUTS, Evidence
+from mixedprec.evidence import Evidence
 from mixedprec.plan import ANY_WEIGHTS, DATA_FREE
-from vggtkit.model import VGGT, architecture, local_weights
-from vggtkit.quant import CANDIDATES, Layer, dequantize, find_layers, out_first, quantize, quantized_nbytes
+from vggtkit.model import local_weights
+from vggtkit.model.outputs import outputs_of_head
+from vggtkit.quant import CANDIDATES, Layer, dequantize, out_first, quantize, quantized_nbytes
+from vggtkit.subject import Subject, bare_subject
 
 SAMPLED, SHAPES_ALONE = f"{DATA_FREE}, weight error", f"{DATA_FREE}, bytes and roles alone"
 ROLE_FACTORS = {"patch_embed": 100.0, "attention": 4.0, "camera_head": 3.0, "depth_head": 15.0, "point_head": 15.0}
@@ -35,12 +37,12 @@ SAMPLE_ROWS, SAMPLE_COLUMNS = 16, 2048
 NO_SCENES = "0" * 16
 
 
-def data_free(source: str, model: VGGT | None = None, *, candidates: Sequence[str] = CANDIDATES) -> Evidence:
+def data_free(source: str, subject: Subject | None = None, *, candidates: Sequence[str] = CANDIDATES) -> Evidence:
     """Evidence for planning without a profile.
 
     Args:
         source: as ``load_vggt`` takes it; its weights are looked at where they are a safetensors file on this machine.
-        model: its architecture, if at hand.
+        subject: its architecture, if at hand.
         candidates: keys of formats.
 
     Returns:
@@ -52,8 +54,8 @@ def data_free(source: str, model: VGGT | None = None, *, candidates: Sequence[st
     >>> data_free("tiny", candidates=["int4_group_128", "int8_per_channel_sym"]).score
     'data-free, weight error'
     """
-    model = architecture(source) if model is None else model
-    layers = find_layers(model)
+    subject = bare_subject(source) if subject is None else subject
+    model, layers = subject.model, subject.layers
     path = local_weights(source)
     if path is None or path.suffix != ".safetensors":
         errors, score = _gaussian_errors(layers, candidates), SHAPES_ALONE
@@ -71,12 +73,12 @@ def data_free(source: str, model: VGGT | None = None, *, candidates: Sequence[st
             "model_fingerprint": ANY_WEIGHTS,
             "scene_fingerprint": NO_SCENES,
             "weights": "trained" if score == SAMPLED else "none",
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "parameters": subject.parameters,
         },
         layers=tuple(layers),
         candidates=tuple(candidates),
         size_bytes=np.array([[quantized_nbytes(layer.shape, key) for key in candidates] for layer in layers]),
-        damage={name: damage * _reached(layers, head) for head in model.config.heads for name in HEAD_OUTPUTS[head]},
+        damage={name: damage * _reached(layers, head) for head in subject.heads for name in outputs_of_head(head)},
         score=score,
     )
 
@@ -87,7 +89,7 @@ def _reached(layers: Sequence[Layer], head: str) -> np.ndarray[tuple[int, ...], 
 
 
 def _weight_errors(
-    path: Path, model: VGGT, layers: Sequence[Layer], candidates: Sequence[str]
+    path: Path, model: nn.Module, layers: Sequence[Layer], candidates: Sequence[str]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     names, _ = split_state(model, list(layers))
     with safe_open(path, framework="pt") as file:

@@ -6,7 +6,7 @@ It comes from a profile, or, where there is none, from the shapes (and weights) 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,16 +18,10 @@ from sensitivity import Profile
 from sensitivity.store import Changes
 from vggtkit.core.errors import InputError
 from vggtkit.model import HEADS, check_heads
+from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import Layer, quantized_nbytes
 
 SKETCH = "sketch"
-HEAD_OUTPUTS = {
-    "camera": ("pose_enc",),
-    "depth": ("depth", "depth_conf"),
-    "point": ("world_points", "world_points_conf"),
-    "track": ("track", "vis", "conf"),
-}
-"""What each head predicts."""
 _ALSO_CALLED = {"pose": "camera", "cameras": "camera", "points": "point", "tracks": "track"}
 
 Array = NDArray[np.float64]
@@ -97,13 +91,11 @@ class Evidence:
 
     def shares(self) -> dict[str, float]:
         """The weight of every output, all together 1."""
-        weights = {name: self.weights.get(name, 1.0) for name in self.damage}
-        whole = math.fsum(weights.values())
-        return {name: weight / whole for name, weight in weights.items()}
+        return shares_of(self.damage, self.weights)
 
     def total(self, by_output: Mapping[str, float]) -> float:
         """The weighted mean of a figure that is known by output."""
-        return math.fsum(share * by_output[name] for name, share in self.shares().items())
+        return weighted_mean({name: by_output[name] for name in self.damage}, self.weights)
 
     def column(self, key: str) -> int:
         """Where a candidate format stands in ``damage`` and ``size_bytes``.
@@ -123,15 +115,17 @@ class Evidence:
         return int(self.size_bytes[row, column]), float(self.total_damage[row, column])
 
     def keep_heads(self, heads: Sequence[str]) -> Evidence:
-        """The same for a model that keeps only these heads.
+        """The same for a model that keeps only these heads; unchanged for a model that has none to choose from.
 
         Raises:
             InputError: an unknown head.
         """
+        if not heads:
+            return self
         heads = check_heads(heads, "--heads")
         dropped = [head for head in HEADS if head not in heads]
         rows = [row for row, layer in enumerate(self.layers) if layer.role.removesuffix("_head") not in dropped]
-        gone = {name for head in dropped for name in HEAD_OUTPUTS[head]}
+        gone = {name for head in dropped for name in outputs_of_head(head)}
         damage = {name: values[rows] for name, values in self.damage.items() if name not in gone}
         uniform = {
             key: {name: value for name, value in found.items() if name not in gone}
@@ -151,14 +145,39 @@ class Evidence:
         Raises:
             InputError: not of that form, an unknown name, or a weight that is negative or leaves nothing.
         """
-        return replace(self, weights=_parse_weights(text, tuple(self.damage)))
+        return replace(self, weights=parse_weights(text, tuple(self.damage)))
 
 
-def _parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:
+def shares_of(outputs: Iterable[str], weights: Mapping[str, float]) -> dict[str, float]:
+    """What every output counts for, all together 1.
+
+    >>> shares_of(["depth", "pose_enc"], {"depth": 3.0})
+    {'depth': 0.75, 'pose_enc': 0.25}
+    """
+    own = {name: weights.get(name, 1.0) for name in outputs}
+    whole = math.fsum(own.values())
+    return {name: weight / whole for name, weight in own.items()}
+
+
+def weighted_mean(by_output: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """The mean over outputs of a figure, each as often as it counts.
+
+    >>> weighted_mean({"depth": 1.0, "pose_enc": 5.0}, {"depth": 3.0})
+    2.0
+    """
+    return math.fsum(share * by_output[name] for name, share in shares_of(by_output, weights).items())
+
+
+def parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:
+    """Weights of outputs as ``--weights-for`` takes them.
+
+    Raises:
+        InputError: as `Evidence.weighted`.
+    """
     weights: dict[str, float] = {}
     for entry in text.split(","):
         name, equals, value = (part.strip() for part in entry.partition("="))
-        names = HEAD_OUTPUTS.get(_ALSO_CALLED.get(name, name), (name,))
+        names = outputs_of_head(_ALSO_CALLED.get(name, name)) or (name,)
         known = [output for output in names if output in outputs]
         if not equals or not known:
             raise InputError(

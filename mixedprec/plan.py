@@ -44,7 +44,7 @@ class Plan:
         total_damage: what the policy minimised: damage of all outputs together.
         bound: proven lower bound of ``total_damage`` of any plan within the budget.
         optimal: whether no plan within the budget has a lower ``total_damage``.
-        heads: the heads that the model keeps.
+        heads: the heads that the model keeps; none for a model that has none to choose from.
         provenance: versions of tool, torch and numpy, command line, seed, scene fingerprint.
         schema_version: of the file.
         coupling: how far the damages count what layers do to each other, see `mixedprec.joint`; 0 for sums over layers.
@@ -128,7 +128,8 @@ def load_plan(path: str | Path) -> Plan:
         if not fits(values[name]):
             raise _damaged(path, f"{name} is {_shown(values[name])}, must be {wanted}")
     size_bytes = values.pop("size_bytes")
-    plan = Plan(**values | {"heads": check_heads(values["heads"], f"{path}: heads")})
+    heads = check_heads(values["heads"], f"{path}: heads") if values["heads"] else ()
+    plan = Plan(**values | {"heads": heads})
     _check_formats(plan, path)
     if plan.size_bytes != size_bytes:
         parts = f"overhead_bytes and layer_bytes sum to {plan.size_bytes}"

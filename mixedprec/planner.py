@@ -20,8 +20,9 @@ from mixedprec.solver import Infeasible
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.provenance import provenance
-from vggtkit.model import HEADS, VGGT, check_heads
-from vggtkit.quant import find_layers, get_format
+from vggtkit.model import HEADS, check_heads
+from vggtkit.quant import get_format
+from vggtkit.subject import Subject, subject_of
 
 FP32_BYTES = 4
 NOTHING_FIXED = Constraints()
@@ -40,7 +41,7 @@ class Request:
             others too where the budget is tight.
         keep: how everything that is not quantised is stored, ``"fp16"`` or ``"fp32"``.
         strict: ``"auto"`` never goes beyond INT8 and INT4.
-        heads: the heads to keep.
+        heads: the heads to keep; None for all that the model has.
         weights_for: what each output counts for, as `Evidence.weighted` takes it; None for all alike.
         constraints: pins and the like.
         same_input: names of the layers that read the same tensor, for groups by shared input.
@@ -51,7 +52,7 @@ class Request:
     formats: str = AUTO
     keep: str = "fp16"
     strict: bool = False
-    heads: tuple[str, ...] = HEADS
+    heads: tuple[str, ...] | None = None
     weights_for: str | None = None
     constraints: Constraints = NOTHING_FIXED
     same_input: Sequence[Sequence[str]] = ()
@@ -92,7 +93,7 @@ def budget_in_bytes(text: str, source: Profile | Evidence, overhead: int) -> int
     return parse_budget(text, parameters=parameters, fp32_bytes=FP32_BYTES * parameters)
 
 
-def make_plan(source: Profile | Evidence, model: nn.Module, budget: str, **options: str) -> Plan:
+def make_plan(source: Profile | Evidence, model: nn.Module | Subject, budget: str, **options: str) -> Plan:
     """Choose a format for every layer; `planned` with the options of a `Request`, for short.
 
     Raises:
@@ -101,13 +102,12 @@ def make_plan(source: Profile | Evidence, model: nn.Module, budget: str, **optio
     return planned(source, model, Request(budget, **options)).plan  # type: ignore[arg-type]
 
 
-def planned(source: Profile | Evidence, model: nn.Module, request: Request) -> Planned:
+def planned(source: Profile | Evidence, model: nn.Module | Subject, request: Request) -> Planned:
     """Choose a format for every layer.
 
     Args:
         source: a profile of this model, or other evidence.
-        model: for the bytes of what is not quantised; may be on the meta device. Without the request's heads it is
-            left without them.
+        model: the model or subject, for the bytes of what is not quantised; may be on the meta device.
         request: what is asked for.
 
     Raises:
@@ -119,17 +119,15 @@ def planned(source: Profile | Evidence, model: nn.Module, request: Request) -> P
         request = replace(request, policy="joint" if evidence.changes else "optimal")
     if request.policy not in POLICIES:
         raise InputError(f"--policy {request.policy}: not known; choose one of {', '.join((AUTO, *POLICIES))}")
-    heads = check_heads(request.heads, "--heads")
-    if isinstance(model, VGGT):
-        if heads != model.config.heads:
-            model.keep_heads(heads)
-        evidence = evidence.keep_heads(heads)
+    subject = subject_of(model)
+    heads = subject.heads if request.heads is None else check_heads(request.heads, "--heads")
+    subject, evidence = subject.with_heads(heads), evidence.keep_heads(heads)
     if request.weights_for is not None:
         evidence = evidence.weighted(request.weights_for)
-    overhead = overhead_bytes(model, request.keep)
+    overhead = overhead_bytes(subject, request.keep)
     budget_bytes = budget_in_bytes(request.budget, evidence, overhead)
     palette, widened = _palette(evidence, request, budget_bytes, overhead)
-    space = space_of(evidence, model, palette, request)
+    space = space_of(evidence, subject, palette, request)
     problem = space.problem(budget_bytes - overhead)
     try:
         best = SOLVED.get(request.policy, optimal_solution)(problem)
@@ -197,7 +195,7 @@ def with_formats(found: Planned, formats: Mapping[str, str]) -> Plan:
     )  # fmt: skip
 
 
-def space_of(evidence: Evidence, model: nn.Module, palette: Sequence[str], request: Request) -> Space:
+def space_of(evidence: Evidence, subject: Subject, palette: Sequence[str], request: Request) -> Space:
     """All plans that the request's constraints allow.
 
     Raises:
@@ -208,7 +206,7 @@ def space_of(evidence: Evidence, model: nn.Module, palette: Sequence[str], reque
         return Space(evidence, {layer.name: tuple(palette) for layer in evidence.layers})
     if SHARED_INPUT in asked.groups and not request.same_input:
         raise InputError(f"--group {SHARED_INPUT}: no two layers of this model read the same tensor")
-    _, kept = split_state(model, find_layers(model))
+    _, kept = split_state(subject.model, subject.layers)
     allowed = allowed_formats(evidence.layers, asked, palette, evidence.candidates, keep=request.keep, kept_names=kept)
     return Space(evidence, allowed, shared_groups(evidence.layers, asked.groups, request.same_input))
 
@@ -301,7 +299,7 @@ def _too_small(
         if narrower and (request.formats != AUTO or request.strict or request.constraints):
             options += [f"--formats +int{narrower[-1]}" if not request.strict else "without --strict"]
         ways.append(f"allow {narrower[-1] if narrower else 3}-bit groups ({' '.join(options)})")
-    if request.heads == HEADS:
+    if request.heads in (None, HEADS) and "camera_head" in {layer.role for layer in evidence.layers}:
         ways.append("leave heads out (--heads camera,depth)")
     refusal = Infeasible(given, needed)
     refusal.args = (

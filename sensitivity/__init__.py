@@ -27,6 +27,6 @@
 
 from sensitivity.profiler import profile
 from sensitivity.store import Profile, open_profile
-from sensitivity.survey import OUTPUTS
+from vggtkit.model.outputs import OUTPUTS
 
 __all__ = ["OUTPUTS", "Profile", "open_profile", "profile"]

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from sensitivity.survey import channel_axis
-from vggtkit.quant import Layer, from_out_first, out_first, simulate_layer
+from vggtkit.quant import Layer, from_out_first, out_first, readers_of, simulate_layer, weight_of
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,16 @@ def observed(model: nn.Module, layers: Sequence[Layer], observe: Observer) -> It
     """Show every call of the layers to an observer; no hook is left afterwards, whatever happens."""
 
     def hook(index: int) -> Any:  # noqa: ANN401
-        def after(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> None:
-            observe(LayerCall(index, module, output, arguments, keywords))
+        def after(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
+            if isinstance(output, Tensor):
+                observe(LayerCall(index, module, output, arguments, keywords))
 
         return after
 
     handles = [
         model.get_submodule(layer.name).register_forward_hook(hook(index), with_kwargs=True)
         for index, layer in enumerate(layers)
+        if layer.is_called
     ]
     try:
         yield
@@ -69,45 +72,46 @@ def observed(model: nn.Module, layers: Sequence[Layer], observe: Observer) -> It
 
 
 @contextmanager
-def under_scheme(
-    model: nn.Module, layers: Sequence[Layer], key: str, never_called: Sequence[Layer] = ()
-) -> Iterator[None]:
+def under_scheme(model: nn.Module, layers: Sequence[Layer], key: str) -> Iterator[None]:
     """Run a model with all its layers in one format; its weights are as before afterwards, whatever happens.
 
     Args:
         model: not packed.
-        layers: of `vggtkit.quant.find_layers`; a layer's weight is quantised right before it runs.
+        layers: of `vggtkit.quant.find_layers`; a layer's weight is quantised right before a module runs that reads it
+            (see `Layer.reader`), and as it was again right after.
         key: of a format.
-        never_called: those of the layers whose weight is read by another module, without a call of the layer (as
-            ``torch.nn.MultiheadAttention`` does); they are quantised for the whole time.
     """
-    hooked = [layer for layer in layers if layer not in never_called]
-    originals = {layer.name: model.get_parameter(f"{layer.name}.weight").data for layer in layers}
-    handles = []
+    weights = [weight_of(model, layer) for layer in layers]
+    originals = [weight.data for weight in weights]
+    handles: list[RemovableHandle] = []
 
-    def before(layer: Layer) -> Any:  # noqa: ANN401
-        return lambda module, _arguments: _put(module, simulate_layer(module, key, layer.name))
+    def hang(layer: Layer, weight: nn.Parameter, original: Tensor) -> Iterator[RemovableHandle]:
+        owner = model.get_submodule(layer.name)
+        running = [0]  # readers may hold one another
 
-    def after(layer: Layer) -> Any:  # noqa: ANN401
-        return lambda module, _arguments, _output: _put(module, originals[layer.name])
+        def before(_reader: nn.Module, _arguments: object) -> None:
+            running[0] += 1
+            if running[0] == 1:
+                weight.data = simulate_layer(owner, key, layer.name)
+
+        def after(_reader: nn.Module, _arguments: object, _output: object) -> None:
+            running[0] = max(0, running[0] - 1)
+            if running[0] == 0:
+                weight.data = original
+
+        for reader in readers_of(model, layer):
+            yield reader.register_forward_pre_hook(before)
+            yield reader.register_forward_hook(after, prepend=True, always_call=True)
 
     try:
-        for layer in hooked:
-            module = model.get_submodule(layer.name)
-            handles.append(module.register_forward_pre_hook(before(layer)))
-            handles.append(module.register_forward_hook(after(layer), prepend=True, always_call=True))
-        for layer in never_called:
-            before(layer)(model.get_submodule(layer.name), ())
+        for layer, weight, original in zip(layers, weights, originals, strict=True):
+            handles += hang(layer, weight, original)
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for name, weight in originals.items():
-            _put(model.get_submodule(name), weight)
-
-
-def _put(module: nn.Module, weight: Tensor) -> None:
-    module.get_parameter("weight").data = weight
+        for weight, original in zip(weights, originals, strict=True):
+            weight.data = original
 
 
 def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor | None) -> Tensor:

@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sensitivity.replay import Recording, recorded_parts
+from sensitivity.replay import Passes, passes_over, recorded_parts
 from sensitivity.survey import run_for_shapes
 from vggtkit.core.allocator import kept_memory
 from vggtkit.core.memory import bytes_of
 from vggtkit.quant import Layer, simulate_layer
 from vggtkit.runtime.fewer_operations import fewer_operations
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
 
 ROWS = 8
 """Formats side by side; more gained nothing on a CPU."""
@@ -58,7 +59,7 @@ class Watcher(Protocol):
 
 
 def true_damage(
-    model: nn.Module,
+    subject: Subject,
     layers: Sequence[Layer],
     schemes: Sequence[str],
     scene: Scene,
@@ -71,7 +72,7 @@ def true_damage(
     """NMSE of each output on one scene with only one layer quantised.
 
     Args:
-        model: in eval mode; unchanged afterwards.
+        subject: unchanged afterwards.
         layers: which to measure.
         schemes: keys of the formats to measure.
         scene: what the model is run on.
@@ -91,15 +92,15 @@ def true_damage(
     size = len(schemes)
     with ExitStack() as contexts:
         contexts.enter_context(kept_memory())
-        if not exact:
-            contexts.enter_context(fewer_operations(model))
-        recording = Recording(model, scene, -(-size // -(-size // rows)))  # as many rows in every batch
+        if not exact and subject.recorded_whole is not None:
+            contexts.enter_context(fewer_operations(subject.model))
+        passes = passes_over(subject, scene, -(-size // -(-size // rows)))  # as many rows in every batch
         if watcher is not None:
-            watcher.start({name: value[:1] for name, value in recording.outputs.items()})
-        references = {name: _Reference(value) for name, value in recording.outputs.items()}
+            watcher.start({name: value[:1] for name, value in passes.outputs.items()})
+        references = {name: _Reference(value) for name, value in passes.outputs.items()}
         damage = {name: torch.zeros(len(layers), size, dtype=torch.float64) for name in references}
         for number, layer in enumerate(layers):
-            for columns, outputs in _changed(recording, layer, schemes):
+            for columns, outputs in _changed(subject.model, passes, layer, schemes):
                 for name, value in outputs.items():
                     damage[name][number, columns] = references[name].nmse(value)[: len(columns)]
                 if watcher is not None:
@@ -112,31 +113,32 @@ def true_damage(
 
 
 @torch.no_grad()
-def memory_of_damage(model: nn.Module, scene: Scene, rows: int = ROWS) -> int:
+def memory_of_damage(subject: Subject, scene: Scene, rows: int = ROWS) -> int:
     """Bytes that `true_damage` takes beside the weights, about, from a pass over a scene.
 
     A recording holds what parts put out and what goes into them where that is something else, and about as much again
     is at work: 1.1 GB for the bundled network, four pictures and 7 rows, of which 0.6 to 0.9 GB were seen.
     """
-    found = [0]
+    held = [0]
 
     def count(_module: nn.Module, _arguments: object, output: object) -> None:
-        found[0] += bytes_of(output)
+        held[0] += bytes_of(output)
 
-    handles = [module.register_forward_hook(count) for _, module in recorded_parts(model)]
+    parts = recorded_parts(subject.model, subject.recorded_whole or ())
+    handles = [module.register_forward_hook(count) for _, module in parts]
     try:
-        run_for_shapes(model, scene)
+        run_for_shapes(subject, scene)
     finally:
         for handle in handles:
             handle.remove()
-    return HELD_AND_AT_WORK * rows * found[0]
+    return HELD_AND_AT_WORK * rows * held[0]
 
 
-def pair_damage(model: nn.Module, pairs: Sequence[tuple[Layer, str]], scene: Scene) -> dict[str, NDArray[np.float64]]:
+def pair_damage(subject: Subject, pairs: Sequence[tuple[Layer, str]], scene: Scene) -> dict[str, NDArray[np.float64]]:
     """NMSE of each output for some pairs of layer and format, one layer alone at a time.
 
     Args:
-        model: in eval mode; unchanged afterwards.
+        subject: unchanged afterwards.
         pairs: layers and keys of formats.
         scene: what the model is run on.
 
@@ -146,27 +148,30 @@ def pair_damage(model: nn.Module, pairs: Sequence[tuple[Layer, str]], scene: Sce
     Raises:
         InputError: the FP32 model gives NaN or Inf.
     """
-    with kept_memory(), fewer_operations(model):
-        recording = Recording(model, scene)
-        references = {name: _Reference(value) for name, value in recording.outputs.items()}
+    with ExitStack() as contexts:
+        contexts.enter_context(kept_memory())
+        if subject.recorded_whole is not None:
+            contexts.enter_context(fewer_operations(subject.model))
+        passes = passes_over(subject, scene)
+        references = {name: _Reference(value) for name, value in passes.outputs.items()}
         damage = {name: np.zeros(len(pairs)) for name in references}
         for number, (layer, scheme) in enumerate(pairs):
-            for _, outputs in _changed(recording, layer, [scheme]):
+            for _, outputs in _changed(subject.model, passes, layer, [scheme]):
                 for name, value in outputs.items():
                     damage[name][number] = references[name].nmse(value).item()
     return damage
 
 
 def _changed(
-    recording: Recording, layer: Layer, schemes: Sequence[str]
+    model: nn.Module, passes: Passes, layer: Layer, schemes: Sequence[str]
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """The outputs under every format of a layer, a batch of them at a time; the last is filled up."""
-    module = recording.model.get_submodule(layer.name)
+    module = model.get_submodule(layer.name)
     weights = [simulate_layer(module, key, layer.name) for key in schemes]
-    for start in range(0, len(weights), recording.rows):
-        some = weights[start : start + recording.rows]
+    for start in range(0, len(weights), passes.rows):
+        some = weights[start : start + passes.rows]
         columns = list(range(start, start + len(some)))
-        yield columns, recording.changed(layer.name, some + some[:1] * (recording.rows - len(some)))
+        yield columns, passes.changed(layer, some + some[:1] * (passes.rows - len(some)))
 
 
 class _Reference:

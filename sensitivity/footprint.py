@@ -7,8 +7,7 @@ model for its shapes, beside the gradients of its weights for every output and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.jacobian_sketch import CACHE_BYTES, PART_BYTES
 from sensitivity.recorder import VALUES_PER_CALL
-from sensitivity.segments import segments_of
 from sensitivity.survey import LayerVolume, run_for_shapes
 from vggtkit.core.memory import bytes_of
-from vggtkit.model import VGGT
+from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
 
 FLOAT = 4
 TENSORS_ALIVE = 4
@@ -37,8 +37,8 @@ SIMULATING = 3
 ALLOCATOR = 1.25
 """Memory held over memory asked for; measured 1.2 on the bundled network and 1.5 on VGGT-1B."""
 
-_OUTPUTS_OF_HEADS = {"camera_head": 1, "depth_head": 2, "point_head": 2, "track_head": 3}
-_ALL_OUTPUTS = 8
+SOME_OUTPUTS = 8
+"""Of a model that does not say how many it has."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Footprint:
 
 
 def footprint(
-    model: nn.Module,
+    subject: Subject,
     layers: Sequence[Layer],
     volumes: Sequence[LayerVolume],
     scene: Scene,
@@ -72,8 +72,8 @@ def footprint(
     """Estimate the memory of a profile.
 
     Args:
-        model: in eval mode.
-        layers: of the model.
+        subject: to be profiled.
+        layers: of it.
         volumes: of the layers, from `survey`.
         scene: any of the scenes.
         candidates: formats that are scored.
@@ -83,7 +83,7 @@ def footprint(
     Returns:
         The estimate; None for a large model that cannot run on the meta device.
     """
-    count = _Counter(model)
+    count = _Counter(subject)
     if not count.run(scene):
         return None
     references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
@@ -91,8 +91,8 @@ def footprint(
     errors = FLOAT * candidates * sum(layer.weights for layer in layers)
     cached = errors if errors <= CACHE_BYTES else 0
     moments = [count.largest]
-    for name, module in segments_of(model).items():
-        gradients = probes * _OUTPUTS_OF_HEADS.get(name.split(".")[0], _ALL_OUTPUTS)
+    for name, module in subject.segments().items():
+        gradients = probes * _outputs_behind(subject, name)
         sizes = [p.numel() * FLOAT for p in module.parameters() if p.ndim > 1] or [0]
         part = 0 if cached else min(PART_BYTES, candidates * max(sizes))
         of_weights = gradients * (sum(sizes) + max(sizes)) + part + SIMULATING * max(sizes)
@@ -100,12 +100,19 @@ def footprint(
     return Footprint(passes, count.stored + cached + sample_bytes + max(moments))
 
 
+def _outputs_behind(subject: Subject, segment: str) -> int:
+    """How many outputs see a segment."""
+    heads = subject.heads_of_segment(segment)
+    return sum(len(outputs_of_head(head)) for head in heads) if heads else SOME_OUTPUTS
+
+
 class _Counter:
     """Counts bytes of intermediates and of every segment's graph in a run on the meta device."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.names = {id(module): name for name, module in segments_of(model).items()}
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.names = {id(module): name for name, module in subject.segments().items()}
+        self.trunk = subject.trunk
         self.graphs: dict[str, int] = {}
         self.inside: list[str] = []
         self.largest = self.stored = self.kept = 0
@@ -115,12 +122,12 @@ class _Counter:
     def run(self, scene: Scene) -> bool:
         """Whether the model could be run."""
         handles = []
-        for module in self.model.modules():
+        for module in self.subject.model.modules():
             handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
             handles.append(module.register_forward_hook(self._leave))
         try:
-            with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value), _fused_attention():
-                return run_for_shapes(self.model, scene)
+            with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value), _FusedAttention():
+                return run_for_shapes(self.subject, scene)
         finally:
             for handle in handles:
                 handle.remove()
@@ -137,7 +144,7 @@ class _Counter:
         if id(module) in self.names:
             self.inside.pop()
             self._keep(output)
-        if isinstance(self.model, VGGT) and module is self.model.aggregator:
+        if module is self.trunk:
             self.kept = bytes_of(output)
 
     def _keep(self, values: object) -> None:
@@ -172,11 +179,17 @@ class _Fused(torch.autograd.Function):
 _fused: Callable[..., Tensor] = _Fused.apply
 
 
-@contextmanager
-def _fused_attention() -> Iterator[None]:
-    original = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = lambda q, k, v, *_rest, **_options: _fused(q, k, v)
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = original
+class _FusedAttention(TorchFunctionMode):
+    """Within this context attention is `_fused`; nothing of torch is replaced."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Every other function is what it is."""
+        if func is F.scaled_dot_product_attention:
+            return _fused(*args[:3])
+        return func(*args, **(kwargs or {}))

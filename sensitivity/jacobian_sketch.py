@@ -30,11 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from sensitivity.segments import Gradients, Tape
-from sensitivity.survey import OUTPUTS, run
-from vggtkit.model import computing_in
+from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import Layer, simulate_layer, stored_nbytes, weight_of
 from vggtkit.quant.packed import out_first
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
 
 DEFAULT_PROBES = 4
 CACHE_BYTES = 2 * 10**9
@@ -97,7 +97,7 @@ class WeightErrors:
 
 
 def sketch_damage(
-    model: nn.Module,
+    subject: Subject,
     layers: Sequence[Layer],
     errors: WeightErrors,
     scene: Scene,
@@ -113,12 +113,12 @@ def sketch_damage(
     Returns:
         Per output, float64 ``[layers, schemes]``; exactly 0 for layers that the output does not depend on.
     """
-    changes = sketch_changes(model, layers, errors, scene, probes=probes, seed=seed, dtype=dtype)
+    changes = sketch_changes(subject, layers, errors, scene, probes=probes, seed=seed, dtype=dtype)
     return {name: value.square().mean(2) for name, value in changes.items()}
 
 
 def sketch_changes(
-    model: nn.Module,
+    subject: Subject,
     layers: Sequence[Layer],
     errors: WeightErrors,
     scene: Scene,
@@ -133,7 +133,7 @@ def sketch_changes(
     cause together.
 
     Args:
-        model: in eval mode; its weights do not change.
+        subject: its weights do not change.
         layers: of `vggtkit.quant.find_layers`.
         errors: of the same layers.
         scene: a calibration scene.
@@ -144,11 +144,11 @@ def sketch_changes(
     Returns:
         Per output, float64 ``[layers, schemes, probes]``; exactly 0 for layers that the output does not depend on.
     """
-    weights = [weight_of(model, layer) for layer in layers]
-    tape = Tape(model, weights)
-    with torch.enable_grad(), _gradients_of(model, weights), computing_in(model, dtype):
+    weights = [weight_of(subject.model, layer) for layer in layers]
+    tape = Tape(subject.segments(), weights)
+    with torch.enable_grad(), _gradients_of(subject.model, weights), subject.computing_in(dtype):
         with tape.recording():
-            outputs = run(model, scene)
+            outputs = subject.run(scene)
         # The norm of the reference is a constant of the metric, not something to differentiate.
         cotangents = [v / o.detach().norm() for o, v in _probes(outputs, probes, seed)]
         repeated = [value for value in outputs.values() for _ in range(probes)]

@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from sensitivity.footprint import footprint
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, sketch_changes
-from sensitivity.recorder import Errors, Grid, Sampling, SceneRecorder, plan_sampling
-from sensitivity.store import FP32, Array, Profile, ProfileWriter, open_profile, writing_profile
-from sensitivity.survey import LayerVolume, survey
+from sensitivity.recorder import Errors, Sampling, SceneRecorder, plan_sampling
+from sensitivity.store import FP32, READ_PAST, Array, Profile, ProfileWriter, open_profile, writing_profile
+from sensitivity.survey import LayerVolume, survey, with_readers
 from vggtkit.core.errors import InputError
 from vggtkit.core.journal import Arrays, Parts
 from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.tensors import metrics_from_sums
-from vggtkit.model import VGGT, computing_in
-from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, Layer, find_layers
+from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, Layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject, subject_of
 
 DEFAULT_ACTIVATION_BYTES = 4 * 10**9
 DAMAGE = "damage"
@@ -32,7 +33,7 @@ DECIDES = ("model_fingerprint", "scene_fingerprint", "tool_version", "torch", "c
 
 
 def profile(
-    model: nn.Module,
+    model: nn.Module | Subject,
     scenes: Sequence[Scene],
     path: Path,
     *,
@@ -54,7 +55,7 @@ def profile(
     with the same arguments was interrupted, its steps are not done again; the numbers are the same.
 
     Args:
-        model: in eval mode; unchanged afterwards.
+        model: in eval mode, or a subject; unchanged afterwards.
         scenes: calibration scenes, all of one number of views and one size.
         path: of the file.
         facts: provenance to be written into it.
@@ -64,7 +65,7 @@ def profile(
         probes: random vectors per output and scene, see `sensitivity.jacobian_sketch`.
         seed: of what is sampled and of the probes.
         activation_bytes: activations take no more than this on disk.
-        dtype: that the model computes in, see `vggtkit.model.computing_in`.
+        dtype: that the model computes in, see `Subject.computing_in`.
         gradient_dtype: the same for the backward passes of the sketch.
         progress: told about every step.
         say: told what is skipped because it was done before.
@@ -76,14 +77,18 @@ def profile(
         InputError: no scenes, scenes of several sizes, or a model that gives no finite outputs.
     """
     _check(scenes)
-    layers = find_layers(model) if layers is None else layers
+    subject = subject_of(model)
+    layers = subject.layers if layers is None else layers
     if not layers:
         raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")
     progress("counting layers and memory", 0, 1)
-    volumes = survey(model, layers, scenes[0])
+    volumes = survey(subject, layers, scenes[0])
+    layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
-    errors = WeightErrors(model, layers, candidates)
-    expected = _foreseen(model, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, say)
+    errors = WeightErrors(subject.model, layers, candidates)
+    expected = _foreseen(
+        subject, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, say
+    )
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
         "schemes": list(schemes), "candidates": list(candidates), "seed": seed, "tokens": list(sampling.per_call),
@@ -100,16 +105,17 @@ def profile(
 
     with parts.kept_if_any():
         for number, scene in enumerate(scenes):
-            recorder = SceneRecorder(model, layers, volumes, scene, _grid(model, scene), sampling, seed)
-            with computing_in(model, dtype):
+            recorder = SceneRecorder(subject, layers, volumes, scene, sampling, seed)
+            with subject.computing_in(dtype):
                 _capture(recorder, schemes, parts, number, tell)
             if (step := f"{number}-{DAMAGE}") not in parts.done():
                 tell(step)
                 own = seed * len(scenes) + number
-                changes = sketch_changes(model, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
+                changes = sketch_changes(subject, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
                 parts.save(step, {name: value.float().numpy() for name, value in changes.items()})
     progress("writing scores", len(steps), len(steps))
     found = {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")} | {
+        READ_PAST: [layer.name for layer in layers if layer.reader == ""],
         "activation_tokens": list(sampling.per_call),
         "expected_peak_bytes": expected,
         "peak_resident_bytes": peak_resident_bytes(),
@@ -122,14 +128,14 @@ def profile(
 
 
 def _foreseen(
-    model: nn.Module, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
+    subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
     sampling: Sampling, variants: int, candidates: int, probes: int, say: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""
     disk = 2 * sampling.size_bytes  # the steps, and the file made of them
     check_disk(disk, path.parent)
     sample = sampling.size_bytes // (variants * len(scenes))
-    needed = footprint(model, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample)
+    needed = footprint(subject, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample)
     if needed is None:
         say(f"profiling takes about {disk / 1e6:.0f} MB of disk; this model's memory cannot be told beforehand")
         return 0
@@ -138,7 +144,7 @@ def _foreseen(
         f"profiling takes about {peak / 1e9:.1f} GB of memory at its peak, weights included, and {disk / 1e6:.0f} MB "
         "of disk meanwhile"
     )
-    check_memory(needed.peak, next(model.parameters()).device)
+    check_memory(needed.peak, subject.device)
     return peak
 
 
@@ -228,20 +234,12 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
         )
 
 
-def _grid(model: nn.Module, scene: Scene) -> Grid | None:
-    """How VGGT's tokens lie in the pictures of a scene."""
-    if not isinstance(model, VGGT) or scene.inputs is not None:
-        return None
-    rows, columns = (length // model.config.patch_size for length in scene.images.shape[-2:])
-    return Grid(model.config.patch_start, rows, columns)
-
-
 def _check(scenes: Sequence[Scene]) -> None:
     if not scenes:
         raise InputError("no calibration scenes: give more photographs, or --scenes synthetic")
     first = scenes[0]
     for scene in scenes:
-        shapes, expected = ([list(t.shape) for t in s.inputs or ()] for s in (scene, first))
+        shapes, expected = (_shapes(one.inputs) for one in (scene, first))
         for what, found, wanted in (
             ("size", list(scene.images.shape), list(first.images.shape)),
             ("number of query points", list(scene.query_points.shape), list(first.query_points.shape)),
@@ -249,3 +247,7 @@ def _check(scenes: Sequence[Scene]) -> None:
         ):
             if found != wanted:
                 raise InputError(f"scenes must agree in {what}: {scene.name} is {found}, {first.name} is {wanted}")
+
+
+def _shapes(inputs: object) -> list[list[int]]:
+    return [list(value.shape) for value in tree_leaves(inputs) if isinstance(value, Tensor)]

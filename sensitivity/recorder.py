@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sensitivity.capture import LayerCall, alone, observed, under_scheme
 from sensitivity.store import SCORE_METRICS, Array
-from sensitivity.survey import CONVOLUTIONS, LayerVolume, as_tokens, channel_axis, run
+from sensitivity.survey import PICTURES, LayerVolume, as_tokens, channel_axis
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import SUM_NAMES, SsimReference, error_sums, merge_sums, metrics_from_sums
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject, TokenGrid
 
 VALUES_PER_CALL = 1 << 18
 """Values of a layer's output that errors are taken on, per call; networks with smaller layers are compared whole."""
@@ -29,20 +29,6 @@ FEWEST_CHANNELS = 8
 
 TOKENS_PER_LAYER = 16
 """Tokens of a layer's output that are stored of every scene, at most."""
-
-
-class Grid(NamedTuple):
-    """How the tokens of one frame lie.
-
-    Attributes:
-        special: class or camera token and registers, in front of the patches.
-        rows: of patches.
-        columns: of patches.
-    """
-
-    special: int
-    rows: int
-    columns: int
 
 
 @dataclass(frozen=True)
@@ -128,28 +114,26 @@ class SceneRecorder:
     """Runs one scene in FP32 and under schemes, and compares every layer.
 
     Args:
-        model: in eval mode; unchanged after every call.
+        subject: unchanged after every call.
         layers: those that are compared.
         volumes: of the layers, from `survey`.
         scene: what is run.
-        grid: how tokens lie in the pictures; None where that is not known.
         sampling: how many tokens are kept.
         seed: of which channels are compared and which tokens are kept; the same ones in every scene and scheme.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        subject: Subject,
         layers: Sequence[Layer],
         volumes: Sequence[LayerVolume],
         scene: Scene,
-        grid: Grid | None,
         sampling: Sampling,
         seed: int,
     ) -> None:
-        self.model, self.layers, self.scene, self.grid, self.seed = model, layers, scene, grid, seed
+        self.subject, self.layers, self.scene, self.seed = subject, layers, scene, seed
+        self.grid = subject.token_grid(scene)
         self.per_call = sampling.per_call
-        self.never_called = [layer for layer, volume in zip(layers, volumes, strict=True) if not volume.calls]
         self.channels = [choose_channels(volume, self._seed(index)) for index, volume in enumerate(volumes)]
         self.values: list[list[Tensor]] = [[] for _ in layers]
         self.outputs: dict[str, Tensor] = {}
@@ -169,8 +153,8 @@ class SceneRecorder:
             if schemes:
                 self._compare(call.index, values, alone(call, layer, schemes, channels), list(found.values()))
 
-        with observed(self.model, self.layers, observe):
-            self.outputs = run(self.model, self.scene)
+        with observed(self.subject.model, self.layers, observe):
+            self.outputs = self.subject.run(self.scene)
         return found
 
     @torch.no_grad()
@@ -186,8 +170,9 @@ class SceneRecorder:
             self._compare(call.index, reference, candidate[None], [errors])
             self._sample(call)
 
-        with under_scheme(self.model, self.layers, key, self.never_called), observed(self.model, self.layers, observe):
-            outputs = run(self.model, self.scene, check=False)
+        model = self.subject.model
+        with under_scheme(model, self.layers, key), observed(model, self.layers, observe):
+            outputs = self.subject.run(self.scene, check=False)
         return errors, {name: error_sums(self.outputs[name], value[None])[0].cpu() for name, value in outputs.items()}
 
     def tokens(self) -> dict[int, Tensor]:
@@ -234,7 +219,7 @@ def choose_channels(volume: LayerVolume, seed: int) -> Tensor | None:
     return torch.randperm(volume.channels, generator=torch.Generator().manual_seed(seed))[:wanted].sort().values
 
 
-def as_maps(output: Tensor, layer: Layer, grid: Grid | None) -> Tensor | None:
+def as_maps(output: Tensor, layer: Layer, grid: TokenGrid | None) -> Tensor | None:
     """A layer's output as pictures ``[M, H, W]``, one per frame and channel; None where it is no picture.
 
     Maps of convolutions are pictures, and so are the patch tokens of the aggregator, laid back on their grid.
@@ -245,14 +230,14 @@ def as_maps(output: Tensor, layer: Layer, grid: Grid | None) -> Tensor | None:
         grid: of the model and the size of the pictures; None where tokens are not known to lie on one.
 
     >>> layer = Layer("fc1", "linear", "mlp", "frame.0", (8, 2), 16)
-    >>> as_maps(torch.zeros(1, 2 * (5 + 4 * 6), 8), layer, Grid(5, 4, 6)).shape
+    >>> as_maps(torch.zeros(1, 2 * (5 + 4 * 6), 8), layer, TokenGrid(5, 4, 6)).shape
     torch.Size([16, 4, 6])
     """
-    if layer.kind in CONVOLUTIONS:
-        return output.flatten(0, 1)
+    if layer.kind in PICTURES:
+        return output.reshape(-1, *output.shape[-2:])
     if grid is None:
         return None
-    frame = grid.special + grid.rows * grid.columns
+    frame = grid.tokens
     if layer.role not in ("attention", "mlp") or output.ndim != 3 or output.shape[1] % frame:
         return None
     patches = output.reshape(-1, frame, output.shape[2])[:, grid.special :]

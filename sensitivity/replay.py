@@ -11,27 +11,74 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sensitivity.survey import OUTPUTS
 from vggtkit.core.errors import InputError
-from vggtkit.model.layers import Block
-from vggtkit.model.track_head import CrossBlock, SelfBlock
-from vggtkit.quant import layer_kind, replaced_weights
+from vggtkit.quant import Layer, layer_kind, replaced_weights
 from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+from vggtkit.subject.base import Call
 
-BLOCKS = (Block, SelfBlock, CrossBlock)
-"""Parts that are recorded as a whole; all others are recorded down to their convolutions."""
+
+class Passes(Protocol):
+    """Passes over one scene with another weight in one layer at a time.
+
+    Attributes:
+        outputs: of the FP32 model, each ``[rows, ...]``.
+        rows: how many weights of a layer are tried side by side.
+    """
+
+    outputs: dict[str, Tensor]
+    rows: int
+
+    def changed(self, layer: Layer, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The outputs with other weights in one layer, one per row, in the module's own layout: ``[rows, ...]``."""
 
 
-class Recording:
+def passes_over(subject: Subject, scene: Scene, rows: int = 1) -> Passes:
+    """The cheapest passes that are right for a model: in parts where these are known, else whole.
+
+    Raises:
+        InputError: an output of the FP32 model is not finite.
+    """
+    if subject.recorded_whole is None:
+        return WholePasses(subject, scene)
+    return RecordedPass(subject, scene, rows)
+
+
+class WholePasses:
+    """The model run from its beginning every time, for models of which nothing is known.
+
+    Args:
+        subject: not packed.
+        scene: what it is run on.
+    """
+
+    rows = 1
+
+    def __init__(self, subject: Subject, scene: Scene) -> None:
+        self.subject, self.scene = subject, scene
+        with torch.no_grad():
+            self.outputs = {name: value[None] for name, value in subject.run(scene).items()}
+
+    @torch.no_grad()
+    def changed(self, layer: Layer, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+        """As `Passes.changed`."""
+        (weight,) = weights
+        with replaced_weights(self.subject.model, {layer.name: weight}):
+            outputs = self.subject.run(self.scene, check=False)
+        return {name: value[None] for name, value in outputs.items()}
+
+
+class RecordedPass:
     """A pass over one scene, on record.
 
     Args:
-        model: in eval mode, not packed; the recording holds as long as nobody changes its weights.
+        subject: not packed; the recording holds as long as nobody changes its weights.
         scene: what it is run on.
         rows: how many weights of a layer are tried side by side, as a batch of that many copies of the scene.
 
@@ -42,9 +89,9 @@ class Recording:
         InputError: an output is not finite.
     """
 
-    def __init__(self, model: nn.Module, scene: Scene, rows: int = 1) -> None:
-        self.model, self.scene, self.rows = model, scene, rows
-        self.parts = {name: _Part(module) for name, module in recorded_parts(model)}
+    def __init__(self, subject: Subject, scene: Scene, rows: int = 1) -> None:
+        self.subject, self.model, self.scene, self.rows = subject, subject.model, scene, rows
+        self.parts = {name: _Part(module) for name, module in recorded_parts(self.model, subject.recorded_whole or ())}
         with torch.no_grad(), self._running({name: part.record for name, part in self.parts.items()}):
             self.outputs = self._run()
         for name, value in self.outputs.items():
@@ -54,11 +101,11 @@ class Recording:
                 )
 
     @torch.no_grad()
-    def changed(self, layer: str, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+    def changed(self, layer: Layer, weights: Sequence[Tensor]) -> dict[str, Tensor]:
         """The outputs with other weights in one layer; those that do not see it are equal to the recorded ones.
 
         Args:
-            layer: its name.
+            layer: whose weight is another.
             weights: one per row, in the module's own layout.
 
         Returns:
@@ -69,16 +116,15 @@ class Recording:
         """
         if len(weights) != self.rows:
             raise ValueError(f"{len(weights)} weights for {self.rows} rows")
-        replaying = {name: part.replay for name, part in self.parts.items() if not _holds(name, layer)}
-        own = _with_weights(self.model.get_submodule(layer), weights)
-        with self._running(replaying | {layer: own}):
+        replaying = {name: part.replay for name, part in self.parts.items() if not _holds(name, layer.name)}
+        own = _with_weights(self.model.get_submodule(layer.name), weights)
+        with self._running(replaying | {layer.name: own}):
             return self._run()
 
     def _run(self) -> dict[str, Tensor]:
-        device = next(self.model.parameters()).device
-        images = self.scene.images.to(device).expand(self.rows, -1, -1, -1, -1)
-        found = self.model(images, self.scene.query_points.to(device).expand(self.rows, -1, -1))
-        return {name: found[name] for name in OUTPUTS if name in found}
+        call = self.subject.arguments(self.scene, self.subject.device)
+        rows = tuple(value.expand(self.rows, *value.shape[1:]) for value in call.arguments)
+        return self.subject.outputs(self.subject.call(Call(rows, call.keywords)))
 
     @contextmanager
     def _running(self, forwards: dict[str, Callable[..., object]]) -> Iterator[None]:
@@ -110,16 +156,24 @@ class _Part:
         return output if _same(arguments, before) else self.forward(*arguments)
 
 
-def recorded_parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Modules with a layer to quantise, from whole heads down to blocks and single convolutions."""
+def recorded_parts(
+    module: nn.Module, whole: tuple[type[nn.Module], ...], name: str = ""
+) -> Iterator[tuple[str, nn.Module]]:
+    """Modules with a layer to quantise, from whole heads down to blocks and single convolutions.
+
+    Args:
+        module: whose parts are wanted.
+        whole: modules that are recorded as a whole; all others are recorded down to their convolutions.
+        name: of the module.
+    """
     for key, child in module.named_children():
         own = f"{name}.{key}" if name else key
         if not any(layer_kind(inner) for inner in child.modules()):
             continue
         if not isinstance(child, nn.ModuleList):
             yield own, child
-        if not isinstance(child, BLOCKS):
-            yield from recorded_parts(child, own)
+        if not isinstance(child, whole):
+            yield from recorded_parts(child, whole, own)
 
 
 def _holds(part: str, layer: str) -> bool:

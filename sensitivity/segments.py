@@ -12,7 +12,7 @@ that recomputes for every backward pass, here once for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,46 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from vggtkit.model import VGGT
-from vggtkit.quant import layer_kind
-
 Gradients = list[Tensor | None]
 """One per cotangent; None where it is zero."""
 
 Consume = Callable[[list[int], list[Gradients]], None]
 """Takes the numbers of some weights, and for each the gradients of all cotangents."""
-
-
-def segments_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules that a model is cut into, by name.
-
-    Of VGGT the blocks of the trunk and the heads; of other models the members of lists of alike modules, the outermost
-    ones. A module that runs several times is cut at every call.
-
-    >>> list(segments_of(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2)))
-    ['layers.0', 'layers.1']
-    """
-    if isinstance(model, VGGT):
-        trunk = model.aggregator
-        lists = {
-            "aggregator.patch_embed.blocks": trunk.patch_embed.blocks,
-            "aggregator.frame_blocks": trunk.frame_blocks,
-            "aggregator.global_blocks": trunk.global_blocks,
-        }
-        blocks = {f"{name}.{number}": block for name, blocks in lists.items() for number, block in enumerate(blocks)}
-        heads = ("camera_head", "depth_head", "point_head", "track_head.feature_extractor", "track_head.tracker")
-        return blocks | {name: model.get_submodule(name) for name in heads}
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        members = list(module.children()) if isinstance(module, nn.ModuleList | nn.Sequential) else []
-        inside = any(name == other or name.startswith(f"{other}.") for other in found)
-        if len(members) > 1 and not inside and len({type(member) for member in members}) == 1:
-            found |= {
-                f"{name}.{number}" if name else number: member
-                for number, member in module.named_children()
-                if layer_kind(member) is None and any(layer_kind(part) for part in member.modules())
-            }
-    return found
 
 
 @dataclass
@@ -80,13 +45,12 @@ class Tape:
     """A forward pass that can be gone back through.
 
     Args:
-        model: whose parameters want gradients as they are flagged.
+        segments: the modules that are gone back through one at a time, by name; see `Subject.segments`.
         weights: gradients are wanted of, in any order.
     """
 
-    def __init__(self, model: nn.Module, weights: Sequence[nn.Parameter]) -> None:
-        self.model, self.weights = model, weights
-        self.segments = segments_of(model)
+    def __init__(self, segments: Mapping[str, nn.Module], weights: Sequence[nn.Parameter]) -> None:
+        self.segments, self.weights = segments, weights
         inside = {id(p): name for name, module in self.segments.items() for p in module.parameters()}
         self.of_segment: dict[int, list[int]] = {id(module): [] for module in self.segments.values()}
         self.between: list[int] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from vggtkit.quant import Layer
 
 SCHEMA_VERSION = 2
 FP32 = "fp32"
+READ_PAST = "read_past"
+"""The fact that names layers whose weight is read without a call of the layer."""
 KINDS = ("accumulated", "isolated")
 SCORE_METRICS = ("mae", "cosine", "ssim", "nmse")
 """Metrics of a layer's output, in files and tables."""
@@ -220,7 +222,8 @@ def _read(path: Path, file: h5py.File) -> Profile:
     rows = file["layers"][:]
     candidates = tuple(name.removeprefix("bytes_") for name in rows.dtype.names if name.startswith("bytes_"))
     schemes = tuple(json.loads(file["scores/isolated/mae"].attrs["schemes"]))
-    layers = tuple(_layer(row) for row in rows)
+    read_past = set(facts.get(READ_PAST, ()))
+    layers = tuple(_layer(row, read_past) for row in rows)
     sizes = np.stack([rows[f"bytes_{key}"] for key in candidates], axis=1)
     scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
     damage = _group(file, "output", (len(layers), len(candidates)))
@@ -232,9 +235,10 @@ def _read(path: Path, file: h5py.File) -> Profile:
     return Profile(path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes)
 
 
-def _layer(row: np.void) -> Layer:
+def _layer(row: np.void, read_past: Collection[str]) -> Layer:
     name, kind, role, block, shape = (row[column].decode() for column in ("name", "kind", "role", "block", "shape"))
-    return Layer(name, kind, role, block, tuple(map(int, shape.split("x"))), int(row["weights"]))
+    reader = "" if name in read_past else None
+    return Layer(name, kind, role, block, tuple(map(int, shape.split("x"))), int(row["weights"]), reader=reader)
 
 
 def _group(file: h5py.File, name: str, shape: tuple[int, ...]) -> dict[str, Array]:

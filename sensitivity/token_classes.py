@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensitivity.jacobian_sketch import WeightErrors
-from sensitivity.survey import OUTPUTS
-from vggtkit.model import VGGT
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject, TokenGrid
 
 CLASSES = ("camera", "register", "patch")
 """In the backbone of single frames the place of the camera token is that of DINOv2's class token."""
@@ -44,27 +43,28 @@ class ClassDamage:
 
 
 def class_damage(
-    model: VGGT, layers: Sequence[Layer], errors: WeightErrors, scene: Scene, *, probes: int, seed: int = 0
-) -> ClassDamage:
+    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, scene: Scene, *, probes: int, seed: int = 0
+) -> ClassDamage | None:
     """Split the sketch of the trunk's layers by token class.
 
     Args:
-        model: in eval mode; gradients of activations alone are taken.
+        subject: gradients of activations alone are taken.
         layers: of the model; those outside the trunk are left out.
         errors: of their weights.
         scene: a calibration scene.
         probes: random vectors per output.
         seed: of the random vectors.
+
+    Returns:
+        None for a model whose tokens are not known to have classes.
     """
+    grid = subject.token_grid(scene)
+    if grid is None:
+        return None
     trunk = [layer for layer in layers if layer.role in ROLES]
-    device = next(model.parameters()).device
-    images = scene.images[None].to(device).clone().requires_grad_()  # so that every activation has a gradient
-    with torch.enable_grad(), _watching(model, trunk) as calls:
-        found = model(images, scene.query_points[None].to(device))
-    outputs = {name: found[name] for name in OUTPUTS if name in found}
-    registers = model.config.num_register_tokens
-    rows, columns = (length // model.config.patch_size for length in scene.images.shape[-2:])
-    frame = model.config.patch_start + rows * columns
+    images = scene.images.clone().requires_grad_()  # so that every activation has a gradient
+    with torch.enable_grad(), _watching(subject.model, trunk) as calls:
+        outputs = subject.run(replace(scene, images=images), check=False)
     parts = torch.zeros(len(CLASSES), len(trunk), len(errors.schemes), dtype=torch.float64)
     whole = torch.zeros_like(parts[0])
     generator = torch.Generator().manual_seed(seed)
@@ -76,23 +76,23 @@ def class_damage(
             gradients = torch.autograd.grad(target, ends, retain_graph=True, allow_unused=True)
             for row, (layer, (tokens, _), gradient) in enumerate(zip(trunk, calls, gradients, strict=True)):
                 if gradient is not None:
-                    products = _products(errors(layer), tokens, gradient, registers, frame)
+                    products = _products(errors(layer), tokens, gradient, grid)
                     parts[:, row] += products.square()
                     whole[row] += products.sum(0).square()
     count = probes * len(outputs)
     return ClassDamage(tuple(trunk), dict(zip(CLASSES, parts / count, strict=True)), whole / count)
 
 
-def _products(errors: Tensor, tokens: Tensor, gradient: Tensor, registers: int, frame: int) -> Tensor:
+def _products(errors: Tensor, tokens: Tensor, gradient: Tensor, grid: TokenGrid) -> Tensor:
     """``<g, dY>`` over the tokens of each class: float64 ``[classes, schemes]``."""
-    x, g = (value.to(errors.dtype).reshape(-1, frame, value.shape[-1]) for value in (tokens, gradient))
-    spans = (slice(0, 1), slice(1, 1 + registers), slice(1 + registers, frame))
+    x, g = (value.to(errors.dtype).reshape(-1, grid.tokens, value.shape[-1]) for value in (tokens, gradient))
+    spans = (slice(0, 1), slice(1, grid.special), slice(grid.special, grid.tokens))
     ours = [g[:, span].flatten(0, 1).T @ x[:, span].flatten(0, 1) for span in spans]
     return torch.stack([(errors @ product.flatten()).double().cpu() for product in ours])
 
 
 @contextmanager
-def _watching(model: VGGT, layers: Sequence[Layer]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _watching(model: nn.Module, layers: Sequence[Layer]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Input and output of every layer's one call."""
     calls: list[tuple[Tensor, Tensor]] = []
 

@@ -6,13 +6,13 @@
 | `ranks` | rank correlations with intervals |
 | `plans` | plans that scores lead to: regret; whole plans, predicted and measured |
 | `stability` | other scenes, views, sizes; probes; the noise floor |
-| `who_pays` | damage by output, role, block and along depth |
+| `attribution` | damage by output, role, block and along depth |
 | `run` | all of it |
 | `results` | what was found: types, JSON |
 | `tables`, `plots` | the same for people |
 """
 
-from analysis.audit.results import DEFAULTS, GROUPS, Audit, ScoreResult, summary, to_json
+from analysis.audit.results import DEFAULTS, Audit, ScoreResult, summary, to_json
 from analysis.audit.run import audit
 
-__all__ = ["DEFAULTS", "GROUPS", "Audit", "ScoreResult", "audit", "summary", "to_json"]
+__all__ = ["DEFAULTS", "Audit", "ScoreResult", "audit", "summary", "to_json"]

@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import Layer
 
 Array = NDArray[np.float64]
-
-TASKS = {
-    "pose": ("pose_enc",),
-    "depth": ("depth", "depth_conf"),
-    "points": ("world_points", "world_points_conf"),
-    "tracks": ("track", "vis", "conf"),
-}
-"""The outputs of every task; a task's damage is their mean."""
 
 STACKS = ("vit", "frame", "global")
 """Stacks of blocks whose damage is drawn along the depth."""
@@ -30,8 +23,8 @@ def by_task(damage: Mapping[str, Array]) -> dict[str, Array]:
     >>> list(by_task({"depth": np.ones((1, 1)), "conf": np.zeros((1, 1))}))
     ['depth', 'tracks']
     """
-    there = {task: [damage[name] for name in names if name in damage] for task, names in TASKS.items()}
-    return {task: np.asarray(np.mean(values, axis=0)) for task, values in there.items() if values}
+    tasks = outputs_by_task(damage)
+    return {task: np.asarray(np.mean([damage[name] for name in names], axis=0)) for task, names in tasks.items()}
 
 
 @dataclass(frozen=True)

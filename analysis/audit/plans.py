@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.evaluation.run import predictions
-from mixedprec import Choice, Evidence, joint_solution, quantized, solve
+from analysis.evaluation.evaluator import Evaluator
+from mixedprec import Choice, Evidence, joint_solution, solve
 from mixedprec.joint import coupling_of, damage_together
 from mixedprec.planner import problem_of
 from sensitivity import Profile
-from vggtkit.metrics.tensors import nmse
-from vggtkit.model import VGGT
-from vggtkit.runtime.fewer_operations import fewer_operations
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
 
 Array = NDArray[np.float64]
 Picks = NDArray[np.int64]
@@ -33,18 +31,17 @@ class Market:
     """Chooses plans from scores with the exact solver, and measures whole plans.
 
     Args:
-        model: the profiled one.
+        subject: the profiled one.
         profile: for the layers, formats, bytes, and what layers do together.
         scenes: held-out ones, on which plans are measured.
     """
 
-    def __init__(self, model: VGGT, profile: Profile, scenes: Sequence[Scene]) -> None:
-        self.model, self.layers, self.schemes = model, profile.layers, profile.schemes
-        self.scenes, self.evidence = scenes, Evidence.of(profile)
+    def __init__(self, subject: Subject, profile: Profile, scenes: Sequence[Scene]) -> None:
+        self.layers, self.schemes = profile.layers, profile.schemes
+        self.evidence = Evidence.of(profile)
         self.sizes = profile.size_bytes[:, [profile.column(key) for key in self.schemes]]
         self.anchor = int(profile.size_bytes[:, profile.column(ANCHOR)].sum())
-        with fewer_operations(model):
-            self.references = [predictions(model, scene) for scene in scenes]
+        self.evaluator = Evaluator(subject, scenes, keep="fp32", cheaper=True)
 
     def plan(self, score: Array, budget_bytes: int) -> Picks:
         """The place of every layer's format in the plan with the least summed score.
@@ -88,12 +85,8 @@ class Market:
     def measured(self, picks: Picks) -> dict[str, Array]:
         """NMSE of every output with the whole plan, ``[scenes]``."""
         assignment = {layer.name: self.schemes[pick] for layer, pick in zip(self.layers, picks, strict=True)}
-        with quantized(self.model, assignment, "fp32"), fewer_operations(self.model):
-            found = [predictions(self.model, scene) for scene in self.scenes]
-        return {
-            name: np.array([nmse(a[name], b[name]) for a, b in zip(self.references, found, strict=True)])
-            for name in self.references[0]
-        }
+        errors = self.evaluator.measure(assignment).errors
+        return {name: np.array([row[name] for row in errors]) for name in errors[0]}
 
 
 def usable_score(score: Array) -> Array:

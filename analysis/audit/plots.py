@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.audit.attribution import along_depth, by_task
 from analysis.audit.plans import BUDGETS
-from analysis.audit.results import DEFAULTS, GROUPS, Audit, ScoreResult
+from analysis.audit.results import ALL, DEFAULTS, LOCAL, TRACKS, Audit, ScoreResult
 from sensitivity.tables import COARSE
 from vggtkit.core.atomic import replacing
 from vggtkit.quant import get_format
@@ -39,8 +39,12 @@ def draw_scores(audit: Audit, path: Path) -> None:
     _draw_correlations(axes[0, 0], audit)
     _draw_regrets(axes[0, 1], audit)
     _draw_costs(axes[0, 2], audit)
-    _draw_pairs(axes[1, 0], audit, GROUPS["camera, depth, points"], "4  Sketch: camera, depth, points")
-    _draw_pairs(axes[1, 1], audit, GROUPS["tracks"], "5  Sketch: tracks, with their response curves")
+    local, tracks = audit.groups.get(LOCAL), audit.groups.get(TRACKS)
+    _draw_pairs(axes[1, 0], audit, local or audit.groups[ALL], f"4  Sketch: {LOCAL if local else ALL}")
+    if tracks:
+        _draw_pairs(axes[1, 1], audit, tracks, "5  Sketch: tracks, with their response curves")
+    else:
+        axes[1, 1].set_visible(False)
     _draw_plans(axes[1, 2], audit)
     _save(figure, path)
 
@@ -82,7 +86,7 @@ def _title(axes: Axes, text: str) -> None:
 def _draw_correlations(axes: Axes, audit: Audit) -> None:
     _title(axes, "1  Spearman with true damage (95 % bootstrap)")
     scores = [score for score in audit.scores if score.agreement]
-    for number, group in enumerate(GROUPS):
+    for number, group in enumerate(audit.groups):
         rows = [(row, score.agreement[group].spearman) for row, score in enumerate(scores) if group in score.agreement]
         places = [row + 0.25 * (number - 1) for row, _ in rows]
         values = [found.value for _, found in rows]

@@ -42,13 +42,13 @@ class Agreement:
     within: float
 
 
-def agreement(score: Array, truth: Array, seed: int = 0) -> Agreement:
+def rank_agreement(score: Array, truth: Array, seed: int = 0) -> Agreement:
     """Compare a score with true damage, both ``[layers, formats]``.
 
     The bootstrap draws layers, with all their formats, as the pairs of a layer are not independent.
 
     >>> truth = np.arange(1.0, 13.0).reshape(6, 2)
-    >>> found = agreement(truth**3, truth)
+    >>> found = rank_agreement(truth**3, truth)
     >>> found.pairs, round(found.spearman.value, 6), round(found.kendall.low, 6), round(found.within, 6)
     (12, 1.0, 1.0, 1.0)
     """

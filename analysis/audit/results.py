@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audit.attribution import TASKS
 from analysis.audit.plans import Regret, WholePlan, regret_intervals
 from analysis.audit.ranks import Agreement, rank_correlation
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import null_if_not_finite
 from sensitivity.response import Response
+from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import Layer
 
 Array = NDArray[np.float64]
 
-LOCAL = tuple(name for task in ("pose", "depth", "points") for name in TASKS[task])
-GROUPS: dict[str, tuple[str, ...]] = {
-    "all outputs": tuple(name for names in TASKS.values() for name in names),
-    "camera, depth, points": LOCAL,
-    "tracks": TASKS["tracks"],
-}
-"""Outputs that scores are compared on, with the mean of their damage."""
+_LOCAL_TASKS = ("pose", "depth", "points")
+ALL, LOCAL, TRACKS = "all outputs", "camera, depth, points", "tracks"
+
+
+def output_groups(outputs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Outputs that scores are compared on, with the mean of their damage; of a model without cameras, all of them.
+
+    >>> list(output_groups(["depth", "track"])), output_groups(["logits"])
+    (['all outputs', 'camera, depth, points', 'tracks'], {'all outputs': ('logits',)})
+    """
+    tasks = outputs_by_task(outputs)
+    local = tuple(name for task in _LOCAL_TASKS for name in tasks.get(task, ()))
+    groups = {ALL: tuple(name for names in tasks.values() for name in names), LOCAL: local}
+    groups[TRACKS] = tasks.get("tracks", ())
+    return {group: names for group, names in groups.items() if names}
+
+
+def local_outputs(outputs: Iterable[str]) -> tuple[str, ...]:
+    """Those of camera, depth and points, whose damages add up; all of them where there are none of these."""
+    groups = output_groups(outputs)
+    return groups.get(LOCAL, groups[ALL])
+
 
 SKETCH = "sketch"
 """The score that ``profile`` writes."""
@@ -130,7 +145,12 @@ class Audit:
     @property
     def local(self) -> Array:
         """The same, mean over the outputs of camera, depth and points: without the chaos of the tracks."""
-        return np.asarray(np.mean([self.damage[name] for name in LOCAL if name in self.damage], axis=0))
+        return np.asarray(np.mean([self.damage[name] for name in local_outputs(self.damage)], axis=0))
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Outputs that scores are compared on."""
+        return output_groups(self.damage)
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
@@ -173,7 +193,7 @@ class Audit:
     def additivity(self) -> dict[str, dict[str, Additivity]]:
         """By group of outputs and way to predict."""
         found: dict[str, dict[str, Additivity]] = {}
-        for group, outputs in GROUPS.items():
+        for group, outputs in self.groups.items():
             there = [name for name in outputs if name in self.damage]
             if there and self.plans:
                 measured = np.array([np.mean([plan.measured[name] for name in there]) for plan in self.plans])

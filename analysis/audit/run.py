@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audit.plans import SPREAD, Market, Regret, Way, additivity_plans, baselines, regrets
-from analysis.audit.ranks import Agreement, agreement, rank_correlation
-from analysis.audit.results import GROUPS, JOINT, LOCAL, Audit, ScoreResult
+from analysis.audit.ranks import Agreement, rank_agreement, rank_correlation
+from analysis.audit.results import JOINT, Audit, ScoreResult, local_outputs, output_groups
 from analysis.audit.stability import Sketcher, stability
 from analysis.audit.truth import Truth, measure_truth
 from sensitivity import Profile
 from sensitivity.damage import memory_of_damage
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors
-from sensitivity.scores import SCORES, Evidence
+from sensitivity.scores import SCORES, ScoringContext
 from sensitivity.tables import COARSE, FINE
-from sensitivity.token_classes import class_damage
+from sensitivity.token_classes import ClassDamage, class_damage
 from vggtkit.core.errors import InputError
 from vggtkit.core.processes import processes_for
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.model import VGGT
 from vggtkit.scenes import Scene, SceneSource
+from vggtkit.subject import Subject
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Mapping[str, Array]]
@@ -33,7 +33,7 @@ STABILITY_SCENES = 6
 
 
 def audit(
-    model: VGGT,
+    subject: Subject,
     profile: Profile,
     calibration: Sequence[Scene],
     held_out: Sequence[Scene],
@@ -46,7 +46,7 @@ def audit(
     """Compare every score of `SCORES` with true damage.
 
     Args:
-        model: the profiled one, in eval mode.
+        subject: the profiled one.
         profile: of it.
         calibration: the scenes that were profiled.
         held_out: others, on which damage is measured.
@@ -61,29 +61,29 @@ def audit(
     """
     if not held_out or not judges:
         raise InputError("no scenes to measure damage on: give more photographs with --images, or --scenes synthetic")
-    evidence = Evidence(profile, model, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
-    layers, schemes = evidence.layers, evidence.schemes
+    context = ScoringContext(profile, subject, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
+    layers, schemes = context.layers, context.schemes
     step = _Steps(progress)
-    needed = memory_of_damage(model, held_out[0])
-    processes = processes_for(model, needed)
+    needed = memory_of_damage(subject, held_out[0])
+    processes = processes_for(subject.model, needed) if subject.recorded_whole else 1
     counted = step(f"true damage, memory {processes} x {needed / 1e9:.1f} GB", len(layers) * len(held_out))
-    truth = measure_truth(model, layers, schemes, held_out, processes=processes, step=counted)
+    truth = measure_truth(subject, layers, schemes, held_out, processes=processes, step=counted)
     tell = step("cheap scores", len(SCORES))
     scores: dict[str, Mapping[str, Array]] = {}
     for key, score in SCORES.items():
-        scores[key] = score.compute(evidence)
+        scores[key] = score.compute(context)
         tell()
-    results = _results(evidence, Market(model, profile, judges), truth, scores, step)
-    market = Market(model, profile, held_out)
+    results = _results(context, Market(subject, profile, judges), truth, scores, step)
+    market = Market(subject, profile, held_out)
     tell = step("whole plans", len(SPREAD) + len(SPREAD[1::2]) + len(schemes))
-    plans = additivity_plans(market, evidence.sketched, truth.per_output, tell)
+    plans = additivity_plans(market, context.sketched, truth.per_output, tell)
     step("damage by token class", 1)
     shown = tuple(key for key in (COARSE, FINE) if key in schemes)
-    errors = WeightErrors(model, layers, shown)
-    classes = class_damage(model, layers, errors, calibration[0], probes=DEFAULT_PROBES, seed=evidence.seed)
+    errors = WeightErrors(subject.model, layers, shown)
+    classes = class_damage(subject, layers, errors, calibration[0], probes=DEFAULT_PROBES, seed=context.seed)
     repeated = None
     if with_stability:
-        sketcher = Sketcher(model, layers, shown, DEFAULT_PROBES)
+        sketcher = Sketcher(subject, layers, shown, DEFAULT_PROBES)
         source = SceneSource.from_dict(profile.facts["scene_source"])
         count = itertools.count()
         repeated = stability(sketcher, source, STABILITY_SCENES, lambda stage: progress(stage, next(count), 20))
@@ -97,16 +97,23 @@ def audit(
         scores=results,
         ceiling=_ceilings(truth),
         damage=truth.per_output,
-        sketched=evidence.sketched,
-        responses=evidence.responses,
+        sketched=context.sketched,
+        responses=context.responses,
         worse={key: np.asarray(values.mean(0)) for key, values in truth.worse.items()},
         fp32=truth.fp32,
         plans=plans,
-        classes={**{name: part.numpy() for name, part in classes.parts.items()}, "all": classes.whole.numpy()},
-        trunk=classes.layers,
+        classes=_by_class(classes),
+        trunk=classes.layers if classes else (),
         class_schemes=shown,
         stability=repeated,
     )
+
+
+def _by_class(classes: ClassDamage | None) -> dict[str, Array]:
+    """Damage by token class, and of all tokens together; nothing where tokens have no classes."""
+    if classes is None:
+        return {}
+    return {**{name: part.numpy() for name, part in classes.parts.items()}, "all": classes.whole.numpy()}
 
 
 class _Steps:
@@ -121,15 +128,15 @@ class _Steps:
         return lambda: self.progress(stage, next(done), total)
 
 
-def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, step: _Steps) -> list[ScoreResult]:
+def _results(context: ScoringContext, market: Market, truth: Truth, scores: Scores, step: _Steps) -> list[ScoreResult]:
     """Every score, the truth and the baselines: agreement and regret."""
-    local = _there(truth, LOCAL)
+    local = local_outputs(truth.damage)
     totals = {key: _mean(values, tuple(values)) for key, values in scores.items()}
-    shuffled = baselines(totals["sketch"], evidence.seed)
+    shuffled = baselines(totals["sketch"], context.seed)
     compared = from_scores(market, {**totals, "truth": truth.total(), **shuffled})
-    compared[JOINT] = partial(market.plan_jointly, tuple(evidence.sketched))
+    compared[JOINT] = partial(market.plan_jointly, tuple(context.sketched))
     local_scores = {key: _mean(values, local) for key, values in scores.items()} | {"truth": truth.total(local)}
-    local_scores |= baselines(local_scores["sketch"], evidence.seed)
+    local_scores |= baselines(local_scores["sketch"], context.seed)
     local_ways = from_scores(market, local_scores) | {JOINT: partial(market.plan_jointly, local)}
     found = regrets(
         market,
@@ -141,11 +148,11 @@ def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, s
     )
     results = [
         ScoreResult(
-            key, SCORES[key].title, SCORES[key].passes(evidence), _agreements(values, truth, evidence.seed), found[key]
+            key, SCORES[key].title, SCORES[key].passes(context), _agreements(values, truth, context.seed), found[key]
         )
         for key, values in scores.items()
     ]
-    results.append(ScoreResult(JOINT, "sketch, joint plan", SCORES["sketch"].passes(evidence), {}, found[JOINT]))
+    results.append(ScoreResult(JOINT, "sketch, joint plan", SCORES["sketch"].passes(context), {}, found[JOINT]))
     passes = float(truth.total().size * len(next(iter(truth.damage.values()))))
     results.append(ScoreResult("truth", "true damage itself", passes, {}, found["truth"]))
     draws = [key for key in shuffled if key != "inverted"]
@@ -154,11 +161,11 @@ def _results(evidence: Evidence, market: Market, truth: Truth, scores: Scores, s
             "random",
             f"sketch of wrong layers ({len(draws)} draws)",
             0.0,
-            _agreements(evidence.everywhere(shuffled[draws[0]]), truth, evidence.seed),
+            _agreements(context.everywhere(shuffled[draws[0]]), truth, context.seed),
             [_average([found[key][budget] for key in draws]) for budget in range(len(found[draws[0]]))],
         )
     )
-    inverted = _agreements(evidence.everywhere(shuffled["inverted"]), truth, evidence.seed)
+    inverted = _agreements(context.everywhere(shuffled["inverted"]), truth, context.seed)
     return [*results, ScoreResult("inverted", "sketch upside down", 0.0, inverted, found["inverted"])]
 
 
@@ -176,16 +183,10 @@ def _average(found: Sequence[Regret]) -> Regret:
 
 
 def _agreements(values: Mapping[str, Array], truth: Truth, seed: int) -> dict[str, Agreement]:
-    groups = {group: _there(truth, outputs) for group, outputs in GROUPS.items()}
     return {
-        group: agreement(_mean(values, outputs), truth.total(outputs), seed)
-        for group, outputs in groups.items()
-        if outputs
+        group: rank_agreement(_mean(values, outputs), truth.total(outputs), seed)
+        for group, outputs in output_groups(truth.damage).items()
     }
-
-
-def _there(truth: Truth, outputs: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in outputs if name in truth.damage)
 
 
 def _mean(values: Mapping[str, Array], outputs: Sequence[str]) -> Array:
@@ -207,12 +208,11 @@ def _ceilings(truth: Truth) -> dict[str, float]:
     Source: Spearman, "Correlation calculated from faulty data", and Brown, "Some experimental results in the
     correlation of mental abilities", both British Journal of Psychology 3, 1910.
     """
-    found: dict[str, float] = {}
+    ceilings: dict[str, float] = {}
     several = len(next(iter(truth.damage.values()))) > 1  # one scene cannot say how noisy it is
-    for group, outputs in GROUPS.items() if several else ():
-        if there := _there(truth, outputs):
-            first, second = halves(truth, there)[0]
-            reached = (first > 0) & (second > 0)
-            r = rank_correlation(first[reached], second[reached])
-            found[group] = float(np.sqrt(2 * r / (1 + r))) if r > 0 else float("nan")
-    return found
+    for group, outputs in output_groups(truth.damage).items() if several else ():
+        first, second = halves(truth, outputs)[0]
+        reached = (first > 0) & (second > 0)
+        r = rank_correlation(first[reached], second[reached])
+        ceilings[group] = float(np.sqrt(2 * r / (1 + r))) if r > 0 else float("nan")
+    return ceilings

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from analysis.audit.ranks import rank_correlation
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
-from sensitivity.replay import Recording
+from sensitivity.replay import passes_over
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
-from vggtkit.model import VGGT
-from vggtkit.quant import Layer
+from vggtkit.quant import Layer, weight_of
 from vggtkit.scenes import Scene, SceneSource, load_scenes
+from vggtkit.subject import Subject
 
 Array = NDArray[np.float64]
 
@@ -62,13 +62,13 @@ class Stability:
 class Sketcher:
     """Sketches of one model in some formats, as ``[layers, formats]``, mean over outputs."""
 
-    def __init__(self, model: VGGT, layers: Sequence[Layer], schemes: Sequence[str], probes: int) -> None:
-        self.model, self.layers, self.probes = model, layers, probes
-        self.errors = WeightErrors(model, layers, schemes)
+    def __init__(self, subject: Subject, layers: Sequence[Layer], schemes: Sequence[str], probes: int) -> None:
+        self.subject, self.layers, self.probes = subject, layers, probes
+        self.errors = WeightErrors(subject.model, layers, schemes)
 
     def __call__(self, scene: Scene, seed: int, probes: int = 0) -> Array:
         """The sketch on one scene."""
-        found = sketch_damage(self.model, self.layers, self.errors, scene, probes=probes or self.probes, seed=seed)
+        found = sketch_damage(self.subject, self.layers, self.errors, scene, probes=probes or self.probes, seed=seed)
         return np.asarray(np.mean([value.numpy() for value in found.values()], axis=0))
 
     def mean(self, scenes: Sequence[Scene], seed: int) -> Array:
@@ -90,7 +90,7 @@ def stability(
         count: of scenes.
         step: told what comes next.
     """
-    scenes = _scenes(sketcher.model, dataclasses.replace(source, count=count))
+    scenes = _scenes(sketcher.subject, dataclasses.replace(source, count=count))
     singles = []
     for repeat in range(REPEATS):
         step("single probes")
@@ -105,14 +105,14 @@ def stability(
         step(f"{number} views")
         if number == source.views:
             views[number] = _self_correlation(whole)
-        elif other := _other(sketcher.model, source, views=number):
+        elif other := _other(sketcher.subject, source, views=number):
             views[number] = rank_correlation(sketcher.mean(other, 2000), reference)
-    side = sketcher.model.config.img_size
+    side = sketcher.subject.picture_sizes[0]
     for factor in (0.75, 1.25):
         step("other sizes")
-        patch = sketcher.model.config.patch_size
+        patch = sketcher.subject.picture_sizes[1]
         size = max(patch, round(factor * side / patch) * patch)
-        if other := _other(sketcher.model, source, size=size):
+        if other := _other(sketcher.subject, source, size=size):
             sizes[size] = rank_correlation(sketcher.mean(other, 3000), reference)
     step("noise floor")
     probe, scene_part = _deviations(singles, whole, sketcher.probes)
@@ -127,39 +127,39 @@ def stability(
         enough=next((n for n, value in by_count.items() if value >= ENOUGH), 0),
         views=views,
         sizes=sizes,
-        floors=rounding_floors(sketcher.model, sketcher.layers, scenes[0]),
+        floors=rounding_floors(sketcher.subject, sketcher.layers, scenes[0]),
         resolution=float(np.exp(1.96 * np.sqrt(2) * np.sqrt(np.log1p(spread**2)))),
     )
 
 
-def rounding_floors(model: VGGT, layers: Sequence[Layer], scene: Scene) -> dict[str, float]:
+def rounding_floors(subject: Subject, layers: Sequence[Layer], scene: Scene) -> dict[str, float]:
     """True damage per output of changing a layer's weight by a rounding error of FP32 (one part in 2^23).
 
     Median over some layers that the output depends on; what quantisation does below it is not told from rounding.
     """
-    recording = Recording(model, scene)
-    found: dict[str, list[float]] = {name: [] for name in recording.outputs}
+    passes = passes_over(subject, scene)
+    found: dict[str, list[float]] = {name: [] for name in passes.outputs}
     for layer in layers[:: max(1, len(layers) // FLOOR_LAYERS)]:
-        weight = model.get_parameter(layer.weight_name).detach()
-        for name, value in recording.changed(layer.name, [weight * (1 + 2.0**-23)]).items():
-            damage = nmse(recording.outputs[name].cpu(), value.cpu())
+        weight = weight_of(subject.model, layer).detach()
+        for name, value in passes.changed(layer, [weight * (1 + 2.0**-23)]).items():
+            damage = nmse(passes.outputs[name].cpu(), value.cpu())
             if damage > 0:
                 found[name].append(damage)
     return {name: float(np.median(values)) if values else 0.0 for name, values in found.items()}
 
 
-def _other(model: VGGT, source: SceneSource, *, views: int = 0, size: int = 0) -> list[Scene]:
+def _other(subject: Subject, source: SceneSource, *, views: int = 0, size: int = 0) -> list[Scene]:
     """Scenes of another kind; none where the source has not enough pictures for them."""
     other = dataclasses.replace(source, count=OTHER_SCENES, views=views or source.views)
     try:
-        return _scenes(model, other, size)
+        return _scenes(subject, other, size)
     except InputError:
         return []
 
 
-def _scenes(model: VGGT, source: SceneSource, size: int = 0) -> list[Scene]:
-    side = size or model.config.img_size
-    return load_scenes(source, "calibration", img_size=side, patch_size=model.config.patch_size)
+def _scenes(subject: Subject, source: SceneSource, size: int = 0) -> list[Scene]:
+    side, patch = subject.picture_sizes
+    return load_scenes(source, "calibration", img_size=size or side, patch_size=patch)
 
 
 def _self_correlation(whole: Sequence[Array]) -> float:

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from analysis.audit.attribution import TASKS, along_depth, by_task, grouped
+from analysis.audit.attribution import along_depth, by_task, grouped
 from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
-from analysis.audit.results import DEFAULTS, GROUPS, JOINT, Audit, ScoreResult
+from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import format_number
 from sensitivity.tables import COARSE, MOST_BLOCKS, role_title
 from vggtkit.metrics.geometry import GEOMETRY
+from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import get_format
 
 Array = NDArray[np.float64]
@@ -66,7 +67,7 @@ def score_table(audit: Audit) -> Table:
         table.add_column(name, justify="right")
     for score in audit.scores:
         if score.agreement:
-            groups = [score.agreement.get(group) for group in GROUPS]
+            groups = [score.agreement.get(group) for group in (ALL, LOCAL, TRACKS)]
             overall = next(found for found in groups if found is not None)
             cells = [_interval(overall.spearman)]
             cells += [f"{found.spearman.value:.3f}" if found else "n/a" for found in groups[1:]]
@@ -139,7 +140,7 @@ def payer_table(audit: Audit) -> Table:
     for group in grouped(audit.layers, tasks, column, lambda layer: layer.role):
         cells = [format_number(group.damage[task]) for task in tasks]
         table.add_row(role_title(group.name), str(group.layers), f"{group.weights:,}", *cells)
-    table.caption = "; ".join(f"{task}: {', '.join(TASKS[task])}" for task in tasks)
+    table.caption = "; ".join(f"{task}: {', '.join(names)}" for task, names in outputs_by_task(audit.damage).items())
     return table
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sensitivity.damage import Changed, true_damage
 from vggtkit.core.processes import in_processes
-from vggtkit.metrics.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH, geometry_metrics
-from vggtkit.model import VGGT
+from vggtkit.metrics.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class Truth:
 
 
 def measure_truth(
-    model: VGGT,
+    subject: Subject,
     layers: Sequence[Layer],
     schemes: Sequence[str],
     scenes: Sequence[Scene],
@@ -62,7 +62,7 @@ def measure_truth(
     """Measure every pair on every scene.
 
     Args:
-        model: in eval mode.
+        subject: to measure.
         layers: which to measure.
         schemes: keys of formats.
         scenes: held-out ones.
@@ -73,7 +73,7 @@ def measure_truth(
         InputError: the FP32 model gives NaN or Inf, or a process died.
     """
     processes = max(1, min(processes, len(layers)))
-    parts = in_processes(partial(_measure, model, layers, schemes, scenes), processes, step)
+    parts = in_processes(partial(_measure, subject, layers, schemes, scenes), processes, step)
     return Truth(
         damage={name: _in_turn([part.damage[name] for part in parts]) for name in parts[0].damage},
         worse={key: _in_turn([part.worse[key] for part in parts]) for key in parts[0].worse},
@@ -90,7 +90,7 @@ def _in_turn(parts: Sequence[Array]) -> Array:
 
 
 def _measure(
-    model: VGGT,
+    subject: Subject,
     layers: Sequence[Layer],
     schemes: Sequence[str],
     scenes: Sequence[Scene],
@@ -103,9 +103,9 @@ def _measure(
     geometry: dict[str, list[Array]] = {}
     fp32: dict[str, list[float]] = {}
     for number, scene in enumerate(scenes):
-        watch = _Geometry(scene, (len(layers), len(schemes)))
+        watch = _Geometry(subject, scene, (len(layers), len(schemes)))
         watcher = watch if number < GEOMETRY_SCENES else None
-        damage = true_damage(model, layers, schemes, scene, watcher=watcher, step=step)
+        damage = true_damage(subject, layers, schemes, scene, watcher=watcher, step=step)
         found.append({name: value.numpy() for name, value in damage.items()})
         for key, worse in watch.worse.items():
             geometry.setdefault(key, []).append(worse)
@@ -120,8 +120,8 @@ def _measure(
 class _Geometry:
     """Watches the outputs of every pair and keeps what they change for the worse."""
 
-    def __init__(self, scene: Scene, shape: tuple[int, int]) -> None:
-        self.scene, self.shape = scene, shape
+    def __init__(self, subject: Subject, scene: Scene, shape: tuple[int, int]) -> None:
+        self.subject, self.scene, self.shape = subject, scene, shape
         self.fp32: dict[str, float] = {}
         self.worse: dict[str, Array] = {}
 
@@ -135,6 +135,5 @@ class _Geometry:
             self.worse[key][pair.layer, pair.scheme] = sign * (value - self.fp32[key])
 
     def _figures(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
-        size = (self.scene.images.shape[-2], self.scene.images.shape[-1])
-        found = geometry_metrics(outputs, self.scene.truth, size, query_limit=POINT_QUERIES)
-        return {key: found[key] for key in FIGURES if key in found}
+        figures = self.subject.figures(outputs, self.scene, query_limit=POINT_QUERIES)
+        return {key: figures[key] for key in FIGURES if key in figures}

@@ -14,6 +14,7 @@ from analysis.commands.options import (
     Images,
     MaxImages,
     RunDir,
+    RunModel,
     Sampling,
     Scenes,
     Stride,
@@ -45,6 +46,7 @@ def audit(
     stability: Annotated[
         bool, typer.Option("--stability", help="Repeat the sketch on other scenes, numbers of views and sizes too.")
     ] = False,
+    model: RunModel = None,
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -66,5 +68,13 @@ def audit(
 
     with session(as_json, debug) as screen:
         with screen.progress() as progress:
-            found = make_audit(run, chosen, with_stability=stability, device=device, progress=progress, say=screen.say)
-        screen.show(audit_view(found, run))
+            audited = make_audit(
+                run,
+                chosen,
+                with_stability=stability,
+                device=device,
+                model_name=model,
+                progress=progress,
+                say=screen.say,
+            )
+        screen.show(audit_view(audited, run))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir, Weights
+from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir, RunModel, Weights
 from analysis.commands.screen import session
 from analysis.steps import make_checkpoint
 
@@ -22,6 +22,7 @@ def export(
         str, typer.Option("--scheme", metavar="NAME", help="plan, or a format's name for every layer.")
     ] = "plan",
     weights: Weights = "pretrained",
+    model: RunModel = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -31,5 +32,5 @@ def export(
     """
     with session(as_json, debug) as screen:
         with screen.progress() as progress:
-            view = make_checkpoint(run, scheme, progress, weights=weights)
+            view = make_checkpoint(run, scheme, progress, weights=weights, model_name=model, say=screen.say)
         screen.show(view)

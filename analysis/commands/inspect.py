@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir
+from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir, RunModel
 from analysis.commands.screen import session
 from analysis.steps import inspect_layer
 
@@ -21,6 +21,7 @@ def inspect(
         str, typer.Argument(metavar="LAYER", help="Name of a layer, or the end of one; `profile` shows the names.")
     ],
     run: RunDir = DEFAULT_RUN,
+    model: RunModel = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -29,4 +30,4 @@ def inspect(
     Reads profile.h5 and writes layer-<name>.png.
     """
     with session(as_json, debug) as screen:
-        screen.show(inspect_layer(run, layer))
+        screen.show(inspect_layer(run, layer, model))

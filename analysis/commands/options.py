@@ -29,6 +29,15 @@ Model = Annotated[
         help="tiny (bundled), vggt-1b, a Hugging Face id, a folder, a checkpoint file, or package.module:function.",
     ),
 ]
+RunModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "--model_name",
+        metavar="SOURCE",
+        help="The run's model; a function of yours runs only if you name it here, or did when you profiled.",
+    ),
+]
 Weights = Annotated[
     str,
     typer.Option("--weights", metavar="KIND", help="pretrained, or random to try the machinery without a download."),

@@ -27,6 +27,8 @@ from analysis.commands.options import (
 )
 from analysis.commands.screen import session
 from analysis.steps import make_profile, profile_view
+from vggtkit.core.errors import InputError
+from vggtkit.subject import INPUTS
 
 EXAMPLES = (
     "profile",
@@ -87,12 +89,21 @@ def profile(
     """
     with session(as_json, debug) as screen:
         source = scene_source(
-            images, scenes, count=num_scenes, views=views, seed=seed, max_images=max_images, stride=stride,
-            sampling=sampling, resolution=resolution,
+            images, _asked_scenes(scenes, inputs), count=num_scenes, views=views, seed=seed, max_images=max_images,
+            stride=stride, sampling=sampling, resolution=resolution,
         )  # fmt: skip
         with screen.progress() as progress:
             made = make_profile(
                 run, model, weights, source, probes=probes, disk_budget=disk_budget, device=device, seed=seed,
-                dtype=dtype, inputs=inputs, roles=roles, progress=progress, say=screen.say,
+                dtype=dtype, roles=roles, progress=progress, say=screen.say,
             )  # fmt: skip
         screen.show(profile_view(made))
+
+
+def _asked_scenes(scenes: str | None, inputs: str | None) -> str | None:
+    """``--inputs FUNCTION`` is short for ``--scenes inputs:FUNCTION``."""
+    if inputs is None:
+        return scenes
+    if scenes is not None:
+        raise InputError("--inputs and --scenes are both given; --inputs X is short for --scenes inputs:X")
+    return f"{INPUTS}:{inputs}"

@@ -1,95 +1,135 @@
-"""What an assignment does on scenes: damage of every output, and the geometry figures."""
+"""What an assignment does on scenes: the one place where assignments are measured."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from analysis.evaluation.run import POINT_QUERIES, SEED, predictions
-from mixedprec import Evidence, quantized
+from mixedprec import quantized
+from mixedprec.evidence import weighted_mean
 from vggtkit.core.errors import InputError
-from vggtkit.metrics.geometry import Estimate, geometry_metrics, over_scenes
+from vggtkit.metrics.depth import Alignment
+from vggtkit.metrics.geometry import Estimate, over_scenes
 from vggtkit.metrics.tensors import nmse
-from vggtkit.model import VGGT
+from vggtkit.runtime.fewer_operations import fewer_operations
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+POINT_QUERIES = 5000
+"""Points that look for their neighbours, per scene and assignment; 40 ms for all figures of 4 views of 64x64."""
+SEED = 0
+"""One for all assignments: the same points are sampled and the same scenes drawn."""
+
+Outputs = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found on some scenes.
+    """What an assignment does on some scenes.
 
     Attributes:
         damage: weighted mean NMSE of the outputs against FP32, over the scenes.
         per_scene: the same scene by scene.
-        by_output: NMSE of every output, over the scenes.
+        errors: NMSE of every output, scene by scene; infinite for an output that is broken.
         geometry: figures against the truth, where there is one, over the scenes.
         figures: the same scene by scene.
     """
 
     damage: float
     per_scene: tuple[float, ...]
-    by_output: dict[str, float]
+    errors: tuple[dict[str, float], ...]
     geometry: dict[str, Estimate]
     figures: tuple[dict[str, float], ...]
 
+    @property
+    def by_output(self) -> dict[str, float]:
+        """NMSE of every output, over the scenes."""
+        return {name: math.fsum(row[name] for row in self.errors) / len(self.errors) for name in self.errors[0]}
 
-class Bench:
-    """A model with its FP32 outputs on some scenes, on which assignments are measured.
+
+class Evaluator:
+    """A subject with its FP32 outputs on some scenes, on which assignments are measured.
 
     Args:
-        model: in eval mode; unchanged by every measurement.
+        subject: unchanged by every measurement.
         scenes: any.
-        evidence: for what the outputs count for.
+        weights: what each output counts for, relative to the others; 1 for those not named.
         keep: precision of everything that is not quantised.
+        alignment: of depth to the truth, before its errors are taken.
+        cheaper: compute in the cheaper order of operations where the subject has one; reference and candidates alike.
+
+    Attributes:
+        references: outputs of FP32, one set per scene, on the CPU.
 
     Raises:
         InputError: no scenes, or FP32 gives no finite outputs.
     """
 
-    def __init__(self, model: VGGT, scenes: Sequence[Scene], evidence: Evidence, keep: str = "fp16") -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        scenes: Sequence[Scene],
+        weights: Mapping[str, float] | None = None,
+        *,
+        keep: str = "fp16",
+        alignment: Alignment = "median",
+        cheaper: bool = False,
+    ) -> None:
         if not scenes:
             raise InputError("no scenes to measure on: give more photographs with --images, or --scenes synthetic")
-        self.model, self.scenes, self.evidence, self.keep = model, scenes, evidence, keep
-        self.references = [predictions(model, scene) for scene in scenes]
-        for scene, reference in zip(scenes, self.references, strict=True):
-            if not all(bool(value.isfinite().all()) for value in reference.values()):
-                raise InputError(f"scene {scene.name}: the FP32 model gives NaN or Inf; the checkpoint is damaged")
+        self.subject, self.scenes, self.weights, self.keep = subject, scenes, dict(weights or {}), keep
+        self.alignment, self.cheaper = alignment, cheaper and subject.recorded_whole is not None
+        with self._computing():
+            self.references = [subject.predict(scene, check=True) for scene in scenes]
 
     def fp32(self) -> Measured:
         """The reference itself."""
-        return self.compared(self.references)
+        return self.compare(self.references)
 
     def measure(self, formats: Mapping[str, str], scenes: Sequence[int] | None = None) -> Measured:
         """Run an assignment as its checkpoint would compute, on all scenes or on those of these numbers."""
         numbers = range(len(self.scenes)) if scenes is None else scenes
-        with quantized(self.model, formats, self.keep):
-            found = [predictions(self.model, self.scenes[number]) for number in numbers]
-        return self.compared(found, numbers)
+        return self.compare(self.predict(formats, numbers), numbers)
 
-    def compared(self, found: Sequence[Mapping[str, Tensor]], numbers: Sequence[int] | None = None) -> Measured:
+    def predict(self, formats: Mapping[str, str], scenes: Sequence[int] | None = None) -> list[dict[str, Tensor]]:
+        """The outputs under an assignment, one set per scene."""
+        numbers = range(len(self.scenes)) if scenes is None else scenes
+        with quantized(self.subject.model, formats, self.keep), self._computing():
+            return [self.subject.predict(self.scenes[number]) for number in numbers]
+
+    def compare(self, candidates: Sequence[Outputs], scenes: Sequence[int] | None = None) -> Measured:
         """Outputs that were made elsewhere, one set per scene, against FP32's."""
-        numbers = range(len(self.scenes)) if numbers is None else numbers
+        numbers = range(len(self.scenes)) if scenes is None else scenes
         errors, figures = [], []
-        for number, outputs in zip(numbers, found, strict=True):
-            reference, scene = self.references[number], self.scenes[number]
-            errors.append({name: _nmse(value, outputs[name]) for name, value in reference.items()})
-            size = (scene.images.shape[-2], scene.images.shape[-1])
-            figures.append(geometry_metrics(outputs, scene.truth, size, query_limit=POINT_QUERIES, seed=SEED))
-        by_output = {name: math.fsum(row[name] for row in errors) / len(errors) for name in errors[0]}
-        per_scene = tuple(self.evidence.total(_outputs_of(self.evidence, row)) for row in errors)
-        return Measured(
-            math.fsum(per_scene) / len(per_scene), per_scene, by_output, over_scenes(figures, SEED), tuple(figures)
+        for number, outputs in zip(numbers, candidates, strict=True):
+            errors.append({name: _nmse(value, outputs[name]) for name, value in self.references[number].items()})
+            figures.append(self.figures(number, outputs))
+        per_scene = tuple(self.damage(row) for row in errors)
+        damage = math.fsum(per_scene) / len(per_scene)
+        return Measured(damage, per_scene, tuple(errors), over_scenes(figures, SEED), tuple(figures))
+
+    def damage(self, by_output: Mapping[str, float]) -> float:
+        """The weighted mean of the outputs' errors: what plans are made to keep small."""
+        return weighted_mean(by_output, self.weights)
+
+    def figures(self, scene: int, outputs: Outputs) -> dict[str, float]:
+        """Cameras, depth, points and tracks of a scene, where the subject predicts them."""
+        return self.subject.figures(
+            outputs, self.scenes[scene], alignment=self.alignment, query_limit=POINT_QUERIES, seed=SEED
         )
 
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with ExitStack() as contexts:
+            if self.cheaper:
+                contexts.enter_context(fewer_operations(self.subject.model))
+            yield
 
-def _nmse(reference: Tensor, found: Tensor) -> float:
-    value = nmse(reference, found)
+
+def _nmse(reference: Tensor, candidate: Tensor) -> float:
+    value = nmse(reference, candidate)
     return value if math.isfinite(value) else math.inf
-
-
-def _outputs_of(evidence: Evidence, row: Mapping[str, float]) -> dict[str, float]:
-    """The outputs that the evidence knows; one that this model does not have counts as undamaged."""
-    return {name: row.get(name, 0.0) for name in evidence.damage}

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analysis.evaluation.cost import cost_over_scenes
+from analysis.evaluation.evaluator import SEED, Evaluator, Measured
 from analysis.evaluation.results import Evaluation, SchemeResult
 from mixedprec import (
     Assignment,
@@ -27,11 +28,11 @@ from mixedprec.planner import layers_by_format
 from vggtkit.core.errors import InputError
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.depth import Alignment
-from vggtkit.metrics.geometry import geometry_metrics, over_scenes
-from vggtkit.metrics.outputs import OUTPUTS, OutputMetrics, average, compare_outputs
-from vggtkit.model import VGGT
-from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, find_layers, get_format, quantized_nbytes
+from vggtkit.metrics.geometry import over_scenes
+from vggtkit.metrics.outputs import average, compare_outputs
+from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format, quantized_nbytes
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject, subject_of
 
 FP32, PLAN = "fp32", "plan"
 EXECUTED = (
@@ -39,8 +40,6 @@ EXECUTED = (
     "no integer kernels, so no speed-up is to be expected"
 )
 NOT_TIMED = "nothing; give --repeats 3 to time"
-POINT_QUERIES = 5000  # per scene and scheme; 40 ms for all figures of 4 views of 64x64
-SEED = 0  # one for all schemes: the same points are sampled and the same scenes drawn
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,9 @@ class Candidate:
     keep: str
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What FP32 gives on a scene: its outputs, and their geometry figures."""
-
-    outputs: Mapping[str, Tensor]
-    figures: Mapping[str, float]
-
-
-Figures = Callable[[Scene, Mapping[str, Tensor]], dict[str, float]]
-"""Cameras, depth, points and tracks of one scene, from its outputs."""
-
-
-def candidates(model: nn.Module, plan: Plan | None) -> list[Candidate]:
+def candidates(subject: Subject, plan: Plan | None) -> list[Candidate]:
     """The seven uniform schemes and the plan, in this order; all keep the rest as the plan does."""
-    layers = find_layers(model)
+    layers = subject.layers
     keep = plan.keep if plan else "fp16"
     found = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
     if plan:
@@ -76,12 +63,13 @@ def candidates(model: nn.Module, plan: Plan | None) -> list[Candidate]:
 
 
 def evaluate(
-    model: VGGT,
+    model: nn.Module | Subject,
     scenes: Sequence[Scene],
     plan: Plan | None,
     *,
     facts: Mapping[str, object],
     weights_note: str,
+    output_weights: Mapping[str, float] | None = None,
     calibration_scenes: Sequence[str] = (),
     repeats: int = 3,
     alignment: Alignment = "median",
@@ -97,11 +85,12 @@ def evaluate(
     The geometry figures are against the truth of the scenes that have one, and come from the same outputs.
 
     Args:
-        model: the FP32 model in eval mode; unchanged afterwards.
+        model: the FP32 model in eval mode, or a subject; unchanged afterwards.
         scenes: evaluation scenes.
         plan: made for this model; None to evaluate the uniform schemes alone.
         facts: provenance for the reports.
         weights_note: where the weights come from, for titles.
+        output_weights: what each output counts for in the damage, as the plan was made; all alike by default.
         calibration_scenes: names of the scenes that the plan was made from.
         repeats: timed repeats of each scheme; 0 leaves out timing.
         alignment: of depth to the truth, before its errors are taken.
@@ -112,23 +101,23 @@ def evaluate(
     """
     if not scenes:
         raise InputError("no evaluation scenes: give more photographs with --images, or --scenes synthetic")
+    subject = subject_of(model)
     if plan:
-        check_plan(model, plan)
-    todo = candidates(model, plan)
+        check_plan(subject, plan)
+    todo = candidates(subject, plan)
     passes = repeats + 1 if repeats else 0
     total, done = len(scenes) + len(todo) * (len(scenes) + passes), itertools.count()
 
-    def step(stage: str) -> None:
-        progress(stage, next(done), total)
+    def step(stage: str, steps: int = 1) -> None:
+        for _ in range(steps):
+            progress(stage, next(done), total)
 
-    def figures(scene: Scene, outputs: Mapping[str, Tensor]) -> dict[str, float]:
-        size = (scene.images.shape[-2], scene.images.shape[-1])
-        return geometry_metrics(outputs, scene.truth, size, alignment=alignment, query_limit=POINT_QUERIES, seed=SEED)
-
-    references = [_reference(model, scene, figures, step) for scene in scenes]
+    step("running FP32", len(scenes))
+    evaluator = Evaluator(subject, scenes, output_weights, alignment=alignment)
+    references = evaluator.fp32()
     results, fp32_seconds = [], []
     for candidate in todo:
-        result, beside = _evaluate(model, candidate, scenes, references, figures, repeats, step)
+        result, beside = _evaluate(evaluator, candidate, references, repeats, step)
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
@@ -139,72 +128,62 @@ def evaluate(
         scenes=tuple(scene.name for scene in scenes),
         calibration_scenes=tuple(calibration_scenes),
         executed=EXECUTED if repeats else NOT_TIMED,
-        results=(_fp32_result(model, references, fp32_seconds), *results),
+        results=(_fp32_result(subject, references, fp32_seconds), *results),
         plan_formats=layers_by_format(plan) if plan else {},
         predicted_damage=plan.total_damage if plan else None,
     )
 
 
-def damage_of(metrics: Mapping[str, OutputMetrics]) -> float:
-    """Mean NMSE over the outputs; what plans are made to keep small."""
-    return math.fsum(m.nmse for m in metrics.values()) / len(metrics)
-
-
 def _evaluate(
-    model: VGGT,
-    candidate: Candidate,
-    scenes: Sequence[Scene],
-    references: Sequence[Reference],
-    figures: Figures,
-    repeats: int,
-    step: Callable[[str], None],
+    evaluator: Evaluator, candidate: Candidate, fp32: Measured, repeats: int, step: Callable[[str], None]
 ) -> tuple[SchemeResult, list[float]]:
     """What a candidate costs and gives, and the seconds of FP32 next to its own."""
-    weights = quantized_weights(model, candidate.assignment, candidate.keep)
+    subject = evaluator.subject
+    weights = quantized_weights(subject, candidate.assignment, candidate.keep)
     compared, rows = [], []
-    with packed_with(model, weights, candidate.keep):
-        for scene, reference in zip(scenes, references, strict=True):
+    with packed_with(subject, weights, candidate.keep):
+        for number, scene in enumerate(evaluator.scenes):
             step(f"evaluating {candidate.title}")
-            found = predictions(model, scene)
-            compared.append(compare_outputs(reference.outputs, found))
-            rows.append(figures(scene, found))
-    per_scene = tuple(damage_of(metrics) for metrics in compared)
-    beside, seconds = _timed(model, candidate, weights, scenes[0], repeats, step)
+            outputs = subject.predict(scene)
+            compared.append(compare_outputs(evaluator.references[number], outputs))
+            rows.append(evaluator.figures(number, outputs))
+    per_scene = tuple(evaluator.damage({name: m.nmse for name, m in metrics.items()}) for metrics in compared)
+    beside, seconds = _timed(subject, candidate, weights, evaluator.scenes[0], repeats, step)
     result = SchemeResult(
         key=candidate.key,
         title=candidate.title,
-        size_bytes=overhead_bytes(model, candidate.keep) + sum(q.nbytes for q in weights.values()),
+        size_bytes=overhead_bytes(subject, candidate.keep) + sum(q.nbytes for q in weights.values()),
         seconds=_median(seconds),
         seconds_spread=_spread(seconds),
-        speed_ratio=_median([fp32 / own for fp32, own in zip(beside, seconds, strict=True)]),
+        speed_ratio=_median([fp32_seconds / own for fp32_seconds, own in zip(beside, seconds, strict=True)]),
         outputs=average(compared),
         damage=math.fsum(per_scene) / len(per_scene),
         per_scene=per_scene,
         geometry=over_scenes(rows, SEED),
-        changes=cost_over_scenes([reference.figures for reference in references], rows, SEED),
+        changes=cost_over_scenes(fp32.figures, rows, SEED),
     )
     return result, beside
 
 
-def _fp32_result(model: VGGT, references: Sequence[Reference], seconds: Sequence[float]) -> SchemeResult:
+def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float]) -> SchemeResult:
     """The reference's row; its size is that of a file with everything in FP32."""
-    layers = sum(quantized_nbytes(layer.shape, FP32) for layer in find_layers(model))
+    layers = sum(quantized_nbytes(layer.shape, FP32) for layer in subject.layers)
     return SchemeResult(
         key=FP32,
         title="FP32",
-        size_bytes=overhead_bytes(model, FP32) + layers,
+        size_bytes=overhead_bytes(subject, FP32) + layers,
         seconds=_median(seconds),
         seconds_spread=_spread(seconds),
         speed_ratio=1.0 if seconds else None,
         outputs={},
         damage=0.0,
-        per_scene=(0.0,) * len(references),
-        geometry=over_scenes([reference.figures for reference in references], SEED),
+        per_scene=(0.0,) * len(fp32.per_scene),
+        geometry=fp32.geometry,
     )
 
 
 def _timed(
-    model: VGGT,
+    subject: Subject,
     candidate: Candidate,
     weights: Mapping[str, QuantizedTensor],
     scene: Scene,
@@ -215,9 +194,9 @@ def _timed(
     fp32, own = [], []
     for _ in range(repeats + 1 if repeats else 0):
         step(f"timing {candidate.title}")
-        fp32.append(_seconds(model, scene))
-        with packed_with(model, weights, candidate.keep):
-            own.append(_seconds(model, scene))
+        fp32.append(_seconds(subject, scene))
+        with packed_with(subject, weights, candidate.keep):
+            own.append(_seconds(subject, scene))
     return fp32[1:], own[1:]  # without the warm-up
 
 
@@ -230,33 +209,13 @@ def _spread(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 @torch.no_grad()
-def predictions(model: VGGT, scene: Scene) -> dict[str, Tensor]:
-    """The published outputs for a scene, on the CPU in FP32; of a broken scheme they may be NaN."""
-    device = model.aggregator.image_mean.device
-    found = model(scene.images[None].to(device), scene.query_points[None].to(device))
-    return {name: found[name].float().cpu() for name in OUTPUTS if name in found}
-
-
-def _reference(model: VGGT, scene: Scene, figures: Figures, step: Callable[[str], None]) -> Reference:
-    step("running FP32")
-    found = predictions(model, scene)
-    if broken := [name for name, value in found.items() if not bool(value.isfinite().all())]:
-        raise InputError(
-            f"scene {scene.name}: the FP32 model gives NaN or Inf in {broken[0]}, so there is nothing to compare with; "
-            "the checkpoint is damaged, fetch or train it again"
-        )
-    return Reference(found, figures(scene, found))
-
-
-@torch.no_grad()
-def _seconds(model: VGGT, scene: Scene) -> float:
+def _seconds(subject: Subject, scene: Scene) -> float:
     """Time of one pass, with the device's queue empty before and after."""
-    device = model.aggregator.image_mean.device
-    images, points = scene.images[None].to(device), scene.query_points[None].to(device)
-    _wait_for(device)
+    call = subject.arguments(scene, subject.device)
+    _wait_for(subject.device)
     start = time.perf_counter()
-    model(images, points)
-    _wait_for(device)
+    subject.call(call)
+    _wait_for(subject.device)
     return time.perf_counter() - start
 
 

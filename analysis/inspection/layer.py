@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from analysis.audit.attribution import by_task
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
-from vggtkit.model import VGGT
-from vggtkit.quant import Layer, dequantize_layer, quantize_layer
+from vggtkit.quant import Layer, dequantize_layer, quantize_layer, weight_of
 from vggtkit.quant.packed import out_first
 
 Array = NDArray[np.float64]
@@ -118,7 +118,7 @@ def find_one(layers: Sequence[Layer], name: str) -> int:
     raise InputError(f"layer {name!r}: {found}; give one name in full{hint}")
 
 
-def inspect(model: VGGT, profile: Profile, name: str, coarse: str) -> Inspection:
+def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspection:
     """Look at one layer.
 
     Args:
@@ -129,7 +129,7 @@ def inspect(model: VGGT, profile: Profile, name: str, coarse: str) -> Inspection
     """
     row = find_one(profile.layers, name)
     layer = profile.layers[row]
-    weight = out_first(model.get_parameter(layer.weight_name).detach(), layer.kind).flatten(1).double()
+    weight = out_first(weight_of(model, layer).detach(), layer.kind).flatten(1).double()
     peaks = weight.abs().amax(1)
     samples = _activations(profile, layer.name)
     order = np.argsort(-profile.total_damage[:, profile.column(coarse)], kind="stable")
@@ -184,10 +184,10 @@ def _outlier_channels(samples: Array) -> list[int]:
     return [int(channel) for channel in np.flatnonzero(peaks > 10 * np.median(peaks))]
 
 
-def _format_row(model: VGGT, profile: Profile, row: int, key: str) -> FormatRow:
+def _format_row(model: nn.Module, profile: Profile, row: int, key: str) -> FormatRow:
     layer, column = profile.layers[row], profile.column(key)
     module = model.get_submodule(layer.name)
-    weight = model.get_parameter(layer.weight_name).detach()
+    weight = weight_of(model, layer).detach()
     error = (dequantize_layer(quantize_layer(module, key, layer.name), module) - weight).double()
     captured = profile.schemes.index(key) if key in profile.schemes else None
     local = profile.scores["isolated"]

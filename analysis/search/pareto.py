@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from analysis.evaluation.evaluator import Bench, Measured
+from analysis.evaluation.evaluator import Evaluator, Measured
 from analysis.evaluation.results import null_if_not_finite
 from analysis.search.quality_target import front_budgets
 from mixedprec import comparison
@@ -84,7 +84,7 @@ class Pareto:
 
 def pareto(
     start: Planned,
-    bench: Bench | None,
+    evaluator: Evaluator | None,
     *,
     budgets: int,
     measure: int,
@@ -96,7 +96,7 @@ def pareto(
 
     Args:
         start: a plan; its space, its settings, and the bytes at which the baselines stand.
-        bench: model and held-out scenes; None to predict only.
+        evaluator: model and held-out scenes; None to predict only.
         budgets: points of the predicted front.
         measure: how many of them are measured, evenly spread; the others are predicted only.
         facts: provenance.
@@ -107,7 +107,7 @@ def pareto(
     plans = [replanned(start, budget) for budget in front_budgets(start, budgets)]
     seconds = time.perf_counter() - begun
     evidence, overhead = start.space.evidence, start.plan.overhead_bytes
-    chosen = {round(step * (len(plans) - 1) / max(1, measure - 1)) for step in range(measure)} if bench else set()
+    chosen = {round(step * (len(plans) - 1) / max(1, measure - 1)) for step in range(measure)} if evaluator else set()
     others = {
         (UNIFORM, get_format(key).short_title): uniform_assignment(evidence.layers, key)
         for key in UNIFORM_SCHEMES
@@ -118,7 +118,7 @@ def pareto(
 
     def run(formats: Mapping[str, str]) -> Measured | None:
         progress("measuring on held-out scenes", len([p for p in points if p.measured is not None]), total)
-        return bench.measure(formats) if bench else None
+        return evaluator.measure(formats) if evaluator else None
 
     for number, found in enumerate([*plans, replanned(start, start.plan.budget_bytes)]):
         measured = run(found.plan.formats) if number in chosen or number == len(plans) else None
@@ -135,8 +135,8 @@ def pareto(
     return Pareto(
         model=start.plan.model,
         facts=facts,
-        scenes=tuple(scene.name for scene in bench.scenes) if bench else (),
-        fp32=bench.fp32().geometry if bench else {},
+        scenes=tuple(scene.name for scene in evaluator.scenes) if evaluator else (),
+        fp32=evaluator.fp32().geometry if evaluator else {},
         fp32_bytes=fp32_bytes,
         points=tuple(points),
         solve_seconds=seconds,

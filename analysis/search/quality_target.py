@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.evaluation.evaluator import Bench, Measured
+from analysis.evaluation.evaluator import Evaluator, Measured
 from mixedprec.planner import Planned, replanned
 from vggtkit.core.errors import InputError
 from vggtkit.core.provenance import Progress, silent
@@ -106,7 +106,7 @@ def parse_drops(text: str) -> tuple[Limit, ...]:
 
 
 def smallest_keeping(
-    start: Planned, bench: Bench, promise: Promise, progress: Progress = silent
+    start: Planned, evaluator: Evaluator, promise: Promise, progress: Progress = silent
 ) -> tuple[Tried, list[Tried]]:
     """The smallest plan on the front that keeps a promise, by bisection; every candidate is measured.
 
@@ -115,7 +115,7 @@ def smallest_keeping(
 
     Args:
         start: whose space and settings are taken; its budget does not matter.
-        bench: model and held-out scenes.
+        evaluator: model and held-out scenes.
         promise: what has to hold on them.
         progress: told about every measurement.
 
@@ -125,7 +125,7 @@ def smallest_keeping(
     Raises:
         InputError: even the largest file breaks the promise, or a figure of it does not apply to these scenes.
     """
-    fp32 = bench.fp32()
+    fp32 = evaluator.fp32()
     if absent := [limit.key for limit in promise.drops if limit.key not in fp32.geometry]:
         raise InputError(
             f"--max-drop: these scenes give no {absent[0]}, they have no ground truth for it; "
@@ -138,7 +138,7 @@ def smallest_keeping(
         progress("measuring plans on held-out scenes", len(tried), len(budgets).bit_length() + 1)
         if position not in tried:
             found = replanned(start, budgets[position])
-            measured = bench.measure(found.plan.formats)
+            measured = evaluator.measure(found.plan.formats)
             tried[position] = Tried(found, measured, promise.broken(fp32, measured))
         return tried[position]
 

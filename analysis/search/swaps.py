@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.evaluation.evaluator import Bench
+from analysis.evaluation.evaluator import Evaluator
 from mixedprec.planner import Planned, with_formats
 from mixedprec.policies import Assignment, Problem
 from mixedprec.solver import Choice, undominated
@@ -49,7 +49,7 @@ class Refined:
     after: tuple[float, float]
 
 
-def refine(start: Planned, bench: Bench, count: int, progress: Progress = silent) -> Refined:
+def refine(start: Planned, evaluator: Evaluator, count: int, progress: Progress = silent) -> Refined:
     """Measure the ``count`` most promising swaps one after the other, each on top of what was kept before.
 
     A swap is kept when it lowers the measured damage on one half of the scenes and on the other half too. So the result
@@ -57,22 +57,22 @@ def refine(start: Planned, bench: Bench, count: int, progress: Progress = silent
 
     Args:
         start: a plan.
-        bench: model and calibration scenes, two or more.
+        evaluator: model and calibration scenes, two or more.
         count: swaps to measure.
         progress: told about every swap.
 
     Raises:
         InputError: fewer than two scenes.
     """
-    if len(bench.scenes) < 2:
+    if len(evaluator.scenes) < 2:
         raise InputError("--refine: one calibration scene cannot check what another proposes; profile two or more")
-    halves = range(0, len(bench.scenes), 2), range(1, len(bench.scenes), 2)
+    halves = range(0, len(evaluator.scenes), 2), range(1, len(evaluator.scenes), 2)
     space, problem = start.space, start.problem
     current = {layer.name: start.plan.formats[layer.name] for layer in problem.layers}
 
     def damages(assignment: Assignment) -> tuple[float, float]:
         formats = space.expanded(assignment)
-        return bench.measure(formats, halves[0]).damage, bench.measure(formats, halves[1]).damage
+        return evaluator.measure(formats, halves[0]).damage, evaluator.measure(formats, halves[1]).damage
 
     before = best = damages(current)
     kept: list[Swap] = []
@@ -87,8 +87,8 @@ def refine(start: Planned, bench: Bench, count: int, progress: Progress = silent
         tried += 1
         proposed = current | {swap.up: swap.up_key, swap.down: swap.down_key}
         formats = space.expanded(proposed)
-        first = bench.measure(formats, halves[0]).damage
-        if first < best[0] and (second := bench.measure(formats, halves[1]).damage) < best[1]:
+        first = evaluator.measure(formats, halves[0]).damage
+        if first < best[0] and (second := evaluator.measure(formats, halves[1]).damage) < best[1]:
             current, best = proposed, (first, second)
             kept.append(swap)
             moved |= {swap.up, swap.down}

@@ -10,14 +10,20 @@ from pathlib import Path
 from analysis.audit import Audit, audit, summary, to_json
 from analysis.audit.plots import draw_payers, draw_scores
 from analysis.audit.tables import audit_sentences, audit_tables
-from analysis.steps.run_folder import PROFILE, check_held_out, check_writable, model_of, scenes_for
+from analysis.steps.run_folder import (
+    PROFILE,
+    check_writable,
+    held_out_scenes,
+    profiled_scenes,
+    scenes_for,
+    subject_of_run,
+)
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing
-from vggtkit.core.errors import InputError
-from vggtkit.core.provenance import Progress, provenance, require_same, silent
-from vggtkit.model import VGGT
+from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.scenes import Scene, SceneSource, fingerprint, notes_on
+from vggtkit.subject import INPUTS, Subject
 
 JUDGES = 8
 """Scenes beyond those of true damage on which whole plans are measured, where there are as many."""
@@ -30,6 +36,7 @@ def make_audit(
     *,
     with_stability: bool,
     device: str,
+    model_name: str | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
@@ -40,6 +47,7 @@ def make_audit(
         choose_scenes: where scenes come from, given where those of the profile did; their evaluation half is used.
         with_stability: repeat the sketch on other scenes, views and sizes too.
         device: as `pick_device` takes it.
+        model_name: what the user calls the run's model; a function runs only if it is named, or was for this folder.
         progress: called as the work goes on.
         say: told what was left out of the scenes' folder.
 
@@ -50,16 +58,13 @@ def make_audit(
     profile = open_profile(run / PROFILE)
     profiled = SceneSource.from_dict(profile.facts["scene_source"])
     progress("loading", 0, 1)
-    model = model_of(profile, device)
-    calibration = scenes_for(model, profiled, "calibration")
-    seen = {"scene_fingerprint": fingerprint(calibration)}
-    require_same(f"{profile.path} and its pictures", seen, profile.facts, ("scene_fingerprint",))
+    subject = subject_of_run(run, profile, device, model_name, say)
+    calibration = profiled_scenes(run, subject, profile)
     source = choose_scenes(profiled)
     for note in notes_on(source):
         say(note)
-    check_held_out(profile, source)
-    held_out = scenes_for(model, source, "evaluation")
-    judges = _further_scenes(model, profile, source, held_out) or held_out
+    held_out = held_out_scenes(run, subject, profile, source)
+    judges = _further_scenes(run, subject, profile, source, held_out) or held_out
     facts = provenance(
         model=profile.facts["model"],
         weights=profile.facts["weights"],
@@ -68,24 +73,24 @@ def make_audit(
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts["seed"],
     )
-    if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
-        raise InputError("the scenes to measure damage on are the calibration scenes; give others with --images")
     found = audit(
-        model, profile, calibration, held_out, judges, facts=facts, with_stability=with_stability, progress=progress
+        subject, profile, calibration, held_out, judges, facts=facts, with_stability=with_stability, progress=progress
     )
     write_audit(found, run)
     return found
 
 
-def _further_scenes(model: VGGT, profile: Profile, source: SceneSource, held_out: Sequence[Scene]) -> list[Scene]:
+def _further_scenes(
+    run: Path, subject: Subject, profile: Profile, source: SceneSource, held_out: Sequence[Scene]
+) -> list[Scene]:
     """Scenes that come after those held out; none where the pictures are used up, or more of them are cut otherwise."""
     wider = replace(source, count=source.count + JUDGES)
-    more = scenes_for(model, wider, "evaluation")
-    same = [scene.name for scene in more[: len(held_out)]] == [scene.name for scene in held_out]
-    if not same:
+    if source.kind == INPUTS:
+        return []  # those after them would begin elsewhere
+    more = scenes_for(subject, wider, "evaluation")
+    if [scene.name for scene in more[: len(held_out)]] != [scene.name for scene in held_out]:
         return []
-    check_held_out(profile, wider)
-    return more[len(held_out) :]
+    return held_out_scenes(run, subject, profile, wider)[len(held_out) :]
 
 
 def write_audit(found: Audit, run: Path) -> None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.steps.run_folder import PLAN, PROFILE, check_writable, model_of, plan_of
+from analysis.steps.run_folder import PLAN, PROFILE, check_source_of_run, check_writable, plan_of, subject_of_run
 from analysis.steps.view import View
 from mixedprec import Plan, check_plan, format_bytes, load_plan, save_quantized, uniform_assignment
 from sensitivity import open_profile
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.model import VGGT, load_vggt
-from vggtkit.quant import find_layers, get_format
+from vggtkit.quant import get_format
+from vggtkit.subject import Subject, open_subject
 
 
-def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weights: str = "pretrained") -> View:
+def make_checkpoint(
+    run: Path,
+    scheme: str,
+    progress: Progress = silent,
+    *,
+    weights: str = "pretrained",
+    model_name: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> View:
     """Write the packed checkpoint of the run's plan, or of a uniform scheme.
 
     A plan that was made without a profile is written with the weights of its model.
@@ -26,6 +34,8 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weig
         scheme: ``"plan"``, or a format for every layer.
         progress: called as the work goes on.
         weights: ``"random"`` to try a plan without a profile on random weights.
+        model_name: what the user calls the run's model; a function runs only if it is named, or was for this folder.
+        say: told what was done to make the model loadable.
 
     Raises:
         InputError: no profile and no plan, or the files do not belong together or to the model.
@@ -33,10 +43,10 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weig
     if scheme != "plan":
         get_format(scheme)
     check_writable(run)
-    plan, model, facts = _of_run(run, scheme, weights, progress)
-    layers = find_layers(model)
+    plan, subject, facts = _of_run(run, scheme, weights, progress, model_name, say)
+    layers = subject.layers
     if plan:
-        check_plan(model, plan)
+        check_plan(subject, plan)
     written = itertools.count(1)
 
     def on_layer(_name: str) -> None:
@@ -44,17 +54,20 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weig
 
     path = run / f"model-{scheme}.safetensors"
     size = save_quantized(
-        model,
+        subject,
         plan.formats if plan else uniform_assignment(layers, scheme),
         path,
         keep=plan.keep if plan else "fp16",
         note=provenance(weights=facts["weights"], scene_fingerprint=facts["scene_fingerprint"], seed=facts.get("seed")),
         on_layer=on_layer,
     )
+    build = "" if subject.description() else ", model=build"
     lines = [
         f"written: {path}, {format_bytes(size)} ({size:,} bytes)",
-        f'load it with: from mixedprec import load_quantized; model = load_quantized("{path}")',
+        f'load it with: from mixedprec import load_quantized; model = load_quantized("{path}"{build})',
     ]
+    if build:
+        lines.append(f"build is the function that makes the network, {subject.source}: the file holds no code.")
     random = "random" in (weights, facts["weights"])
     if random:
         lines.append("RANDOM WEIGHTS: this checkpoint predicts nothing.")
@@ -62,16 +75,17 @@ def make_checkpoint(run: Path, scheme: str, progress: Progress = silent, *, weig
     return View({"path": str(path), "size_bytes": size}, (), lines).of_weights(known)
 
 
-def _of_run(run: Path, scheme: str, weights: str, progress: Progress) -> tuple[Plan | None, VGGT, Mapping[str, Any]]:
+def _of_run(
+    run: Path, scheme: str, weights: str, progress: Progress, named: str | None, say: Callable[[str], None]
+) -> tuple[Plan | None, Subject, Mapping[str, Any]]:
     """The run's plan, if it is asked for, its model with the plan's heads, and what is known of the scenes."""
     free = load_plan(run / PLAN) if scheme == "plan" and (run / PLAN).is_file() else None
     if free is not None and free.for_any_weights:
         progress("loading", 0, 1)
-        return free, load_vggt(free.model, weights).keep_heads(free.heads), free.provenance
+        check_source_of_run(run, free.model, named)
+        return free, open_subject(free.model, weights, say=say).with_heads(free.heads), free.provenance
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile) if scheme == "plan" else None
     progress("loading", 0, 1)
-    model = model_of(profile, "cpu")
-    if plan:
-        model.keep_heads(plan.heads)
-    return plan, model, profile.facts
+    subject = subject_of_run(run, profile, "cpu", named, say)
+    return plan, subject.with_heads(plan.heads) if plan else subject, profile.facts

@@ -16,11 +16,11 @@ from analysis.steps.run_folder import (
     PROFILE,
     REPORT,
     RESULTS,
-    check_held_out,
     check_writable,
-    model_of,
+    held_out_scenes,
     plan_of,
-    scenes_for,
+    subject_of_run,
+    weights_of_plan,
 )
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
@@ -39,6 +39,7 @@ def make_evaluation(
     *,
     repeats: int,
     device: str,
+    model_name: str | None = None,
     depth_alignment: str = "median",
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
@@ -50,6 +51,7 @@ def make_evaluation(
         choose_scenes: where scenes come from, given where those of the profile did; their evaluation half is used.
         repeats: timed repeats of each scheme; 0 leaves out timing.
         device: as `pick_device` takes it.
+        model_name: what the user calls the run's model; a function runs only if it is named, or was for this folder.
         depth_alignment: ``median``, ``scale_shift`` or ``none``.
         progress: called as the work goes on.
         say: told what was left out of the scenes' folder.
@@ -66,10 +68,9 @@ def make_evaluation(
     source = choose_scenes(profiled)
     for note in notes_on(source):
         say(note)
-    check_held_out(profile, source)
     progress("loading", 0, 1)
-    model = model_of(profile, device).keep_heads(plan.heads)
-    held_out = scenes_for(model, source, "evaluation")
+    subject = subject_of_run(run, profile, device, model_name, say).with_heads(plan.heads)
+    held_out = held_out_scenes(run, subject, profile, source)
     facts = provenance(
         schema_version=1,
         model_fingerprint=plan.model_fingerprint,
@@ -78,14 +79,13 @@ def make_evaluation(
         seed=profile.facts["seed"],
         depth_alignment=alignment,
     )
-    if facts["scene_fingerprint"] == facts["calibration_scene_fingerprint"]:
-        raise InputError("the evaluation scenes are the calibration scenes; give others with --images")
-    found = evaluate(
-        model, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
-        alignment=alignment, calibration_scenes=profile.facts["scenes"], progress=progress,
+    evaluation = evaluate(
+        subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
+        output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
+        progress=progress,
     )  # fmt: skip
-    write_reports(found, run)
-    return evaluation_view(found, run)
+    write_reports(evaluation, run)
+    return evaluation_view(evaluation, run)
 
 
 def show_evaluation(run: Path) -> View:

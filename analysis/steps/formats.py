@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
-from torch import nn
 
-from analysis.steps.run_folder import PROFILE
+from analysis.steps.run_folder import PROFILE, check_source_of_run
 from analysis.steps.view import View
 from mixedprec import overhead_bytes
 from sensitivity import open_profile
-from vggtkit.model import VGGTConfig, architecture, is_factory, load_custom, skeleton
-from vggtkit.quant import CANDIDATES, FORMATS, UNIFORM_SCHEMES, find_layers, quantized_nbytes
+from vggtkit.model import resolve_source
+from vggtkit.quant import CANDIDATES, FORMATS, UNIFORM_SCHEMES, quantized_nbytes
+from vggtkit.subject import Subject, bare_subject
 
 DEFAULT_MODEL = "tiny"
 
@@ -28,8 +28,8 @@ def formats_view(run: Path, model_name: str | None = None) -> View:
     Raises:
         InputError: there is no such model.
     """
-    name, model = _model_at_hand(run, model_name)
-    layers, overhead = find_layers(model), overhead_bytes(model)
+    subject = _subject_at_hand(run, model_name)
+    name, layers, overhead = subject.source, subject.layers, overhead_bytes(subject)
     weights = sum(layer.weights for layer in layers)
     table = Table(title=f"Weight formats, and the file of {escape(name)} in each", title_justify="left")
     for column in ("key", "format", "bits per weight", "file MB", "uniform scheme", "scored for plans"):
@@ -54,10 +54,12 @@ def formats_view(run: Path, model_name: str | None = None) -> View:
     return View(values, (table,), lines)
 
 
-def _model_at_hand(run: Path, model_name: str | None) -> tuple[str, nn.Module]:
-    if model_name is None and (run / PROFILE).is_file():
+def _subject_at_hand(run: Path, named: str | None) -> Subject:
+    """The run's model, where there is one and no other is named; its architecture suffices."""
+    if (run / PROFILE).is_file():
         facts = open_profile(run / PROFILE).facts
-        name = str(facts["model"])
-        return name, load_custom(name) if is_factory(name) else skeleton(VGGTConfig.from_json(str(facts["config"])))
-    name = model_name or DEFAULT_MODEL
-    return name, architecture(name)
+        source = str(facts["model"])
+        if named is None or resolve_source(named) == source:
+            check_source_of_run(run, source, named)
+            return bare_subject(source, str(facts["config"]))
+    return bare_subject(named or DEFAULT_MODEL)

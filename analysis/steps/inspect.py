@@ -6,22 +6,27 @@ from pathlib import Path
 
 from analysis.inspection.layer import inspect
 from analysis.inspection.report import draw_inspection, inspection_sentences, inspection_tables, inspection_values
-from analysis.steps.run_folder import PROFILE, check_writable, model_of
+from analysis.steps.run_folder import PROFILE, check_writable, subject_of_run
 from analysis.steps.view import View
 from sensitivity import open_profile
 from sensitivity.tables import COARSE
 
 
-def inspect_layer(run: Path, name: str) -> View:
+def inspect_layer(run: Path, name: str, model_name: str | None = None) -> View:
     """Look at one layer of the run's profile; writes ``layer-<name>.png``.
+
+    Args:
+        run: folder of the run.
+        name: of the layer, or the end of it.
+        model_name: what the user calls the run's model; a function runs only if it is named, or was for this folder.
 
     Raises:
         InputError: no profile, not the profiled weights, or no one layer of this name.
     """
     check_writable(run)
     profile = open_profile(run / PROFILE)
-    found = inspect(model_of(profile, "cpu"), profile, name, COARSE)
-    path = run / f"layer-{found.layer.name}.png"
-    draw_inspection(found, path)
-    values = {"path": str(path), **inspection_values(found)}
-    return View(values, inspection_tables(found), [*inspection_sentences(found), f"written: {path}"])
+    inspection = inspect(subject_of_run(run, profile, "cpu", model_name).model, profile, name, COARSE)
+    path = run / f"layer-{inspection.layer.name}.png"
+    draw_inspection(inspection, path)
+    values = {"path": str(path), **inspection_values(inspection)}
+    return View(values, inspection_tables(inspection), [*inspection_sentences(inspection), f"written: {path}"])

@@ -16,7 +16,7 @@ from mixedprec.palette import ALL, AUTO
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import check_number
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.quant import find_layers, quantized_nbytes
+from vggtkit.quant import quantized_nbytes
 
 RESULTS, CHART = "pareto.json", "pareto.png"
 
@@ -52,17 +52,17 @@ def make_pareto(
     source = plan_source(run, model_name)
     if request.formats == AUTO and not request.strict:
         request = replace(request, formats=ALL)
-    start = planned(source.evidence, source.model, request)
-    bench = source.bench(request, "evaluation", device) if measure and source.profile else None
+    start = planned(source.evidence, source.subject, request)
+    evaluator = source.evaluator(request, "evaluation", device) if measure and source.profile else None
     facts = provenance(
         model_fingerprint=start.plan.model_fingerprint,
         calibration_scene_fingerprint=source.evidence.facts["scene_fingerprint"],
         score=source.evidence.score,
         formats=list(start.palette),
     )
-    layers = find_layers(source.model)
-    fp32 = overhead_bytes(source.model, "fp32") + sum(quantized_nbytes(layer.shape, "fp32") for layer in layers)
-    found = pareto(start, bench, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress)
+    layers = source.subject.layers
+    fp32 = overhead_bytes(source.subject, "fp32") + sum(quantized_nbytes(layer.shape, "fp32") for layer in layers)
+    found = pareto(start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress)
     with replacing(run / RESULTS) as results:
         results.write_text(to_json(found), encoding="utf-8")
     draw_pareto(found, run / CHART)
@@ -73,7 +73,7 @@ def make_pareto(
         "NOT AHEAD everywhere: " + ", ".join(point.title for point in beating)
         if beating
         else f"No uniform scheme or baseline ({others} measured) beats a measured plan of its bytes or more."
-        if bench
+        if evaluator
         else "Predicted only; nothing was measured.",
         f"written: {run / RESULTS}, {run / CHART}",
     ]

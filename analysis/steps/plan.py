@@ -7,29 +7,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 from rich.table import Table
-from torch import nn
 
 from analysis.evaluation.cost import changes, describe_cost
-from analysis.evaluation.evaluator import Bench
+from analysis.evaluation.evaluator import Evaluator
 from analysis.report.drawing import draw_plan
 from analysis.search.quality_target import Promise, Tried, parse_drops, smallest_keeping
 from analysis.search.swaps import Refined, refine
-from analysis.steps.run_folder import PLAN, PROFILE, check_held_out, check_writable, model_of, scenes_for
+from analysis.steps.run_folder import (
+    PLAN,
+    PROFILE,
+    check_source_of_run,
+    check_writable,
+    held_out_scenes,
+    profiled_scenes,
+    subject_of_run,
+)
 from analysis.steps.view import View
 from mixedprec import SOLVED, Evidence, Planned, Request, data_free, planned, save_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
 from mixedprec.constraints import SHARED_INPUT
-from mixedprec.graph import same_input, topology
+from mixedprec.evidence import parse_weights
 from mixedprec.palette import ALL, AUTO
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
 from sensitivity import Profile, open_profile
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.model import VGGT, VGGTConfig, architecture, is_factory, load_custom, skeleton
+from vggtkit.model import resolve_source
 from vggtkit.scenes import SceneSource
 from vggtkit.scenes.source import Split
+from vggtkit.subject import Subject, bare_subject, is_factory
+from vggtkit.subject.graph import same_input
 
 DRAWING = "plan.png"
 
@@ -62,14 +72,22 @@ class Extras:
 
 @dataclass(frozen=True)
 class Source:
-    """What a plan is made from: evidence, the architecture, and the profile if there is one."""
+    """What a plan is made from: evidence, the architecture, and the profile if there is one.
 
+    Attributes:
+        run: folder of the run.
+        evidence: bytes and damage of the layers.
+        subject: the architecture; with values only where it cannot be had without.
+        profile: None without one.
+    """
+
+    run: Path
     evidence: Evidence
-    model: nn.Module
+    subject: Subject
     profile: Profile | None
 
-    def bench(self, request: Request, split: Split, device: str) -> Bench:
-        """The real model with scenes of the profile's source.
+    def evaluator(self, request: Request, split: Split, device: str) -> Evaluator:
+        """The real model on scenes of the profile's source.
 
         Raises:
             InputError: there is no profile, so neither scenes nor a measurement.
@@ -79,33 +97,39 @@ class Source:
                 f"{self.evidence.origin}: --max-drop, --max-damage and --refine measure on scenes; make a profile "
                 "first with `python cli.py profile`"
             )
-        model = model_of(self.profile, device)
+        whole = subject_of_run(self.run, self.profile, device, self.subject.source)
         source = SceneSource.from_dict(self.profile.facts["scene_source"])
         if split == "evaluation":
-            check_held_out(self.profile, source)
-        scenes = scenes_for(model, source, split)
-        evidence = self.evidence.keep_heads(request.heads)
-        if request.weights_for is not None:
-            evidence = evidence.weighted(request.weights_for)
-        return Bench(model.keep_heads(request.heads), scenes, evidence, request.keep)
+            scenes = held_out_scenes(self.run, whole, self.profile, source)
+        else:
+            scenes = profiled_scenes(self.run, whole, self.profile)
+        subject = whole if request.heads is None else whole.with_heads(request.heads)
+        outputs = tuple(self.evidence.keep_heads(subject.heads).damage)
+        weights = parse_weights(request.weights_for, outputs) if request.weights_for is not None else {}
+        return Evaluator(subject, scenes, weights, keep=request.keep)
 
 
 def plan_source(run: Path, model_name: str | None) -> Source:
     """The run's profile, or, where a model is named that it is not of, that model without a profile.
 
     Raises:
-        InputError: neither a profile nor a model.
+        InputError: neither a profile nor a model, or a function made it that the user has not named for this folder.
     """
     if model_name is None or (run / PROFILE).is_file():
         profile = open_profile(run / PROFILE)
-        if model_name in (None, profile.facts["model"]):
-            source = str(profile.facts["model"])
-            config = str(profile.facts["config"])
-            model = load_custom(source) if is_factory(source) else skeleton(VGGTConfig.from_json(config))
-            return Source(Evidence.of(profile), model, profile)
+        source = str(profile.facts["model"])
+        if model_name is None or resolve_source(model_name) == source:
+            check_source_of_run(run, source, model_name)
+            subject = bare_subject(source, str(profile.facts["config"])).reading(profile.layers)
+            return Source(run, Evidence.of(profile), subject, profile)
     assert model_name is not None
-    network = architecture(model_name)
-    return Source(data_free(model_name, network), network, None)
+    if is_factory(model_name):
+        raise InputError(
+            f"--model {model_name}: without a profile only VGGTs can be planned; `python cli.py profile --model "
+            f"{model_name} --inputs FUNCTION` makes one"
+        )
+    subject = bare_subject(model_name)
+    return Source(run, data_free(model_name, subject), subject, None)
 
 
 def make_plan(
@@ -135,21 +159,18 @@ def make_plan(
     check_writable(run)
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name)
-    whole = source.model.config if isinstance(source.model, VGGT) else None
-    if whole is None and (extras.draw or extras.refine or promise or SHARED_INPUT in request.constraints.groups):
-        raise InputError("--draw, --refine, --max-drop, --max-damage and --group shared-input are for VGGT alone")
-    if whole is not None and SHARED_INPUT in request.constraints.groups:
-        request = replace(request, same_input=same_input(topology(replace(whole, heads=request.heads))))
+    if SHARED_INPUT in request.constraints.groups:
+        request = replace(request, same_input=same_input(_graph(source, request, device)))
     tables: list[Table] = []
     lines: list[str] = []
     values: dict[str, Any] = {}
     if promise:
         found, tables, lines, values = _keeping(source, request, promise, device, progress)
     else:
-        found = planned(source.evidence, source.model, request)
+        found = planned(source.evidence, source.subject, request)
         lines += _wider_sentence(source, request, found)
     if extras.refine:
-        refined = refine(found, source.bench(request, "calibration", device), extras.refine, progress)
+        refined = refine(found, source.evaluator(request, "calibration", device), extras.refine, progress)
         found = refined.found
         lines.append(_refined_sentence(refined))
         values["refined"] = {
@@ -157,17 +178,25 @@ def make_plan(
         }  # fmt: skip
     save_plan(found.plan, run / PLAN)
     written = str(run / PLAN)
-    if whole is not None and _wants_alternatives(source, found):
-        rows = alternatives(source.evidence, skeleton(whole), request)
-        tables.append(alternatives_table(rows, request.heads))
+    if source.subject.heads and _wants_alternatives(source, found):
+        rows = alternatives(source.evidence, source.subject, request)
+        tables.append(alternatives_table(rows, found.plan.heads))
         values["alternatives"] = alternatives_values(rows)
-    if extras.draw and whole is not None:
-        layers = list(found.space.evidence.layers)
-        draw_plan(found.plan, layers, topology(replace(whole, heads=found.plan.heads)), run / DRAWING)
+    if extras.draw:
+        draw_plan(found.plan, found.space.evidence.layers, _graph(source, request, device), run / DRAWING)
         written += f", {run / DRAWING}"
     lines = [*plan_sentences(found), *lines, f"written: {written}"]
     view = View(_values(found, run) | values, [*plan_tables(found), *tables], lines)
     return view.of_weights(str(source.evidence.facts["weights"]))
+
+
+def _graph(source: Source, request: Request, device: str) -> nx.DiGraph:
+    """Which layers feed which; of a model that shows it only by running, from a pass over a profiled scene."""
+    subject = source.subject if request.heads is None else source.subject.with_heads(request.heads)
+    if subject.description() or source.profile is None:
+        return subject.graph()
+    whole = subject_of_run(source.run, source.profile, device, subject.source)
+    return whole.graph(profiled_scenes(source.run, whole, source.profile)[0])
 
 
 WORTH_SAYING = 0.8
@@ -179,7 +208,7 @@ def _wider_sentence(source: Source, request: Request, found: Planned) -> list[st
     narrow = request.formats == AUTO and not request.strict and found.widened is None
     if not narrow or found.plan.policy not in SOLVED:
         return []
-    wider = planned(source.evidence, source.model, replace(request, formats=ALL)).plan
+    wider = planned(source.evidence, source.subject, replace(request, formats=ALL)).plan
     before, after = (found.space.damage(formats) for formats in (found.plan.formats, wider.formats))
     if after > WORTH_SAYING * before:
         return []
@@ -189,7 +218,7 @@ def _wider_sentence(source: Source, request: Request, found: Planned) -> list[st
 def _wants_alternatives(source: Source, found: Planned) -> bool:
     """Where the size is the question: without a profile, without some heads, or below INT8 and INT4."""
     below = found.widened is not None and found.plan.budget_bytes < found.widened
-    return source.profile is None or len(found.plan.heads) < 4 or below
+    return source.profile is None or len(found.plan.heads) < len(source.subject.heads) or below
 
 
 def _keeping(
@@ -197,14 +226,14 @@ def _keeping(
 ) -> tuple[Planned, list[Table], list[str], dict[str, Any]]:
     """The smallest plan that keeps a promise, and what was measured on the way."""
     formats = ALL if request.formats == AUTO and not request.strict else request.formats
-    start = planned(source.evidence, source.model, replace(request, budget="100%", formats=formats))
-    bench = source.bench(request, "evaluation", device)
-    best, tried = smallest_keeping(start, bench, promise, progress)
-    fp32 = {key: estimate.mean for key, estimate in bench.fp32().geometry.items()}
+    start = planned(source.evidence, source.subject, replace(request, budget="100%", formats=formats))
+    evaluator = source.evaluator(request, "evaluation", device)
+    best, tried = smallest_keeping(start, evaluator, promise, progress)
+    fp32 = {key: estimate.mean for key, estimate in evaluator.fp32().geometry.items()}
     asked = [limit.text for limit in promise.drops]
     asked += [] if promise.damage is None else [f"damage {promise.damage:g} at most"]
     line = (
-        f"Smallest file found that keeps the promise ({'; '.join(asked)}) on {len(bench.scenes)} held-out scenes: "
+        f"Smallest file found that keeps the promise ({'; '.join(asked)}) on {len(evaluator.scenes)} held-out scenes: "
         f"{best.found.plan.size_bytes / 1e6:.2f} MB, measured damage {best.measured.damage:.2e}."
     )
     rows = [

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from analysis.steps.device import pick_device
 from mixedprec import Plan, load_plan
+from mixedprec.evidence import parse_weights
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
+from vggtkit.core.permits import check_permitted, permit
 from vggtkit.core.provenance import require_same
-from vggtkit.model import VGGT, is_factory, load_vggt, model_fingerprint
-from vggtkit.scenes import Scene, SceneSource, digest_pictures, load_scenes, pictures_of
+from vggtkit.model import model_fingerprint, resolve_source
+from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, load_scenes, pictures_of
 from vggtkit.scenes.source import Split
+from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
 
 PROFILE, PLAN = "profile.h5", "plan.json"
 RESULTS, REPORT, CHARTS = (
@@ -25,9 +27,10 @@ RESULTS, REPORT, CHARTS = (
     "comprehensive_visualizations.png",
 )
 
+SCENE_DIGESTS = "scene_digests"
+"""The fact of a profile that says what its scenes looked like to the model, one fingerprint each."""
 PICTURE_DIGESTS = "picture_digests"
 """The fact of a profile that says which pictures it was made from, as `vggtkit.scenes.picture_digests` has them."""
-DEFAULT_SIZES = (("img_size", 518), ("patch_size", 14))
 
 
 def check_writable(run: Path) -> None:
@@ -54,25 +57,43 @@ def plan_of(run: Path, profile: Profile) -> Plan:
     return plan
 
 
-def model_of(profile: Profile, device: str) -> VGGT:
-    """The profiled VGGT, computing in the precision of the profile (on a processor FP32 for FP16).
+def subject_of_run(
+    run: Path, profile: Profile, device: str, named: str | None = None, say: Callable[[str], None] = lambda _: None
+) -> Subject:
+    """The profiled model, computing in the precision of the profile (on a processor FP32 for FP16).
+
+    Args:
+        run: folder of the run.
+        profile: of it.
+        device: as `pick_device` takes it.
+        named: what the user gave as ``--model``, if anything.
+        say: told what was done to make it loadable.
 
     Raises:
-        InputError: its weights have changed since, or it is another model.
+        InputError: its weights have changed since, it is another model, or it is made by a function that the user has
+            not named for this folder.
     """
-    if is_factory(str(profile.facts["model"])):
-        raise InputError(
-            f"{profile.path} is of {profile.facts['model']}: a model made by a function can be profiled and planned; "
-            "evaluation and export know VGGT only"
-        )
+    source, place = str(profile.facts["model"]), pick_device(device)
+    check_source_of_run(run, source, named)
     weights = "random" if profile.facts["weights"] == "random" else "pretrained"
-    place = pick_device(device)
-    model = load_vggt(str(profile.facts["model"]), weights, place)
+    subject = open_subject(source, weights, place, say=say).reading(profile.layers)
     dtype = getattr(torch, str(profile.facts.get("dtype", torch.float32)).removeprefix("torch."))
-    model.trunk_dtype = torch.float32 if (dtype, place.type) == (torch.float16, "cpu") else dtype
-    found = {"model_fingerprint": model_fingerprint(model)}
-    require_same(f"{profile.path} and --model {profile.facts['model']}", found, profile.facts, ("model_fingerprint",))
-    return model
+    subject.precision = torch.float32 if (dtype, place.type) == (torch.float16, "cpu") else dtype
+    facts = {"model_fingerprint": model_fingerprint(subject.model)}
+    require_same(f"{profile.path} and --model {source}", facts, profile.facts, ("model_fingerprint",))
+    return subject
+
+
+def check_source_of_run(run: Path, source: str, named: str | None) -> None:
+    """Refuse another model than the run's, and a function that the user has not named for this folder.
+
+    Raises:
+        InputError: with both names, or the option that names it.
+    """
+    if named is not None and resolve_source(named) != source:
+        raise InputError(f"--model {named}: the profile in {run} is of {source}; name that, or another --run folder")
+    if named is None and is_factory(source):
+        check_permitted(run, source, "--model")
 
 
 def check_held_out(profile: Profile, source: SceneSource) -> None:
@@ -104,10 +125,53 @@ def check_held_out(profile: Profile, source: SceneSource) -> None:
         )
 
 
+def held_out_scenes(run: Path, subject: Subject, profile: Profile, source: SceneSource) -> list[Scene]:
+    """Scenes to judge on, none of which was profiled.
+
+    Raises:
+        InputError: a picture or an input of them was profiled, or as `load_scenes`.
+    """
+    check_held_out(profile, source)
+    if source.kind == INPUTS and source.folder != SceneSource.from_dict(profile.facts["scene_source"]).folder:
+        permit(run, source.folder or "")
+    if source.kind == INPUTS:
+        check_permitted(run, source.folder or "", "--scenes inputs:")
+    scenes = scenes_for(subject, source, "evaluation")
+    profiled = set(profile.facts.get(SCENE_DIGESTS, ()))
+    if shared := [scene.name for scene in scenes if fingerprint([scene]) in profiled]:
+        raise InputError(
+            f"{len(shared)} of the {len(scenes)} scenes to judge on were profiled, {shared[0]} is one; give others "
+            "with --images or --scenes, or a function that yields others"
+        )
+    if fingerprint(scenes) == profile.facts["scene_fingerprint"]:
+        raise InputError("the scenes to judge on are those that were profiled; give others with --images or --scenes")
+    return scenes
+
+
+def profiled_scenes(run: Path, subject: Subject, profile: Profile) -> list[Scene]:
+    """The scenes that were profiled.
+
+    Raises:
+        InputError: they are no longer the same, or as `load_scenes`.
+    """
+    source = SceneSource.from_dict(profile.facts["scene_source"])
+    if source.kind == INPUTS:
+        check_permitted(run, source.folder or "", "--scenes inputs:")
+    scenes = scenes_for(subject, source, "calibration")
+    seen = {"scene_fingerprint": fingerprint(scenes)}
+    require_same(f"{profile.path} and its pictures", seen, profile.facts, ("scene_fingerprint",))
+    return scenes
+
+
+def weights_of_plan(plan: Plan) -> dict[str, float]:
+    """What each output counts for, as the plan was made; nothing where all count alike."""
+    text = plan.provenance.get("weights_for")
+    return parse_weights(str(text), tuple(plan.predicted_damage)) if text else {}
+
+
 def scenes_for(
-    model: nn.Module, source: SceneSource, split: Split, say: Callable[[str], None] = lambda _: None
+    subject: Subject, source: SceneSource, split: Split, say: Callable[[str], None] = lambda _: None
 ) -> list[Scene]:
     """Scenes of the size that the model takes; a model that does not say is taken to be made for VGGT's."""
-    sizes = model.config if isinstance(model, VGGT) else model
-    img_size, patch_size = (getattr(sizes, name, default) for name, default in DEFAULT_SIZES)
+    img_size, patch_size = subject.picture_sizes
     return load_scenes(source, split, img_size=img_size, patch_size=patch_size, say=say)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
-from sensitivity.scores.registry import Array, Evidence, Score, register
+from sensitivity.scores.registry import Array, Score, ScoringContext, register
 from vggtkit.quant import Layer
 
 DRAWS = 4
@@ -42,14 +42,12 @@ class SignedErrors(WeightErrors):
         return torch.cat([plain * signs for signs in draws])
 
 
-def fisher(evidence: Evidence) -> Mapping[str, Array]:
+def fisher(context: ScoringContext) -> Mapping[str, Array]:
     """``sum_i E[g_i^2] dW_i^2`` per output, mean over scenes, ``[layers, schemes]``."""
-    errors = SignedErrors(evidence.errors, evidence.seed)
+    errors = SignedErrors(context.errors, context.seed)
     found = [
-        sketch_damage(
-            evidence.model, evidence.layers, errors, scene, probes=evidence.probes, seed=evidence.seed + number
-        )
-        for number, scene in enumerate(evidence.scenes)
+        sketch_damage(context.subject, context.layers, errors, scene, probes=context.probes, seed=context.seed + number)
+        for number, scene in enumerate(context.scenes)
     ]
     means = {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
     return {name: value.unflatten(1, (DRAWS, -1)).mean(1).numpy() for name, value in means.items()}

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sensitivity.scores.registry import Array, Evidence, Score, register
+from sensitivity.scores.registry import Array, Score, ScoringContext, register
 from sensitivity.store import KINDS, SCORE_METRICS
 
 TITLES = {"mae": "MAE", "cosine": "cosine", "ssim": "SSIM", "nmse": "NMSE"}
 SIMILARITIES = ("cosine", "ssim")
 
 
-def layer_output(kind: str, metric: str) -> Callable[[Evidence], Mapping[str, Array]]:
+def layer_output(kind: str, metric: str) -> Callable[[ScoringContext], Mapping[str, Array]]:
     """The score that reads a metric of the profile, ``[layers, schemes]``; SSIM is NaN where there is no picture."""
 
-    def compute(evidence: Evidence) -> Mapping[str, Array]:
-        values = evidence.profile.scores[kind][metric]
-        return evidence.everywhere(1 - values if metric in SIMILARITIES else values)
+    def compute(context: ScoringContext) -> Mapping[str, Array]:
+        values = context.profile.scores[kind][metric]
+        return context.everywhere(1 - values if metric in SIMILARITIES else values)
 
     return compute
 
 
-def side_by_side_passes(evidence: Evidence) -> float:
+def side_by_side_passes(context: ScoringContext) -> float:
     """FP32 and every scheme once per scene."""
-    return float(len(evidence.scenes) * (1 + len(evidence.schemes)))
+    return float(len(context.scenes) * (1 + len(context.schemes)))
 
 
 LAYER_OUTPUT = [

@@ -13,9 +13,9 @@ from sensitivity.damage import pair_damage
 from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.response import Response, fit_response, spread_pairs
 from sensitivity.store import Profile
-from vggtkit.model import VGGT
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
 
 Array = NDArray[np.float64]
 
@@ -24,19 +24,19 @@ MEASURED_SCENES = 2
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What scores are made from: the profile, and the model and scenes that it was made on.
+class ScoringContext:
+    """What scores are made from: the profile, and the subject and scenes that it was made on.
 
     Attributes:
         profile: with the errors of all layers' outputs and the sketch.
-        model: the profiled one, in eval mode.
+        subject: the profiled one.
         scenes: calibration scenes.
         probes: random vectors per output and scene, as the profile was made with.
         seed: of what is random.
     """
 
     profile: Profile
-    model: VGGT
+    subject: Subject
     scenes: Sequence[Scene]
     probes: int
     seed: int
@@ -54,7 +54,7 @@ class Evidence:
     @cached_property
     def errors(self) -> WeightErrors:
         """Of the layers' weights in the scored formats."""
-        return WeightErrors(self.model, self.layers, self.schemes)
+        return WeightErrors(self.subject.model, self.layers, self.schemes)
 
     @cached_property
     def sketched(self) -> Mapping[str, Array]:
@@ -67,7 +67,7 @@ class Evidence:
         """The response curve of every output, from pairs measured on calibration scenes."""
         pairs = spread_pairs(self.sketched)
         named = [(self.layers[layer], self.schemes[scheme]) for layer, scheme in pairs]
-        measured = [pair_damage(self.model, named, scene) for scene in self.scenes[:MEASURED_SCENES]]
+        measured = [pair_damage(self.subject, named, scene) for scene in self.scenes[:MEASURED_SCENES]]
         rows, columns = np.transpose(pairs)
         return {
             name: fit_response(values[rows, columns], np.mean([found[name] for found in measured], axis=0))
@@ -98,8 +98,8 @@ class Score:
 
     key: str
     title: str
-    compute: Callable[[Evidence], Mapping[str, Array]]
-    passes: Callable[[Evidence], float]
+    compute: Callable[[ScoringContext], Mapping[str, Array]]
+    passes: Callable[[ScoringContext], float]
 
 
 SCORES: dict[str, Score] = {}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sensitivity.response import PAIRS
-from sensitivity.scores.registry import MEASURED_SCENES, Array, Evidence, Score, register
+from sensitivity.scores.registry import MEASURED_SCENES, Array, Score, ScoringContext, register
 from sensitivity.scores.sketch import sketch_passes
 
 
-def response(evidence: Evidence) -> Mapping[str, Array]:
+def response(context: ScoringContext) -> Mapping[str, Array]:
     """Per output ``[layers, schemes]``."""
-    curves = evidence.responses
-    return {name: curves[name](values) for name, values in evidence.sketched.items()}
+    curves = context.responses
+    return {name: curves[name](values) for name, values in context.sketched.items()}
 
 
 RESPONSE = register(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sensitivity.scores.registry import Array, Evidence, Score, register
+from sensitivity.scores.registry import Array, Score, ScoringContext, register
 
 
-def sketch(evidence: Evidence) -> Mapping[str, Array]:
+def sketch(context: ScoringContext) -> Mapping[str, Array]:
     """Per output ``[layers, schemes]``; it is in the profile."""
-    return evidence.sketched
+    return context.sketched
 
 
-def sketch_passes(evidence: Evidence) -> float:
+def sketch_passes(context: ScoringContext) -> float:
     """A forward pass a scene, and backward passes that cost two forward passes each."""
-    return float(len(evidence.scenes) + 2 * evidence.backward_passes)
+    return float(len(context.scenes) + 2 * context.backward_passes)
 
 
 SKETCH = register(Score("sketch", "sketch", sketch, sketch_passes))

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sensitivity.scores.registry import Array, Evidence, Score, register
+from sensitivity.scores.registry import Array, Score, ScoringContext, register
+from vggtkit.quant import weight_of
 
 
-def weight_error(evidence: Evidence) -> Mapping[str, Array]:
+def weight_error(context: ScoringContext) -> Mapping[str, Array]:
     """``|dW|^2 / |W|^2``, ``[layers, schemes]``."""
     rows = []
-    for layer in evidence.layers:
-        weight = evidence.model.get_parameter(layer.weight_name).detach()
-        rows.append((evidence.errors(layer).double().square().sum(1) / weight.double().square().sum()).cpu().numpy())
-    return evidence.everywhere(np.stack(rows))
+    for layer in context.layers:
+        weight = weight_of(context.subject.model, layer).detach()
+        rows.append((context.errors(layer).double().square().sum(1) / weight.double().square().sum()).cpu().numpy())
+    return context.everywhere(np.stack(rows))
 
 
 WEIGHT_ERROR = register(Score("weight_error", "weight error", weight_error, lambda _: 0.0))

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from sensitivity.damage import Changed, true_damage
-from sensitivity.replay import Recording
+from sensitivity.replay import RecordedPass
 from sensitivity.survey import run
 from vggtkit.model import VGGT
-from vggtkit.model.precision import computing_in
 from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 SCHEMES = ("int8_per_tensor_asym", "int4_group_32", "int3_group_32")
 MakeScene = Callable[..., Scene]
@@ -33,7 +33,7 @@ def whole_pass(model: VGGT, layer: Layer, scheme: str, scene: Scene) -> dict[str
 def test_outputs_are_those_of_whole_passes_bit_for_bit(small_model: VGGT, make_scene: MakeScene, frames: int) -> None:
     """Every third layer, the chaotic tracks included; heads run over frames in chunks of 8."""
     scene, layers = make_scene(frames=frames), find_layers(small_model)
-    recording = Recording(small_model, scene)
+    recording = RecordedPass(subject_of(small_model), scene)
     for layer in layers[:: 3 if frames == 2 else 12]:
         expected = whole_pass(small_model, layer, SCHEMES[1], scene)
         found = recording.changed(layer.name, [stored(small_model, layer, SCHEMES[1])])
@@ -43,7 +43,7 @@ def test_outputs_are_those_of_whole_passes_bit_for_bit(small_model: VGGT, make_s
 
 
 def test_what_a_layer_does_not_reach_is_not_computed_again(small_model: VGGT, make_scene: MakeScene) -> None:
-    recording = Recording(small_model, make_scene())
+    recording = RecordedPass(subject_of(small_model), make_scene())
     name, last = "depth_head.scratch.refinenet1.out_conv", "depth_head.scratch.output_conv2.1"
     ran: list[str] = []
     # A hook on a part sees a replay too; norms and activations inside parts run only when these are computed.
@@ -62,7 +62,7 @@ def find_layer(model: nn.Module, name: str) -> Layer:
 def test_damage_equals_brute_force(small_model: VGGT, make_scene: MakeScene, rows: int, exact: bool) -> None:
     """Bit for bit alone; side by side and with other matrix products to float tolerance, except for the tracks."""
     scene, layers = make_scene(), find_layers(small_model)[::9]
-    found = true_damage(small_model, layers, SCHEMES, scene, rows=rows, exact=exact)
+    found = true_damage(subject_of(small_model), layers, SCHEMES, scene, rows=rows, exact=exact)
     with torch.no_grad():
         reference = run(small_model, scene)
     for number, layer in enumerate(layers):
@@ -91,7 +91,16 @@ class Watching:
 def test_every_pair_is_shown_with_its_outputs(small_model: VGGT, make_scene: MakeScene) -> None:
     scene, layers = make_scene(), find_layers(small_model)[:2]
     watcher, steps = Watching(), list[int]()
-    true_damage(small_model, layers, SCHEMES, scene, rows=2, exact=True, watcher=watcher, step=lambda: steps.append(1))
+    true_damage(
+        subject_of(small_model),
+        layers,
+        SCHEMES,
+        scene,
+        rows=2,
+        exact=True,
+        watcher=watcher,
+        step=lambda: steps.append(1),
+    )
     seen = watcher.seen
     assert [(pair.layer, pair.scheme) for pair in seen] == [(row, column) for row in range(2) for column in range(3)]
     assert len(steps) == 2
@@ -107,9 +116,11 @@ def test_the_model_is_as_before(small_model: VGGT, make_scene: MakeScene, fails:
     layers = find_layers(small_model)[:1]
     if fails:
         with pytest.raises(ValueError, match="1 weights for 2 rows"):
-            Recording(small_model, make_scene(), 2).changed(layers[0].name, [stored(small_model, layers[0], "fp16")])
+            RecordedPass(subject_of(small_model), make_scene(), 2).changed(
+                layers[0].name, [stored(small_model, layers[0], "fp16")]
+            )
     else:
-        true_damage(small_model, layers, SCHEMES, make_scene())
+        true_damage(subject_of(small_model), layers, SCHEMES, make_scene())
     assert not [name for name, module in small_model.named_modules() if "forward" in module.__dict__]
     assert all(parameter.equal(before[name]) for name, parameter in small_model.named_parameters())
     assert torch.nn.functional.linear is linear
@@ -118,8 +129,8 @@ def test_the_model_is_as_before(small_model: VGGT, make_scene: MakeScene, fails:
 def test_the_trunk_keeps_its_precision(small_model: VGGT, make_scene: MakeScene) -> None:
     """Fast products are for FP32: with a trunk in bfloat16 damage is that of a trunk in bfloat16."""
     layers = [layer for layer in find_layers(small_model) if layer.name == "aggregator.frame_blocks.0.mlp.fc1"]
-    with computing_in(small_model, torch.bfloat16):
-        exact = true_damage(small_model, layers, SCHEMES, make_scene(), exact=True, rows=1)
-        fast = true_damage(small_model, layers, SCHEMES, make_scene())
+    with subject_of(small_model).computing_in(torch.bfloat16):
+        exact = true_damage(subject_of(small_model), layers, SCHEMES, make_scene(), exact=True, rows=1)
+        fast = true_damage(subject_of(small_model), layers, SCHEMES, make_scene())
     for name in ("pose_enc", "depth", "world_points"):
         torch.testing.assert_close(fast[name], exact[name], rtol=0.1, atol=0)

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sensitivity.replay import Recording
+from sensitivity.replay import RecordedPass
 from vggtkit.model import VGGT
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.track_head import CrossBlock, SelfBlock
 from vggtkit.quant import replaced_weights
 from vggtkit.runtime.fewer_operations import _resampling, fewer_operations
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 
 def features_of(model: VGGT) -> DPTFeatures:
@@ -98,7 +99,7 @@ def test_each_row_has_its_own_weight(
     seen: list[torch.Tensor] = []
     features_of(small_model).register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     with fewer_operations(small_model):
-        found = Recording(small_model, scene, 2).changed(layer, weights)
+        found = RecordedPass(subject_of(small_model), scene, 2).changed(layer, weights)
     features = seen[-1]
     for row, own in enumerate(weights):
         with replaced_weights(small_model, {layer: own}):

@@ -17,12 +17,13 @@ from vggtkit.core.memory import check_disk, check_memory
 from vggtkit.model import VGGT, VGGTConfig, skeleton
 from vggtkit.quant import find_layers
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 
 def of(model: nn.Module, scene: Scene, probes: int = 1) -> Footprint | None:
     layers = find_layers(model)
-    volumes = survey(model, layers, scene)
-    return footprint(model, layers, volumes, scene, candidates=10, probes=probes, sample_bytes=0)
+    volumes = survey(subject_of(model), layers, scene)
+    return footprint(subject_of(model), layers, volumes, scene, candidates=10, probes=probes, sample_bytes=0)
 
 
 def test_grows_with_pictures_and_probes(small_model: VGGT, make_scene: Callable[..., Scene]) -> None:
@@ -58,7 +59,7 @@ def test_the_graph_of_a_segment_is_what_torch_saves() -> None:
             return self.two(self.one(x).tanh())
 
     model = nn.Sequential(Block(), Block())
-    counter = _Counter(model)
+    counter = _Counter(subject_of(model))
     assert counter.run(Scene("x", torch.zeros(0), torch.zeros(0), inputs=(torch.zeros(5, 8),)))
     vector = 5 * 8 * 4
     assert counter.graphs == {"0": 2 * vector, "1": 2 * vector}
@@ -74,7 +75,7 @@ def test_a_large_model_that_looks_at_values_cannot_be_told(monkeypatch: pytest.M
     scene = Scene("x", torch.zeros(0), torch.zeros(0), inputs=(torch.ones(5, 4),))
     assert of(model, scene) is not None
     monkeypatch.setattr("sensitivity.survey.LARGE", 1)
-    assert survey(model, find_layers(model), scene) == [LayerVolume(1, 5, 4)]
+    assert survey(subject_of(model), find_layers(model), scene) == [LayerVolume(1, 5, 4)]
     assert of(model, scene) is None
 
 

@@ -17,6 +17,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
 from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 SCHEMES = ("int8_per_channel_sym", "int4_group_32")
 MakeScene = Callable[..., Scene]
@@ -73,7 +74,7 @@ def test_many_probes_give_the_exact_first_order_damage(make_scene: MakeScene) ->
     """Relative deviation of the mean over P probes is at most sqrt(2 / P): 0.03 here."""
     model, scene = Toy().double(), make_scene()
     layers = find_layers(model)
-    found = sketch_damage(model, layers, WeightErrors(model, layers, SCHEMES), scene, probes=2000)
+    found = sketch_damage(subject_of(model), layers, WeightErrors(model, layers, SCHEMES), scene, probes=2000)
     assert found["depth"].shape == (4, 2)
     for row, layer in enumerate(layers):
         for column, scheme in enumerate(SCHEMES):
@@ -89,7 +90,7 @@ def test_a_vggt_is_estimated_without_bias(small_model: VGGT, make_scene: MakeSce
     scene = make_scene(size=(24, 24))
     scene = Scene(scene.name, scene.images.double(), scene.query_points.double())
     layers = [layer for layer in find_layers(model) if layer.role != "track_head"][::5]
-    found = sketch_damage(model, layers, WeightErrors(model, layers, SCHEMES[:1]), scene, probes=probes)
+    found = sketch_damage(subject_of(model), layers, WeightErrors(model, layers, SCHEMES[:1]), scene, probes=probes)
     ratios = []
     for row, layer in enumerate(layers):
         for output, expected in exact_damage(model, layer, SCHEMES[0], scene).items():
@@ -139,7 +140,7 @@ def test_for_one_number_all_schemes_are_off_by_the_same_factor(make_scene: MakeS
     model, scene = Scalar(), make_scene()
     layers = find_layers(model)
     errors = WeightErrors(model, layers, ("int8_per_tensor_sym", "int4_group_32", "int3_group_32"))
-    found = sketch_damage(model, layers, errors, scene, probes=3000)["depth"][0]
+    found = sketch_damage(subject_of(model), layers, errors, scene, probes=3000)["depth"][0]
     truth = []
     for scheme in errors.schemes:
         reference = run(model, scene)["depth"].item()
@@ -177,7 +178,7 @@ def test_in_bfloat16_the_estimate_is_the_same_within_its_own_spread(small_model:
     layers, scene = find_layers(small_model), make_scene()
     errors = WeightErrors(small_model, layers, ("int4_group_32",))
     exact, rounded = (
-        sketch_damage(small_model, layers, errors, scene, probes=4, dtype=dtype)
+        sketch_damage(subject_of(small_model), layers, errors, scene, probes=4, dtype=dtype)
         for dtype in (torch.float32, torch.bfloat16)
     )
     for output in ("pose_enc", "depth", "world_points"):
@@ -189,7 +190,9 @@ def test_in_bfloat16_the_estimate_is_the_same_within_its_own_spread(small_model:
 
 def test_layers_behind_other_outputs_do_no_damage(small_model: VGGT, make_scene: MakeScene) -> None:
     layers = find_layers(small_model)
-    found = sketch_damage(small_model, layers, WeightErrors(small_model, layers, SCHEMES), make_scene(), probes=1)
+    found = sketch_damage(
+        subject_of(small_model), layers, WeightErrors(small_model, layers, SCHEMES), make_scene(), probes=1
+    )
     heads = {"pose_enc": "camera_head", "depth": "depth_head", "world_points_conf": "point_head", "vis": "track_head"}
     for output, head in heads.items():
         for row, layer in enumerate(layers):
@@ -205,7 +208,9 @@ def test_the_ranking_is_that_of_quantising_one_layer_at_a_time(small_model: VGGT
     scene, layers = make_scene(), find_layers(small_model)
     outputs = ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf")
     scheme = "int8_per_tensor_asym"
-    sketched = sketch_damage(small_model, layers, WeightErrors(small_model, layers, (scheme,)), scene, probes=8)
+    sketched = sketch_damage(
+        subject_of(small_model), layers, WeightErrors(small_model, layers, (scheme,)), scene, probes=8
+    )
     true = []
     with torch.no_grad():
         reference = run(small_model, scene)
@@ -224,7 +229,9 @@ def test_the_ranking_is_that_of_quantising_one_layer_at_a_time(small_model: VGGT
 def test_the_seed_alone_decides(small_model: VGGT, make_scene: MakeScene) -> None:
     layers, scene = find_layers(small_model), make_scene()
     errors = WeightErrors(small_model, layers, SCHEMES)
-    first, again, other = (sketch_damage(small_model, layers, errors, scene, probes=1, seed=s) for s in (1, 1, 2))
+    first, again, other = (
+        sketch_damage(subject_of(small_model), layers, errors, scene, probes=1, seed=s) for s in (1, 1, 2)
+    )
     assert all(first[name].equal(again[name]) and not first[name].equal(other[name]) for name in first)
 
 
@@ -241,10 +248,10 @@ def test_gradient_flags_weights_and_gradients_are_as_before(
     if fails:
         scene.images[:] = torch.nan
         with pytest.raises(InputError, match="NaN or Inf"):
-            sketch_damage(small_model, layers, errors, scene)
+            sketch_damage(subject_of(small_model), layers, errors, scene)
     else:
         with torch.no_grad():  # as a caller may have it
-            sketch_damage(small_model, layers, errors, scene, probes=1)
+            sketch_damage(subject_of(small_model), layers, errors, scene, probes=1)
     assert {name: parameter.requires_grad for name, parameter in small_model.named_parameters()} == flags
     assert all(parameter.grad is None for parameter in small_model.parameters())
     assert all(parameter.equal(before[name]) for name, parameter in small_model.named_parameters())

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from sensitivity import Profile
 from sensitivity.damage import pair_damage
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
-from sensitivity.scores import SCORES, Evidence, register
+from sensitivity.scores import SCORES, register
 from sensitivity.scores.fisher import DRAWS, SignedErrors
 from vggtkit.model import VGGT
 from vggtkit.quant import dequantize_layer, find_layers, quantize_layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 MakeScene = Callable[..., Scene]
 
@@ -70,7 +71,7 @@ def test_fisher_is_the_diagonal_of_the_exact_jacobian(make_scene: MakeScene) -> 
     model, scene, schemes = Toy().double(), make_scene(frames=1), ("int4_group_32", "int8_per_tensor_sym")
     layers = find_layers(model)
     errors = WeightErrors(model, layers, schemes)
-    sketched = sketch_damage(model, layers, SignedErrors(errors, seed=0), scene, probes=500)["depth"]
+    sketched = sketch_damage(subject_of(model), layers, SignedErrors(errors, seed=0), scene, probes=500)["depth"]
     found = sketched.unflatten(1, (DRAWS, -1)).mean(1)
     for row, layer in enumerate(layers):
         weight = model.get_submodule(layer.name).weight
@@ -89,7 +90,7 @@ def test_fisher_is_the_diagonal_of_the_exact_jacobian(make_scene: MakeScene) -> 
 def test_the_response_is_closer_to_the_truth_than_the_sketch(evidence: Evidence) -> None:
     pairs = [(evidence.layers[row], evidence.schemes[column]) for row in range(0, 60, 7) for column in (0, 4)]
     places = [(row, column) for row in range(0, 60, 7) for column in (0, 4)]
-    true = pair_damage(evidence.model, pairs, evidence.scenes[0])["depth"]
+    true = pair_damage(subject_of(evidence.model), pairs, evidence.scenes[0])["depth"]
     reached = true > 0
     ratios = {}
     for key in ("sketch", "response"):

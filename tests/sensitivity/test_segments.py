@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from sensitivity.segments import Gradients, Tape, segments_of
-from sensitivity.survey import run
+from sensitivity.segments import Gradients, Tape
 from vggtkit.model import VGGT
 from vggtkit.quant import find_layers
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 
 class Branching(nn.Module):
@@ -48,7 +48,7 @@ class Pair(nn.Module):
 def both_ways(model: nn.Module, forward: Callable[[], dict[str, Tensor]]) -> tuple[list[Gradients], list[Gradients]]:
     """Gradients of every layer's weight for two cotangents an output: by the tape, and by torch alone."""
     weights = [model.get_submodule(layer.name).weight for layer in find_layers(model)]
-    tape = Tape(model, weights)
+    tape = Tape(subject_of(model).segments(), weights)
     with tape.recording():
         outputs = forward()
     values = [value for value in outputs.values() for _ in range(2)]
@@ -83,7 +83,7 @@ def assert_same(found: list[Gradients], expected: list[Gradients]) -> None:
 
 def test_skips_repeats_and_several_outputs() -> None:
     model = Branching().double()
-    assert list(segments_of(model)) == ["blocks.0", "blocks.1", "blocks.2", "pairs.0", "pairs.1"]
+    assert list(subject_of(model).segments()) == ["blocks.0", "blocks.1", "blocks.2", "pairs.0", "pairs.1"]
     x = torch.randn(3, 6, dtype=torch.float64)
     assert_same(*both_ways(model, lambda: model(x)))
 
@@ -92,7 +92,7 @@ def test_skips_repeats_and_several_outputs() -> None:
 def test_a_vggt(small_model: VGGT, make_scene: Callable[..., Scene], frames: int) -> None:
     model, scene = small_model.double(), make_scene(frames=frames)
     scene = Scene(scene.name, scene.images.double(), scene.query_points.double())
-    found, expected = both_ways(model, lambda: run(model, scene))
+    found, expected = both_ways(model, lambda: subject_of(model).run(scene))
     assert_same(found, expected)
 
 
@@ -114,7 +114,7 @@ def test_each_segment_is_computed_twice_however_many_cotangents(monkeypatch: pyt
     monkeypatch.setattr(Pair, "forward", counted)
     model = Branching()
     weights = [model.end.weight, model.pairs[0].mix.weight]
-    tape = Tape(model, weights)
+    tape = Tape(subject_of(model).segments(), weights)
     with tape.recording():
         output = model(torch.randn(3, 6))["a"]
     tape.back([output] * 7, [torch.randn(3, 2) for _ in range(7)], lambda _rows, _gradients: None)
@@ -124,7 +124,7 @@ def test_each_segment_is_computed_twice_however_many_cotangents(monkeypatch: pyt
 
 def test_after_an_exception_the_model_is_as_before() -> None:
     model = Branching()
-    tape = Tape(model, [])
+    tape = Tape(subject_of(model).segments(), [])
     with pytest.raises(RuntimeError), tape.recording():
         model(torch.randn(3, 5))
     assert not any("forward" in vars(module) for module in model.modules())

@@ -11,6 +11,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
 from vggtkit.quant import find_layers
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 
 @pytest.mark.parametrize("frames", [2, 9])
@@ -19,7 +20,7 @@ def test_calls_tokens_and_channels_are_counted(
 ) -> None:
     """Camera head: four iterations over one token a frame. DPT: eight frames at once. Tracker: [B, N, S, channels]."""
     layers = find_layers(small_model)
-    volumes = survey(small_model, layers, make_scene(frames=frames))
+    volumes = survey(subject_of(small_model), layers, make_scene(frames=frames))
     counted = {layer.name: volume for layer, volume in zip(layers, volumes, strict=True)}
     tokens = frames * (1 + 2 + 16)  # camera token, registers, patches
     assert counted["camera_head.embed_pose"] == LayerVolume(4, 4 * frames, 64)
@@ -52,7 +53,10 @@ class Choosy(Toy):
 @pytest.mark.parametrize("kind", [Toy, Choosy])
 def test_a_layer_that_does_not_run_has_no_calls(make_scene: Callable[..., Scene], kind: type[Toy]) -> None:
     model = kind()
-    assert survey(model, find_layers(model), make_scene()) == [LayerVolume(1, 2 * 32 * 32, 2), LayerVolume(0, 0, 5)]
+    assert survey(subject_of(model), find_layers(model), make_scene()) == [
+        LayerVolume(1, 2 * 32 * 32, 2),
+        LayerVolume(0, 0, 5),
+    ]
     assert not model.layer._forward_hooks
 
 
@@ -60,10 +64,10 @@ def test_large_models_are_counted_without_computing(
     small_model: VGGT, make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers, scene = find_layers(small_model), make_scene()
-    expected = survey(small_model, layers, scene)
+    expected = survey(subject_of(small_model), layers, scene)
     monkeypatch.setattr("sensitivity.survey.LARGE", 1)
     monkeypatch.setattr("sensitivity.survey.run", None)
-    assert survey(small_model, layers, scene) == expected
+    assert survey(subject_of(small_model), layers, scene) == expected
 
 
 def test_run_gives_published_outputs(make_scene: Callable[..., Scene]) -> None:

@@ -7,9 +7,10 @@ import torch
 
 from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.token_classes import CLASSES, class_damage
-from vggtkit.model import VGGT, computing_in
+from vggtkit.model import VGGT
 from vggtkit.quant import Layer, find_layers
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 SCHEMES = ("int4_group_32", "int8_per_tensor_sym")
 MakeScene = Callable[..., Scene]
@@ -42,7 +43,7 @@ def picked(layers: list[Layer]) -> list[Layer]:
 def test_all_tokens_together_are_the_gradient_of_the_weight(small_model: VGGT, make_scene: MakeScene) -> None:
     scene, layers = make_scene(), picked(find_layers(small_model))
     errors = WeightErrors(small_model, layers, SCHEMES)
-    found = class_damage(small_model, layers, errors, scene, probes=1, seed=SEED)
+    found = class_damage(subject_of(small_model), layers, errors, scene, probes=1, seed=SEED)
     assert [layer.role for layer in found.layers] == ["mlp", "attention", "mlp"]
     assert found.parts.keys() == set(CLASSES)
     targets = projections(small_model, scene)
@@ -59,9 +60,9 @@ def test_all_tokens_together_are_the_gradient_of_the_weight(small_model: VGGT, m
 def test_a_trunk_in_bfloat16_is_split_alike(small_model: VGGT, make_scene: MakeScene) -> None:
     layers = picked(find_layers(small_model))
     errors = WeightErrors(small_model, layers, SCHEMES)
-    exact = class_damage(small_model, layers, errors, make_scene(), probes=4, seed=SEED)
-    with computing_in(small_model, torch.bfloat16):
-        rounded = class_damage(small_model, layers, errors, make_scene(), probes=4, seed=SEED)
+    exact = class_damage(subject_of(small_model), layers, errors, make_scene(), probes=4, seed=SEED)
+    with subject_of(small_model).computing_in(torch.bfloat16):
+        rounded = class_damage(subject_of(small_model), layers, errors, make_scene(), probes=4, seed=SEED)
     torch.testing.assert_close(rounded.whole, exact.whole, rtol=0.3, atol=0)
     for name in CLASSES:
         torch.testing.assert_close(rounded.parts[name], exact.parts[name], rtol=0.5, atol=0)
@@ -74,7 +75,7 @@ def test_a_class_is_the_error_made_in_its_tokens_alone(small_model: VGGT, make_s
     scene = Scene(scene.name, scene.images.double(), scene.query_points.double())
     layer = picked(find_layers(model))[1]
     errors = WeightErrors(model, [layer], SCHEMES[:1])
-    found = class_damage(model, [layer], errors, scene, probes=1, seed=SEED)
+    found = class_damage(subject_of(model), [layer], errors, scene, probes=1, seed=SEED)
     module = model.get_submodule(layer.name)
     error = errors(layer)[0].view_as(module.weight)
     step = 1e-6

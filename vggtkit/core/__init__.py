@@ -6,6 +6,7 @@
 | `registry` | what is registered by name |
 | `atomic` | files that appear complete or not at all |
 | `journal` | steps that are done, on disk, so that work can be killed any time |
+| `permits` | which functions of the user a run folder may call again |
 | `provenance` | what every file says about its origin |
 | `memory` | memory and disk: what there is, and the refusal of what does not fit |
 | `allocator` | freed memory stays with the process for a while |

@@ -16,6 +16,7 @@ from vggtkit.metrics.tensors import (
     metrics_from_sums,
     relative_error,
 )
+from vggtkit.model.outputs import OUTPUTS, PUBLISHED, Kind
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,8 @@ class OutputMetrics:
 
 @dataclass(frozen=True)
 class _View:
-    """How an output is read: its axes, its distributions ``[..., n]`` and its images ``[M, H, W]``."""
+    """How an output is read: its distributions ``[..., n]`` and its images ``[M, H, W]``."""
 
-    shape: str
     distributions: Callable[[Tensor], Tensor]
     maps: Callable[[Tensor], Tensor] | None = None
 
@@ -54,25 +54,15 @@ def _point_maps(points: Tensor) -> Tensor:
     return points.movedim(-1, 2).flatten(0, 2)
 
 
-_DEPTH = _View("[B, S, H, W, 1]", lambda x: x.flatten(2), lambda x: x.squeeze(-1).flatten(0, 1))
-_CONFIDENCE_MAP = _View("[B, S, H, W]", lambda x: x.flatten(2), lambda x: x.flatten(0, 1))
-_POINTS = _View("[B, S, H, W, 3]", lambda x: _point_maps(x).flatten(1), _point_maps)
-_CAMERAS = _View("[B, S, 9]", lambda x: x)
-_TRACKS = _View("[B, S, N, 2]", lambda x: x.movedim(-1, -2))
-_TRACK_SCORES = _View("[B, S, N]", lambda x: x)
-
-# What VGGT publishes and what is compared; the other keys (images, pose_enc_list) are inputs or steps.
-_VIEWS: dict[str, _View] = {
-    "pose_enc": _CAMERAS,
-    "depth": _DEPTH,
-    "depth_conf": _CONFIDENCE_MAP,
-    "world_points": _POINTS,
-    "world_points_conf": _CONFIDENCE_MAP,
-    "track": _TRACKS,
-    "vis": _TRACK_SCORES,
-    "conf": _TRACK_SCORES,
+_VIEWS: dict[Kind, _View] = {
+    "cameras": _View(lambda x: x),
+    "depth": _View(lambda x: x.flatten(2), lambda x: x.squeeze(-1).flatten(0, 1)),
+    "map": _View(lambda x: x.flatten(2), lambda x: x.flatten(0, 1)),
+    "points": _View(lambda x: _point_maps(x).flatten(1), _point_maps),
+    "tracks": _View(lambda x: x.movedim(-1, -2)),
+    "track_scores": _View(lambda x: x),
+    "values": _View(lambda x: x if x.ndim else x[None]),
 }
-OUTPUTS: tuple[str, ...] = tuple(_VIEWS)
 
 
 def compare_outputs(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, OutputMetrics]:
@@ -80,16 +70,18 @@ def compare_outputs(reference: Mapping[str, Any], candidate: Mapping[str, Any]) 
 
     Args:
         reference: what the FP32 model returned: any of `OUTPUTS` as tensors (or NumPy arrays) with the
-            published shapes. Other keys, and values that are not arrays, are ignored.
+            published shapes. Other keys, and values that are not arrays, are ignored; where none of the published ones
+            is there, all tensors are compared as plain numbers.
         candidate: what the quantised model returned for the same input.
 
     The softmax of the cross-entropy runs over the pixels of one frame (depth, confidences; world_points per
     coordinate), over the 9 numbers of one camera (pose_enc), over the query points of one frame (vis, conf;
-    track per coordinate); the mean over the rest. SSIM is the mean over frames (and the coordinates of
-    world_points), each map with its own range; ``None`` for outputs that are no image or below 3 pixels.
+    track per coordinate), over the last axis of an output that VGGT does not have; the mean over the rest. SSIM is
+    the mean over frames (and the coordinates of world_points), each map with its own range; ``None`` for outputs that
+    are no image or below 3 pixels.
 
     Returns:
-        A dict in the order of `OUTPUTS`.
+        A dict in the order of `OUTPUTS`, or of the reference.
 
     Raises:
         ValueError: the two hold different outputs, or no known one, or an output's shapes differ or are not
@@ -105,11 +97,11 @@ def compare_outputs(reference: Mapping[str, Any], candidate: Mapping[str, Any]) 
         msg = f"the reference holds {_listed(references)}, the candidate {_listed(candidates)}"
         raise ValueError(msg)
     if not references:
-        msg = f"nothing to compare: no tensor named {', '.join(OUTPUTS)}"
+        msg = f"nothing to compare: no tensor, say one named {', '.join(OUTPUTS)}"
         raise ValueError(msg)
     for name, values in references.items():
-        _require_published_shape(name, values, candidates[name])
-    return {name: _compare(_VIEWS[name], references[name], candidates[name]) for name in references}
+        _require_shape(name, values, candidates[name])
+    return {name: _compare(_view_of(name), references[name], candidates[name]) for name in references}
 
 
 def average(scenes: Sequence[Mapping[str, OutputMetrics]]) -> dict[str, OutputMetrics]:
@@ -140,24 +132,28 @@ def average(scenes: Sequence[Mapping[str, OutputMetrics]]) -> dict[str, OutputMe
 
 
 def _published(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    # On the CPU: outputs are small, and the two models may have run on different devices.
-    return {
-        name: torch.as_tensor(outputs[name]).detach().cpu()
-        for name in OUTPUTS
-        if isinstance(outputs.get(name), Tensor | np.ndarray)
-    }
+    """The outputs that are compared, on the CPU, as the two models may have run on different devices."""
+    arrays = {name: value for name, value in outputs.items() if isinstance(value, Tensor | np.ndarray)}
+    names = [name for name in OUTPUTS if name in arrays] or list(arrays)
+    return {name: torch.as_tensor(arrays[name]).detach().cpu() for name in names}
+
+
+def _view_of(name: str) -> _View:
+    return _VIEWS[PUBLISHED[name].kind if name in PUBLISHED else "values"]
 
 
 def _listed(outputs: Mapping[str, object]) -> str:
     return ", ".join(outputs) or "no output"
 
 
-def _require_published_shape(name: str, reference: Tensor, candidate: Tensor) -> None:
+def _require_shape(name: str, reference: Tensor, candidate: Tensor) -> None:
     if reference.shape != candidate.shape:
         shapes = f"{tuple(reference.shape)}, the candidate {tuple(candidate.shape)}"
         msg = f"{name}: the reference has shape {shapes}"
         raise ValueError(msg)
-    expected = _VIEWS[name].shape
+    if name not in PUBLISHED:
+        return
+    expected = PUBLISHED[name].axes
     last = expected.strip("[]").split(", ")[-1]
     if reference.ndim != expected.count(",") + 1 or (last.isdigit() and reference.shape[-1] != int(last)):
         msg = f"{name}: expected shape {expected}, got {tuple(reference.shape)}"

@@ -1,9 +1,35 @@
-"""VGGT in our own code, with the parameter names of the published checkpoint."""
+"""VGGT in our own code, with the parameter names of the published checkpoint.
+
+| module | holds |
+|---|---|
+| `config` | sizes and heads, their limits, the presets |
+| `layers` | attention, MLP, LayerScale, rotary positions |
+| `aggregator` | the trunk: backbone, then frame and global attention in alternation |
+| `camera_head`, `dpt_head`, `track_head` | what is predicted from the trunk's tokens |
+| `vggt` | the network |
+| `outputs` | what a head predicts, by name |
+| `geometry` | pose encodings to matrices, depth to points |
+| `precision` | the type that the trunk computes in |
+| `loading` | a source to a network with weights, or to its architecture alone |
+| `sources` | what a source can be; where its config and weights are |
+| `hub` | files of Hugging Face repositories |
+| `checkpoint_formats` | a file, or several with an index, to tensors by name |
+| `torch_files` | what ``torch.save`` wrote, read without running its code |
+| `state_dicts` | the state dict in a trainer's checkpoint, its names without prefixes |
+| `stored_sizes` | the sizes that shapes tell, held against the config |
+| `escaping` | names out of files, fit for a message |
+"""
 
 from vggtkit.model.config import HEADS, PRESETS, VGGTConfig, check_heads
-from vggtkit.model.factory import is_factory, load_custom, load_inputs
-from vggtkit.model.loading import architecture, load_vggt, local_weights, model_fingerprint, skeleton
-from vggtkit.model.precision import computing_in, gradient_dtype, pick_dtype
+from vggtkit.model.loading import (
+    architecture,
+    load_vggt,
+    local_weights,
+    model_fingerprint,
+    resolve_source,
+    skeleton,
+)
+from vggtkit.model.precision import gradient_dtype, pick_dtype
 from vggtkit.model.vggt import VGGT
 
 __all__ = [
@@ -13,14 +39,11 @@ __all__ = [
     "VGGTConfig",
     "architecture",
     "check_heads",
-    "computing_in",
     "gradient_dtype",
-    "is_factory",
-    "load_custom",
-    "load_inputs",
     "load_vggt",
     "local_weights",
     "model_fingerprint",
     "pick_dtype",
+    "resolve_source",
     "skeleton",
 ]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import nn
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import LARGE
-from vggtkit.model.vggt import VGGT
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_WITH_BF16 = 8  # CUDA compute capability, major
@@ -48,27 +43,3 @@ def gradient_dtype(dtype: torch.dtype, device: torch.device, parameters: int) ->
         return torch.float32
     has_bf16 = device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     return torch.bfloat16 if dtype == torch.float32 and has_bf16 and parameters > LARGE else dtype
-
-
-@contextmanager
-def computing_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Let a model compute in a precision; of VGGT the trunk, of others everything that autocast takes.
-
-    Weights stay FP32 in memory and are rounded when they are used, the replaced ones as well: nothing is cached.
-
-    >>> from vggtkit.model import load_vggt
-    >>> model = load_vggt("tiny", weights="random")
-    >>> with computing_in(model, torch.bfloat16), torch.no_grad():
-    ...     model(torch.rand(1, 3, 64, 64))["depth"].dtype
-    torch.float32
-    """
-    if isinstance(model, VGGT):
-        before, model.trunk_dtype = model.trunk_dtype, dtype
-        try:
-            yield
-        finally:
-            model.trunk_dtype = before
-        return
-    device = next(model.parameters()).device.type
-    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False):
-        yield

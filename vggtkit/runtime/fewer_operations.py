@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggtkit.model.dpt_head import DPTFeatures, Fusion, ResidualConv, Scratch, resized
-from vggtkit.model.layers import CrossAttention, Mlp
+from vggtkit.model.layers import CrossAttention, Mlp, QKVProjection
 from vggtkit.runtime.forwards import replaced_forward
-from vggtkit.runtime.onednn import Then, convolution, fast_linear, linear
+from vggtkit.runtime.onednn import Then, convolution, linear
 from vggtkit.runtime.winograd import filtered, is_plain_3x3, pays
 
 Size = tuple[int, int]
@@ -48,7 +48,6 @@ def fewer_operations(model: nn.Module) -> Iterator[None]:
     for module in model.modules():  # what holds a part comes before it, and has the say
         cheaper = dict(_cheaper(module)) | cheaper
     with ExitStack() as undo:
-        undo.enter_context(fast_linear())
         for module, forward in cheaper.items():
             undo.enter_context(replaced_forward(module, forward))
         yield
@@ -77,7 +76,9 @@ def _cheaper(module: nn.Module) -> Iterator[tuple[nn.Module, Forward]]:
             yield module.act, _unchanged
         case CrossAttention():
             yield module, partial(_attended, module)
-            yield module.in_proj, module.in_proj.parts
+            yield module.in_proj, partial(_projected, module.in_proj)
+        case nn.Linear():
+            yield module, partial(_multiplied, module)
 
 
 def _convolved(self: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
@@ -95,6 +96,19 @@ def _residual(self: ResidualConv, x: Tensor) -> Tensor:
 
 def _linear_and_gelu(self: nn.Linear, x: Tensor) -> Tensor:
     return linear(x, self.weight, self.bias, "gelu")
+
+
+def _multiplied(self: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, self.weight, self.bias)
+
+
+def _projected(self: QKVProjection, x: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+    """As `QKVProjection.parts`."""
+    d = self.dim
+    if x is context:
+        return tuple(linear(x, self.weight, self.bias).split(d, dim=-1))
+    query = linear(x, self.weight[:d], self.bias[:d])
+    return query, *linear(context, self.weight[d:], self.bias[d:]).split(d, dim=-1)
 
 
 def _unchanged(x: Tensor) -> Tensor:

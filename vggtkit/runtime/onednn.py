@@ -8,8 +8,7 @@ be computed alike: reference and candidate both by these, or both by torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -19,36 +18,20 @@ from torch import Tensor, nn
 Then = Literal["none", "gelu", "relu"]
 THEN: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": F.gelu, "relu": F.relu}
 
-_torch_linear = F.linear
 _names = torch.ops.mkldnn if torch.backends.mkldnn.is_available() else None
 _linear, _convolution = getattr(_names, "_linear_pointwise", None), getattr(_names, "_convolution_pointwise", None)
 
 
-@contextmanager
-def fast_linear() -> Iterator[bool]:
-    """``torch.nn.functional.linear`` by oneDNN within the block, where torch has it, for inference on the CPU.
-
-    Yields:
-        Whether anything is different inside the block.
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
+    """As ``torch.nn.functional.linear``, and an activation; by torch where oneDNN is not for it.
 
     >>> x, weight = torch.rand(3, 5), torch.rand(2, 5)
-    >>> expected = F.linear(x, weight)
-    >>> with fast_linear(), torch.no_grad():
-    ...     F.linear(x, weight).allclose(expected)
+    >>> with torch.no_grad():
+    ...     linear(x, weight).allclose(F.linear(x, weight))
     True
     """
-    usual = F.linear
-    F.linear = linear
-    try:
-        yield _linear is not None
-    finally:
-        F.linear = usual
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
-    """As ``torch.nn.functional.linear``, and an activation; by torch where oneDNN is not for it."""
     if _linear is None or not for_inference(input, weight):
-        return THEN[then](_torch_linear(input, weight, bias))
+        return THEN[then](F.linear(input, weight, bias))
     result: Tensor = _linear(input, weight, bias, then, [], "none")
     return result
 

@@ -26,13 +26,14 @@ from sensitivity import Profile, profile
 from vggtkit.model import VGGT, load_vggt
 from vggtkit.quant import dequantize_layer, quantize_layer
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 
 @pytest.fixture(scope="module")
 def market(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Market:
     model = load_vggt(str(model_folder))
     found = made_profile(model, tmp_path_factory.mktemp("profile") / "profile.h5")
-    return Market(model, found, [room(3), room(4)])
+    return Market(subject_of(model), found, [room(3), room(4)])
 
 
 def room(seed: int) -> Scene:
@@ -107,7 +108,7 @@ def signed(market: Market, tmp_path: Path) -> Market:
         signs = agreed + generator.standard_normal((*damage.shape, 3, 4))
         changes[name] = (np.sqrt(damage)[:, :, None, None] * signs).astype(np.float32)
     damages = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in changes.items()}
-    return Market(market.model, replace(profiled, changes=changes, damage=damages), [room(3)])
+    return Market(subject_of(market.model), replace(profiled, changes=changes, damage=damages), [room(3)])
 
 
 def test_joint_plans_are_those_that_the_planner_makes(signed: Market) -> None:

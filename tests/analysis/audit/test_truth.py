@@ -13,6 +13,7 @@ from vggtkit.metrics.geometry import GEOMETRY, geometry_metrics
 from vggtkit.model import load_vggt
 from vggtkit.quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
 from vggtkit.scenes import synthetic_scenes
+from vggtkit.subject import subject_of
 
 SCHEMES = ("int4_group_32", "int3_group_128")
 TRACKED = ("track", "vis", "conf", "track_px")
@@ -23,8 +24,8 @@ def test_figures_of_every_pair_are_those_of_whole_passes(model_folder: Path) -> 
     model = load_vggt(str(model_folder))
     scenes = synthetic_scenes(3, 2, (32, 32), seed=0, split="evaluation")
     layers = [layer for layer in find_layers(model) if layer.name.endswith(("attn.qkv", "conv2.2"))][:4]
-    found = measure_truth(model, layers, SCHEMES, scenes)
-    shared = measure_truth(model, layers, SCHEMES, scenes, processes=3)
+    found = measure_truth(subject_of(model), layers, SCHEMES, scenes)
+    shared = measure_truth(subject_of(model), layers, SCHEMES, scenes, processes=3)
     for one, other in ((found.damage, shared.damage), (found.worse, shared.worse)):
         assert all(np.allclose(one[name], other[name], rtol=1e-3, atol=1e-9) for name in one if name not in TRACKED)
     assert shared.fp32 == pytest.approx(found.fp32, rel=1e-3)

@@ -4,6 +4,7 @@ import itertools
 import math
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,16 @@ import mixedprec.apply
 from analysis import compare_outputs
 from analysis.evaluation.cost import changes, describe_cost
 from analysis.evaluation.results import Evaluation
-from analysis.evaluation.run import NOT_TIMED, candidates, damage_of, evaluate, predictions
+from analysis.evaluation.run import NOT_TIMED, candidates, evaluate
 from mixedprec import Plan, load_quantized, overhead_bytes, save_quantized, uniform_assignment
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import GEOMETRY, geometry_metrics
+from vggtkit.metrics.outputs import OutputMetrics
 from vggtkit.model import VGGT, load_vggt, model_fingerprint
 from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, find_layers, quantize_layer
 from vggtkit.scenes import Scene, synthetic_scenes
+from vggtkit.subject import VGGTSubject, subject_of
 
 MODULE = sys.modules["analysis.evaluation.run"]  # the package's attribute of this name is the function
 
@@ -62,13 +65,13 @@ def test_damage_and_size_are_those_of_the_exported_checkpoint(
     plan = plan_of(model, keep)
     scenes = scenes if keep == "fp16" else scenes[:1]
     results = {result.key: result for result in evaluated(model, scenes, plan).results}
-    references = [predictions(model, scene) for scene in scenes]
-    for candidate in candidates(model, plan):
+    references = [subject_of(model).predict(scene) for scene in scenes]
+    for candidate in candidates(subject_of(model), plan):
         path = tmp_path / f"{candidate.key}.safetensors"
         assert results[candidate.key].size_bytes == save_quantized(model, candidate.assignment, path, keep=keep)
         loaded = load_quantized(path)
         compared = [
-            compare_outputs(reference, predictions(loaded, scene))
+            compare_outputs(reference, subject_of(loaded).predict(scene))
             for reference, scene in zip(references, scenes, strict=True)
         ]
         assert results[candidate.key].per_scene == tuple(map(damage_of, compared))
@@ -86,7 +89,7 @@ def test_fp32_has_the_size_of_the_fp32_file(model: VGGT, scenes: list[Scene], tm
 def test_geometry_is_that_of_the_outputs_against_the_truth(model: VGGT, scenes: list[Scene]) -> None:
     """FP32, the schemes and the plan; means over the scenes inside their intervals."""
     fp32, *others = evaluated(model, scenes, plan_of(model)).results
-    rows = [geometry_metrics(predictions(model, scene), scene.truth, (32, 32)) for scene in scenes]
+    rows = [geometry_metrics(subject_of(model).predict(scene), scene.truth, (32, 32)) for scene in scenes]
     expected = {key: statistics.fmean(row[key] for row in rows) for key in GEOMETRY}
     assert {key: estimate.mean for key, estimate in fp32.geometry.items()} == pytest.approx(expected)
     assert (fp32.cost, fp32.changes) == ("", {})
@@ -104,14 +107,16 @@ def test_cost_is_the_scheme_against_fp32_and_not_the_reverse(
 ) -> None:
     """Depth that turns into noise wherever a layer is packed must raise AbsRel."""
 
-    def noisy_if_packed(network: VGGT, scene: Scene) -> dict[str, Tensor]:
-        found = predictions(network, scene)
-        if network.aggregator.patch_embed.patch_embed.proj.weight is None:
+    original = VGGTSubject.outputs
+
+    def noisy_if_packed(subject: VGGTSubject, returned: object) -> dict[str, Tensor]:
+        found = original(subject, returned)
+        if is_packed(subject):
             noise = torch.rand(found["depth"].shape, generator=torch.Generator().manual_seed(0))
             found["depth"] = found["depth"] * (0.1 + 10 * noise)
         return found
 
-    monkeypatch.setattr(MODULE, "predictions", noisy_if_packed)
+    monkeypatch.setattr(VGGTSubject, "outputs", noisy_if_packed)
     _, *others = evaluated(model, scenes, None).results
     assert all("AbsRel +" in scheme.cost for scheme in others)
 
@@ -152,7 +157,7 @@ def test_every_layer_is_quantised_once_per_candidate(
         mixedprec.apply, "quantize_layer", lambda *args: calls.append(args[1:]) or quantize_layer(*args)
     )
     monkeypatch.setattr(MODULE, "_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(MODULE, "predictions", constant)
+    monkeypatch.setattr(VGGTSubject, "predict", constant)
     evaluated(model, scenes, None, repeats=3)
     assert len(calls) == len(set(calls)) == len(UNIFORM_SCHEMES) * len(find_layers(model))
 
@@ -171,8 +176,18 @@ def test_model_is_unchanged_afterwards(model: VGGT, scenes: list[Scene], monkeyp
     assert model_fingerprint(model) == before
 
 
-def constant(_model: VGGT, _scene: Scene) -> dict[str, Tensor]:
+def is_packed(subject: VGGTSubject) -> bool:
+    return subject.vggt.aggregator.patch_embed.patch_embed.proj.weight is None
+
+
+def damage_of(metrics: Mapping[str, OutputMetrics]) -> float:
+    """Mean NMSE over the outputs."""
+    return math.fsum(m.nmse for m in metrics.values()) / len(metrics)
+
+
+def constant(_subject: VGGTSubject, _scene: Scene, *, check: bool = False) -> dict[str, Tensor]:
     """Outputs without a pass."""
+    del check
     return {"pose_enc": torch.ones(1, 2, 9)}
 
 
@@ -182,10 +197,9 @@ class SlowingMachine:
     def __init__(self) -> None:
         self.log: list[tuple[bool, float]] = []
 
-    def __call__(self, model: VGGT, _scene: Scene) -> float:
-        is_packed = model.aggregator.patch_embed.patch_embed.proj.weight is None
-        taken = 2.0 ** (len(self.log) // 2) * (3 if is_packed else 1)
-        self.log.append((is_packed, taken))
+    def __call__(self, subject: VGGTSubject, _scene: Scene) -> float:
+        taken = 2.0 ** (len(self.log) // 2) * (3 if is_packed(subject) else 1)
+        self.log.append((is_packed(subject), taken))
         return taken
 
 
@@ -195,9 +209,9 @@ def test_a_scheme_is_timed_next_to_fp32(
 ) -> None:
     machine = SlowingMachine()
     monkeypatch.setattr(MODULE, "_seconds", machine)
-    monkeypatch.setattr(MODULE, "predictions", constant)
+    monkeypatch.setattr(VGGTSubject, "predict", constant)
     fp32, *schemes = evaluated(model, scenes[:1], None, repeats=repeats).results
-    assert [is_packed for is_packed, _ in machine.log] == [False, True] * ((repeats + 1) * len(schemes))
+    assert [was_packed for was_packed, _ in machine.log] == [False, True] * ((repeats + 1) * len(schemes))
     # The warm-up is the first pair of every scheme.
     pairs = [machine.log[i : i + 2] for i in range(0, len(machine.log), 2)]
     timed = [pair for i, pair in enumerate(pairs) if i % (repeats + 1)]
@@ -214,7 +228,7 @@ def test_a_scheme_is_timed_next_to_fp32(
 def test_without_repeats_nothing_is_timed(model: VGGT, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
     machine = SlowingMachine()
     monkeypatch.setattr(MODULE, "_seconds", machine)
-    monkeypatch.setattr(MODULE, "predictions", constant)
+    monkeypatch.setattr(VGGTSubject, "predict", constant)
     found = evaluated(model, scenes[:1], None, repeats=0)
     assert machine.log == []
     assert found.executed == NOT_TIMED
@@ -226,7 +240,7 @@ def test_progress_counts_to_its_total(
     model: VGGT, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch, repeats: int
 ) -> None:
     monkeypatch.setattr(MODULE, "_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(MODULE, "predictions", constant)
+    monkeypatch.setattr(VGGTSubject, "predict", constant)
     steps: list[tuple[int, int]] = []
     evaluate(
         model, scenes, None, facts={}, weights_note="", repeats=repeats,
@@ -243,13 +257,15 @@ def with_nan(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_a_broken_scheme_is_shown_and_a_broken_reference_refused(
     model: VGGT, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(model: VGGT, scene: Scene) -> dict[str, Tensor]:
-        is_packed = model.aggregator.patch_embed.patch_embed.proj.weight is None
-        return with_nan(predictions(model, scene)) if is_packed else predictions(model, scene)
+    original = VGGTSubject.outputs
 
-    monkeypatch.setattr(MODULE, "predictions", broken)
+    def broken(subject: VGGTSubject, returned: object) -> dict[str, Tensor]:
+        outputs = original(subject, returned)
+        return with_nan(outputs) if is_packed(subject) else outputs
+
+    monkeypatch.setattr(VGGTSubject, "outputs", broken)
     assert all(math.isnan(result.damage) for result in evaluated(model, scenes[:1], None).quantized)
-    monkeypatch.setattr(MODULE, "predictions", lambda model, scene: with_nan(predictions(model, scene)))
+    monkeypatch.setattr(VGGTSubject, "outputs", lambda subject, returned: with_nan(original(subject, returned)))
     with pytest.raises(InputError, match=r"NaN or Inf in depth"):
         evaluated(model, scenes[:1], None)
 
@@ -264,7 +280,7 @@ def test_plan_that_does_not_fit_is_refused_before_anything_runs(
 ) -> None:
     plan = plan_of(model)
     first, *others = plan.formats
-    monkeypatch.setattr(MODULE, "predictions", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr(VGGTSubject, "predict", lambda *_, **__: pytest.fail("the model ran"))
     with pytest.raises(InputError, match="have no format"):
         evaluated(model, scenes, replace(plan, formats={name: plan.formats[name] for name in others}))
     with pytest.raises(InputError, match=first):

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.evaluation.evaluator import Bench
+from analysis.evaluation.evaluator import Evaluator
 from analysis.report.drawing import block_graph, block_order, draw_plan
 from analysis.report.pareto_chart import draw_pareto
 from analysis.search.pareto import BASELINE, PLAN, UNIFORM, pareto, pareto_table, to_json
 from analysis.search.quality_target import Promise, front_budgets, parse_drops, smallest_keeping
 from analysis.search.swaps import refine, swaps
 from mixedprec import Evidence, Planned, Request, data_free, planned, quantized, uniform_assignment
-from mixedprec.graph import topology
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT, architecture, load_vggt
 from vggtkit.scenes import Scene, SceneSource, load_scenes
+from vggtkit.subject import subject_of
+from vggtkit.subject.graph import topology
 
 KEYS = ("int8_per_channel_sym", "int4_group_32", "int4_two_level_16", "int3_group_32", "fp16")
 
@@ -45,12 +46,12 @@ def start(model_folder: Path, evidence: Evidence) -> Planned:
 
 
 @pytest.fixture(scope="module")
-def bench(network: VGGT, rooms: list[Scene], evidence: Evidence) -> Bench:
-    return Bench(network, rooms, evidence)
+def bench(network: VGGT, rooms: list[Scene], evidence: Evidence) -> Evaluator:
+    return Evaluator(subject_of(network), rooms, evidence)
 
 
 def test_measured_damage_is_the_mean_error_of_the_outputs(
-    network: VGGT, rooms: list[Scene], bench: Bench, evidence: Evidence
+    network: VGGT, rooms: list[Scene], bench: Evaluator, evidence: Evidence
 ) -> None:
     formats = uniform_assignment(evidence.layers, "int4_group_32")
     found = bench.measure(formats)
@@ -66,10 +67,10 @@ def test_measured_damage_is_the_mean_error_of_the_outputs(
     assert bench.measure(formats, [1]).damage == pytest.approx(expected[1])
     assert bench.fp32().damage == 0
     with pytest.raises(InputError, match="no scenes to measure on"):
-        Bench(network, [], evidence)
+        Evaluator(subject_of(network), [], evidence)
 
 
-def test_the_smallest_file_that_keeps_a_promise_is_next_to_one_that_breaks_it(start: Planned, bench: Bench) -> None:
+def test_the_smallest_file_that_keeps_a_promise_is_next_to_one_that_breaks_it(start: Planned, bench: Evaluator) -> None:
     limit = bench.measure(start.plan.formats).damage
     best, tried = smallest_keeping(start, bench, Promise(damage=limit))
     assert best.measured.damage <= limit
@@ -81,11 +82,11 @@ def test_the_smallest_file_that_keeps_a_promise_is_next_to_one_that_breaks_it(st
         smallest_keeping(start, bench, Promise(damage=1e-30))
 
 
-def test_a_figure_that_may_not_drop_is_asked_of_the_truth(start: Planned, bench: Bench, network: VGGT) -> None:
+def test_a_figure_that_may_not_drop_is_asked_of_the_truth(start: Planned, bench: Evaluator, network: VGGT) -> None:
     best, _ = smallest_keeping(start, bench, Promise(drops=parse_drops("absrel=50%,auc30=100")))
     fp32, found = bench.fp32().geometry["abs_rel"].mean, best.measured.geometry["abs_rel"].mean
     assert found <= 1.5 * fp32
-    blind = Bench(network, [replace(scene, truth=None) for scene in bench.scenes], bench.evidence)
+    blind = Evaluator(subject_of(network), [replace(scene, truth=None) for scene in bench.scenes], bench.evidence)
     with pytest.raises(InputError, match="these scenes give no abs_rel, they have no ground truth for it"):
         smallest_keeping(start, blind, Promise(drops=parse_drops("absrel=2%")))
 
@@ -96,7 +97,7 @@ def test_drops_that_say_nothing_are_refused(text: str) -> None:
         parse_drops(text)
 
 
-def test_refining_never_makes_either_half_worse(start: Planned, bench: Bench) -> None:
+def test_refining_never_makes_either_half_worse(start: Planned, bench: Evaluator) -> None:
     found = refine(start, bench, 6)
     assert found.tried == 6
     assert found.found.plan.size_bytes <= start.plan.budget_bytes
@@ -108,7 +109,7 @@ def test_refining_never_makes_either_half_worse(start: Planned, bench: Bench) ->
         assert measured.damage < bench.measure(start.plan.formats).damage
     else:
         assert found.found.plan is start.plan
-    alone = Bench(bench.model, bench.scenes[:1], bench.evidence)
+    alone = Evaluator(subject_of(bench.model), bench.scenes[:1], bench.evidence)
     with pytest.raises(InputError, match="one calibration scene cannot check"):
         refine(start, alone, 1)
 
@@ -146,7 +147,7 @@ def test_swaps_of_a_joint_plan_count_what_layers_do_to_each_other(model_folder: 
     assert tried[0].predicted_change >= -1e-9 * found.plan.total_damage
 
 
-def test_the_front_holds_plans_schemes_and_baselines(start: Planned, bench: Bench, tmp_path: Path) -> None:
+def test_the_front_holds_plans_schemes_and_baselines(start: Planned, bench: Evaluator, tmp_path: Path) -> None:
     found = pareto(start, bench, budgets=6, measure=2, facts={}, fp32_bytes=10**6)
     plans = found.of_kind(PLAN)
     assert len(plans) == 7

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
-from vggtkit.model import VGGT, computing_in, gradient_dtype, pick_dtype
+from vggtkit.model import VGGT, gradient_dtype, pick_dtype
+from vggtkit.subject import subject_of
 
 
 @torch.no_grad()
@@ -18,7 +19,7 @@ def test_the_trunk_alone_computes_in_bfloat16(small_model: VGGT) -> None:
         )
     images = torch.rand(2, 3, 28, 28)
     exact = small_model(images)
-    with computing_in(small_model, torch.bfloat16):
+    with subject_of(small_model).computing_in(torch.bfloat16):
         found = small_model(images)
     assert list(seen.values()) == [torch.bfloat16, torch.float32, torch.float32]
     for name in ("depth", "pose_enc", "world_points"):
@@ -40,7 +41,7 @@ def test_a_weight_that_is_replaced_in_between_is_the_one_used(small_model: VGGT,
         found = model(torch.ones(1, 3, 28, 28))
         return found["depth"] if isinstance(found, dict) else found
 
-    with computing_in(model, torch.bfloat16):
+    with subject_of(model).computing_in(torch.bfloat16):
         before = output()
         weight.data = 2 * weight.data
         assert not output().equal(before)

@@ -10,13 +10,14 @@ The topology does not depend on widths, so a network of any size is run as a nar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import networkx as nx
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from vggtkit.model import VGGT, VGGTConfig
 from vggtkit.quant import Layer, find_layers
@@ -36,18 +37,36 @@ def model_graph(model: VGGT) -> nx.DiGraph:
         ``weights``) and ``"images"``; an edge where an output reaches an input without passing another layer. The graph
         attribute ``same_input`` lists the layers that read the same tensor.
     """
-    layers = find_layers(model)
-    recorder = _Recorder()
     config = model.config
     side = config.patch_size * max(2, -(-config.track_stride * 2**config.track_corr_levels // config.patch_size))
+
+    def run() -> Iterable[object]:
+        images = torch.rand(1, 2, 3, side, side, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        outputs: dict[str, object] = model(images, torch.tensor([[[1.0, 1.0], [side / 2, side / 2]]]))
+        return outputs.values()
+
+    return traced_graph(model, find_layers(model), run)
+
+
+def traced_graph(model: nn.Module, layers: Sequence[Layer], run: Callable[[], Iterable[object]]) -> nx.DiGraph:
+    """Run a model once and see who feeds whom.
+
+    Args:
+        model: with weights, not packed; unchanged.
+        layers: its layers; those that are not called themselves have no edges.
+        run: runs the model and returns what it put out.
+
+    Returns:
+        As `model_graph`.
+    """
+    recorder = _Recorder()
     handles = [hook for layer in layers for hook in recorder.hooks(layer.name, model.get_submodule(layer.name))]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in flags:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(parameter.is_floating_point())
         with torch.enable_grad():
-            images = torch.rand(1, 2, 3, side, side, generator=torch.Generator().manual_seed(0)).requires_grad_()
-            recorder.run(model, images, torch.tensor([[[1.0, 1.0], [side / 2, side / 2]]]))
+            recorder.alive += [value for value in run() if isinstance(value, Tensor)]
     finally:
         for handle in handles:
             handle.remove()
@@ -102,13 +121,12 @@ class _Recorder:
                 if name not in self.readers[same]:
                     self.readers[same].append(name)
 
-        def after(_module: nn.Module, _arguments: object, output: Tensor) -> None:
-            self.made_by[output.grad_fn] = name
+        def after(_module: nn.Module, _arguments: object, output: object) -> None:
+            for value in tree_leaves(output):
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    self.made_by[value.grad_fn] = name
 
         return module.register_forward_pre_hook(before), module.register_forward_hook(after)
-
-    def run(self, model: Callable[..., Any], images: Tensor, points: Tensor) -> None:
-        self.alive += [value for value in model(images, points).values() if isinstance(value, Tensor)]
 
     def sources(self, start: Any) -> set[str]:  # noqa: ANN401 - autograd's nodes have no public type
         """The layers whose outputs are met first on the way back; the pictures where there is none."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vggtkit.core.errors import InputError
-from vggtkit.model import load_custom, load_inputs
+from vggtkit.subject import load_custom, load_inputs
 
 CODE = """
 import torch

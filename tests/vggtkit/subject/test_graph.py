@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from mixedprec.graph import INPUT, _graph, _Recorder, model_graph, same_input, topology
 from vggtkit.model import VGGT, VGGTConfig
 from vggtkit.quant import find_layers
+from vggtkit.subject.graph import INPUT, _graph, _Recorder, model_graph, same_input, topology
 
 
 class Fork(nn.Module):

@@ -1,0 +1,57 @@
+"""Which functions of the user a run folder may call again.
+
+A profile names the function that made its model. A file of somebody else's must not be able to start code by naming it,
+so the name alone is never followed: a function runs when the user gives it on the command line, and that is remembered
+for this run folder, outside of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from vggtkit.core.atomic import replacing
+from vggtkit.core.errors import InputError
+
+MOST = 500
+"""Run folders that are remembered; the oldest are forgotten."""
+
+
+def permit(run: Path, source: str) -> None:
+    """Remember that the user named a function for a run folder; where nothing can be written, it is not remembered."""
+    permits = _read()
+    own = str(run.resolve())
+    sources = [*(one for one in permits.pop(own, []) if one != source), source]
+    permits[own] = sources
+    with suppress(InputError, OSError), replacing(_path()) as temporary:
+        temporary.write_text(json.dumps(dict(list(permits.items())[-MOST:]), indent=1), encoding="utf-8")
+
+
+def check_permitted(run: Path, source: str, option: str) -> None:
+    """Refuse a function that a file of a run folder names and the user never named for this folder.
+
+    Args:
+        run: the folder.
+        source: ``package.module:function``.
+        option: by which the user can name it.
+
+    Raises:
+        InputError: it was never named here.
+    """
+    if source not in _read().get(str(run.resolve()), []):
+        raise InputError(f"{run} is of {source}, which is code that runs only when you name it: add {option} {source}")
+
+
+def _path() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "vggt-mixedprec" / "functions.json"
+
+
+def _read() -> dict[str, list[str]]:
+    with suppress(OSError, ValueError, RecursionError):
+        values = json.loads(_path().read_text(encoding="utf-8"))
+        if isinstance(values, dict):
+            return {str(run): list(map(str, own)) for run, own in values.items() if isinstance(own, list)}
+    return {}
