@@ -20,12 +20,11 @@ from vggtkit.scenes import (
     pictures_of,
 )
 from vggtkit.scenes.recording import Frame, Recording
-from vggtkit.subject import subject_of
 
 
 def read_two_halves(folder: Path) -> list[Recording]:
     """A layout of one's own: pictures called ``*.shot``."""
-    return [Recording(subject_of("mine"), tuple(Frame(path) for path in sorted(folder.glob("*.shot"))), ("one was skipped",))]
+    return [Recording("mine", tuple(Frame(path) for path in sorted(folder.glob("*.shot"))), ("one was skipped",))]
 
 
 def load_inputs(source: SceneSource, split: str, img_size: int, patch_size: int) -> list[Scene]:
