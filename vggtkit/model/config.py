@@ -40,6 +40,9 @@ LARGEST = {
 }
 """Of every size; 40 times VGGT-1B's and more, but no number that takes minutes or memory before it is refused."""
 
+MOST_BRACKETS = 200
+"""That a config may open; it needs four."""
+
 ENABLED = tuple(f"enable_{head}" for head in HEADS)
 """Keys of a published config: whether the network has a head."""
 
@@ -161,6 +164,8 @@ def read_sizes(text: str, origin: str = "config") -> dict[str, Any]:
     {'patch_size': 16}
     """
     try:
+        if text.count("[") + text.count("{") > MOST_BRACKETS:
+            raise RecursionError  # what Python itself says, at a depth that differs among its versions
         values = json.loads(text)
     except RecursionError:
         raise InputError(f"{origin}: not the sizes of a network: its JSON is nested too deeply") from None

@@ -110,11 +110,10 @@ class TestShards:
         assert "part-1-of-3" in refused(index.parent)
         assert "one of its 3 files, is not there" in refused(index.parent)
 
-    @pytest.mark.parametrize("place", ["../other.safetensors", "/etc/passwd", "a/b.bin", "x\n.pt", 3, "notes.txt"])
+    @pytest.mark.parametrize("place", ["../x.safetensors", "/etc/x.bin", "a/x.bin", 3, "notes.txt", "..", "\x1b/.pt"])
     def test_files_elsewhere_are_not_read(self, index: Path, refused: Refused, place: object) -> None:
         index.write_text(json.dumps({"weight_map": {"aggregator.camera_token": place}}))
-        text = refused(index.parent)
-        assert "which is no file beside it" in text or "is not there" in text
+        assert "which is no file beside it" in refused(index.parent)
 
     @pytest.mark.parametrize("text", ["{}", "[]", '{"weight_map": 3}', "{", '{"weight_map": {}}', "[" * 100_000])
     def test_a_broken_index_is_refused(self, index: Path, refused: Refused, text: str) -> None:

@@ -49,11 +49,12 @@ def test_two_tensors_do_not_become_one() -> None:
     "rivals",
     [
         lambda: {"ema": weights(2.0), "model": weights(1.0)},
+        lambda: {"ema": weights(2.0), "last": {"model": weights(1.0)}},
         lambda: {"critic": {f"layer.{i}": torch.ones(1) for i in range(9)}, "anything": weights(1.0)},
         lambda: {"anything": {"inner": weights(1.0)}, "part": weights(2.0, names=NAMES[:2])},
         lambda: {"optimizer": {"state": {0: {"exp_avg": torch.ones(9)}}}, "model": weights(1.0, "module.")},
     ],
-    ids=["usual key", "another network", "larger", "optimizer"],
+    ids=["usual key", "usual key inside", "another network", "larger", "optimizer"],
 )
 def test_the_weights_are_told_from_other_tensors(rivals: Callable[[], object]) -> None:
     torch.testing.assert_close(read(rivals()), weights(1.0))
