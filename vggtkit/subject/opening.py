@@ -50,10 +50,10 @@ def open_subject(
         InputError: as `load_vggt` and `load_custom`.
 
     >>> open_subject("tiny", weights="random").parameters
-    9590616
+    9554700
     """
     if not is_factory(source):
-        return VGGTSubject(load_vggt(source, weights, device), source, names)
+        return VGGTSubject(load_vggt(source, weights, device, say), source, names)
     if weights != "pretrained":
         raise InputError(f"--weights {weights}: a model made by a function has the weights that this gives it")
     return ModuleSubject(load_custom(source, device, say), source, names)
