@@ -9,19 +9,16 @@ of bytes and roles alone. Both take seconds; neither has seen a picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mixedprec.apply import split_state
 from mixedprec.evidence import Evidence
 from mixedprec.plan import ANY_WEIGHTS, DATA_FREE
-from vggtkit.model import local_weights
+from vggtkit.model import stored_weights
 from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import CANDIDATES, Layer, dequantize, out_first, quantize, quantized_nbytes
 from vggtkit.subject import Subject, bare_subject
@@ -41,7 +38,7 @@ def data_free(source: str, subject: Subject | None = None, *, candidates: Sequen
     """Evidence for planning without a profile.
 
     Args:
-        source: as ``load_vggt`` takes it; its weights are looked at where they are a safetensors file on this machine.
+        source: as ``load_vggt`` takes it; its weights are looked at where they are on this machine.
         subject: its architecture, if at hand.
         candidates: keys of formats.
 
@@ -56,14 +53,11 @@ def data_free(source: str, subject: Subject | None = None, *, candidates: Sequen
     """
     subject = bare_subject(source) if subject is None else subject
     model, layers = subject.model, subject.layers
-    path = local_weights(source)
-    if path is None or path.suffix != ".safetensors":
+    weights = stored_weights(source)
+    if weights is None:
         errors, score = _gaussian_errors(layers, candidates), SHAPES_ALONE
     else:
-        try:
-            errors, score = _weight_errors(path, model, layers, candidates), SAMPLED
-        except (SafetensorError, OSError):
-            errors, score = _gaussian_errors(layers, candidates), SHAPES_ALONE
+        errors, score = _weight_errors(weights, model, layers, candidates), SAMPLED
     factors = np.array([[ROLE_FACTORS.get(layer.role, 1.0)] for layer in layers])
     damage = factors * errors / factors.sum()
     return Evidence(
@@ -89,21 +83,20 @@ def _reached(layers: Sequence[Layer], head: str) -> np.ndarray[tuple[int, ...], 
 
 
 def _weight_errors(
-    path: Path, model: nn.Module, layers: Sequence[Layer], candidates: Sequence[str]
+    weights: Mapping[str, Tensor], model: nn.Module, layers: Sequence[Layer], candidates: Sequence[str]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     names, _ = split_state(model, list(layers))
-    with safe_open(path, framework="pt") as file:
-        return np.array([_errors(_sample(file.get_slice(names[layer.name]), layer), candidates) for layer in layers])
+    return np.array([_errors(_sample(weights[names[layer.name]], layer), candidates) for layer in layers])
 
 
-def _sample(stored: Any, layer: Layer) -> Tensor:  # noqa: ANN401 - safetensors' slices have no public type
+def _sample(stored: Tensor, layer: Layer) -> Tensor:
     """Some rows of a weight and the first of their columns, ``[rows, columns]``, evenly spread."""
     rows = range(0, layer.shape[0], max(1, layer.shape[0] // SAMPLE_ROWS))[:SAMPLE_ROWS]
     if layer.kind == "conv_transpose2d":
-        found = torch.stack([out_first(stored[:], layer.kind)[row] for row in rows])
+        sample = torch.stack([out_first(stored, layer.kind)[row] for row in rows])
     else:
-        found = torch.cat([stored[row : row + 1] for row in rows])
-    return found.float().flatten(1)[:, :SAMPLE_COLUMNS]
+        sample = torch.cat([stored[row : row + 1] for row in rows])
+    return sample.float().flatten(1)[:, :SAMPLE_COLUMNS]
 
 
 def _gaussian_errors(

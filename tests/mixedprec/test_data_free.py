@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mixedprec import Request, apply_plan, data_free, load_quantized, planned, save_plan, save_quantized
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
@@ -72,6 +73,18 @@ def test_the_guess_follows_the_weights_where_they_are_at_hand(model_folder: Path
     assert bare.score == SHAPES_ALONE
     np.testing.assert_array_equal(bare.size_bytes, sampled.size_bytes)
     assert data_free(str(model_folder), candidates=FEW).total_damage.tolist() == sampled.total_damage.tolist()
+
+
+def test_the_guess_is_the_same_whatever_file_the_weights_are_in(model_folder: Path, tmp_path: Path) -> None:
+    state = load_file(model_folder / "model.safetensors")
+    (tmp_path / "config.json").write_text((model_folder / "config.json").read_text())
+    torch.save({"model": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "checkpoint.pt")
+    save_file({f"model.{name}": value for name, value in state.items()}, tmp_path / "other.safetensors")
+    expected = data_free(str(model_folder), candidates=FEW)
+    for name in ("checkpoint.pt", "other.safetensors"):
+        evidence = data_free(str(tmp_path / name), candidates=FEW)
+        assert evidence.score == SAMPLED
+        np.testing.assert_array_equal(evidence.total_damage, expected.total_damage)
 
 
 @pytest.mark.parametrize("heads", [("camera",), ("camera", "depth"), ("point", "track")], ids="+".join)

@@ -28,6 +28,7 @@ from vggtkit.model.loading import (
     model_fingerprint,
     resolve_source,
     skeleton,
+    stored_weights,
 )
 from vggtkit.model.precision import gradient_dtype, pick_dtype
 from vggtkit.model.vggt import VGGT
@@ -46,4 +47,5 @@ __all__ = [
     "pick_dtype",
     "resolve_source",
     "skeleton",
+    "stored_weights",
 ]

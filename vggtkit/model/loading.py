@@ -28,6 +28,7 @@ __all__ = [
     "model_fingerprint",
     "resolve_source",
     "skeleton",
+    "stored_weights",
 ]
 
 RANDOM_SEED = 0
@@ -98,6 +99,21 @@ def architecture(source: str | Path, say: Say = _be_silent) -> VGGT:
     if place.weights is None:
         return skeleton(place.given.config)
     return _network_and_weights(place, place.weights, say, shapes_only=True)[0]
+
+
+def stored_weights(source: str | Path) -> Mapping[str, Tensor] | None:
+    """The tensors of a source by the names of the network, where they are on this machine; never fetched.
+
+    They are mapped from the file where its format allows, so that looking at some of them takes little memory.
+
+    Raises:
+        InputError: the file is broken, or something else than a checkpoint.
+
+    >>> stored_weights("tiny")["aggregator.camera_token"].dtype
+    torch.float16
+    """
+    path = local_weights(source)
+    return None if path is None else read_state(path, _be_silent)
 
 
 def model_fingerprint(model: nn.Module) -> str:
