@@ -129,7 +129,7 @@ def plan_source(run: Path, model_name: str | None) -> Source:
             f"{model_name} --inputs FUNCTION` makes one"
         )
     subject = bare_subject(model_name)
-    return Source(run, data_free(model_name, subject), subject, None)
+    return Source(run, data_free(resolve_source(model_name), subject), subject, None)
 
 
 def make_plan(
