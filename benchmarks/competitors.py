@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.evaluation.run import predictions
 from mixedprec import overhead_bytes
 from vggtkit.model import VGGT, load_vggt
 from vggtkit.model.geometry import encode_pose
+from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import find_layers, quantized_nbytes
 from vggtkit.scenes import Scene, SceneSource, load_scenes
 
@@ -159,6 +159,13 @@ def _loss(outputs: dict[str, Tensor], scene: Scene) -> Tensor:
     return (outputs["pose_enc"] - pose).abs().mean() + depth + points + tracks
 
 
+@torch.no_grad()
+def _predict(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
+    """The published outputs of what a tool made, which may be of a class of its own."""
+    outputs = _forward(model, scene)
+    return {name: outputs[name].float().cpu() for name in OUTPUTS if name in outputs}
+
+
 TOOLS: dict[str, Callable[[VGGT, list[Scene], int], tuple[nn.Module, Choice, str, str]]] = {
     "nncf": nncf,
     "modelopt": modelopt,
@@ -173,7 +180,7 @@ def compete(tool: str, budget: int, count: int, held_out_count: int, seed: int, 
     start = time.perf_counter()
     quantized, choice, setting, version = TOOLS[tool](copy.deepcopy(model), calibration, budget)
     seconds = time.perf_counter() - start
-    torch.save([predictions(quantized, scene) for scene in held_out], out)
+    torch.save([_predict(quantized, scene) for scene in held_out], out)
     return {
         "tool": tool,
         "version": version,

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.commands.options import scene_source
 from analysis.steps import make_profile
 from analysis.steps.run_folder import PROFILE, scenes_for
-from sensitivity.survey import run
 from vggtkit.core.memory import resident_bytes
-from vggtkit.model import VGGT, load_vggt
-from vggtkit.quant import find_layers, quantize_layer
+from vggtkit.model import load_vggt
+from vggtkit.quant import quantize_layer
+from vggtkit.subject import Subject, open_subject
 
 SAMPLE_SECONDS = 0.02
 FORMAT = "int4_group_128"
@@ -76,18 +76,17 @@ def full_size(model_name: str, images: str | None, resolution: int | None, folde
     _write_checkpoint(model_name, folder)
     with meter.running():
         meter.enter("load")
-        model = load_vggt(folder)
+        subject = open_subject(str(folder))
         meter.enter("forward")
-        scene = scenes_for(model, source, "calibration")[0]
+        scene = scenes_for(subject, source, "calibration")[0]
         with torch.no_grad():
-            run(model, scene)
-            forward_seconds = min(_timed(run, model, scene) for _ in range(2))
+            subject.run(scene)
+            forward_seconds = min(_timed(subject.run, scene) for _ in range(2))
         meter.enter("quantise")
-        quantise_seconds = _timed(_quantise_all, model)
-        weights = sum(layer.weights for layer in find_layers(model))
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        layers, shape = len(find_layers(model)), list(scene.images.shape)
-        del model
+        quantise_seconds = _timed(_quantise_all, subject)
+        weights = sum(layer.weights for layer in subject.layers)
+        parameters, layers, shape = subject.parameters, len(subject.layers), list(scene.images.shape)
+        del subject
         meter.enter("loading")
         profile = make_profile(
             folder, model_name, "random", source, probes=0, disk_budget="4GB", device="cpu", seed=0,
@@ -143,9 +142,9 @@ def _write_checkpoint(model_name: str, folder: Path) -> None:
     (folder / "config.json").write_text(model.config.to_json())
 
 
-def _quantise_all(model: VGGT) -> None:
-    for layer in find_layers(model):
-        quantize_layer(model.get_submodule(layer.name), FORMAT, layer.name)
+def _quantise_all(subject: Subject) -> None:
+    for layer in subject.layers:
+        quantize_layer(subject.model.get_submodule(layer.name), FORMAT, layer.name)
 
 
 def _timed(job: Callable[..., object], *arguments: object) -> float:

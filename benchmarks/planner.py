@@ -28,8 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.evaluation.evaluator import Bench, Measured
-from analysis.evaluation.run import SEED
+from analysis.evaluation.evaluator import SEED, Evaluator, Measured
 from analysis.search.swaps import refine
 from analysis.steps import PROFILE, make_profile
 from mixedprec import Constraints, Evidence, Planned, Request, planned, uniform_assignment
@@ -40,6 +39,7 @@ from vggtkit.metrics.geometry import bootstrap_interval
 from vggtkit.model import VGGT, load_vggt, skeleton
 from vggtkit.quant import UNIFORM_SCHEMES
 from vggtkit.scenes import SceneSource, load_scenes
+from vggtkit.subject import subject_of
 
 AT = "int4_group_128"
 HEADLINE = ("auc30", "abs_rel")
@@ -59,8 +59,9 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
     model = load_vggt("tiny")
     evidence = Evidence.of(open_profile(folder / PROFILE))
     size = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
-    bench = Bench(model, load_scenes(replace(source, count=held_out), "evaluation", **size), evidence)
-    calibration = Bench(model, load_scenes(source, "calibration", **size), evidence)
+    subject = subject_of(model, "tiny")
+    evaluator = Evaluator(subject, load_scenes(replace(source, count=held_out), "evaluation", **size))
+    calibration = Evaluator(subject, load_scenes(source, "calibration", **size))
     begun = time.perf_counter()
     full = plan_at(evidence, model, Request(AT, formats="all"))
     seconds["plan"] = time.perf_counter() - begun
@@ -75,18 +76,19 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
         "plan, INT8 and INT4 alone": plan_at(evidence, model, Request(AT, strict=True)),
         "plan at 90%": plan_at(evidence, model, Request(f"{int(0.9 * budget)}B", formats="all")),
     }
-    fp32 = bench.fp32()
+    fp32 = evaluator.fp32()
     rows = {
-        name: row_of(bench.measure(found.plan.formats), fp32, found.plan.size_bytes) for name, found in plans.items()
+        name: row_of(evaluator.measure(found.plan.formats), fp32, found.plan.size_bytes)
+        for name, found in plans.items()
     }
     sizes = uniform_sizes(full, UNIFORM_SCHEMES)
     for key in UNIFORM_SCHEMES:
-        rows[key] = row_of(bench.measure(uniform_assignment(evidence.layers, key)), fp32, sizes[key])
+        rows[key] = row_of(evaluator.measure(uniform_assignment(evidence.layers, key)), fp32, sizes[key])
     for name, formats in alternatives(full).items():
         file = full.plan.overhead_bytes + sum(full.space.layer_bytes(formats).values())
-        rows[name] = row_of(bench.measure(formats), fp32, file)
+        rows[name] = row_of(evaluator.measure(formats), fp32, file)
     tools = {
-        tool: against(tool, python, bench, evidence, model, budget, scenes, held_out, folder)
+        tool: against(tool, python, evaluator, evidence, model, budget, scenes, held_out, folder)
         for tool in ("nncf", "modelopt")
     }
     return {
@@ -127,8 +129,8 @@ def row_of(found: Measured, fp32: Measured, size_bytes: int) -> dict[str, Any]:
 
 
 def against(
-    tool: str, python: str, bench: Bench, evidence: Evidence, model: VGGT, budget: int, scenes: int, held_out: int,
-    folder: Path,
+    tool: str, python: str, evaluator: Evaluator, evidence: Evidence, model: VGGT, budget: int, scenes: int,
+    held_out: int, folder: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Another tool's choice, and a plan of ours with the same bytes and the same layers left alone."""
     out = folder / f"{tool}.pt"
@@ -145,19 +147,19 @@ def against(
         return {"status": NOT_INSTALLED if "ModuleNotFoundError" in last else f"failed: {last}"}
     said = json.loads(done.stdout.strip().splitlines()[-1])
     formats = said.pop("formats")
-    fp32 = bench.fp32()
+    fp32 = evaluator.fp32()
     untouched = tuple(name for name, key in formats.items() if key == "fp16")
     request = Request(f"{said['size_bytes']}B", formats="all", constraints=Constraints(keep_fp=untouched))
     same_layers = plan_at(evidence, model, request)
     free = plan_at(evidence, model, replace(request, constraints=Constraints()))
-    own = bench.compared(torch.load(out, weights_only=True))
+    own = evaluator.compare(torch.load(out, weights_only=True))
     return said | {
         "status": "ran",
         "layers_left_in_fp16": len(untouched),
         "its own arithmetic": row_of(own, fp32, said["size_bytes"]),
-        "its choice in our formats": row_of(bench.measure(formats), fp32, said["size_bytes"]),
-        "our plan, same layers": row_of(bench.measure(same_layers.plan.formats), fp32, same_layers.plan.size_bytes),
-        "our plan, all layers": row_of(bench.measure(free.plan.formats), fp32, free.plan.size_bytes),
+        "its choice in our formats": row_of(evaluator.measure(formats), fp32, said["size_bytes"]),
+        "our plan, same layers": row_of(evaluator.measure(same_layers.plan.formats), fp32, same_layers.plan.size_bytes),
+        "our plan, all layers": row_of(evaluator.measure(free.plan.formats), fp32, free.plan.size_bytes),
     }
 
 

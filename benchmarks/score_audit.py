@@ -27,15 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.audit import summary
 from analysis.evaluation.results import null_if_not_finite
 from analysis.steps import PROFILE, make_audit, make_profile
-from analysis.steps.run_folder import model_of, scenes_for
+from analysis.steps.run_folder import scenes_for, subject_of_run
 from sensitivity import open_profile
 from sensitivity.damage import ROWS, true_damage
-from sensitivity.survey import run
 from vggtkit.core.processes import AT_MOST
 from vggtkit.metrics.tensors import nmse
-from vggtkit.model import VGGT
 from vggtkit.quant import Layer, dequantize_layer, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene, SceneSource
+from vggtkit.subject import Subject
 
 CALIBRATION = 8
 """Scenes to profile, as many as `profile` takes by default."""
@@ -112,19 +111,19 @@ def timed(way: str, threads: int, folder: Path) -> Timed:
     """Seconds per pair of one way, and the damage of the pairs that all ways measure."""
     torch.set_num_threads(threads)
     profile = open_profile(folder)
-    model = model_of(profile, "cpu")
-    scene = scenes_for(model, SceneSource.from_dict(profile.facts["scene_source"]), "evaluation")[0]
+    subject = subject_of_run(folder, profile, "cpu")
+    scene = scenes_for(subject, SceneSource.from_dict(profile.facts["scene_source"]), "evaluation")[0]
     layers = profile.layers[::TIMED_EVERY]
     # Whole passes take the same time whatever the layer and format: some of them stand for all.
     schemes = profile.schemes[::4]
     few = profile.layers[:: WHOLE_EVERY * TIMED_EVERY]
     if way == WHOLE:
-        whole_passes(model, few[:1], schemes, scene)  # warm
+        whole_passes(subject, few[:1], schemes, scene)  # warm
         start = time.perf_counter()
-        whole = whole_passes(model, few, schemes, scene)
+        whole = whole_passes(subject, few, schemes, scene)
         return (time.perf_counter() - start) / (len(few) * len(schemes)), whole
     measure = partial(
-        true_damage, model, schemes=profile.schemes, scene=scene,
+        true_damage, subject, schemes=profile.schemes, scene=scene,
         rows=1 if way == EXACT else ROWS, exact=way == EXACT,
     )  # fmt: skip
     measure(layers[:1])  # warm
@@ -141,16 +140,18 @@ def timed(way: str, threads: int, folder: Path) -> Timed:
 
 
 @torch.no_grad()
-def whole_passes(model: VGGT, layers: Sequence[Layer], schemes: Sequence[str], scene: Scene) -> dict[str, np.ndarray]:
+def whole_passes(
+    subject: Subject, layers: Sequence[Layer], schemes: Sequence[str], scene: Scene
+) -> dict[str, np.ndarray]:
     """True damage by running the whole model for every pair, per output ``[layers, formats]``."""
-    reference = run(model, scene)
+    model, reference = subject.model, subject.run(scene)
     damage = {name: np.zeros((len(layers), len(schemes))) for name in reference}
     for row, layer in enumerate(layers):
         module = model.get_submodule(layer.name)
         for column, scheme in enumerate(schemes):
             weight = dequantize_layer(quantize_layer(module, scheme, layer.name), module)
             with replaced_weights(model, {layer.name: weight}):
-                outputs = run(model, scene)
+                outputs = subject.run(scene)
             for name, value in outputs.items():
                 damage[name][row, column] = nmse(reference[name], value)
     return damage

@@ -257,6 +257,7 @@ def split_state(model: nn.Module, layers: Sequence[Layer]) -> tuple[dict[str, st
     Raises:
         ValueError: a layer is packed.
 
+    >>> from vggtkit.quant import find_layers
     >>> model = nn.Sequential(nn.Linear(2, 2))
     >>> weights, kept = split_state(model, find_layers(model))
     >>> weights, list(kept)

@@ -312,8 +312,7 @@ def _checked_note(note: dict[str, Any] | None) -> dict[str, Any]:
 
 def _empty(info: CheckpointInfo, path: Path) -> VGGT:
     """The architecture without memory for weights; a config that is of no network is the file's fault."""
-    config = info.config(f"{path}: config in the header")
     try:
-        return skeleton(config)
+        return skeleton(info.config)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(path, f"config in the header is of no VGGT ({one_line(error)})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,14 @@ class CheckpointInfo:
         named = json.loads(self.architecture).get(FACTORY)
         return None if named is None else str(named)
 
-    def config(self, origin: str) -> VGGTConfig:
-        """Sizes of the VGGT.
+    @property
+    def config(self) -> VGGTConfig:
+        """Sizes of the network, where it is a VGGT.
 
         Raises:
             InputError: they are of none.
         """
-        return VGGTConfig.from_json(self.architecture, origin)
+        return VGGTConfig.from_json(self.architecture, "config in the header")
 
     def metadata(self) -> dict[str, str]:
         """The header's texts."""
@@ -100,12 +102,20 @@ class CheckpointReader:
         absent = [name for name in ("config", "formats", "keep", "model_fingerprint", "note") if name not in texts]
         if absent:
             raise damaged(self.path, f"{absent[0]!r} is missing in the header")
-        self._object(texts, "config")
+        self._check_architecture(texts["config"])
         formats, note = self._object(texts, "formats"), self._object(texts, "note")
         for name, key in formats.items():
             if not isinstance(key, str):
                 raise damaged(self.path, f"the format of {name!r} is {key!r}")
         return CheckpointInfo(texts["config"], formats, texts["keep"], texts["model_fingerprint"], note)
+
+    def _check_architecture(self, text: str) -> None:
+        """A config of a VGGT, or the name of a function."""
+        with suppress(ValueError, RecursionError):
+            values = json.loads(text)
+            if isinstance(values, dict) and isinstance(values.get(FACTORY), str):
+                return
+        VGGTConfig.from_json(text, f"{self.path}: config in the header")
 
     def check_names(self, expected: set[str]) -> None:
         """Refuse a file that holds other tensors."""

@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,14 @@ from safetensors.torch import save_file
 
 from vggtkit.model.config import VGGTConfig
 from vggtkit.model.vggt import VGGT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of the user between commands lies in a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ FLOORS = (
     {"vggtkit.core"},
     {"vggtkit.model", "vggtkit.scenes"},
     {"vggtkit.metrics", "vggtkit.quant"},
+    {"vggtkit.subject"},
     {"vggtkit.runtime"},
     {"sensitivity"},
     {"mixedprec"},

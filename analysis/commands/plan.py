@@ -11,7 +11,6 @@ from analysis.commands.screen import session
 from analysis.steps import make_plan
 from analysis.steps.plan import Extras
 from mixedprec import Constraints, Request
-from vggtkit.model import HEADS
 
 EXAMPLES = (
     "plan --budget 600MB",
@@ -44,8 +43,13 @@ def plan(
     ] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8 and INT4.")] = False,
     heads: Annotated[
-        str, typer.Option("--heads", metavar="NAMES", help="Heads to keep; points also follow from camera and depth.")
-    ] = ",".join(HEADS),
+        str | None,
+        typer.Option(
+            "--heads",
+            metavar="NAMES",
+            help="Heads to keep, all by default: camera,depth,point,track; points also follow from camera and depth.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +122,7 @@ def plan(
     with session(as_json, debug) as screen:
         request = Request(
             budget, policy=policy, formats=formats, keep=keep, strict=strict, weights_for=weights_for,
-            heads=tuple(name.strip() for name in heads.split(",")),
+            heads=None if heads is None else tuple(name.strip() for name in heads.split(",")),
             constraints=Constraints(
                 tuple(pin or ()), tuple(keep_fp or ()), tuple(group or ()), tuple(role or ()), tuple(min_bits or ())
             ),

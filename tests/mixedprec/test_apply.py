@@ -60,8 +60,9 @@ def test_simulated_weights_are_near_and_kept_ones_are_fp16(small_model: VGGT) ->
     before = {name: tensor.clone() for name, tensor in small_model.state_dict().items()}
     assignment = uniform_assignment(find_layers(small_model), "int8_per_tensor_sym")
     weights, kept = split_state(small_model, find_layers(small_model))
-    assert apply_assignment(small_model, assignment) is small_model
-    after = small_model.state_dict()
+    simulated = apply_assignment(small_model, assignment)
+    assert all(tensor.equal(before[name]) for name, tensor in small_model.state_dict().items())
+    after = simulated.state_dict()
     for name in weights.values():
         step = before[name].abs().max() / 127
         assert (after[name] - before[name]).abs().max() <= 0.501 * step + 1e-4 * before[name].abs().max(), name
@@ -73,8 +74,8 @@ def test_simulated_weights_are_near_and_kept_ones_are_fp16(small_model: VGGT) ->
 
 def test_all_fp32_changes_nothing(small_model: VGGT) -> None:
     before = model_fingerprint(small_model)
-    apply_assignment(small_model, uniform_assignment(find_layers(small_model), "fp32"), keep="fp32")
-    assert model_fingerprint(small_model) == before
+    simulated = apply_assignment(small_model, uniform_assignment(find_layers(small_model), "fp32"), keep="fp32")
+    assert model_fingerprint(simulated) == before
 
 
 @pytest.mark.parametrize("context", [quantized, packed])
@@ -152,10 +153,10 @@ def test_plan_is_applied_to_its_own_model(small_model: VGGT, run: Run) -> None:
 
 def test_plan_for_other_weights_is_refused_with_both_fingerprints(small_model: VGGT) -> None:
     plan = plan_for(small_model)
-    apply_plan(small_model, plan)  # a second time the weights are no longer those of the plan
-    pattern = f"{plan.model_fingerprint}.*this model has {model_fingerprint(small_model)}"
+    simulated = apply_plan(small_model, plan)  # its weights are no longer those of the plan
+    pattern = f"{plan.model_fingerprint}.*this model has {model_fingerprint(simulated)}"
     with pytest.raises(InputError, match=pattern):
-        apply_plan(small_model, plan)
+        apply_plan(simulated, plan)
 
 
 def test_plan_whose_sizes_are_of_other_formats_is_refused(small_model: VGGT) -> None:

@@ -14,6 +14,7 @@ from mixedprec.plan import ANY_WEIGHTS, load_plan
 from vggtkit.core.errors import InputError
 from vggtkit.model import architecture, load_vggt, skeleton
 from vggtkit.quant import CANDIDATES, find_layers, quantize_layer
+from vggtkit.subject import bare_subject, subject_of
 
 BUDGET = 600_000_000
 FEW = ("int8_per_channel_sym", "int4_group_32", "int3_two_level_16", "fp16")
@@ -21,8 +22,8 @@ FEW = ("int8_per_channel_sym", "int4_group_32", "int3_two_level_16", "fp16")
 
 @pytest.fixture(scope="module")
 def vggt_1b() -> tuple:
-    model = architecture("vggt-1b")
-    return model, data_free("vggt-1b", model, candidates=CANDIDATES)
+    subject = bare_subject("vggt-1b")
+    return subject.model, data_free("vggt-1b", subject, candidates=CANDIDATES)
 
 
 def test_600_mb_holds_the_whole_of_vggt_1b(vggt_1b: tuple) -> None:
@@ -39,7 +40,7 @@ def test_600_mb_holds_the_whole_of_vggt_1b(vggt_1b: tuple) -> None:
 
 def test_leaving_heads_out_leaves_more_for_int8(vggt_1b: tuple) -> None:
     model, evidence = vggt_1b
-    rows = alternatives(evidence, model, Request("600MB"))
+    rows = alternatives(evidence, subject_of(model), Request("600MB"))
     assert [(row.heads, row.budget) for row in rows[:2]] == [
         (model.config.heads, "600MB"),
         (model.config.heads, "600MiB"),
@@ -96,7 +97,7 @@ def test_a_file_without_heads_is_as_planned_and_runs_without_them(
     save_plan(found.plan, tmp_path / "plan.json")
     plan = load_plan(tmp_path / "plan.json")
     assert plan == found.plan
-    model = load_vggt(source).keep_heads(heads)
+    model = load_vggt(source).with_heads(heads)
     size = save_quantized(model, plan.formats, tmp_path / "m.safetensors", keep=plan.keep)
     assert size == plan.size_bytes == (tmp_path / "m.safetensors").stat().st_size <= plan.budget_bytes
     loaded = load_quantized(tmp_path / "m.safetensors")
@@ -114,8 +115,8 @@ def test_a_file_without_heads_is_as_planned_and_runs_without_them(
 
 
 def test_heads_that_are_not_there_are_refused() -> None:
-    model = architecture("tiny").keep_heads(["camera", "depth"])
+    model = architecture("tiny").with_heads(["camera", "depth"])
     with pytest.raises(InputError, match="the model has no track head, only camera, depth"):
-        model.keep_heads(["track"])
+        model.with_heads(["track"])
     with pytest.raises(InputError, match="'deph' is none of camera, depth, point, track"):
         planned(data_free("tiny", candidates=FEW), architecture("tiny"), Request("50%", heads=("deph",)))

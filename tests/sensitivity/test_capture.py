@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sensitivity.capture import LayerCall, alone, observed, under_scheme
-from sensitivity.survey import run
 from vggtkit.model import VGGT
 from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene
+from vggtkit.subject import subject_of
 
 SCHEMES = ("int8_per_channel_asym", "int4_group_32", "int3_group_32")
 
@@ -66,9 +66,9 @@ def test_under_a_scheme_a_vggt_is_the_one_with_replaced_weights(
     scene, layers = make_scene(frames=frames), find_layers(small_model)
     for scheme in SCHEMES:
         with under_scheme(small_model, layers, scheme):
-            found = calls_of(small_model, layers, lambda: run(small_model, scene))
+            found = calls_of(small_model, layers, lambda: subject_of(small_model).run(scene))
         with replaced_weights(small_model, weights_under(small_model, scheme)):
-            expected = calls_of(small_model, layers, lambda: run(small_model, scene))
+            expected = calls_of(small_model, layers, lambda: subject_of(small_model).run(scene))
         assert [call.index for call in found] == [call.index for call in expected]
         assert all(a.output.equal(b.output) for a, b in zip(found, expected, strict=True))
     names = [layers[call.index].name for call in found]
@@ -109,7 +109,7 @@ def test_alone_in_a_vggt_every_layer_is_linear_in_its_weight(
     layers = find_layers(small_model.double())
     seen: set[str] = set()
     weights = weights_under(small_model, SCHEMES[1])
-    for call in calls_of(small_model, layers, lambda: run(small_model, scene)):
+    for call in calls_of(small_model, layers, lambda: subject_of(small_model).run(scene)):
         layer, module = layers[call.index], call.module
         seen.add(layer.kind)
         error = weights[layer.name] - module.weight
@@ -129,7 +129,7 @@ def test_a_weight_that_is_read_without_a_call_is_quantised_too() -> None:
     layers, x = find_layers(model), torch.rand(2, 5, 16)
     silent = [layer for layer in layers if layer.name.endswith("out_proj")]
     assert len(silent) == 2
-    with under_scheme(model, layers, SCHEMES[1], silent):
+    with under_scheme(model, layers, SCHEMES[1]):
         found = model(x)
     with replaced_weights(model, weights_under(model, SCHEMES[1])):
         assert_close(found, model(x))

@@ -8,7 +8,6 @@ from torch import nn
 
 from sensitivity.damage import Changed, true_damage
 from sensitivity.replay import RecordedPass
-from sensitivity.survey import run
 from vggtkit.model import VGGT
 from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene
@@ -26,7 +25,7 @@ def stored(model: nn.Module, layer: Layer, scheme: str) -> torch.Tensor:
 @torch.no_grad()
 def whole_pass(model: VGGT, layer: Layer, scheme: str, scene: Scene) -> dict[str, torch.Tensor]:
     with replaced_weights(model, {layer.name: stored(model, layer, scheme)}):
-        return run(model, scene)
+        return subject_of(model).run(scene)
 
 
 @pytest.mark.parametrize("frames", [2, 9], ids=["one-chunk", "frames-in-two-chunks"])
@@ -36,7 +35,7 @@ def test_outputs_are_those_of_whole_passes_bit_for_bit(small_model: VGGT, make_s
     recording = RecordedPass(subject_of(small_model), scene)
     for layer in layers[:: 3 if frames == 2 else 12]:
         expected = whole_pass(small_model, layer, SCHEMES[1], scene)
-        found = recording.changed(layer.name, [stored(small_model, layer, SCHEMES[1])])
+        found = recording.changed(layer, [stored(small_model, layer, SCHEMES[1])])
         assert found.keys() == expected.keys()
         for name, value in found.items():
             assert value.equal(expected[name]), (layer.name, name)
@@ -49,7 +48,9 @@ def test_what_a_layer_does_not_reach_is_not_computed_again(small_model: VGGT, ma
     # A hook on a part sees a replay too; norms and activations inside parts run only when these are computed.
     for inside in ("aggregator.patch_embed.norm", "camera_head.trunk_norm", "point_head.norm", last):
         small_model.get_submodule(inside).register_forward_hook(lambda *_, inside=inside: ran.append(inside))
-    changed = recording.changed(name, [stored(small_model, find_layer(small_model, name), SCHEMES[1])])
+    changed = recording.changed(
+        find_layer(small_model, name), [stored(small_model, find_layer(small_model, name), SCHEMES[1])]
+    )
     assert ran == [last]
     assert {key for key, value in changed.items() if not value.equal(recording.outputs[key])} == {"depth", "depth_conf"}
 
@@ -64,7 +65,7 @@ def test_damage_equals_brute_force(small_model: VGGT, make_scene: MakeScene, row
     scene, layers = make_scene(), find_layers(small_model)[::9]
     found = true_damage(subject_of(small_model), layers, SCHEMES, scene, rows=rows, exact=exact)
     with torch.no_grad():
-        reference = run(small_model, scene)
+        reference = subject_of(small_model).run(scene)
     for number, layer in enumerate(layers):
         for column, scheme in enumerate(SCHEMES):
             for name, value in whole_pass(small_model, layer, scheme, scene).items():

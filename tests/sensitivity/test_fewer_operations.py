@@ -12,7 +12,7 @@ from sensitivity.replay import RecordedPass
 from vggtkit.model import VGGT
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.track_head import CrossBlock, SelfBlock
-from vggtkit.quant import replaced_weights
+from vggtkit.quant import find_layers, replaced_weights
 from vggtkit.runtime.fewer_operations import _resampling, fewer_operations
 from vggtkit.scenes import Scene
 from vggtkit.subject import subject_of
@@ -99,7 +99,8 @@ def test_each_row_has_its_own_weight(
     seen: list[torch.Tensor] = []
     features_of(small_model).register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     with fewer_operations(small_model):
-        found = RecordedPass(subject_of(small_model), scene, 2).changed(layer, weights)
+        recorded = RecordedPass(subject_of(small_model), scene, 2)
+        found = recorded.changed(next(one for one in find_layers(small_model) if one.name == layer), weights)
     features = seen[-1]
     for row, own in enumerate(weights):
         with replaced_weights(small_model, {layer: own}):

@@ -11,7 +11,6 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
-from sensitivity.survey import run
 from training import train as training
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
@@ -124,8 +123,8 @@ def test_the_tracker_is_differentiated_through_its_iterations(
         ends = []
         for sign in (-1, 1):
             with replaced_weights(model, {name: model.get_parameter(f"{name}.weight") + sign * step}):
-                ends.append(run(model, scene))
-    outputs = run(model, scene)
+                ends.append(subject_of(model).run(scene))
+    outputs = subject_of(model).run(scene)
     for output in ("track", "vis", "conf"):
         probe = torch.randn(outputs[output].shape, dtype=torch.float64)
         (gradient,) = torch.autograd.grad(
@@ -143,10 +142,10 @@ def test_for_one_number_all_schemes_are_off_by_the_same_factor(make_scene: MakeS
     found = sketch_damage(subject_of(model), layers, errors, scene, probes=3000)["depth"][0]
     truth = []
     for scheme in errors.schemes:
-        reference = run(model, scene)["depth"].item()
+        reference = subject_of(model).run(scene)["depth"].item()
         weight = model.only.weight.detach() + weight_error(model, layers[0], scheme)
         with replaced_weights(model, {"only": weight}):
-            truth.append((run(model, scene)["depth"].item() / reference - 1) ** 2)
+            truth.append((subject_of(model).run(scene)["depth"].item() / reference - 1) ** 2)
     ratios = found.numpy() / np.array(truth)
     np.testing.assert_allclose(ratios, ratios[-1], rtol=1e-2)  # float32 differences of nearly equal outputs
     assert ratios[-1] == pytest.approx(1, abs=5 * (2 / 3000) ** 0.5)
@@ -213,11 +212,11 @@ def test_the_ranking_is_that_of_quantising_one_layer_at_a_time(small_model: VGGT
     )
     true = []
     with torch.no_grad():
-        reference = run(small_model, scene)
+        reference = subject_of(small_model).run(scene)
         for layer in layers:
             module = small_model.get_submodule(layer.name)
             with replaced_weights(small_model, {layer.name: dequantize_layer(quantize_layer(module, scheme), module)}):
-                found = run(small_model, scene)
+                found = subject_of(small_model).run(scene)
             true.append([((found[o] - reference[o]).norm() / reference[o].norm()).square().item() for o in outputs])
     predicted = torch.stack([sketched[output][:, 0] for output in outputs], dim=1).mean(1)
     trunk = [row for row, layer in enumerate(layers) if layer.role != "track_head"]

@@ -15,8 +15,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from sensitivity import Profile, profile
-from sensitivity.recorder import TOKENS_PER_LAYER, Grid, SceneRecorder, as_maps, choose_channels, plan_sampling
-from sensitivity.survey import LayerVolume, as_tokens, run
+from sensitivity.recorder import TOKENS_PER_LAYER, SceneRecorder, as_maps, choose_channels, plan_sampling
+from sensitivity.survey import LayerVolume, as_tokens
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
 from vggtkit.quant import (
@@ -29,6 +29,7 @@ from vggtkit.quant import (
     replaced_weights,
 )
 from vggtkit.scenes import Scene
+from vggtkit.subject import TokenGrid, subject_of
 
 MakeScene = Callable[..., Scene]
 SCHEMES = ("int8_per_tensor_sym", "int4_group_32")
@@ -62,7 +63,7 @@ def plain_run(model: VGGT, scene: Scene, scheme: str | None) -> tuple[dict[str, 
         for name, into in calls.items()
     ]
     with replaced_weights(model, weights_under(model, scheme) if scheme else {}):
-        outputs = run(model, scene)
+        outputs = subject_of(model).run(scene)
     for handle in handles:
         handle.remove()
     return calls, outputs
@@ -361,7 +362,7 @@ def test_a_limit_below_one_token_is_refused() -> None:
 
 def test_tokens_are_laid_back_on_their_grid() -> None:
     """Rows and columns differ, and so do the frames: every value says where it belongs."""
-    grid = Grid(special=3, rows=2, columns=4)
+    grid = TokenGrid(special=3, rows=2, columns=4)
     patches = torch.arange(2 * 5 * 2 * 4.0).reshape(2, 5, 2, 4)  # frame, channel, row, column
     tokens = torch.cat([torch.full((2, 3, 5), -1.0), patches.flatten(2).transpose(1, 2)], dim=1)
     layer = Layer("fc1", "linear", "mlp", "frame.0", (5, 2), 10)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sensitivity import Profile
 from sensitivity.damage import pair_damage
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
-from sensitivity.scores import SCORES, register
+from sensitivity.scores import SCORES, ScoringContext, register
 from sensitivity.scores.fisher import DRAWS, SignedErrors
 from vggtkit.model import VGGT
 from vggtkit.quant import dequantize_layer, find_layers, quantize_layer
@@ -21,39 +21,39 @@ MakeScene = Callable[..., Scene]
 
 
 @pytest.fixture
-def evidence(small_profile: Profile, small_model: VGGT, make_scene: MakeScene) -> Evidence:
-    return Evidence(small_profile, small_model, [make_scene(0), make_scene(1)], probes=1, seed=0)
+def context(small_profile: Profile, small_model: VGGT, make_scene: MakeScene) -> ScoringContext:
+    return ScoringContext(small_profile, subject_of(small_model), [make_scene(0), make_scene(1)], probes=1, seed=0)
 
 
-def test_every_score_is_given_for_all_outputs_layers_and_formats(evidence: Evidence) -> None:
+def test_every_score_is_given_for_all_outputs_layers_and_formats(context: ScoringContext) -> None:
     assert len(SCORES) == 12
     for key, score in SCORES.items():
-        values = score.compute(evidence)
-        assert values.keys() == evidence.sketched.keys(), key
+        values = score.compute(context)
+        assert values.keys() == context.sketched.keys(), key
         for found in values.values():
-            assert found.shape == (len(evidence.layers), len(evidence.schemes)), key
+            assert found.shape == (len(context.layers), len(context.schemes)), key
             assert np.isfinite(found).any()
             assert np.nanmin(found) >= -1e-12
-    assert SCORES["weight_error"].passes(evidence) == 0
-    assert SCORES["isolated_mae"].passes(evidence) == 2 * 8
-    assert SCORES["sketch"].passes(evidence) == 2 + 2 * (2 * 1 * 8)  # two scenes, one probe of eight outputs
+    assert SCORES["weight_error"].passes(context) == 0
+    assert SCORES["isolated_mae"].passes(context) == 2 * 8
+    assert SCORES["sketch"].passes(context) == 2 + 2 * (2 * 1 * 8)  # two scenes, one probe of eight outputs
 
 
-def test_weight_error_is_that_of_the_weight(evidence: Evidence) -> None:
-    found = SCORES["weight_error"].compute(evidence)["depth"]
-    for row, layer in list(enumerate(evidence.layers))[::9]:
-        module = evidence.model.get_submodule(layer.name)
+def test_weight_error_is_that_of_the_weight(context: ScoringContext) -> None:
+    found = SCORES["weight_error"].compute(context)["depth"]
+    for row, layer in list(enumerate(context.layers))[::9]:
+        module = context.subject.model.get_submodule(layer.name)
         weight = module.weight.detach().double().numpy()
-        for column, scheme in enumerate(evidence.schemes):
+        for column, scheme in enumerate(context.schemes):
             stored = dequantize_layer(quantize_layer(module, scheme), module).double().numpy()
             expected = ((stored - weight) ** 2).sum() / (weight**2).sum()
             assert found[row, column] == pytest.approx(expected, rel=1e-4)
 
 
-def test_similarities_count_as_their_distance_from_one(evidence: Evidence) -> None:
-    stored = evidence.profile.scores["isolated"]
-    np.testing.assert_array_equal(SCORES["isolated_cosine"].compute(evidence)["vis"], 1 - stored["cosine"])
-    np.testing.assert_array_equal(SCORES["isolated_mae"].compute(evidence)["vis"], stored["mae"])
+def test_similarities_count_as_their_distance_from_one(context: ScoringContext) -> None:
+    stored = context.profile.scores["isolated"]
+    np.testing.assert_array_equal(SCORES["isolated_cosine"].compute(context)["vis"], 1 - stored["cosine"])
+    np.testing.assert_array_equal(SCORES["isolated_mae"].compute(context)["vis"], stored["mae"])
 
 
 class Toy(nn.Module):
@@ -87,14 +87,14 @@ def test_fisher_is_the_diagonal_of_the_exact_jacobian(make_scene: MakeScene) -> 
             assert found[row, column].item() == pytest.approx(expected.item(), rel=0.3)
 
 
-def test_the_response_is_closer_to_the_truth_than_the_sketch(evidence: Evidence) -> None:
-    pairs = [(evidence.layers[row], evidence.schemes[column]) for row in range(0, 60, 7) for column in (0, 4)]
+def test_the_response_is_closer_to_the_truth_than_the_sketch(context: ScoringContext) -> None:
+    pairs = [(context.layers[row], context.schemes[column]) for row in range(0, 60, 7) for column in (0, 4)]
     places = [(row, column) for row in range(0, 60, 7) for column in (0, 4)]
-    true = pair_damage(subject_of(evidence.model), pairs, evidence.scenes[0])["depth"]
+    true = pair_damage(context.subject, pairs, context.scenes[0])["depth"]
     reached = true > 0
     ratios = {}
     for key in ("sketch", "response"):
-        values = SCORES[key].compute(evidence)["depth"]
+        values = SCORES[key].compute(context)["depth"]
         ratios[key] = np.array([values[place] for place in places])[reached] / true[reached]
     assert abs(np.log(np.median(ratios["response"]))) < 0.7
     assert np.median(np.abs(np.log(ratios["response"]))) <= np.median(np.abs(np.log(ratios["sketch"]))) + 0.1

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from sensitivity.segments import Gradients, Tape
 from vggtkit.model import VGGT
-from vggtkit.quant import find_layers
+from vggtkit.quant import find_layers, weight_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import subject_of
 
@@ -47,7 +47,7 @@ class Pair(nn.Module):
 
 def both_ways(model: nn.Module, forward: Callable[[], dict[str, Tensor]]) -> tuple[list[Gradients], list[Gradients]]:
     """Gradients of every layer's weight for two cotangents an output: by the tape, and by torch alone."""
-    weights = [model.get_submodule(layer.name).weight for layer in find_layers(model)]
+    weights = [weight_of(model, layer) for layer in find_layers(model)]
     tape = Tape(subject_of(model).segments(), weights)
     with tape.recording():
         outputs = forward()

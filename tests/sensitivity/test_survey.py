@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sensitivity.survey import LayerVolume, as_tokens, run, survey
+from sensitivity.survey import LayerVolume, as_tokens, survey
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
 from vggtkit.quant import find_layers
 from vggtkit.scenes import Scene
-from vggtkit.subject import subject_of
+from vggtkit.subject import VGGTSubject, subject_of
 
 
 @pytest.mark.parametrize("frames", [2, 9])
@@ -66,12 +66,12 @@ def test_large_models_are_counted_without_computing(
     layers, scene = find_layers(small_model), make_scene()
     expected = survey(subject_of(small_model), layers, scene)
     monkeypatch.setattr("sensitivity.survey.LARGE", 1)
-    monkeypatch.setattr("sensitivity.survey.run", None)
+    monkeypatch.setattr(VGGTSubject, "run", None)
     assert survey(subject_of(small_model), layers, scene) == expected
 
 
 def test_run_gives_published_outputs(make_scene: Callable[..., Scene]) -> None:
-    outputs = run(Toy(), make_scene())
+    outputs = subject_of(Toy()).run(make_scene())
     assert {name: tuple(value.shape) for name, value in outputs.items()} == {
         "depth": (1, 2, 32, 32, 2),
         "track": (1, 3, 2),
@@ -95,21 +95,21 @@ def test_other_models_take_pictures_or_inputs_and_name_their_outputs(
             return returned(super().forward(x))
 
     scene = make_scene()
-    outputs = run(Other(32, 4), scene)
+    outputs = subject_of(Other(32, 4)).run(scene)
     assert list(outputs) == names
     assert outputs[names[0]].shape == (2, 3, 32, 4)
     given = Scene("given", torch.zeros(0), torch.zeros(0), inputs=(torch.ones(5, 32),))
-    assert run(Other(32, 4), given)[names[0]].shape == (5, 4)
+    assert subject_of(Other(32, 4)).run(given)[names[0]].shape == (5, 4)
 
 
-@pytest.mark.parametrize(("value", "said"), [("text", "returns str"), ({"a": 1}, "no floating-point tensor")])
+@pytest.mark.parametrize(("value", "said"), [("text", "output: str"), ({"a": 1}, "no floating-point tensor")])
 def test_a_model_without_tensors_is_refused(make_scene: Callable[..., Scene], value: object, said: str) -> None:
     class Silent(nn.Linear):
         def forward(self, _x: Tensor) -> object:
             return value
 
     with pytest.raises(InputError, match=said):
-        run(Silent(1, 1), make_scene())
+        subject_of(Silent(1, 1)).run(make_scene())
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -117,8 +117,8 @@ def test_output_that_is_not_finite_is_refused_by_name(make_scene: Callable[..., 
     model = Toy()
     model.layer.bias.data[0] = value
     with pytest.raises(InputError, match="scene scene-0: the FP32 model gives NaN or Inf in depth"):
-        run(model, make_scene())
-    assert not run(model, make_scene(), check=False)["depth"].isfinite().all()
+        subject_of(model).run(make_scene())
+    assert not subject_of(model).run(make_scene(), check=False)["depth"].isfinite().all()
 
 
 def test_tokens_of_a_map_are_its_pixels() -> None:

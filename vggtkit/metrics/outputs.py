@@ -54,6 +54,9 @@ def _point_maps(points: Tensor) -> Tensor:
     return points.movedim(-1, 2).flatten(0, 2)
 
 
+_NOT_OUTPUTS = ("images", "pose_enc_list", "track_list")
+"""What else VGGT returns: its input, and steps on the way."""
+
 _VIEWS: dict[Kind, _View] = {
     "cameras": _View(lambda x: x),
     "depth": _View(lambda x: x.flatten(2), lambda x: x.squeeze(-1).flatten(0, 1)),
@@ -134,7 +137,7 @@ def average(scenes: Sequence[Mapping[str, OutputMetrics]]) -> dict[str, OutputMe
 def _published(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """The outputs that are compared, on the CPU, as the two models may have run on different devices."""
     arrays = {name: value for name, value in outputs.items() if isinstance(value, Tensor | np.ndarray)}
-    names = [name for name in OUTPUTS if name in arrays] or list(arrays)
+    names = [name for name in OUTPUTS if name in arrays] or [name for name in arrays if name not in _NOT_OUTPUTS]
     return {name: torch.as_tensor(arrays[name]).detach().cpu() for name in names}
 
 

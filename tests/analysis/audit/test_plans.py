@@ -19,7 +19,6 @@ from analysis.audit.plans import (
 )
 from analysis.audit.run import from_scores, halves
 from analysis.audit.truth import Truth
-from analysis.evaluation.run import predictions
 from mixedprec import Request, overhead_bytes, planned
 from mixedprec.joint import coupling_of
 from sensitivity import Profile, profile
@@ -51,14 +50,15 @@ def made_profile(model: VGGT, path: Path) -> Profile:
 def test_a_whole_plan_is_measured_as_the_model_with_these_weights(market: Market) -> None:
     picks = np.arange(len(market.layers)) % len(market.schemes)
     found = market.measured(picks)
-    changed = load_like(market.model)
+    original = market.evaluator.subject.model
+    changed = load_like(original)
     for layer, pick in zip(market.layers, picks, strict=True):
         module = changed.get_submodule(layer.name)
         module.weight.data = dequantize_layer(quantize_layer(module, market.schemes[pick]), module)
     for name in ("pose_enc", "depth", "world_points"):
         ratios = []
-        for scene in market.scenes:
-            before, after = (predictions(model, scene)[name].double() for model in (market.model, changed))
+        for scene in market.evaluator.scenes:
+            before, after = (subject_of(model).predict(scene)[name].double() for model in (original, changed))
             ratios.append(float((after - before).square().sum() / before.square().sum()))
         assert found[name] == pytest.approx(ratios, rel=0.02)  # other matrix products
 
@@ -101,23 +101,25 @@ def test_the_truth_has_no_regret_by_its_own_sums(market: Market) -> None:
 def signed(market: Market, tmp_path: Path) -> Market:
     """With made-up changes in three scenes that half agree."""
     generator = np.random.default_rng(0)
-    profiled = made_profile(market.model, tmp_path / "profile.h5")
+    profiled = made_profile(market.evaluator.subject.model, tmp_path / "profile.h5")
     changes = {}
     for name, damage in profiled.damage.items():
         agreed = generator.choice([-1, 1], (len(damage), 1, 1, 1)) * generator.standard_normal(4)
         signs = agreed + generator.standard_normal((*damage.shape, 3, 4))
         changes[name] = (np.sqrt(damage)[:, :, None, None] * signs).astype(np.float32)
     damages = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in changes.items()}
-    return Market(subject_of(market.model), replace(profiled, changes=changes, damage=damages), [room(3)])
+    return Market(
+        subject_of(market.evaluator.subject.model), replace(profiled, changes=changes, damage=damages), [room(3)]
+    )
 
 
 def test_joint_plans_are_those_that_the_planner_makes(signed: Market) -> None:
-    overhead = overhead_bytes(signed.model, "fp16")
+    overhead = overhead_bytes(signed.evaluator.subject.model, "fp16")
     for factor in BUDGETS.values():
         budget = int(factor * signed.anchor)
         request = Request(f"{overhead + budget}B", policy="joint", formats=",".join(signed.schemes))
         evidence = replace(signed.evidence, facts={**signed.evidence.facts, "parameters": 1, "model_fingerprint": ""})
-        plan = planned(evidence, signed.model, request).plan
+        plan = planned(evidence, signed.evaluator.subject.model, request).plan
         assert plan.coupling > 0
         picks = signed.plan_jointly(tuple(signed.evidence.damage), budget)
         assert [signed.schemes[pick] for pick in picks] == list(plan.formats.values())

@@ -8,7 +8,6 @@ import torch
 
 from analysis.audit.run import _ceilings
 from analysis.audit.truth import FIGURES, POINT_QUERIES, Truth, measure_truth
-from sensitivity.survey import run
 from vggtkit.metrics.geometry import GEOMETRY, geometry_metrics
 from vggtkit.model import load_vggt
 from vggtkit.quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
@@ -33,12 +32,12 @@ def test_figures_of_every_pair_are_those_of_whole_passes(model_folder: Path) -> 
     assert set(found.worse) == set(FIGURES)
     for number, scene in enumerate(scenes[:2]):
         with torch.no_grad():
-            before = geometry_metrics(run(model, scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
+            before = geometry_metrics(subject_of(model).run(scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
         for row, layer in enumerate(layers):
             module = model.get_submodule(layer.name)
             weight = dequantize_layer(quantize_layer(module, SCHEMES[1]), module)
             with torch.no_grad(), replaced_weights(model, {layer.name: weight}):
-                after = geometry_metrics(run(model, scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
+                after = geometry_metrics(subject_of(model).run(scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
             for figure in ("abs_rel", "auc30", "agreement"):
                 sign = -1 if GEOMETRY[figure].higher_is_better else 1
                 expected = sign * (after[figure] - before[figure])

@@ -1,5 +1,6 @@
 """Profiles and plans of models that are no VGGT: a transformer of torch's own, and a convolutional network."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sensitivity import Profile, open_profile
+from mixedprec import apply_plan, load_plan, load_quantized
+from sensitivity import open_profile
 from tests.analysis.commands.other_models import encoder, pyramid, tokens
 from tests.analysis.commands.running import assert_refused, cli, the_json
+from vggtkit.core.errors import InputError
 from vggtkit.quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
+from vggtkit.subject import subject_of
 
 HERE = "tests.analysis.commands.other_models"
 SCHEME = "int4_group_32"
@@ -22,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("others")
     roles = folder / "roles.toml"
     roles.write_text('[roles]\n"^stem$" = "entrance"\n')
-    options = {"encoder": ("--inputs", f"{HERE}:tokens"), "pyramid": ("--roles", roles, "--views", 2)}
+    options = {"encoder": ("--inputs", f"{HERE}:tokens", "--probes", 16), "pyramid": ("--roles", roles, "--views", 2)}
     for name, own in options.items():
         ran = cli("profile", "--model", f"{HERE}:{name}", "--run", folder / name, "--num-scenes", 2, "--json", *own)
         assert ran.code == 0, ran.err
@@ -55,7 +59,10 @@ def test_a_transformer_of_torch(runs: dict[str, Path]) -> None:
     for row, layer in enumerate(profile.layers):
         truth = damage_alone(model, layer.name, arguments)
         assert profile.damage["output"][row, column] == pytest.approx(truth, rel=0.9), layer.name
-        assert np.isnan(profile.scores["isolated"]["mae"][row]).all() == layer.name.endswith("out_proj")
+        assert np.isnan(profile.scores["isolated"]["mae"][row]).all() == layer.name.endswith(("out_proj", "self_attn"))
+    assert [layer.name for layer in profile.layers if layer.name.endswith("self_attn")] == [
+        "layers.0.self_attn", "layers.1.self_attn"
+    ]  # fmt: skip
     whole = {layer.name: model.get_submodule(layer.name) for layer in profile.layers}
     weights = {name: dequantize_layer(quantize_layer(module, SCHEME), module) for name, module in whole.items()}
     measured = []
@@ -80,16 +87,53 @@ def test_a_convolutional_network(runs: dict[str, Path]) -> None:
     assert profile.facts["config"] == ""
 
 
-@pytest.mark.parametrize("name", ["encoder", "pyramid"])
-def test_plans_are_made_of_them_and_the_rest_is_refused(runs: dict[str, Path], name: str) -> None:
-    profile: Profile = open_profile(runs[name])
-    plan = the_json(cli("plan", "--run", runs[name], "--budget", "int4_group_128", "--json"))
+FACTORIES = {"encoder": encoder, "pyramid": pyramid}
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_command_works_on_them(runs: dict[str, Path], name: str) -> None:
+    run = runs[name]
+    plan = the_json(cli("plan", "--run", run, "--budget", "int4_group_128", "--refine", 2, "--json"))
     assert plan["policy"] == "joint"
-    assert 0 <= float(str(plan["bound"])) <= float(str(plan["predicted_damage"]))
+    assert 0 <= float(str(plan["bound"])) <= float(str(plan["predicted_damage"])) * 1.01
     assert int(str(plan["size_bytes"])) <= int(str(plan["budget_bytes"]))
-    assert profile.path.exists()
-    assert_refused(cli("evaluate", "--run", runs[name]), f"{HERE}:{name}", "VGGT only")
-    assert_refused(cli("export", "--run", runs[name]), f"{HERE}:{name}", "VGGT only")
+    evaluated = the_json(cli("evaluate", "--run", run, "--repeats", 1, "--json"))
+    rows = {row["key"]: row for row in evaluated["results"]}
+    assert rows["plan"]["size_bytes"] == plan["size_bytes"]
+    assert 0 < rows["int8_per_channel_sym"]["damage"] < rows["int4_group_128"]["damage"]
+    assert rows["plan"]["geometry"] == {}
+    for command in (
+        ("inspect", open_profile(run).layers[0].name),
+        ("pareto", "--points", 3, "--measure", 2),
+        ("formats",),
+    ):
+        assert cli(*command, "--run", run, "--json").code == 0
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_packed_file_loads_with_the_function_and_is_the_simulated_model(runs: dict[str, Path], name: str) -> None:
+    """Bit for bit; the file has the bytes that were planned, and starts no code by itself."""
+    run = runs[name]
+    planned = the_json(cli("plan", "--run", run, "--budget", "int4_group_64", "--json"))
+    exported = the_json(cli("export", "--run", run, "--json"))
+    path = Path(str(exported["path"]))
+    assert path.stat().st_size == exported["size_bytes"] == planned["size_bytes"]
+    with pytest.raises(InputError, match=f"{HERE}:{name}.*model=build"):
+        load_quantized(path)
+    packed = load_quantized(path, model=FACTORIES[name])
+    simulated = apply_plan(FACTORIES[name]().eval(), load_plan(run / "plan.json"))
+    x = next(tokens()) if name == "encoder" else torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        ours, expected = subject_of(packed).outputs(packed(x)), subject_of(simulated).outputs(simulated(x))
+    assert all(ours[key].equal(expected[key]) for key in expected)
+
+
+def test_a_function_runs_only_where_it_was_named(runs: dict[str, Path], tmp_path: Path) -> None:
+    """A profile of somebody else's must not start code by naming it."""
+    foreign = Path(shutil.copytree(runs["pyramid"], tmp_path / "foreign"))
+    for command in ("plan", "evaluate", "export", "audit", "pareto", "formats"):
+        assert_refused(cli(command, "--run", foreign), f"--model {HERE}:pyramid")
+    assert cli("plan", "--run", foreign, "--model", f"{HERE}:pyramid").code == 0
 
 
 def test_weights_of_a_function_are_its_own(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from analysis.steps import evaluation
+from analysis.steps import run_folder
 from tests.analysis.commands.running import assert_refused, cli, content
 
 PROFILE = ("profile", "--run", "{new}", "--model", "{model}")
@@ -101,9 +101,9 @@ def test_a_single_photograph_leaves_nothing_to_evaluate(run: Path, photo_folder:
 
 
 def test_evaluation_on_the_calibration_pictures_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = evaluation.scenes_for
-    monkeypatch.setattr(evaluation, "scenes_for", lambda model, source, _split: load(model, source, "calibration"))
-    assert_refused(cli("evaluate", "--run", run), "calibration scenes")
+    load = run_folder.scenes_for
+    monkeypatch.setattr(run_folder, "scenes_for", lambda subject, source, _split: load(subject, source, "calibration"))
+    assert_refused(cli("evaluate", "--run", run), "scenes to judge on were profiled")
 
 
 def test_evaluation_never_reaches_into_the_profiled_pictures(run: Path, photo_folder: Path) -> None:

@@ -46,15 +46,15 @@ def start(model_folder: Path, evidence: Evidence) -> Planned:
 
 
 @pytest.fixture(scope="module")
-def bench(network: VGGT, rooms: list[Scene], evidence: Evidence) -> Evaluator:
-    return Evaluator(subject_of(network), rooms, evidence)
+def evaluator(network: VGGT, rooms: list[Scene]) -> Evaluator:
+    return Evaluator(subject_of(network), rooms)
 
 
 def test_measured_damage_is_the_mean_error_of_the_outputs(
-    network: VGGT, rooms: list[Scene], bench: Evaluator, evidence: Evidence
+    network: VGGT, rooms: list[Scene], evaluator: Evaluator, evidence: Evidence
 ) -> None:
     formats = uniform_assignment(evidence.layers, "int4_group_32")
-    found = bench.measure(formats)
+    found = evaluator.measure(formats)
     expected = []
     with torch.no_grad():
         for scene in rooms:
@@ -64,29 +64,31 @@ def test_measured_damage_is_the_mean_error_of_the_outputs(
             expected.append(np.mean([nmse(before[name], after[name]) for name in evidence.damage]))
     assert found.per_scene == pytest.approx(expected)
     assert found.damage == pytest.approx(np.mean(expected))
-    assert bench.measure(formats, [1]).damage == pytest.approx(expected[1])
-    assert bench.fp32().damage == 0
+    assert evaluator.measure(formats, [1]).damage == pytest.approx(expected[1])
+    assert evaluator.fp32().damage == 0
     with pytest.raises(InputError, match="no scenes to measure on"):
-        Evaluator(subject_of(network), [], evidence)
+        Evaluator(subject_of(network), [])
 
 
-def test_the_smallest_file_that_keeps_a_promise_is_next_to_one_that_breaks_it(start: Planned, bench: Evaluator) -> None:
-    limit = bench.measure(start.plan.formats).damage
-    best, tried = smallest_keeping(start, bench, Promise(damage=limit))
+def test_the_smallest_file_that_keeps_a_promise_is_next_to_one_that_breaks_it(
+    start: Planned, evaluator: Evaluator
+) -> None:
+    limit = evaluator.measure(start.plan.formats).damage
+    best, tried = smallest_keeping(start, evaluator, Promise(damage=limit))
     assert best.measured.damage <= limit
-    assert bench.measure(best.found.plan.formats).damage == best.measured.damage
+    assert evaluator.measure(best.found.plan.formats).damage == best.measured.damage
     budgets = list(front_budgets(start, 33))
     position = budgets.index(best.found.plan.budget_bytes)
     assert position == 0 or any(t.found.plan.budget_bytes == budgets[position - 1] and t.broken for t in tried)
     with pytest.raises(InputError, match=r"no plan of these formats keeps the promise: the largest, .* breaks damage"):
-        smallest_keeping(start, bench, Promise(damage=1e-30))
+        smallest_keeping(start, evaluator, Promise(damage=1e-30))
 
 
-def test_a_figure_that_may_not_drop_is_asked_of_the_truth(start: Planned, bench: Evaluator, network: VGGT) -> None:
-    best, _ = smallest_keeping(start, bench, Promise(drops=parse_drops("absrel=50%,auc30=100")))
-    fp32, found = bench.fp32().geometry["abs_rel"].mean, best.measured.geometry["abs_rel"].mean
+def test_a_figure_that_may_not_drop_is_asked_of_the_truth(start: Planned, evaluator: Evaluator, network: VGGT) -> None:
+    best, _ = smallest_keeping(start, evaluator, Promise(drops=parse_drops("absrel=50%,auc30=100")))
+    fp32, found = evaluator.fp32().geometry["abs_rel"].mean, best.measured.geometry["abs_rel"].mean
     assert found <= 1.5 * fp32
-    blind = Evaluator(subject_of(network), [replace(scene, truth=None) for scene in bench.scenes], bench.evidence)
+    blind = Evaluator(subject_of(network), [replace(scene, truth=None) for scene in evaluator.scenes])
     with pytest.raises(InputError, match="these scenes give no abs_rel, they have no ground truth for it"):
         smallest_keeping(start, blind, Promise(drops=parse_drops("absrel=2%")))
 
@@ -97,19 +99,19 @@ def test_drops_that_say_nothing_are_refused(text: str) -> None:
         parse_drops(text)
 
 
-def test_refining_never_makes_either_half_worse(start: Planned, bench: Evaluator) -> None:
-    found = refine(start, bench, 6)
+def test_refining_never_makes_either_half_worse(start: Planned, evaluator: Evaluator) -> None:
+    found = refine(start, evaluator, 6)
     assert found.tried == 6
     assert found.found.plan.size_bytes <= start.plan.budget_bytes
     assert all(after <= before for before, after in zip(found.before, found.after, strict=True))
-    measured = bench.measure(found.found.plan.formats)
+    measured = evaluator.measure(found.found.plan.formats)
     assert measured.per_scene == pytest.approx(found.after)
     if found.kept:
         assert not found.found.plan.optimal
-        assert measured.damage < bench.measure(start.plan.formats).damage
+        assert measured.damage < evaluator.measure(start.plan.formats).damage
     else:
         assert found.found.plan is start.plan
-    alone = Evaluator(subject_of(bench.model), bench.scenes[:1], bench.evidence)
+    alone = Evaluator(evaluator.subject, evaluator.scenes[:1])
     with pytest.raises(InputError, match="one calibration scene cannot check"):
         refine(start, alone, 1)
 
@@ -147,8 +149,8 @@ def test_swaps_of_a_joint_plan_count_what_layers_do_to_each_other(model_folder: 
     assert tried[0].predicted_change >= -1e-9 * found.plan.total_damage
 
 
-def test_the_front_holds_plans_schemes_and_baselines(start: Planned, bench: Evaluator, tmp_path: Path) -> None:
-    found = pareto(start, bench, budgets=6, measure=2, facts={}, fp32_bytes=10**6)
+def test_the_front_holds_plans_schemes_and_baselines(start: Planned, evaluator: Evaluator, tmp_path: Path) -> None:
+    found = pareto(start, evaluator, budgets=6, measure=2, facts={}, fp32_bytes=10**6)
     plans = found.of_kind(PLAN)
     assert len(plans) == 7
     assert sum(point.measured is not None for point in plans) == 3

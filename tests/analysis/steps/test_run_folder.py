@@ -7,9 +7,9 @@ from typing import cast
 import pytest
 import torch
 
-from analysis.steps.run_folder import model_of
+from analysis.steps.run_folder import subject_of_run
 from sensitivity import Profile
-from vggtkit.model import load_vggt, model_fingerprint
+from vggtkit.model import VGGT, load_vggt, model_fingerprint
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,13 @@ from vggtkit.model import load_vggt, model_fingerprint
 def test_precision_is_that_of_the_profile(model_folder: Path, profiled: str | None, expected: torch.dtype) -> None:
     source = str(model_folder)
     facts = {"model": source, "weights": "trained", "model_fingerprint": model_fingerprint(load_vggt(source))}
-    profile = SimpleNamespace(path=model_folder, facts=facts | ({} if profiled is None else {"dtype": profiled}))
-    model = model_of(cast(Profile, profile), "cpu")
+    profile = SimpleNamespace(
+        path=model_folder, layers=(), facts=facts | ({} if profiled is None else {"dtype": profiled})
+    )
+    subject = subject_of_run(model_folder, cast(Profile, profile), "cpu")
+    assert subject.precision == expected
+    model = subject.model
+    assert isinstance(model, VGGT)
     assert model.trunk_dtype == expected
     seen = []
     block = model.aggregator.get_submodule("frame_blocks.0.mlp.fc1")

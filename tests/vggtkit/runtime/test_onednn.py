@@ -10,7 +10,7 @@ from scipy.signal import correlate2d
 from scipy.special import erf
 from torch import Tensor, nn
 
-from vggtkit.runtime.onednn import Then, convolution, fast_linear, linear
+from vggtkit.runtime.onednn import Then, convolution, linear
 
 Array = NDArray[np.float64]
 ACTIVATIONS: dict[Then, Callable[[Array], Array]] = {
@@ -54,22 +54,11 @@ def test_convolution(then: Then, bias: bool) -> None:
     np.testing.assert_allclose(convolution(conv, x, then)[0].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-@torch.no_grad()
-def test_inside_the_context_linear_is_this_one() -> None:
-    x, weight = random((3, 40, 24), (16, 24))
-    usual = torch.nn.functional.linear
-    with fast_linear():
-        assert torch.nn.functional.linear is linear
-        assert torch.nn.functional.linear(x, weight).equal(linear(x, weight))
-    assert torch.nn.functional.linear is usual
-
-
 def test_gradients_are_left_to_torch() -> None:
     x, weight = random((3, 40, 24), (16, 24))
     conv, picture = nn.Conv2d(2, 3, 3, padding=1), torch.randn(1, 2, 6, 5)
     weight.requires_grad_()
-    with fast_linear():
-        torch.nn.functional.linear(x, weight).sum().backward()
+    linear(x, weight).sum().backward()
     convolution(conv, picture, "relu").sum().backward()
     assert weight.grad is not None
     assert conv.weight.grad is not None
@@ -81,7 +70,6 @@ def test_other_precisions_are_left_to_torch() -> None:
     x, weight = random((3, 40, 24), (16, 24))
     double = linear(x.double(), weight.double(), then="gelu")
     np.testing.assert_allclose(double.numpy(), ACTIVATIONS["gelu"](exact(x) @ exact(weight).T), rtol=1e-12)
-    with torch.autocast("cpu", dtype=torch.bfloat16), fast_linear():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         assert linear(x, weight, then="gelu").dtype == torch.bfloat16
-        assert torch.nn.functional.linear(x, weight).dtype == torch.bfloat16
-        assert nn.Linear(24, 16)(x).dtype == torch.bfloat16
+        assert linear(x, weight).dtype == torch.bfloat16

@@ -9,7 +9,7 @@ from torch import nn
 
 from vggtkit.model import VGGT, VGGTConfig
 from vggtkit.quant import find_layers
-from vggtkit.subject.graph import INPUT, _graph, _Recorder, model_graph, same_input, topology
+from vggtkit.subject.graph import INPUT, model_graph, same_input, topology, traced_graph
 
 
 class Fork(nn.Module):
@@ -25,16 +25,14 @@ class Fork(nn.Module):
 
 
 def test_who_feeds_whom_and_who_shares_is_seen_from_a_run() -> None:
-    model, recorder = Fork(), _Recorder()
-    for layer in find_layers(model):
-        recorder.hooks(layer.name, model.get_submodule(layer.name))
-    recorder.run(model, torch.rand(1, 2, 4, requires_grad=True), torch.zeros(1))
-    graph = _graph(find_layers(model), recorder)
+    model, images = Fork(), torch.rand(1, 2, 4, requires_grad=True)
+    layers = find_layers(model)
+    graph = traced_graph(model, layers, lambda: model(images, torch.zeros(1)).values())
     assert set(graph.edges) == {(INPUT, "a"), ("a", "q"), ("a", "k"), ("q", "out"), ("k", "out")}
     assert same_input(graph) == []  # k reads another shape of it
     model.forward = lambda images, _: {"y": model.q(images) + model.k(images)}
-    recorder.run(model, torch.rand(1, 2, 4, requires_grad=True) * 2, torch.zeros(1))
-    assert same_input(_graph(find_layers(model), recorder)) == [("q", "k")]
+    shared = traced_graph(model, layers, lambda: model(images * 2, torch.zeros(1)).values())
+    assert same_input(shared) == [("q", "k")]
 
 
 def test_the_narrow_network_has_the_graph_of_the_real_one(small_model: VGGT) -> None:
