@@ -57,13 +57,19 @@ def draw_payers(audit: Audit, path: Path) -> None:
     """
     figure = _figure(17.0, 15.0)
     left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1.0), squeeze=False)[0]
-    whole, local = left.subplots(1, 2)
-    _draw_heat_map(whole, audit, audit.total, "1  True damage, all outputs (log)")
-    _draw_heat_map(local, audit, audit.local, "... camera, depth, points")
-    top, middle, bottom = right.subplots(3, 1)
-    _draw_depth(top, audit)
-    _draw_tasks(middle, audit)
-    _draw_classes(bottom, audit)
+    maps = [(audit.total, "1  True damage, all outputs (log)")]
+    if LOCAL in audit.groups:
+        maps.append((audit.local, f"... {LOCAL}"))
+    for axes, (damage, title) in zip(np.ravel(left.subplots(1, len(maps))), maps, strict=True):
+        _draw_heat_map(axes, audit, damage, title)
+    # What the model does not show, blocks along a depth or classes of tokens, has no panel.
+    panels = [_draw_tasks]
+    if along_depth(audit.layers, audit.total, audit.schemes.index(COARSE)):
+        panels.insert(0, _draw_depth)
+    if audit.trunk:
+        panels.append(_draw_classes)
+    for number, (axes, draw) in enumerate(zip(np.ravel(right.subplots(len(panels), 1)), panels, strict=True), start=2):
+        draw(axes, audit, number)
     _save(figure, path)
 
 
@@ -245,16 +251,16 @@ def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
     figure.colorbar(image, ax=axes, orientation="horizontal", pad=0.01, label="NMSE; grey: no damage")
 
 
-def _draw_depth(axes: Axes, audit: Audit) -> None:
-    _title(axes, f"2  Along the depth, {get_format(COARSE).short_title}: summed over a block's layers")
+def _draw_depth(axes: Axes, audit: Audit, number: int) -> None:
+    _title(axes, f"{number}  Along the depth, {get_format(COARSE).short_title}: summed over a block's layers")
     column = audit.schemes.index(COARSE)
     tasks = {"mean of all outputs": audit.total} | by_task(audit.damage)
     offset, ticks, names = 0, list[int](), list[str]()
     for stack, values in along_depth(audit.layers, audit.total, column).items():
-        for number, (task, damage) in enumerate(tasks.items()):
+        for place, (task, damage) in enumerate(tasks.items()):
             curve = np.array(along_depth(audit.layers, damage, column)[stack])
             places = offset + np.arange(len(curve))
-            colour = "black" if number == 0 else COLOURS[number - 1]
+            colour = "black" if place == 0 else COLOURS[place - 1]
             label = task if offset == 0 else None
             axes.plot(places, np.where(curve > 0, curve, np.nan), ".-", color=colour, label=label)
         every = max(1, len(values) // 6)
@@ -267,8 +273,8 @@ def _draw_depth(axes: Axes, audit: Audit) -> None:
     axes.legend(fontsize=8, ncols=3)
 
 
-def _draw_tasks(axes: Axes, audit: Audit) -> None:
-    _title(axes, f"3  By role and task, {get_format(COARSE).short_title}: summed over layers")
+def _draw_tasks(axes: Axes, audit: Audit, number: int) -> None:
+    _title(axes, f"{number}  By role and task, {get_format(COARSE).short_title}: summed over layers")
     column = audit.schemes.index(COARSE)
     roles = list(dict.fromkeys(layer.role for layer in audit.layers))
     tasks = by_task(audit.damage)
@@ -285,11 +291,8 @@ def _draw_tasks(axes: Axes, audit: Audit) -> None:
     axes.legend(fontsize=8, ncols=4)
 
 
-def _draw_classes(axes: Axes, audit: Audit) -> None:
-    _title(axes, "4  Token classes: share of first-order damage")
-    if not audit.trunk:
-        axes.set_axis_off()
-        return
+def _draw_classes(axes: Axes, audit: Audit, number: int) -> None:
+    _title(axes, f"{number}  Token classes: share of first-order damage")
     blocks = list(dict.fromkeys(layer.block for layer in audit.trunk))
     bottom = np.zeros(len(blocks))
     sums = {
