@@ -260,7 +260,7 @@ def _draw_depth(axes: Axes, audit: Audit, number: int) -> None:
         for place, (task, damage) in enumerate(tasks.items()):
             curve = np.array(along_depth(audit.layers, damage, column)[stack])
             places = offset + np.arange(len(curve))
-            colour = "black" if place == 0 else COLOURS[place - 1]
+            colour = "black" if place == 0 else COLOURS[(place - 1) % len(COLOURS)]
             label = task if offset == 0 else None
             axes.plot(places, np.where(curve > 0, curve, np.nan), ".-", color=colour, label=label)
         every = max(1, len(values) // 6)
@@ -278,13 +278,15 @@ def _draw_tasks(axes: Axes, audit: Audit, number: int) -> None:
     column = audit.schemes.index(COARSE)
     roles = list(dict.fromkeys(layer.role for layer in audit.layers))
     tasks = by_task(audit.damage)
-    for number, (task, damage) in enumerate(tasks.items()):
+    width = min(0.2, 0.8 / len(tasks))
+    for place, (task, damage) in enumerate(tasks.items()):
         sums = [
             sum(float(damage[row, column]) for row, layer in enumerate(audit.layers) if layer.role == role)
             for role in roles
         ]
-        places = np.arange(len(roles)) + 0.2 * (number - (len(tasks) - 1) / 2)
-        axes.bar(places, [value if value > 0 else math.nan for value in sums], 0.18, color=COLOURS[number], label=task)
+        places = np.arange(len(roles)) + width * (place - (len(tasks) - 1) / 2)
+        colour = COLOURS[place % len(COLOURS)]
+        axes.bar(places, [value if value > 0 else math.nan for value in sums], 0.9 * width, color=colour, label=task)
     axes.set_yscale("log")
     axes.set_xticks(range(len(roles)), roles, rotation=20, ha="right", fontsize=9)
     axes.set_ylabel("NMSE")
