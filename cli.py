@@ -12,9 +12,11 @@ from typing import Any
 import typer
 
 from analysis.commands import audit, demo, download, evaluate, export, formats, inspect, pareto, plan, profile, report
-from analysis.commands.options import AsJson, Debug
+from analysis.commands.groups import laid_out
+from analysis.commands.options import AsJson, Debug, Output, Plugin
+from analysis.commands.screen import session
+from vggtkit.core.program import program
 
-PROGRAM = "python cli.py"
 HELP_WIDTH = 100
 UsageError: Any = typer.BadParameter.__mro__[1]
 """What a command line that cannot be parsed raises: a class of click, or of Typer's own, by Typer's age."""
@@ -22,7 +24,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 def examples(*commands: str) -> str:
     """The end of a help text: commands to try, unwrapped."""
-    return "\n".join(("\b", "Examples:", *(f"  {PROGRAM} {command}" for command in commands)))
+    return "\n".join(("\b", "Examples:", *(f"  {program()} {command}" for command in commands)))
 
 
 app = typer.Typer(
@@ -35,16 +37,19 @@ app = typer.Typer(
 
 
 @app.callback()
-def common(context: typer.Context, as_json: AsJson = False, debug: Debug = False) -> None:
+def common(context: typer.Context, as_json: AsJson = False, debug: Debug = False, plugin: Plugin = None) -> None:
     """How small can VGGT be made, which layers pay for it, and what happens to cameras, depth and points?"""
     # Given before the command, they become the defaults of the same options after it.
     context.default_map = {str(context.invoked_subcommand): {"as_json": as_json, "debug": debug}}
+    if plugin:
+        with session(Output(as_json, debug, plugin)):
+            pass  # they are loaded; those after the command follow
 
 
 def register(command: Callable[..., None], examples_of_it: tuple[str, ...]) -> None:
     """Make a function a command of its name."""
     COMMANDS.append(command.__name__)
-    app.command(epilog=examples(*examples_of_it))(command)
+    app.command(epilog=examples(*examples_of_it))(laid_out(command))
 
 
 COMMANDS: list[str] = []
@@ -69,9 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code: Any = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+        code: Any = app(arguments or ["--help"], prog_name=program(), standalone_mode=False)
     except UsageError as error:
-        command = getattr(getattr(error, "ctx", None), "command_path", PROGRAM)
+        command = getattr(getattr(error, "ctx", None), "command_path", program())
         said = " ".join(error.format_message().split()).rstrip(".")
         sys.stderr.write(f"error: {said}; `{command} --help` shows what there is\n")
         return 2

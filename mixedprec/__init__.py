@@ -2,17 +2,19 @@
 
 | module | holds |
 |---|---|
-| `budget` | `600MB`, `4.2bpw`, `15%` -> bytes |
+| `budget` | `600MB`, `4.2bpw`, `15%`, the name of a scheme -> how large a file may be |
+| `palette`, `constraints` | which formats a plan may use, everywhere and layer by layer |
+| `request` | all that a user asks of a plan, as typed values |
+| `evidence` | bytes and expected damage of every layer and format |
+| `data_free` | the same without a profile, a prior from shapes and weights |
+| `search_space` | all plans that are allowed |
+| `resolve` | a request, evidence and a model brought together, once |
+| `planner` | a resolved request and bytes -> a plan |
 | `solver` | one choice per group, least damage within a budget, proven optimal |
 | `joint` | the same with what groups do to each other, within a proven distance of the least damage |
-| `policies` | budget -> one format per layer |
+| `policies` | how bytes become one format per layer, in one registry |
 | `baselines` | what plans are judged against: rules of thumb, chance, the wrong order |
-| `palette`, `constraints` | which formats a plan may use, everywhere and layer by layer |
-| `evidence` | bytes and expected damage of every layer and format |
-| `data_free` | the same without a profile, from shapes and weights |
-| `space` | all plans that are allowed |
-| `planner` | evidence and a budget -> a plan |
-| `comparison` | a plan beside its alternatives |
+| `comparison` | a plan beside what else could be made of its bytes |
 | `alternatives` | what leaving out heads would buy |
 | `plan` | a plan and its file |
 | `tables` | what a plan says, as tables |
@@ -33,16 +35,17 @@ from mixedprec.apply import (
     quantized_weights,
 )
 from mixedprec.baselines import baselines, inverted, random_assignment
-from mixedprec.budget import format_bytes, parse_budget
+from mixedprec.budget import Budget, format_bytes, parse_budget, read_budget
 from mixedprec.checkpoint import load_quantized, overhead_bytes, read_info, save_quantized
 from mixedprec.checkpoint_file import CheckpointInfo
 from mixedprec.comparison import Comparison, comparisons
-from mixedprec.constraints import Constraints
+from mixedprec.constraints import Constraints, parse_constraints
 from mixedprec.data_free import data_free
 from mixedprec.evidence import Evidence
 from mixedprec.joint import solve_jointly
+from mixedprec.palette import FormatChoice, parse_formats
 from mixedprec.plan import Plan, load_plan, save_plan, uniform_assignment
-from mixedprec.planner import Planned, Request, make_plan, planned
+from mixedprec.planner import Planned, make_plan, planned, replanned, solve_plan
 from mixedprec.policies import (
     POLICIES,
     SOLVED,
@@ -55,23 +58,28 @@ from mixedprec.policies import (
     optimal_solution,
     sensitive,
 )
+from mixedprec.request import Request, parse_request
+from mixedprec.resolve import Resolved, resolve
 from mixedprec.solver import Choice, Infeasible, Solution, solve
 
 __all__ = [
     "POLICIES",
     "SOLVED",
     "Assignment",
+    "Budget",
     "CheckpointInfo",
     "Choice",
     "Comparison",
     "Constraints",
     "Evidence",
+    "FormatChoice",
     "Infeasible",
     "Plan",
     "Planned",
     "Policy",
     "Problem",
     "Request",
+    "Resolved",
     "Solution",
     "apply_assignment",
     "apply_plan",
@@ -93,15 +101,22 @@ __all__ = [
     "packed",
     "packed_with",
     "parse_budget",
+    "parse_constraints",
+    "parse_formats",
+    "parse_request",
     "planned",
     "quantized",
     "quantized_weights",
     "random_assignment",
+    "read_budget",
     "read_info",
+    "replanned",
+    "resolve",
     "save_plan",
     "save_quantized",
     "sensitive",
     "solve",
     "solve_jointly",
+    "solve_plan",
     "uniform_assignment",
 ]

@@ -61,9 +61,9 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"
         )
     whole = subject_of(model)
-    kept: Any = whole.with_heads(plan.heads).model if whole.heads else model
-    check_plan(kept, plan)
-    simulated: ModelT = apply_assignment(kept, plan.formats, plan.keep)
+    planned: Any = whole.with_heads(plan.heads).model if whole.heads else model
+    check_plan(planned, plan)
+    simulated: ModelT = apply_assignment(planned, plan.formats, plan.keep)
     return simulated
 
 
@@ -112,12 +112,12 @@ def sharing_copy(model: ModelT) -> ModelT:
 
 def _quantize(model: nn.Module, layers: Sequence[Layer], assignment: Mapping[str, str], keep: str) -> None:
     """Give every weight of a model other data, in place."""
-    _, kept = split_state(model, layers)
+    _, rest = split_state(model, layers)
     for layer in layers:
         module = model.get_submodule(layer.name)
         q = quantize_layer(module, assignment[layer.name], layer.name)
         own_weight(module).data = dequantize_layer(q, module)
-    _round_kept(kept, keep)
+    _round_rest(rest, keep)
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def packed_with(
     """
     layers = check_assignment(model, {name: q.format.key for name, q in weights.items()}, keep)
     whole = subject_of(model).model
-    _, kept = split_state(whole, layers)
+    _, rest = split_state(whole, layers)
     with _restored(whole), ExitStack() as packed_layers:
         for layer in layers:
             module, q = whole.get_submodule(layer.name), weights[layer.name]
@@ -204,7 +204,7 @@ def packed_with(
                 original = own_weight(module)
                 pack_layer(module, q, twins=twins_of(whole, layer), readers=readers_of(whole, layer))
                 packed_layers.callback(unpack_layer, module, original)
-        _round_kept(kept, keep)
+        _round_rest(rest, keep)
         yield whole
 
 
@@ -259,8 +259,8 @@ def split_state(model: nn.Module, layers: Sequence[Layer]) -> tuple[dict[str, st
 
     >>> from vggtkit.quant import find_layers
     >>> model = nn.Sequential(nn.Linear(2, 2))
-    >>> weights, kept = split_state(model, find_layers(model))
-    >>> weights, list(kept)
+    >>> weights, rest = split_state(model, find_layers(model))
+    >>> weights, list(rest)
     ({'0': '0.weight'}, ['0.bias'])
     """
     official: dict[int, tuple[str, Tensor]] = {}
@@ -272,13 +272,13 @@ def split_state(model: nn.Module, layers: Sequence[Layer]) -> tuple[dict[str, st
     return weights, {name: tensor for name, tensor in official.values() if name not in quantisable}
 
 
-def kept_value(name: str, tensor: Tensor, keep: str) -> Tensor:
+def stored_value(name: str, tensor: Tensor, keep: str) -> Tensor:
     """What a file holds of a tensor that is not quantised; whole numbers stay what they are.
 
     Raises:
         InputError: NaN or Inf, or more than FP16 can hold.
 
-    >>> kept_value("bias", torch.tensor([0.1]), "fp16")
+    >>> stored_value("bias", torch.tensor([0.1]), "fp16")
     tensor([0.1000], dtype=torch.float16)
     """
     tensor = tensor.detach()
@@ -293,10 +293,10 @@ def kept_value(name: str, tensor: Tensor, keep: str) -> Tensor:
     return value
 
 
-def _round_kept(kept: Mapping[str, Tensor], keep: str) -> None:
-    for name, tensor in kept.items():
+def _round_rest(rest: Mapping[str, Tensor], keep: str) -> None:
+    for name, tensor in rest.items():
         if tensor.is_floating_point():
-            tensor.data = kept_value(name, tensor, keep).to(tensor.dtype)
+            tensor.data = stored_value(name, tensor, keep).to(tensor.dtype)
 
 
 def _check_planned_bytes(layer: Layer, plan: Plan) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixedprec.apply import KEEP_DTYPES, check_assignment, kept_value, split_state
+from mixedprec.apply import KEEP_DTYPES, check_assignment, split_state, stored_value
 from mixedprec.checkpoint_file import (
     FACTORY,
     KIND,
@@ -75,10 +75,10 @@ def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16") -> int:
     if keep not in KEEPS:
         raise InputError(f"keep is {keep!r}, must be one of {', '.join(KEEPS)}")
     subject = subject_of(model)
-    weights, kept = split_state(subject.model, subject.layers)
+    weights, rest = split_state(subject.model, subject.layers)
     stored = KEEP_DTYPES[keep].itemsize
-    kept_bytes = sum(t.numel() * (stored if t.is_floating_point() else t.itemsize) for t in kept.values())
-    return LENGTH_BYTES + _capacity(_architecture(subject), subject.layers, weights, kept) + kept_bytes
+    rest_bytes = sum(t.numel() * (stored if t.is_floating_point() else t.itemsize) for t in rest.values())
+    return LENGTH_BYTES + _capacity(_architecture(subject), subject.layers, weights, rest) + rest_bytes
 
 
 def save_quantized(
@@ -118,18 +118,18 @@ def save_quantized(
     sidecar, architecture = _sidecar_of(path), _architecture(subject)
     fingerprint = model_fingerprint(subject.model)
     info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note))
-    weights, kept = split_state(subject.model, layers)
-    parts = [_part(name, kept_value(name, tensor, keep)) for name, tensor in kept.items()]
+    weights, rest = split_state(subject.model, layers)
+    parts = [_part(name, stored_value(name, tensor, keep)) for name, tensor in rest.items()]
     layer_bytes: dict[str, int] = {}
     for layer in layers:
         of_layer = [_part(*item) for item in _stored(subject.model, layer, assignment, weights).items()]
         layer_bytes[layer.name] = sum(part.nbytes for part in of_layer)
         parts += of_layer
-    container = Container(parts, info.metadata(), _capacity(architecture, layers, weights, kept))
+    container = Container(parts, info.metadata(), _capacity(architecture, layers, weights, rest))
     with replacing(path) as temporary, temporary.open("wb") as file:
         container.write_header(file)
-        for name, tensor in kept.items():
-            container.write(file, name, kept_value(name, tensor, keep))
+        for name, tensor in rest.items():
+            container.write(file, name, stored_value(name, tensor, keep))
         for layer in layers:
             for name, tensor in _stored(subject.model, layer, assignment, weights).items():
                 container.write(file, name, tensor)
@@ -180,10 +180,10 @@ def load_quantized(
             layers = check_assignment(network, info.formats, info.keep)
         except InputError as error:
             raise damaged(path, str(error)) from None
-        weights, kept = split_state(network, layers)
+        weights, rest = split_state(network, layers)
         parts = (part_names(weights[name], get_format(key)) for name, key in info.formats.items())
-        reader.check_names({name for names in parts for name in names.values()} | kept.keys())
-        state = {name: reader.kept(name, like, info.keep) for name, like in kept.items()}
+        reader.check_names({name for names in parts for name in names.values()} | rest.keys())
+        state = {name: reader.unquantized(name, like, info.keep) for name, like in rest.items()}
         readers = json.loads(info.architecture).get(READERS, {})
         for layer in layers:
             q = reader.quantized(layer, info.formats[layer.name], weights[layer.name])
@@ -230,14 +230,14 @@ def _architecture(subject: Subject) -> str:
 
 
 def _capacity(
-    architecture: str, layers: Sequence[Layer], weights: Mapping[str, str], kept: Mapping[str, Tensor]
+    architecture: str, layers: Sequence[Layer], weights: Mapping[str, str], rest: Mapping[str, Tensor]
 ) -> int:
     """Bytes of header that suffice for every assignment; they depend on the architecture alone.
 
     The worst case: three tensors per layer, the longest keys, a full note, and all offsets at their longest
     (no format takes more than 6 bytes a weight).
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in rest.items()}
     for layer in layers:
         per_weight = (layer.shape[0], layer.weights // layer.shape[0])
         shapes[f"{weights[layer.name]}.codes"] = (layer.weights,)
@@ -245,7 +245,7 @@ def _capacity(
     parts = [Part(name, torch.float32, shape) for name, shape in shapes.items()]
     longest = {layer.name: "x" * _LONGEST_KEY for layer in layers}
     info = CheckpointInfo(architecture, longest, "fp16", "f" * FINGERPRINT_DIGITS, {})
-    numbers = sum(layer.weights for layer in layers) + sum(tensor.numel() for tensor in kept.values())
+    numbers = sum(layer.weights for layer in layers) + sum(tensor.numel() for tensor in rest.values())
     return header_capacity(parts, info.metadata() | {"note": "x" * NOTE_BYTES}, data_bytes=6 * numbers)
 
 

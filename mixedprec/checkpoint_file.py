@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixedprec.apply import KEEP_DTYPES
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import command
 from vggtkit.model.checkpoint_formats import PACKED_KIND
 from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import Format, Layer, QuantizedTensor, get_format, out_first
@@ -34,7 +35,7 @@ class CheckpointInfo:
         formats: format key by layer name.
         keep: how everything else is stored, ``"fp16"`` or ``"fp32"``.
         model_fingerprint: of the weights that were quantised.
-        note: whatever `save_quantized` was told to note.
+        note: whatever `save_quantized` was given to note.
     """
 
     architecture: str
@@ -77,7 +78,7 @@ class CheckpointReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise InputError(f"{path}: no such file; write one with `python cli.py export`")
+            raise InputError(f"{path}: no such file; write one with `{command('export')}`")
         try:
             self.file: Any = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
@@ -119,20 +120,20 @@ class CheckpointReader:
 
     def check_names(self, expected: set[str]) -> None:
         """Refuse a file that holds other tensors."""
-        found = set(self.file.keys())
-        if missing := sorted(expected - found):
+        names = set(self.file.keys())
+        if missing := sorted(expected - names):
             raise damaged(self.path, f"{len(missing)} tensors are missing, the first is {missing[0]}")
-        if unexpected := sorted(found - expected):
+        if unexpected := sorted(names - expected):
             raise damaged(self.path, f"{len(unexpected)} tensors are unexpected, the first is {unexpected[0]}")
 
-    def kept(self, name: str, like: Tensor, keep: str) -> Tensor:
-        """A kept tensor, in the precision that the model has it in."""
+    def unquantized(self, name: str, like: Tensor, keep: str) -> Tensor:
+        """A tensor that is not quantised, in the precision that the model has it in."""
         tensor = self._tensor(name)
         stored = KEEP_DTYPES[keep] if like.is_floating_point() else like.dtype
         if tensor.shape != like.shape or tensor.dtype != stored:
             wanted = f"{stored} of shape {list(like.shape)}"
-            found = f"{tensor.dtype} of shape {list(tensor.shape)}"
-            raise damaged(self.path, f"{name} is {found}, must be {wanted}")
+            held = f"{tensor.dtype} of shape {list(tensor.shape)}"
+            raise damaged(self.path, f"{name} is {held}, must be {wanted}")
         if not bool(tensor.isfinite().all()):
             raise damaged(self.path, f"{name} contains NaN or Inf")
         return tensor.to(like.dtype)

@@ -20,8 +20,8 @@ class Comparison:
     Attributes:
         title: for people.
         size_bytes: of the whole file.
-        predicted: summed damage of its layers.
-        measured: damage on the calibration scenes; None where it was not run.
+        predicted: estimated damage (without a profile a prior) of its layers together.
+        measured: measured damage on the calibration scenes; None where it was not run.
     """
 
     title: str
@@ -30,32 +30,32 @@ class Comparison:
     measured: float | None = None
 
 
-def alternatives(found: Planned) -> dict[str, Assignment]:
+def alternatives(planned: Planned) -> dict[str, Assignment]:
     """What else the plan's formats, constraints and budget allow: the other policies and every baseline."""
-    problem = found.problem
+    problem = planned.problem
     others: dict[str, Assignment] = {}
     for name, policy in POLICIES.items():
-        if name != found.plan.policy:
+        if name != planned.plan.policy:
             with suppress(InputError):  # another policy may not get by with these formats or this budget
                 others[f"policy {name}"] = policy(problem)
     with suppress(InputError):  # nothing but the plan may fit
         others |= baselines(problem)
-    return {title: found.space.expanded(assignment) for title, assignment in others.items()}
+    return {title: planned.search_space.expanded(assignment) for title, assignment in others.items()}
 
 
-def comparisons(found: Planned) -> list[Comparison]:
+def comparisons(planned: Planned) -> list[Comparison]:
     """The plan, every uniform scheme, and `alternatives` within the plan's budget."""
-    plan, evidence = found.plan, found.space.evidence
+    plan, evidence = planned.plan, planned.search_space.evidence
     rows = [Comparison(f"plan ({plan.policy})", plan.size_bytes, plan.total_damage)]
     for key in UNIFORM_SCHEMES:
         if key in evidence.candidates:
             assignment = uniform_assignment(evidence.layers, key)
             measured = evidence.total(evidence.uniform[key]) if key in evidence.uniform else None
-            rows.append(_row(found, get_format(key).short_title, assignment, measured))
-    rows += [_row(found, f"{title}, same budget", formats) for title, formats in alternatives(found).items()]
+            rows.append(_row(planned, get_format(key).short_title, assignment, measured))
+    rows += [_row(planned, f"{title}, same budget", formats) for title, formats in alternatives(planned).items()]
     return rows
 
 
-def _row(found: Planned, title: str, assignment: Assignment, measured: float | None = None) -> Comparison:
-    size = found.plan.overhead_bytes + sum(found.space.layer_bytes(assignment).values())
-    return Comparison(title, size, found.space.damage(assignment), measured)
+def _row(planned: Planned, title: str, assignment: Assignment, measured: float | None = None) -> Comparison:
+    size = planned.plan.overhead_bytes + sum(planned.search_space.layer_bytes(assignment).values())
+    return Comparison(title, size, planned.search_space.damage(assignment), measured)

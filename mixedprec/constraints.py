@@ -3,45 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
-from mixedprec.palette import parse_formats
+from mixedprec.palette import FormatChoice, parse_formats
 from vggtkit.core.errors import InputError
-from vggtkit.quant import Layer, get_format
+from vggtkit.core.program import setting
+from vggtkit.quant import Layer, get_format, named_layers
 
 SHARED_INPUT, SAME_BLOCK = "shared-input", "block"
 
 
 @dataclass(frozen=True)
+class Pin:
+    """One format for the layers that a name or pattern means; it may lie outside of the palette."""
+
+    pattern: str
+    key: str
+
+    def __str__(self) -> str:
+        """As `parse_constraints` takes it."""
+        return f"{self.pattern}={self.key}"
+
+
+@dataclass(frozen=True)
+class RoleFormats:
+    """The formats of a role."""
+
+    role: str
+    formats: FormatChoice
+
+    def __str__(self) -> str:
+        """As `parse_constraints` takes it."""
+        return f"{self.role}={self.formats}"
+
+
+@dataclass(frozen=True)
+class LeastBits:
+    """Least bits of a role's codes."""
+
+    role: str
+    bits: int
+
+    def __str__(self) -> str:
+        """As `parse_constraints` takes it."""
+        return f"{self.role}={self.bits}"
+
+
+@dataclass(frozen=True)
 class Constraints:
-    """Each entry as it stands on the command line; patterns are those of file names (``*``, ``?``, ``[...]``).
+    """What is fixed; layers are meant by names and patterns as `vggtkit.quant.named_layers` reads them.
 
     Attributes:
-        pins: ``PATTERN=FORMAT``; a pin may name a format outside the palette.
-        keep_fp: patterns of layers that are not quantised.
+        pins: formats of layers.
+        keep_fp: layers that are not quantised; tensors that never are, such as norms, may be named as well.
         groups: layers that share a format: a pattern, ``"shared-input"`` (layers that read the same tensor) or
             ``"block"`` (the layers of a block with the same role).
-        roles: ``ROLE=FORMATS``, as ``--formats`` takes them.
-        min_bits: ``ROLE=BITS``, least bits of a code.
+        roles: formats by role.
+        min_bits: least bits by role.
     """
 
-    pins: tuple[str, ...] = ()
+    pins: tuple[Pin, ...] = ()
     keep_fp: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    min_bits: tuple[str, ...] = ()
+    roles: tuple[RoleFormats, ...] = ()
+    min_bits: tuple[LeastBits, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""
-        return any((self.pins, self.keep_fp, self.groups, self.roles, self.min_bits))
+        return any(getattr(self, field.name) for field in fields(self))
+
+    def as_text(self) -> dict[str, list[str]]:
+        """What is asked for, as files keep it.
+
+        >>> parse_constraints(min_bits=["attention=4"]).as_text()
+        {'min_bits': ['attention=4']}
+        """
+        entries = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: [str(entry) for entry in asked] for name, asked in entries.items() if asked}
+
+
+def parse_constraints(
+    *,
+    pin: Sequence[str] = (),
+    keep_fp: Sequence[str] = (),
+    group: Sequence[str] = (),
+    role: Sequence[str] = (),
+    min_bits: Sequence[str] = (),
+) -> Constraints:
+    """Read constraints as people write them.
+
+    Args:
+        pin: each ``PATTERN=FORMAT``.
+        keep_fp: patterns.
+        group: patterns, ``shared-input`` or ``block``.
+        role: each ``ROLE=FORMATS``, formats as `parse_formats` takes them.
+        min_bits: each ``ROLE=BITS``.
+
+    Raises:
+        InputError: an entry is not of its form, or names an unknown format.
+    """
+    return Constraints(
+        tuple(map(_pin, pin)), tuple(keep_fp), tuple(group), tuple(map(_role_formats, role)),
+        tuple(map(_least_bits, min_bits)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One option, the layers that it speaks of, what it leaves of their formats, and whether beyond the palette."""
+    """One constraint: the layers that it speaks of, what it leaves of their formats, whether beyond the palette."""
 
-    option: str
+    said: str
     matches: Callable[[Layer], bool]
     allows: Callable[[str], bool]
     widens: bool = True
@@ -71,17 +143,15 @@ def allowed_formats(
             nothing; both are named then.
 
     >>> layer = Layer("head.fc", "linear", "mlp", "other", (2, 2), 4)
-    >>> pinned = Constraints(pins=("head.*=int8_per_channel_sym",))
+    >>> pinned = parse_constraints(pin=["head.*=int8_per_channel_sym"])
     >>> allowed_formats([layer], pinned, ["int4_group_32"], ["int4_group_32", "int8_per_channel_sym"])
     {'head.fc': ('int8_per_channel_sym',)}
     """
-    pins = [*_pins(constraints.pins, known), *_kept(constraints.keep_fp, keep)]
-    rules = [*pins, *_roles(constraints.roles, layers, known), *_bits(constraints.min_bits, layers)]
-    for rule in pins:
-        if not any(map(rule.matches, layers)) and not _names_kept(rule, kept_names):
-            raise InputError(
-                f"{rule.option}: no layer matches; layers are named like {layers[0].name}, quote the pattern"
-            )
+    never = tuple(kept_names)
+    rules = [_pin_rule(pin, layers, known) for pin in constraints.pins]
+    rules += [_keep_rule(pattern, layers, keep, never) for pattern in constraints.keep_fp]
+    rules += [_formats_rule(entry, layers, known) for entry in constraints.roles]
+    rules += [_bits_rule(entry, layers) for entry in constraints.min_bits]
     everything = [*dict.fromkeys((*known, "fp16", "fp32"))]
     return {layer.name: _for_layer(layer, rules, palette, everything) for layer in layers}
 
@@ -110,13 +180,13 @@ def shared_groups(
         elif entry == SAME_BLOCK:
             sets += [{o.name for o in layers if (o.block, o.role) == (one.block, one.role)} for one in layers]
         else:
-            found = {layer.name for layer in layers if fnmatchcase(layer.name, entry)}
-            if len(found) < 2:
+            members = {layer.name for layer in named_layers(layers, entry)}
+            if len(members) < 2:
                 raise InputError(
-                    f"--group {entry}: matches {len(found)} layers, a group needs two; quote the pattern, or use "
-                    f"{SHARED_INPUT} or {SAME_BLOCK}"
+                    f"{setting('group', entry)}: matches {len(members)} layers, a group needs two; quote the pattern, "
+                    f"or use {SHARED_INPUT} or {SAME_BLOCK}"
                 )
-            sets.append(found)
+            sets.append(members)
     return _joined(layers, sets)
 
 
@@ -131,8 +201,9 @@ def common_formats(group: Sequence[str], allowed: Mapping[str, tuple[str, ...]])
         first = group[0]
         other = next((name for name in group if not set(allowed[name]) & set(allowed[first])), group[-1])
         raise InputError(
-            f"{first} and {other} must share a format (--group), but one may be {', '.join(allowed[first])} and the "
-            f"other {', '.join(allowed[other])}; pin them alike or leave one out of the group"
+            f"{first} and {other} must share a format ({setting('group')}), but one may be "
+            f"{', '.join(allowed[first])} and the other {', '.join(allowed[other])}; pin them alike or leave one out "
+            "of the group"
         )
     return common
 
@@ -146,8 +217,8 @@ def _joined(layers: Sequence[Layer], sets: Iterable[set[str]]) -> list[tuple[str
         whose |= dict.fromkeys(union, union)
     distinct = {id(group): group for group in whose.values() if len(group) > 1}
     order = {name: position for position, name in enumerate(names)}
-    found = [tuple(sorted(group, key=order.__getitem__)) for group in distinct.values()]
-    return sorted(found, key=lambda group: order[group[0]])
+    groups = [tuple(sorted(group, key=order.__getitem__)) for group in distinct.values()]
+    return sorted(groups, key=lambda group: order[group[0]])
 
 
 def _for_layer(
@@ -156,81 +227,83 @@ def _for_layer(
     """What the rules leave of a layer's formats; a rule that leaves nothing is named with the one before it."""
     mine = [rule for rule in rules if rule.matches(layer)]
     formats = list(everything if any(rule.widens for rule in mine) else palette)
-    said = "--formats"
+    before = setting("formats")
     for rule in mine:
         left = [key for key in formats if rule.allows(key)]
         if not left:
             raise InputError(
-                f"{layer.name}: {rule.option} contradicts {said}, which leaves {', '.join(formats)}; change one of them"
+                f"{layer.name}: {rule.said} contradicts {before}, which leaves {', '.join(formats)}; change one of them"
             )
-        formats, said = left, rule.option
+        formats, before = left, rule.said
     return tuple(formats)
 
 
-def _pins(entries: Sequence[str], known: Sequence[str]) -> list[_Rule]:
-    rules = []
-    for entry in entries:
-        pattern, equals, key = (part.strip() for part in entry.rpartition("="))
-        if not equals or not pattern:
-            raise InputError(f"--pin {entry}: write PATTERN=FORMAT, such as 'camera_head.*=int8_per_channel_sym'")
-        get_format(key)
-        if key not in known and key not in ("fp16", "fp32"):
-            raise InputError(f"--pin {entry}: no scores for {key}; choose one of {', '.join(known)}")
-        rules.append(_Rule(f"--pin {entry}", _named(pattern), _among((key,))))
-    return rules
+def _pin(text: str) -> Pin:
+    pattern, equals, key = (part.strip() for part in text.rpartition("="))
+    if not equals or not pattern:
+        raise InputError(f"{setting('pin', text)}: write PATTERN=FORMAT, such as 'camera_head.*=int8_per_channel_sym'")
+    get_format(key)
+    return Pin(pattern, key)
 
 
-def _kept(patterns: Sequence[str], keep: str) -> list[_Rule]:
-    return [_Rule(f"--keep-fp {pattern}", _named(pattern), _among((keep,))) for pattern in patterns]
+def _role_formats(text: str) -> RoleFormats:
+    role, formats = _role_and_value("role", text, "FORMATS, such as mlp=int4,int3")
+    return RoleFormats(role, parse_formats(formats))
 
 
-def _roles(entries: Sequence[str], layers: Sequence[Layer], known: Sequence[str]) -> list[_Rule]:
-    rules = []
-    for entry in entries:
-        role, text = _role_and_value(entry, "--role", "FORMATS", layers)
-        keys = parse_formats(text, known, option=f"--role {entry}")
-        rules.append(_Rule(f"--role {entry}", _of_role(role), _among(keys)))
-    return rules
+def _least_bits(text: str) -> LeastBits:
+    role, bits = _role_and_value("min_bits", text, "BITS, such as attention=4")
+    if not bits.isdigit() or not 1 <= int(bits) <= 32:
+        raise InputError(f"{setting('min_bits', text)}: bits are {bits!r}, must be a whole number from 1 to 32")
+    return LeastBits(role, int(bits))
 
 
-def _bits(entries: Sequence[str], layers: Sequence[Layer]) -> list[_Rule]:
-    rules = []
-    for entry in entries:
-        role, text = _role_and_value(entry, "--min-bits", "BITS", layers)
-        if not text.isdigit() or not 1 <= int(text) <= 32:
-            raise InputError(f"--min-bits {entry}: bits are {text!r}, must be a whole number from 1 to 32")
-        least = int(text)
-        rules.append(_Rule(f"--min-bits {entry}", _of_role(role), _at_least(least), widens=False))
-    return rules
+def _role_and_value(name: str, text: str, form: str) -> tuple[str, str]:
+    role, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not role:
+        raise InputError(f"{setting(name, text)}: write ROLE={form}")
+    return role, value
 
 
-def _at_least(bits: int) -> Callable[[str], bool]:
-    return lambda key: get_format(key).bits >= bits
+def _pin_rule(pin: Pin, layers: Sequence[Layer], known: Sequence[str]) -> _Rule:
+    said = setting("pin", str(pin))
+    if pin.key not in known and pin.key not in ("fp16", "fp32"):
+        raise InputError(f"{said}: no scores for {pin.key}; choose one of {', '.join(known)}")
+    return _Rule(said, _named(pin.pattern, layers, said), _among((pin.key,)))
+
+
+def _keep_rule(pattern: str, layers: Sequence[Layer], keep: str, never: Sequence[str]) -> _Rule:
+    said = setting("keep_fp", pattern)
+    anyway = any(fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern) for name in never)
+    return _Rule(said, _named(pattern, layers, said, may_be_none=anyway), _among((keep,)))
+
+
+def _formats_rule(entry: RoleFormats, layers: Sequence[Layer], known: Sequence[str]) -> _Rule:
+    said = setting("role", str(entry))
+    return _Rule(said, _of_role(entry.role, layers, said, "FORMATS"), _among(entry.formats.among(known, said)))
+
+
+def _bits_rule(entry: LeastBits, layers: Sequence[Layer]) -> _Rule:
+    said = setting("min_bits", str(entry))
+    return _Rule(
+        said, _of_role(entry.role, layers, said, "BITS"), lambda key: get_format(key).bits >= entry.bits, widens=False
+    )
 
 
 def _among(keys: Sequence[str]) -> Callable[[str], bool]:
     return lambda key: key in keys
 
 
-def _role_and_value(entry: str, option: str, what: str, layers: Sequence[Layer]) -> tuple[str, str]:
-    role, equals, value = (part.strip() for part in entry.partition("="))
+def _named(pattern: str, layers: Sequence[Layer], said: str, *, may_be_none: bool = False) -> Callable[[Layer], bool]:
+    """Whether a layer is one that the pattern means."""
+    names = {layer.name for layer in named_layers(layers, pattern)}
+    if not names and not may_be_none:
+        raise InputError(f"{said}: no layer matches; layers are named like {layers[0].name}, quote the pattern")
+    return lambda layer: layer.name in names
+
+
+def _of_role(role: str, layers: Sequence[Layer], said: str, value: str) -> Callable[[Layer], bool]:
     roles = list(dict.fromkeys(layer.role for layer in layers))
-    if not equals or role not in roles:
-        raise InputError(f"{option} {entry}: write ROLE={what} with a role among {', '.join(roles)}")
-    return role, value
-
-
-def _named(pattern: str) -> Callable[[Layer], bool]:
-    return lambda layer: fnmatchcase(layer.name, pattern)
-
-
-def _of_role(role: str) -> Callable[[Layer], bool]:
+    if role not in roles:
+        raise InputError(f"{said}: write ROLE={value} with a role among {', '.join(roles)}")
     return lambda layer: layer.role == role
-
-
-def _names_kept(rule: _Rule, kept_names: Iterable[str]) -> bool:
-    """Whether a ``--keep-fp`` pattern names tensors that are kept anyway, such as norms."""
-    pattern = rule.option.removeprefix("--keep-fp ")
-    return pattern != rule.option and any(
-        fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern) for name in kept_names
-    )

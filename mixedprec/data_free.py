@@ -20,7 +20,8 @@ from mixedprec.evidence import Evidence
 from mixedprec.plan import ANY_WEIGHTS, DATA_FREE
 from vggtkit.model import stored_weights
 from vggtkit.model.outputs import outputs_of_head
-from vggtkit.quant import CANDIDATES, Layer, dequantize, out_first, quantize, quantized_nbytes
+from vggtkit.quant import Layer, dequantize, out_first, quantize, quantized_nbytes
+from vggtkit.quant import candidates as scored_formats
 from vggtkit.subject import Subject, bare_subject
 
 SAMPLED, SHAPES_ALONE = f"{DATA_FREE}, weight error", f"{DATA_FREE}, bytes and roles alone"
@@ -34,13 +35,13 @@ SAMPLE_ROWS, SAMPLE_COLUMNS = 16, 2048
 NO_SCENES = "0" * 16
 
 
-def data_free(source: str, subject: Subject | None = None, *, candidates: Sequence[str] = CANDIDATES) -> Evidence:
+def data_free(source: str, subject: Subject | None = None, *, candidates: Sequence[str] | None = None) -> Evidence:
     """Evidence for planning without a profile.
 
     Args:
         source: as ``load_vggt`` takes it; its weights are looked at where they are on this machine.
         subject: its architecture, if at hand.
-        candidates: keys of formats.
+        candidates: keys of formats; by default all that profiles score.
 
     Returns:
         Evidence whose ``score`` says which of the two guesses it is.
@@ -52,6 +53,7 @@ def data_free(source: str, subject: Subject | None = None, *, candidates: Sequen
     'data-free, weight error'
     """
     subject = bare_subject(source) if subject is None else subject
+    candidates = scored_formats() if candidates is None else candidates
     model, layers = subject.model, subject.layers
     weights = stored_weights(source)
     if weights is None:

@@ -1,6 +1,8 @@
 """What a planner knows of every layer and format: exact bytes, and the damage that is expected of it.
 
-It comes from a profile, or, where there is none, from the shapes (and weights) alone (`mixedprec.data_free`).
+Damage is *estimated* where it comes from a profile (the sketch, or another of its scores), and a *prior* where there is
+none and shapes and weights have to do (`mixedprec.data_free`). It is *measured* only for the uniform schemes, which a
+profile has run.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from sensitivity import Profile
 from sensitivity.store import Changes
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model import HEADS, check_heads
 from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import Layer, quantized_nbytes
@@ -37,8 +40,9 @@ class Evidence:
         layers: quantisable layers, in model order.
         candidates: keys of the formats that are known.
         size_bytes: ``[layers, candidates]`` bytes in a file.
-        damage: expected NMSE by output, ``{output: [layers, candidates]}``.
-        score: what ``damage`` is.
+        damage: of each output with only one layer quantised, ``{output: [layers, candidates]}``: estimated NMSE from
+            the sketch, a prior without a profile, or in the unit of the score that it comes from.
+        score: what ``damage`` is: a key of `sensitivity.scores.SCORES`, or a text that begins with ``"data-free"``.
         uniform: measured NMSE by output and uniform scheme, ``{scheme: {output: value}}``; empty if not measured.
         weights: what each output counts for, relative to the others; 1 for those not named.
         changes: what each layer does to each output with its sign, ``{output: [layers, candidates, scenes, probes]}``,
@@ -68,6 +72,20 @@ class Evidence:
         return Evidence(
             str(source.path), source.facts, source.layers, source.candidates, source.size_bytes, source.damage,
             uniform=uniform, changes=source.changes,
+        )  # fmt: skip
+
+    def scored(self, score: str, damage: Mapping[str, Array], candidates: Sequence[str]) -> Evidence:
+        """The same with damage from another score, and nothing of what layers do with their signs.
+
+        Args:
+            score: its key.
+            damage: by output, ``[layers, candidates]``, in its own unit; higher is worse.
+            candidates: the formats that it was made for; all others are no longer offered.
+        """
+        columns = [self.column(key) for key in candidates]
+        return replace(
+            self, score=score, damage=dict(damage), candidates=tuple(candidates), changes={},
+            size_bytes=self.size_bytes[:, columns],
         )  # fmt: skip
 
     @cached_property
@@ -114,7 +132,7 @@ class Evidence:
         column = self.column(key)
         return int(self.size_bytes[row, column]), float(self.total_damage[row, column])
 
-    def keep_heads(self, heads: Sequence[str]) -> Evidence:
+    def with_heads(self, heads: Sequence[str]) -> Evidence:
         """The same for a model that keeps only these heads; unchanged for a model that has none to choose from.
 
         Raises:
@@ -122,14 +140,14 @@ class Evidence:
         """
         if not heads:
             return self
-        heads = check_heads(heads, "--heads")
+        heads = check_heads(heads, setting("heads"))
         dropped = [head for head in HEADS if head not in heads]
         rows = [row for row, layer in enumerate(self.layers) if layer.role.removesuffix("_head") not in dropped]
         gone = {name for head in dropped for name in outputs_of_head(head)}
         damage = {name: values[rows] for name, values in self.damage.items() if name not in gone}
         uniform = {
-            key: {name: value for name, value in found.items() if name not in gone}
-            for key, found in self.uniform.items()
+            key: {name: value for name, value in by_output.items() if name not in gone}
+            for key, by_output in self.uniform.items()
         }
         changes = {name: values[rows] for name, values in self.changes.items() if name not in gone}
         return replace(
@@ -137,15 +155,16 @@ class Evidence:
             uniform=uniform, changes=changes,
         )  # fmt: skip
 
-    def weighted(self, text: str) -> Evidence:
-        """The same with other weights of the outputs, as ``--weights-for`` gives them: ``depth=2,pose=1``.
+    def weighted(self, asked: Mapping[str, float]) -> Evidence:
+        """The same with other weights of the outputs.
 
-        A name is an output's, or a head's for all that it predicts. Outputs that are not named keep 1.
+        Args:
+            asked: by the name of an output, or of a head for all that it predicts; outputs not named keep 1.
 
         Raises:
-            InputError: not of that form, an unknown name, or a weight that is negative or leaves nothing.
+            InputError: an unknown name, or weights that leave nothing.
         """
-        return replace(self, weights=parse_weights(text, tuple(self.damage)))
+        return replace(self, weights=output_weights(asked, tuple(self.damage)))
 
 
 def shares_of(outputs: Iterable[str], weights: Mapping[str, float]) -> dict[str, float]:
@@ -168,29 +187,60 @@ def weighted_mean(by_output: Mapping[str, float], weights: Mapping[str, float]) 
     return math.fsum(share * by_output[name] for name, share in shares_of(by_output, weights).items())
 
 
-def parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:
-    """Weights of outputs as ``--weights-for`` takes them.
+def parse_weights(text: str) -> dict[str, float]:
+    """Weights of outputs as people write them.
+
+    Args:
+        text: such as ``depth=2,pose=1``; a name is an output's, or a head's for all that it predicts.
 
     Raises:
-        InputError: as `Evidence.weighted`.
+        InputError: not of that form, or a weight that is negative or no number.
+
+    >>> parse_weights("depth=2, pose=0.5")
+    {'depth': 2.0, 'pose': 0.5}
     """
     weights: dict[str, float] = {}
     for entry in text.split(","):
         name, equals, value = (part.strip() for part in entry.partition("="))
-        names = outputs_of_head(_ALSO_CALLED.get(name, name)) or (name,)
-        known = [output for output in names if output in outputs]
-        if not equals or not known:
+        if not equals or not name:
             raise InputError(
-                f"--weights-for: {entry.strip()!r} is not of the form NAME=WEIGHT with a name among "
-                f"pose, depth, points, tracks or {', '.join(outputs)}"
+                f"{setting('weights_for')}: {entry.strip()!r} is not of the form NAME=WEIGHT, such as depth=2,pose=1"
             )
         try:
             weight = float(value)
         except ValueError:
             weight = math.nan
         if not 0 <= weight < math.inf:
-            raise InputError(f"--weights-for: the weight of {name} is {value!r}, must be a number, 0 or more")
+            raise InputError(
+                f"{setting('weights_for')}: the weight of {name} is {value!r}, must be a number, 0 or more"
+            )
+        weights[name] = weight
+    return weights
+
+
+def output_weights(asked: Mapping[str, float], outputs: Sequence[str]) -> dict[str, float]:
+    """What each output counts for, where heads may have been named.
+
+    Args:
+        asked: weights by output or head.
+        outputs: that there are.
+
+    Raises:
+        InputError: an unknown name, or every output would count for nothing.
+
+    >>> output_weights({"depth": 2.0}, ["pose_enc", "depth", "depth_conf"])
+    {'depth': 2.0, 'depth_conf': 2.0}
+    """
+    weights: dict[str, float] = {}
+    for name, weight in asked.items():
+        names = outputs_of_head(_ALSO_CALLED.get(name, name)) or (name,)
+        known = [output for output in names if output in outputs]
+        if not known:
+            raise InputError(
+                f"{setting('weights_for')}: {f'{name}={weight:g}'!r} is not of the form NAME=WEIGHT with a name among "
+                f"pose, depth, points, tracks or {', '.join(outputs)}"
+            )
         weights |= dict.fromkeys(known, weight)
     if not sum(weights.get(name, 1.0) for name in outputs):
-        raise InputError("--weights-for: every output has weight 0; leave one of them in")
+        raise InputError(f"{setting('weights_for')}: every output has weight 0; leave one of them in")
     return weights

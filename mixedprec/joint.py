@@ -184,11 +184,11 @@ class _Joint:
             return scale * ((1 - self.coupling) * alone + 2 * self.coupling * together @ (shares @ together))
 
         whole = {"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": np.ones_like}
-        found = minimize(
+        minimum = minimize(
             value, start, jac=slope, bounds=[(0, 1)] * len(start), constraints=[whole], method="SLSQP",
             options={"maxiter": 200, "ftol": 1e-9},
         )  # fmt: skip
-        shares = np.clip(found.x, 0, 1)
+        shares = np.clip(minimum.x, 0, 1)
         return np.asarray(shares / shares.sum())
 
     def _steepest(self, slopes: Floats) -> tuple[Ints, float]:
@@ -230,30 +230,39 @@ class _Joint:
         return picks
 
     def _best_move(self, picks: Ints) -> tuple[list[tuple[int, int]], float]:
+        """The change of one group or two that lowers the damage most within the bytes left, and by how much.
+
+        Damage is (1 - c) sum_l a_l + c |s|^2 with s = sum_l x_l. Replacing x by y in one group changes |s|^2 by
+        2 s.(y - x) + |y - x|^2; replacing in a second group too adds 2 (y - x).(y' - x'), as s has moved meanwhile.
+        """
         now = self.changes[self.rows, picks]
         together = now.sum(0)
+        # Per group and choice: s.(y - x), and |y - x|^2 from squares that are at hand, without forming y - x.
         own = self.energy[self.rows, picks][:, None]
         towards = self.changes @ together - (now @ together)[:, None]
         apart = self.energy + own - 2 * (self.changes @ now[:, :, None])[:, :, 0]
         alone = self.alone - self.alone[self.rows, picks][:, None]
+        # From here on a move is one number, group * width + choice.
         gains = ((1 - self.coupling) * alone + self.coupling * (2 * towards + apart)).ravel()
-        sizes = self.sizes - self.sizes[self.rows, picks][:, None]
+        sizes = (self.sizes - self.sizes[self.rows, picks][:, None]).ravel()
         room = self.budget_bytes - self.size(picks)
-        sizes = sizes.ravel()
         width = self.sizes.shape[1]
 
+        # A pair is a move that helps with one that pays for it: all pairs would be a million times the groups.
         better = np.argsort(gains, kind="stable")[:CONSIDERED]
         saving = np.flatnonzero(sizes < 0)
         saving = saving[np.argsort(gains[saving] / -sizes[saving], kind="stable")[:CONSIDERED]]
         first = self.changes.reshape(len(gains), -1)[better] - now[better // width]
         second = self.changes.reshape(len(gains), -1)[saving] - now[saving // width]
         pairs = gains[better][:, None] + gains[saving] + 2 * self.coupling * first @ second.T
+        # Two moves of the same group are no pair: each is made from the same present choice.
         too_large = sizes[better][:, None] + sizes[saving] > room
         pairs[too_large | (better[:, None] // width == saving // width)] = np.inf
+
         single = next((move for move in better if sizes[move] <= room), None)
-        found = [] if single is None else [([single], float(gains[single]))]
+        moves = [] if single is None else [([single], float(gains[single]))]
         if pairs.size:
             one, other = np.unravel_index(np.argmin(pairs), pairs.shape)
-            found.append(([better[one], saving[other]], float(pairs[one, other])))
-        moves, gain = min(found, key=lambda move: move[1], default=([], 0.0))
-        return [divmod(int(move), width) for move in moves], gain
+            moves.append(([better[one], saving[other]], float(pairs[one, other])))
+        best, gain = min(moves, key=lambda move: move[1], default=([], 0.0))
+        return [divmod(int(move), width) for move in best], gain

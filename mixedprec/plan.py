@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 from mixedprec.policies import Assignment
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import command
 from vggtkit.model import HEADS, check_heads
-from vggtkit.quant import Layer, get_format
+from vggtkit.quant import FORMATS, Layer, get_format
 
 SCHEMA_VERSION = 1
 ANY_WEIGHTS = "0" * 16
@@ -40,8 +41,8 @@ class Plan:
         overhead_bytes: bytes of the file that no choice changes: its header and what is kept.
         formats: format key by layer name.
         layer_bytes: file bytes by layer name.
-        predicted_damage: damage by model output, in the unit of ``score``.
-        total_damage: what the policy minimised: damage of all outputs together.
+        predicted_damage: by model output, in the unit of ``score``: an estimate, without a profile a prior.
+        total_damage: what the policy minimised: predicted damage of all outputs together.
         bound: proven lower bound of ``total_damage`` of any plan within the budget.
         optimal: whether no plan within the budget has a lower ``total_damage``.
         heads: the heads that the model keeps; none for a model that has none to choose from.
@@ -141,7 +142,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such plan; make one with `python cli.py plan --budget 600MB`") from None
+        raise InputError(f"{path}: no such plan; make one with `{command('plan', '--budget', '600MB')}`") from None
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -169,10 +170,7 @@ def _check_formats(plan: Plan, path: Path) -> None:
         name = min(plan.formats.keys() ^ plan.layer_bytes.keys())
         raise _damaged(path, f"layer {name!r} is in only one of formats and layer_bytes")
     for name, key in plan.formats.items():
-        try:
-            get_format(key)
-        except InputError as error:
-            raise InputError(f"{path}: layer {name!r}: {error}") from None
+        FORMATS.require([key], f"{path}: layer {name!r}")
 
 
 def _damaged(path: Path, what: str) -> InputError:

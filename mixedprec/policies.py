@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from mixedprec.joint import solve_jointly
 from mixedprec.solver import Choice, Infeasible, Solution, check_choices, solve, undominated
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
+from vggtkit.core.registry import Registry
 from vggtkit.quant.layers import Layer
 
 Assignment = dict[str, str]
@@ -102,7 +104,9 @@ def joint_solution(problem: Problem) -> Solution:
         Infeasible, InputError: as `joint`.
     """
     if not problem.changes:
-        raise InputError("--policy joint: nothing says what layers do together without a profile; use optimal")
+        raise InputError(
+            f"{setting('policy', 'joint')}: only the sketch of a profile says what layers do together; use optimal"
+        )
     changes = [problem.changes[layer.name] for layer in problem.layers]
     return solve_jointly(problem.groups(), changes, problem.budget_bytes)
 
@@ -133,7 +137,10 @@ def sensitive(problem: Problem) -> Assignment:
     return {name: choice.key for name, choice in current.items()}
 
 
-POLICIES: dict[str, Policy] = {"joint": joint, "optimal": optimal, "sensitive": sensitive}
+POLICIES: Registry[Policy] = Registry("policy")
+for _key, _policy in (("joint", joint), ("optimal", optimal), ("sensitive", sensitive)):
+    POLICIES.register(_key, _policy)
+
 SOLVED: dict[str, Callable[[Problem], Solution]] = {"joint": joint_solution, "optimal": optimal_solution}
 """Policies that minimise damage and come with a proven bound."""
 

@@ -18,7 +18,7 @@ from vggtkit.quant import Layer
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What may be chosen, and what each choice costs and does.
 
     Attributes:
@@ -35,6 +35,11 @@ class Space:
     allowed: Mapping[str, tuple[str, ...]]
     groups: Sequence[tuple[str, ...]] = field(default_factory=tuple)
     coupling: float = 0.0
+
+    @staticmethod
+    def unconstrained(evidence: Evidence, palette: Sequence[str]) -> SearchSpace:
+        """Every layer in any format of a palette."""
+        return SearchSpace(evidence, {layer.name: tuple(palette) for layer in evidence.layers})
 
     def problem(self, layer_budget: int) -> Problem:
         """The problem for a policy; a group stands there once, under the name of its first layer."""
@@ -95,8 +100,8 @@ class Space:
         }
 
     def _choice(self, key: str, rows: Sequence[int]) -> Choice:
-        found = [self.evidence.of_format(row, key) for row in rows]
-        return Choice(key, sum(size for size, _ in found), math.fsum(value for _, value in found))
+        members = [self.evidence.of_format(row, key) for row in rows]
+        return Choice(key, sum(size for size, _ in members), math.fsum(damage for _, damage in members))
 
     def _change(self, key: str, rows: Sequence[int]) -> Array:
         changes = self.evidence.joint_changes

@@ -195,19 +195,19 @@ class _Core:
 
 def _core(groups: Sequence[Sequence[Choice]], fronts: list[list[int]], budget_bytes: int) -> _Core:
     room = budget_bytes - sum(group[front[0]].size_bytes for group, front in zip(groups, fronts, strict=True))
-    kept: list[tuple[int, Ints, Floats]] = []
+    open_groups: list[tuple[int, Ints, Floats]] = []
     for number, (group, front) in enumerate(zip(groups, fronts, strict=True)):
         sizes = np.array([group[pick].size_bytes for pick in front], dtype=np.int64)
         damages = np.array([group[pick].damage for pick in front], dtype=np.float64)
         if len(front) > 1:
-            kept.append((number, sizes - sizes[0], damages - damages[-1]))
-    kept.sort(key=lambda entry: (-int(entry[1][-1]), entry[0]))
-    unit = math.gcd(*(int(size) for _, sizes, _ in kept for size in sizes))
-    exponent = math.frexp(max(float(excess[0]) for _, _, excess in kept))[1]
+            open_groups.append((number, sizes - sizes[0], damages - damages[-1]))
+    open_groups.sort(key=lambda entry: (-int(entry[1][-1]), entry[0]))
+    unit = math.gcd(*(int(size) for _, sizes, _ in open_groups for size in sizes))
+    exponent = math.frexp(max(float(excess[0]) for _, _, excess in open_groups))[1]
     return _Core(
-        groups=[number for number, _, _ in kept],
-        sizes=[sizes // unit for _, sizes, _ in kept],
-        excess=[np.ldexp(excess, -exponent) for _, _, excess in kept],
+        groups=[number for number, _, _ in open_groups],
+        sizes=[sizes // unit for _, sizes, _ in open_groups],
+        excess=[np.ldexp(excess, -exponent) for _, _, excess in open_groups],
         room=room // unit,
         exponent=exponent,
     )
@@ -279,7 +279,7 @@ class _Search:
     def run(self, width: int) -> bool:
         """One pass that keeps at most ``width`` partial plans; True if it proves ``best`` optimal."""
         used, excess = np.zeros(1, dtype=np.int64), np.zeros(1)
-        trail: list[tuple[Ints, Ints]] = []  # per stage and kept partial plan: its parent's row, its pick
+        trail: list[tuple[Ints, Ints]] = []  # per stage and partial plan that goes on: its parent's row, its pick
         dropped = math.inf  # the lowest bound among partial plans that were given up for lack of width
         for stage, sizes in enumerate(self.core.sizes):
             used = (used[:, None] + sizes).ravel()
@@ -288,11 +288,11 @@ class _Search:
             used, excess = used[origin], excess[origin]
             parent, pick = np.divmod(origin, len(sizes))
             bound = self._bound(stage, used, excess, parent, pick, trail)
-            kept, cut = _select(used, excess, bound, self._target(), width)
+            rows, cut = _select(used, excess, bound, self._target(), width)
             dropped = min(dropped, cut)
-            used, excess = used[kept], excess[kept]
-            trail.append((parent[kept], pick[kept]))
-            if not len(kept):
+            used, excess = used[rows], excess[rows]
+            trail.append((parent[rows], pick[rows]))
+            if not len(rows):
                 break
         self.lower = max(self.lower, min(dropped, self.upper))
         return self.lower >= self._target()

@@ -14,30 +14,33 @@ from mixedprec.evidence import SKETCH
 from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
+from sensitivity.scores import SCORES
 from sensitivity.tables import role_title
+from vggtkit.core.program import setting
 from vggtkit.quant import Layer, get_format
 
 
-def plan_tables(found: Planned) -> list[Table]:
+def plan_tables(planned: Planned) -> list[Table]:
     """The tables that ``plan`` shows: formats, roles, and the plan beside the alternatives."""
-    layers, plan = found.space.evidence.layers, found.plan
-    return [_formats(layers, plan), _roles(layers, plan), _comparison(found)]
+    layers, plan = planned.search_space.evidence.layers, planned.plan
+    return [_formats(layers, plan), _roles(layers, plan), _comparison(planned)]
 
 
-def plan_sentences(found: Planned) -> list[str]:
+def plan_sentences(planned: Planned) -> list[str]:
     """What a reader of the tables should know: size against budget, optimality, what the choice is based on."""
-    plan, facts = found.plan, found.space.evidence.facts
+    plan, facts = planned.plan, planned.search_space.evidence.facts
     bits = 8 * plan.size_bytes / int(facts["parameters"])
     said = [
         f"{format_bytes(plan.size_bytes)} ({plan.size_bytes:,} bytes) of {format_bytes(plan.budget_bytes)} allowed, "
         f"{bits:.2f} bits per parameter; {format_bytes(plan.overhead_bytes)} are header and tensors kept in "
         f"{plan.keep}."
     ]
-    if found.widened is not None:
+    if planned.widened is not None:
         lowest = min(get_format(key).bits for key in plan.formats.values())
         said.append(
-            f"The budget {'is below' if plan.budget_bytes < found.widened else 'is close to'} the smallest file of "
-            f"INT8 and INT4, {format_bytes(found.widened)}: widened down to {lowest} bits (--strict forbids it)."
+            f"The budget {'is below' if plan.budget_bytes < planned.widened else 'is close to'} the smallest file of "
+            f"INT8 and INT4, {format_bytes(planned.widened)}: widened down to {lowest} bits ({setting('strict')} "
+            "forbids it)."
         )
     if plan.optimal:
         said.append(
@@ -50,23 +53,28 @@ def plan_sentences(found: Planned) -> list[str]:
             "formats allow within the budget."
         )
     else:
-        said += _sensitive_share(found)
+        said += _sensitive_share(planned)
     if plan.policy == "joint":
         said.append(
             f"What layers do to each other counts {plan.coupling:.0%}: as far as the calibration scenes agree on it."
             if plan.coupling
             else "The calibration scenes do not say what layers do to each other: damage is summed over layers."
         )
-    if spare := unused_bytes(found):
+    if spare := unused_bytes(planned):
         said.append(
             f"The budget does not bind: more bytes would not change this plan, and {format_bytes(spare)} are left."
         )
-    if found.space.groups:
-        said.append(f"{len(found.space.groups)} groups of layers share a format (--group).")
-    if weights := found.space.evidence.weights:
-        counts = ", ".join(f"{name} {weights.get(name, 1.0):g}" for name in found.space.evidence.damage)
+    if planned.search_space.groups:
+        said.append(f"{len(planned.search_space.groups)} groups of layers share a format ({setting('group')}).")
+    if weights := planned.search_space.evidence.weights:
+        counts = ", ".join(f"{name} {weights.get(name, 1.0):g}" for name in planned.search_space.evidence.damage)
         said.append(f"Damage counts the outputs by weight: {counts}.")
-    if plan.score == SAMPLED:
+    if plan.score in SCORES and plan.score != SKETCH:
+        title = SCORES[plan.score].title
+        said.append(
+            f"Planned from the score {title!r}: damage is in its unit, the NMSE of outputs only where it is measured."
+        )
+    elif plan.score == SAMPLED:
         said.append(f"NO PROFILE of {plan.model}: damage is guessed from its weights' errors and the roles of layers.")
     elif plan.score == SHAPES_ALONE:
         said.append(f"NO PROFILE and no weights of {plan.model} at hand: this plan is by bytes and roles alone.")
@@ -75,10 +83,10 @@ def plan_sentences(found: Planned) -> list[str]:
     return said
 
 
-def _sensitive_share(found: Planned) -> list[str]:
+def _sensitive_share(planned: Planned) -> list[str]:
     """How far the bytes went for the layers that the policy calls sensitive."""
-    plan = found.plan
-    sensitive = [layer for layer in found.space.evidence.layers if layer.role in SENSITIVE_ROLES]
+    plan = planned.plan
+    sensitive = [layer for layer in planned.search_space.evidence.layers if layer.role in SENSITIVE_ROLES]
     raised = [layer for layer in sensitive if get_format(plan.formats[layer.name]).bits >= 8]
     weights = sum(layer.weights for layer in raised) / max(1, sum(layer.weights for layer in sensitive))
     size = sum(plan.layer_bytes[layer.name] for layer in raised) / plan.size_bytes
@@ -127,12 +135,11 @@ def _roles(layers: Sequence[Layer], plan: Plan) -> Table:
     return table
 
 
-def _comparison(found: Planned) -> Table:
+def _comparison(planned: Planned) -> Table:
     """The plan, the first of the rows, beside the others; red is what would fit its budget and is better."""
-    rows, budget_bytes = comparisons(found), found.plan.budget_bytes
-    plan, seen = rows[0], found.plan.score == SKETCH
-    title = "mean NMSE of the outputs on the calibration scenes" if seen else f"a guess ({found.plan.score})"
-    table = Table(title=f"Damage: {title}", title_justify="left")
+    rows, budget_bytes = comparisons(planned), planned.plan.budget_bytes
+    plan = rows[0]
+    table = Table(title=f"Damage: {_unit(planned.plan.score)}", title_justify="left")
     for name in ("", "file MB", "predicted", "measured", "predicted / plan"):
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
@@ -146,6 +153,15 @@ def _comparison(found: Planned) -> Table:
             style="bold" if row is plan else "red" if better else "",
         )
     return table
+
+
+def _unit(score: str) -> str:
+    """What numbers of damage are."""
+    if score == SKETCH:
+        return "mean NMSE of the outputs on the calibration scenes"
+    if score in SCORES:
+        return f"predicted in the unit of the score {SCORES[score].title!r}, measured as mean NMSE of the outputs"
+    return f"a guess ({score})"
 
 
 def _ratio(value: float, to: float) -> str:

@@ -21,7 +21,8 @@ from vggtkit.core.journal import Arrays, Parts
 from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.tensors import metrics_from_sums
-from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, Layer
+from vggtkit.quant import UNIFORM_SCHEMES, Layer
+from vggtkit.quant import candidates as scored_formats
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
@@ -40,7 +41,7 @@ def profile(
     facts: Mapping[str, Any],
     layers: Sequence[Layer] | None = None,
     schemes: Sequence[str] = UNIFORM_SCHEMES,
-    candidates: Sequence[str] = CANDIDATES,
+    candidates: Sequence[str] | None = None,
     probes: int = DEFAULT_PROBES,
     seed: int = 0,
     activation_bytes: int = DEFAULT_ACTIVATION_BYTES,
@@ -61,7 +62,8 @@ def profile(
         facts: provenance to be written into it.
         layers: of `vggtkit.quant.find_layers`, which is asked by default.
         schemes: keys of the formats whose errors are captured layer by layer.
-        candidates: keys of the formats whose bytes and damage are scored, for a planner to choose from.
+        candidates: keys of the formats whose bytes and damage are scored, for a planner to choose from; by default
+            `vggtkit.quant.candidates`.
         probes: random vectors per output and scene, see `sensitivity.jacobian_sketch`.
         seed: of what is sampled and of the probes.
         activation_bytes: activations take no more than this on disk.
@@ -78,6 +80,7 @@ def profile(
     """
     _check(scenes)
     subject = subject_of(model)
+    candidates = scored_formats() if candidates is None else candidates
     layers = subject.layers if layers is None else layers
     if not layers:
         raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")

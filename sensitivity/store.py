@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
-from vggtkit.quant import Layer
+from vggtkit.core.program import command
+from vggtkit.quant import FORMATS, Layer
 
 SCHEMA_VERSION = 2
 FP32 = "fp32"
@@ -194,7 +195,7 @@ def open_profile(path: str | Path) -> Profile:
     path = Path(path)
     path = path / "profile.h5" if path.is_dir() else path
     if not path.is_file():
-        raise InputError(f"{path}: no such file; make it with `python cli.py profile --run {path.parent}`")
+        raise InputError(f"{path}: no such file; make it with `{command('profile', '--run', path.parent)}`")
     try:
         with h5py.File(path) as file:
             return _read(path, file)
@@ -203,7 +204,7 @@ def open_profile(path: str | Path) -> Profile:
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path}: not a readable profile ({reason}); make it again with `python cli.py profile`"
+            f"{path}: not a readable profile ({reason}); make it again with `{command('profile')}`"
         ) from error
 
 
@@ -212,7 +213,7 @@ def _read(path: Path, file: h5py.File) -> Profile:
     if found != SCHEMA_VERSION:
         raise InputError(
             f"{path}: schema version is {found}, this tool reads {SCHEMA_VERSION}; "
-            "make it again with `python cli.py profile`"
+            f"make it again with `{command('profile')}`"
         )
     as_json = set(json.loads(file.attrs["json_attributes"]))
     facts = {
@@ -222,6 +223,7 @@ def _read(path: Path, file: h5py.File) -> Profile:
     rows = file["layers"][:]
     candidates = tuple(name.removeprefix("bytes_") for name in rows.dtype.names if name.startswith("bytes_"))
     schemes = tuple(json.loads(file["scores/isolated/mae"].attrs["schemes"]))
+    FORMATS.require((*candidates, *schemes), str(path))
     read_past = set(facts.get(READ_PAST, ()))
     layers = tuple(_layer(row, read_past) for row in rows)
     sizes = np.stack([rows[f"bytes_{key}"] for key in candidates], axis=1)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sensitivity.store import Array, Profile
-from vggtkit.quant import Layer, get_format
+from vggtkit.quant import Layer, get_format, short_name
 
 COARSE, FINE = "int4_group_128", "int8_per_channel_sym"
 """The two schemes that tables show where seven would not fit."""
@@ -27,19 +27,6 @@ ROLE_TITLES = {
     "track_head": "track head",
     "other": "other",
 }
-
-
-# Parts of the heads' names that only say what is clear without.
-_SHORTER = (
-    ("updateformer.", ""),
-    ("tracker.", ""),
-    ("cross_attn.", ""),
-    ("space_", ""),
-    ("_blocks.", "."),
-    ("feature_extractor.", ""),
-    ("scratch.", ""),
-    ("resConfUnit", "res"),
-)
 
 
 def role_title(role: str) -> str:
@@ -125,22 +112,6 @@ def _compact(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}{unit}"
     return str(count)
-
-
-def short_name(layer: Layer) -> str:
-    """A layer's name without what its block says already.
-
-    >>> short_name(Layer("aggregator.frame_blocks.3.attn.qkv", "linear", "attention", "frame.3", (6, 2), 12))
-    'frame.3 attn.qkv'
-    """
-    parts = layer.name.split(".")
-    kind, _, number = layer.block.rpartition(".")
-    if kind and number in parts:
-        return f"{layer.block} {'.'.join(parts[parts.index(number) + 1 :])}"
-    name = layer.name.removeprefix("aggregator.")
-    for long, short in _SHORTER:
-        name = name.replace(long, short)
-    return name
 
 
 def summary(profile: Profile, top: int = 8) -> dict[str, object]:

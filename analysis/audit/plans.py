@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from analysis.evaluation.evaluator import Evaluator
 from mixedprec import Choice, Evidence, joint_solution, solve
 from mixedprec.joint import coupling_of, damage_together
-from mixedprec.planner import problem_of
+from mixedprec.search_space import SearchSpace
 from sensitivity import Profile
+from sensitivity.scores import usable_score
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -63,7 +64,8 @@ class Market:
             damage={name: seen.damage[name] for name in outputs},
             changes={name: seen.changes[name] for name in outputs},
         )
-        return np.array(joint_solution(problem_of(there, self.schemes, budget_bytes)).picks, dtype=np.int64)
+        problem = SearchSpace.unconstrained(there, self.schemes).problem(budget_bytes)
+        return np.array(joint_solution(problem).picks, dtype=np.int64)
 
     def together(self, picks: Picks) -> dict[str, float]:
         """Predicted damage of every output, with what layers do to each other."""
@@ -87,19 +89,6 @@ class Market:
         assignment = {layer.name: self.schemes[pick] for layer, pick in zip(self.layers, picks, strict=True)}
         errors = self.evaluator.measure(assignment).errors
         return {name: np.array([row[name] for row in errors]) for name in errors[0]}
-
-
-def usable_score(score: Array) -> Array:
-    """A score as the solver takes it: no NaN, nothing negative, nothing infinite.
-
-    >>> usable_score(np.array([[1.0, np.nan], [-1.0, 3.0], [np.inf, 5.0]])).tolist()
-    [[1.0, 4.0], [0.0, 3.0], [10.0, 5.0]]
-    """
-    finite = np.where(np.isfinite(score), score, np.nan)
-    largest = float(np.nanmax(finite)) if np.isfinite(finite).any() else 1.0
-    filled = np.where(np.isposinf(score), 2 * largest, score)
-    known = np.nan_to_num(np.nanmedian(np.where(np.isnan(finite).all(0), 0.0, finite), axis=0))
-    return np.asarray(np.maximum(np.where(np.isnan(filled), known, filled), 0.0))
 
 
 @dataclass(frozen=True)

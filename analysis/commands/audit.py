@@ -8,18 +8,11 @@ import typer
 
 from analysis.commands.options import (
     DEFAULT_RUN,
-    AsJson,
-    Debug,
     Device,
-    Images,
-    MaxImages,
+    Output,
+    Pictures,
     RunDir,
     RunModel,
-    Sampling,
-    Scenes,
-    Stride,
-    Views,
-    evaluation_source,
 )
 from analysis.commands.screen import session
 from analysis.steps import audit_view, make_audit
@@ -33,23 +26,18 @@ EXAMPLES = (
 
 
 def audit(
+    *,
     run: RunDir = DEFAULT_RUN,
-    images: Images = None,
-    scenes: Scenes = None,
+    pictures: Pictures,
     num_scenes: Annotated[
         int, typer.Option("--num-scenes", metavar="N", help="Held-out scenes, at most; 0: as many as were profiled.")
     ] = 0,
-    views: Views = 0,
-    max_images: MaxImages = None,
-    stride: Stride = None,
-    sampling: Sampling = None,
     stability: Annotated[
         bool, typer.Option("--stability", help="Repeat the sketch on other scenes, numbers of views and sizes too.")
     ] = False,
     model: RunModel = None,
     device: Device = "auto",
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Do the scores predict damage? Compare them with it.
 
@@ -61,12 +49,9 @@ def audit(
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
-        return evaluation_source(
-            profiled, images, scenes, count=num_scenes, views=views, max_images=max_images, stride=stride,
-            sampling=sampling,
-        )  # fmt: skip
+        return pictures.held_out(profiled, num_scenes)
 
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         with screen.progress() as progress:
             audited = make_audit(
                 run,

@@ -5,18 +5,17 @@ from __future__ import annotations
 from analysis.commands.options import (
     DEFAULT_BUDGET,
     DEFAULT_RUN,
-    AsJson,
     Budget,
-    Debug,
     Device,
     NumScenes,
+    Output,
     RunDir,
     Seed,
     scene_source,
 )
 from analysis.commands.screen import session
 from analysis.steps import make_evaluation, make_plan, make_profile, profile_view
-from mixedprec import Request
+from mixedprec import parse_request
 
 EXAMPLES = (
     "demo",
@@ -25,16 +24,16 @@ EXAMPLES = (
 
 
 def demo(
+    *,
     run: RunDir = DEFAULT_RUN,
     budget: Budget = DEFAULT_BUDGET,
     num_scenes: NumScenes = 4,
     device: Device = "auto",
     seed: Seed = 0,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Profile, plan and evaluate the bundled network on rendered rooms."""
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         source = scene_source(None, None, count=num_scenes, seed=seed)
         with screen.progress() as progress:
             made = make_profile(
@@ -42,7 +41,7 @@ def demo(
                 progress=progress, say=screen.say,
             )  # fmt: skip
         parts = {"profile": screen.tables(profile_view(made))}
-        planned = make_plan(run, Request(budget))
+        planned = make_plan(run, parse_request(budget))
         parts["plan"] = screen.tables(planned)
         with screen.progress() as progress:
             evaluated = make_evaluation(run, repeats=3, device=device, progress=progress)

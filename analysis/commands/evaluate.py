@@ -8,18 +8,11 @@ import typer
 
 from analysis.commands.options import (
     DEFAULT_RUN,
-    AsJson,
-    Debug,
     Device,
-    Images,
-    MaxImages,
+    Output,
+    Pictures,
     RunDir,
     RunModel,
-    Sampling,
-    Scenes,
-    Stride,
-    Views,
-    evaluation_source,
 )
 from analysis.commands.screen import session
 from analysis.steps import make_evaluation
@@ -33,16 +26,12 @@ EXAMPLES = (
 
 
 def evaluate(
+    *,
     run: RunDir = DEFAULT_RUN,
-    images: Images = None,
-    scenes: Scenes = None,
+    pictures: Pictures,
     num_scenes: Annotated[
         int, typer.Option("--num-scenes", metavar="N", help="Evaluation scenes, at most; 0: as many as were profiled.")
     ] = 0,
-    views: Views = 0,
-    max_images: MaxImages = None,
-    stride: Stride = None,
-    sampling: Sampling = None,
     repeats: Annotated[
         int, typer.Option("--repeats", metavar="N", help="Timed repeats of each scheme; 0 leaves out timing.")
     ] = 3,
@@ -56,8 +45,7 @@ def evaluate(
     ] = "median",
     model: RunModel = None,
     device: Device = "auto",
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Compare the plan with FP32 and the uniform schemes.
 
@@ -66,12 +54,9 @@ def evaluate(
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
-        return evaluation_source(
-            profiled, images, scenes, count=num_scenes, views=views, max_images=max_images, stride=stride,
-            sampling=sampling,
-        )  # fmt: skip
+        return pictures.held_out(profiled, num_scenes)
 
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         with screen.progress() as progress:
             view = make_evaluation(
                 run,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir, RunModel, Weights
+from analysis.commands.options import DEFAULT_RUN, Output, RunDir, RunModel, Weights
 from analysis.commands.screen import session
 from analysis.steps import make_checkpoint
 
@@ -17,20 +17,20 @@ EXAMPLES = (
 
 
 def export(
+    *,
     run: RunDir = DEFAULT_RUN,
     scheme: Annotated[
         str, typer.Option("--scheme", metavar="NAME", help="plan, or a format's name for every layer.")
     ] = "plan",
     weights: Weights = "pretrained",
     model: RunModel = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Write a packed checkpoint that loads without the original.
 
     Writes model-<scheme>.safetensors and a summary beside it.
     """
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         with screen.progress() as progress:
             view = make_checkpoint(run, scheme, progress, weights=weights, model_name=model, say=screen.say)
         screen.show(view)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir
+from analysis.commands.options import DEFAULT_RUN, Output, RunDir
 from analysis.commands.screen import session
 from analysis.steps import formats_view
 
@@ -18,6 +18,7 @@ EXAMPLES = (
 
 
 def formats(
+    *,
     run: RunDir = DEFAULT_RUN,
     model: Annotated[
         str | None,
@@ -25,9 +26,8 @@ def formats(
             "--model", "--model_name", metavar="SOURCE", help="Whose bytes to show; else the run's model, else tiny."
         ),
     ] = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """List the weight formats with their bits per weight and the bytes of the model at hand."""
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         screen.show(formats_view(run, model))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir, RunModel
+from analysis.commands.options import DEFAULT_RUN, Output, RunDir, RunModel
 from analysis.commands.screen import session
 from analysis.steps import inspect_layer
 
@@ -17,17 +17,17 @@ EXAMPLES = (
 
 
 def inspect(
+    *,
     layer: Annotated[
         str, typer.Argument(metavar="LAYER", help="Name of a layer, or the end of one; `profile` shows the names.")
     ],
     run: RunDir = DEFAULT_RUN,
     model: RunModel = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Show one layer: weights, activations, outliers, error by format, bytes.
 
     Reads profile.h5 and writes layer-<name>.png.
     """
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         screen.show(inspect_layer(run, layer, model))

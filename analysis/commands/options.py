@@ -1,7 +1,8 @@
-"""Options that commands share, and the scenes that they ask for."""
+"""Options that commands share, single and in groups, and the scenes that they ask for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +88,18 @@ Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of scenes, samples and probes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and warnings.")]
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="Your Python file or module that registers formats, scores, metrics or kinds of scenes; may be repeated.",
+    ),
+]
+Score = Annotated[
+    str,
+    typer.Option("--score", metavar="NAME", help="Score that damage is taken from; `audit` compares them all."),
+]
 Budget = Annotated[
     str,
     typer.Option(
@@ -95,6 +108,34 @@ Budget = Annotated[
         help="Size of the whole file: 600MB, 0.6GB, 572MiB, 4.2bpw, 15%, or a scheme's name for its size.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How results are shown, and what is loaded beforehand; all commands share it."""
+
+    as_json: AsJson = False
+    debug: Debug = False
+    plugin: Plugin = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures make the scenes."""
+
+    images: Images = None
+    scenes: Scenes = None
+    views: Views = 0
+    max_images: MaxImages = None
+    stride: Stride = None
+    sampling: Sampling = None
+
+    def held_out(self, profiled: SceneSource, count: int) -> SceneSource:
+        """Where evaluation scenes come from, see `evaluation_source`."""
+        return evaluation_source(
+            profiled, self.images, self.scenes, count=count, views=self.views, max_images=self.max_images,
+            stride=self.stride, sampling=self.sampling,
+        )  # fmt: skip
 
 
 def scene_source(

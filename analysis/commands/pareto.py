@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, AsJson, Budget, Debug, Device, RunDir
+from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, Output, RunDir, Score
 from analysis.commands.screen import session
 from analysis.steps import make_pareto
-from mixedprec import Request
+from mixedprec import parse_request
+from mixedprec.evidence import SKETCH
 
 EXAMPLES = (
     "pareto",
@@ -19,6 +20,7 @@ EXAMPLES = (
 
 
 def pareto(
+    *,
     budget: Budget = DEFAULT_BUDGET,
     points: Annotated[int, typer.Option("--points", metavar="N", help="Budgets of the predicted front.")] = 50,
     measure: Annotated[
@@ -27,23 +29,23 @@ def pareto(
     formats: Annotated[
         str, typer.Option("--formats", metavar="KEYS", help="As for plan; auto is all that were scored.")
     ] = "auto",
+    score: Score = SKETCH,
     model: Annotated[
         str | None,
         typer.Option("--model", "--model_name", metavar="SOURCE", help="A model without a profile; predicted only."),
     ] = None,
     run: RunDir = DEFAULT_RUN,
     device: Device = "auto",
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Draw damage against file size: plans over all budgets, uniform schemes, baselines.
 
     Baselines stand at the bytes of --budget. Reads profile.h5 and writes pareto.json and pareto.png.
     """
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         with screen.progress() as progress:
             view = make_pareto(
-                run, Request(budget, formats=formats), model_name=model, budgets=points, measure=measure, device=device,
-                progress=progress,
+                run, parse_request(budget, formats=formats), model_name=model, score=score, budgets=points,
+                measure=measure, device=device, progress=progress,
             )  # fmt: skip
         screen.show(view)

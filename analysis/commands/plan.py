@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, AsJson, Budget, Debug, Device, RunDir
+from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, Output, RunDir, Score
 from analysis.commands.screen import session
+from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
 from analysis.steps.plan import Extras
-from mixedprec import Constraints, Request
+from mixedprec import Constraints, parse_constraints, parse_request
+from mixedprec.evidence import SKETCH
 
 EXAMPLES = (
     "plan --budget 600MB",
@@ -22,7 +25,74 @@ EXAMPLES = (
 )
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """What is fixed beforehand."""
+
+    pin: Annotated[
+        list[str] | None,
+        typer.Option("--pin", metavar="PATTERN=FORMAT", help="Format of the layers that match; may be repeated."),
+    ] = None
+    keep_fp: Annotated[
+        list[str] | None,
+        typer.Option("--keep-fp", metavar="PATTERN", help="Layers that are not quantised; may be repeated."),
+    ] = None
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            metavar="PATTERN",
+            help="Layers that share a format: a pattern, shared-input or block; may be repeated.",
+        ),
+    ] = None
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE=FORMATS", help="Formats of a role, e.g. mlp=int4,int3; may be repeated."),
+    ] = None
+    min_bits: Annotated[
+        list[str] | None,
+        typer.Option("--min-bits", metavar="ROLE=BITS", help="Least bits of a role's codes; may be repeated."),
+    ] = None
+
+    def constraints(self) -> Constraints:
+        """The same, read."""
+        return parse_constraints(
+            pin=self.pin or (), keep_fp=self.keep_fp or (), group=self.group or (), role=self.role or (),
+            min_bits=self.min_bits or (),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What is measured or drawn beyond the choice itself."""
+
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            "--max-drop",
+            metavar="LIMITS",
+            help="Smallest file whose figures drop by no more on held-out scenes: auc30=0.5,absrel=2%.",
+        ),
+    ] = None
+    max_damage: Annotated[
+        float | None,
+        typer.Option(
+            "--max-damage", metavar="X", help="Smallest file of no more measured damage, instead of a budget."
+        ),
+    ] = None
+    refine: Annotated[
+        int,
+        typer.Option("--refine", metavar="N", help="Measure N swaps of equal bytes on the calibration scenes."),
+    ] = 0
+    draw: Annotated[bool, typer.Option("--draw", help="Draw the model with bits as colours: plan.png.")] = False
+
+    def extras(self) -> Extras:
+        """The same, read."""
+        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw)
+
+
 def plan(
+    *,
     budget: Budget = DEFAULT_BUDGET,
     policy: Annotated[
         str,
@@ -47,9 +117,11 @@ def plan(
         typer.Option(
             "--heads",
             metavar="NAMES",
-            help="Heads to keep, all by default: camera,depth,point,track; points also follow from camera and depth.",
+            help="Heads to keep, of camera,depth,point,track; all that the model has by default. Points also follow "
+            "from camera and depth.",
         ),
     ] = None,
+    score: Score = SKETCH,
     model: Annotated[
         str | None,
         typer.Option(
@@ -59,75 +131,32 @@ def plan(
             help="Plan for a model that the run has no profile of: exact bytes, damage guessed from weights and roles.",
         ),
     ] = None,
-    pin: Annotated[
-        list[str] | None,
-        typer.Option("--pin", metavar="PATTERN=FORMAT", help="Format of the layers that match; may be repeated."),
-    ] = None,
-    keep_fp: Annotated[
-        list[str] | None,
-        typer.Option("--keep-fp", metavar="PATTERN", help="Layers that are not quantised; may be repeated."),
-    ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--group",
-            metavar="PATTERN",
-            help="Layers that share a format: a pattern, shared-input or block; may be repeated.",
-        ),
-    ] = None,
-    role: Annotated[
-        list[str] | None,
-        typer.Option("--role", metavar="ROLE=FORMATS", help="Formats of a role, e.g. mlp=int4,int3; may be repeated."),
-    ] = None,
-    min_bits: Annotated[
-        list[str] | None,
-        typer.Option("--min-bits", metavar="ROLE=BITS", help="Least bits of a role's codes; may be repeated."),
-    ] = None,
+    fixed: Fixed,
     weights_for: Annotated[
         str | None,
         typer.Option("--weights-for", metavar="NAMES", help="What outputs count for: depth=2,pose=1; others 1."),
     ] = None,
-    max_drop: Annotated[
-        str | None,
-        typer.Option(
-            "--max-drop",
-            metavar="LIMITS",
-            help="Smallest file whose figures drop by no more on held-out scenes: auc30=0.5,absrel=2%.",
-        ),
-    ] = None,
-    max_damage: Annotated[
-        float | None,
-        typer.Option(
-            "--max-damage", metavar="X", help="Smallest file of no more measured damage, instead of a budget."
-        ),
-    ] = None,
-    refine: Annotated[
-        int,
-        typer.Option("--refine", metavar="N", help="Measure N swaps of equal bytes on the calibration scenes."),
-    ] = 0,
-    draw: Annotated[bool, typer.Option("--draw", help="Draw the model with bits as colours: plan.png.")] = False,
+    beyond: Beyond,
     run: RunDir = DEFAULT_RUN,
     keep: Annotated[
         str,
         typer.Option("--keep", metavar="FORMAT", help="How norms, biases and tokens are stored: fp16 or fp32."),
     ] = "fp16",
     device: Device = "auto",
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Choose a format for every layer under a byte budget.
 
     Reads profile.h5 and writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
     """
-    with session(as_json, debug) as screen:
-        request = Request(
-            budget, policy=policy, formats=formats, keep=keep, strict=strict, weights_for=weights_for,
-            heads=None if heads is None else tuple(name.strip() for name in heads.split(",")),
-            constraints=Constraints(
-                tuple(pin or ()), tuple(keep_fp or ()), tuple(group or ()), tuple(role or ()), tuple(min_bits or ())
-            ),
+    with session(output) as screen:
+        request = parse_request(
+            budget, policy=policy, formats=formats, strict=strict, heads=heads, keep=keep, weights_for=weights_for,
+            constraints=fixed.constraints(),
         )  # fmt: skip
-        extras = Extras(max_drop, max_damage, refine, draw)
+        extras = beyond.extras()
         with screen.progress() as progress:
-            view = make_plan(run, request, model_name=model, extras=extras, device=device, progress=progress)
+            view = make_plan(
+                run, request, model_name=model, score=score, extras=extras, device=device, progress=progress
+            )
         screen.show(view)

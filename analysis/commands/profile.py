@@ -8,20 +8,14 @@ import typer
 
 from analysis.commands.options import (
     DEFAULT_RUN,
-    AsJson,
-    Debug,
     Device,
-    Images,
-    MaxImages,
     Model,
     NumScenes,
+    Output,
+    Pictures,
     Resolution,
     RunDir,
-    Sampling,
-    Scenes,
     Seed,
-    Stride,
-    Views,
     Weights,
     scene_source,
 )
@@ -40,16 +34,12 @@ EXAMPLES = (
 
 
 def profile(
+    *,
     run: RunDir = DEFAULT_RUN,
     model: Model = "tiny",
     weights: Weights = "pretrained",
-    images: Images = None,
-    scenes: Scenes = None,
+    pictures: Pictures,
     num_scenes: NumScenes = 8,
-    views: Views = 0,
-    max_images: MaxImages = None,
-    stride: Stride = None,
-    sampling: Sampling = None,
     resolution: Resolution = None,
     probes: Annotated[
         int,
@@ -80,17 +70,16 @@ def profile(
         typer.Option("--roles", metavar="FILE", help="TOML with name patterns that tell the roles of layers."),
     ] = None,
     seed: Seed = 0,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Measure every layer under FP32 and the uniform schemes.
 
     Writes profile.h5 into the run's folder.
     """
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         source = scene_source(
-            images, _asked_scenes(scenes, inputs), count=num_scenes, views=views, seed=seed, max_images=max_images,
-            stride=stride, sampling=sampling, resolution=resolution,
+            pictures.images, _asked_scenes(pictures.scenes, inputs), count=num_scenes, views=pictures.views, seed=seed,
+            max_images=pictures.max_images, stride=pictures.stride, sampling=pictures.sampling, resolution=resolution,
         )  # fmt: skip
         with screen.progress() as progress:
             made = make_profile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.commands.options import DEFAULT_RUN, AsJson, Debug, RunDir
+from analysis.commands.options import DEFAULT_RUN, Output, RunDir
 from analysis.commands.screen import session
 from analysis.steps import show_evaluation
 
@@ -12,10 +12,10 @@ EXAMPLES = (
 )
 
 
-def report(run: RunDir = DEFAULT_RUN, as_json: AsJson = False, debug: Debug = False) -> None:
+def report(*, run: RunDir = DEFAULT_RUN, output: Output) -> None:
     """Show the last evaluation again.
 
     Redraws its text report and its charts too.
     """
-    with session(as_json, debug) as screen:
+    with session(output) as screen:
         screen.show(show_evaluation(run))

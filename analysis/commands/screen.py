@@ -22,10 +22,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from analysis.commands.options import Output
 from analysis.evaluation.results import null_if_not_finite
 from analysis.steps import View
 from vggtkit.core import provenance
 from vggtkit.core.errors import InputError
+from vggtkit.core.plugins import load_plugins
+from vggtkit.core.program import on_command_line
 
 WIDTH_OF_FILES = 120
 
@@ -87,16 +90,20 @@ class Screen:
 
 
 @contextmanager
-def session(as_json: bool, debug: bool) -> Iterator[Screen]:
-    """What a command runs in: gives it the screen, and turns what goes wrong into a line and an exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("default" if debug else "ignore")
+def session(output: Output) -> Iterator[Screen]:
+    """What a command runs in: gives it the screen, and turns what goes wrong into a line and an exit code.
+
+    Plugins are loaded first, and messages call settings by their options.
+    """
+    with warnings.catch_warnings(), on_command_line():
+        warnings.simplefilter("default" if output.debug else "ignore")
         try:
-            yield Screen(as_json)
+            load_plugins(output.plugin or ())
+            yield Screen(output.as_json)
         except (typer.Exit, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
-            if debug:
+            if output.debug:
                 traceback.print_exc()
             line, code = explained(error)
             sys.stderr.write(f"{line}\n")

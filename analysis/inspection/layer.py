@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from torch import nn
 from analysis.audit.attribution import by_task
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
-from vggtkit.quant import Layer, dequantize_layer, quantize_layer, weight_of
+from vggtkit.quant import Layer, dequantize_layer, one_layer, quantize_layer, weight_of
 from vggtkit.quant.packed import out_first
 
 Array = NDArray[np.float64]
@@ -96,38 +95,16 @@ class Inspection:
     formats: Sequence[FormatRow]
 
 
-def find_one(layers: Sequence[Layer], name: str) -> int:
-    """The place of the layer of this name, or of the only one whose name ends so.
-
-    Raises:
-        InputError: there is none, or several; the message names the nearest.
-
-    >>> layers = [Layer(name, "linear", "mlp", "frame.0", (1, 1), 1) for name in ("a.fc1", "b.fc1", "b.fc2")]
-    >>> find_one(layers, "fc2"), find_one(layers, "a.fc1")
-    (2, 0)
-    """
-    names = [layer.name for layer in layers]
-    if name in names:
-        return names.index(name)
-    ending = [one for one in names if one.endswith(f".{name}")]
-    if len(ending) == 1:
-        return names.index(ending[0])
-    near = ending or [one for one in names if name in one] or difflib.get_close_matches(name, names, 4, 0.3)
-    found = f"{len(ending)} layers end so" if ending else "no such layer"
-    hint = f", say {', '.join(near[:4])}" if near else ""
-    raise InputError(f"layer {name!r}: {found}; give one name in full{hint}")
-
-
 def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspection:
     """Look at one layer.
 
     Args:
         model: the profiled one.
         profile: of it.
-        name: as `find_one` takes it.
+        name: as `one_layer` takes it.
         coarse: format by which layers are ranked.
     """
-    row = find_one(profile.layers, name)
+    row = one_layer(profile.layers, name)
     layer = profile.layers[row]
     weight = out_first(weight_of(model, layer).detach(), layer.kind).flatten(1).double()
     peaks = weight.abs().amax(1)

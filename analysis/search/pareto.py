@@ -31,9 +31,9 @@ class Point:
         kind: ``"plan"``, ``"uniform"`` or ``"baseline"``.
         title: for people.
         size_bytes: of the file.
-        predicted: damage on the calibration scenes, summed over layers.
+        predicted: estimated damage on the calibration scenes; a prior without a profile.
         bound: proven lower bound of any plan's predicted damage within these bytes; plans alone.
-        measured: damage on held-out scenes; None where it was not run.
+        measured: measured damage on held-out scenes; None where it was not run.
         geometry: figures on held-out scenes.
     """
 
@@ -82,7 +82,7 @@ class Pareto:
         ]
 
 
-def pareto(
+def trace_pareto(
     start: Planned,
     evaluator: Evaluator | None,
     *,
@@ -95,18 +95,18 @@ def pareto(
     """Plans over the whole range of sizes, the uniform schemes, and the baselines at the bytes of ``start``.
 
     Args:
-        start: a plan; its space, its settings, and the bytes at which the baselines stand.
+        start: a plan; its search space, its settings, and the bytes at which the baselines stand.
         evaluator: model and held-out scenes; None to predict only.
         budgets: points of the predicted front.
         measure: how many of them are measured, evenly spread; the others are predicted only.
         facts: provenance.
         fp32_bytes: size of the FP32 file.
-        progress: told about every step.
+        progress: called at every step.
     """
     begun = time.perf_counter()
     plans = [replanned(start, budget) for budget in front_budgets(start, budgets)]
     seconds = time.perf_counter() - begun
-    evidence, overhead = start.space.evidence, start.plan.overhead_bytes
+    evidence, overhead = start.search_space.evidence, start.plan.overhead_bytes
     chosen = {round(step * (len(plans) - 1) / max(1, measure - 1)) for step in range(measure)} if evaluator else set()
     others = {
         (UNIFORM, get_format(key).short_title): uniform_assignment(evidence.layers, key)
@@ -120,9 +120,9 @@ def pareto(
         progress("measuring on held-out scenes", len([p for p in points if p.measured is not None]), total)
         return evaluator.measure(formats) if evaluator else None
 
-    for number, found in enumerate([*plans, replanned(start, start.plan.budget_bytes)]):
-        measured = run(found.plan.formats) if number in chosen or number == len(plans) else None
-        plan = found.plan
+    for number, planned in enumerate([*plans, replanned(start, start.plan.budget_bytes)]):
+        measured = run(planned.plan.formats) if number in chosen or number == len(plans) else None
+        plan = planned.plan
         points.append(
             _point(
                 PLAN, f"plan {plan.size_bytes / 1e6:.2f} MB", plan.size_bytes, plan.total_damage, measured, plan.bound
@@ -130,8 +130,8 @@ def pareto(
         )
     points.sort(key=lambda point: point.size_bytes)
     for (kind, title), formats in others.items():
-        size = overhead + sum(start.space.layer_bytes(formats).values())
-        points.append(_point(kind, title, size, start.space.damage(formats), run(formats)))
+        size = overhead + sum(start.search_space.layer_bytes(formats).values())
+        points.append(_point(kind, title, size, start.search_space.damage(formats), run(formats)))
     return Pareto(
         model=start.plan.model,
         facts=facts,
@@ -143,21 +143,21 @@ def pareto(
     )
 
 
-def pareto_table(found: Pareto) -> Table:
+def pareto_table(result: Pareto) -> Table:
     """Every point with a measurement, and the others thinned out; what beats a plan of its size is red."""
-    table = Table(title=f"Size against damage, {found.model}", title_justify="left")
+    table = Table(title=f"Size against damage, {result.model}", title_justify="left")
     table.add_column("")
-    keys = [key for key in HEADLINE if key in found.fp32]
+    keys = [key for key in HEADLINE if key in result.fp32]
     for name in ("file MB", "of FP32", "predicted", "measured", *keys):
         table.add_column(name, justify="right")
-    red = set(map(id, found.beating()))
-    shown = [point for point in found.points if point.measured is not None or not found.scenes]
+    red = set(map(id, result.beating()))
+    shown = [point for point in result.points if point.measured is not None or not result.scenes]
     for point in shown:
         style = "red" if id(point) in red else "bold" if point.kind == PLAN else ""
         table.add_row(
             point.title,
             f"{point.size_bytes / 1e6:.2f}",
-            f"{point.size_bytes / found.fp32_bytes:.1%}",
+            f"{point.size_bytes / result.fp32_bytes:.1%}",
             f"{point.predicted:.2e}",
             "" if point.measured is None else f"{point.measured:.2e}",
             *(f"{point.geometry[key].mean:.4f}" if key in point.geometry else "" for key in keys),
@@ -166,11 +166,11 @@ def pareto_table(found: Pareto) -> Table:
     return table
 
 
-def to_json(found: Pareto) -> str:
+def to_json(result: Pareto) -> str:
     """Everything, as JSON."""
-    values = asdict(found) | {"schema_version": 1, "beating_a_plan": [point.title for point in found.beating()]}
-    values["fp32"] = {key: estimate._asdict() for key, estimate in found.fp32.items()}
-    for point, entry in zip(found.points, values["points"], strict=True):
+    values = asdict(result) | {"schema_version": 1, "beating_a_plan": [point.title for point in result.beating()]}
+    values["fp32"] = {key: estimate._asdict() for key, estimate in result.fp32.items()}
+    for point, entry in zip(result.points, values["points"], strict=True):
         entry["geometry"] = {key: estimate._asdict() for key, estimate in point.geometry.items()}
     return json.dumps(null_if_not_finite(values), indent=2, allow_nan=False) + "\n"
 

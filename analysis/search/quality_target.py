@@ -1,4 +1,4 @@
-"""The smallest file that keeps a promise: how far figures may drop, or how large the damage may be."""
+"""The smallest file that meets a quality target: how far figures may drop, or how large the damage may be."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from analysis.evaluation.evaluator import Evaluator, Measured
 from mixedprec.planner import Planned, replanned
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.geometry import GEOMETRY, Estimate
 
@@ -31,9 +32,9 @@ class Limit:
     amount: float
     relative: bool
 
-    def kept(self, fp32: Mapping[str, Estimate], found: Mapping[str, Estimate]) -> bool:
+    def holds(self, fp32: Mapping[str, Estimate], quantized: Mapping[str, Estimate]) -> bool:
         """Whether the mean over the scenes got worse by no more than this."""
-        reference, value = fp32[self.key].mean, found[self.key].mean
+        reference, value = fp32[self.key].mean, quantized[self.key].mean
         worse = reference - value if GEOMETRY[self.key].higher_is_better else value - reference
         return worse <= (self.amount * abs(reference) if self.relative else self.amount)
 
@@ -46,8 +47,8 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What a plan has to keep on held-out scenes.
+class QualityTarget:
+    """What a plan has to reach on held-out scenes.
 
     Attributes:
         damage: measured damage, at most; None for no such limit.
@@ -57,25 +58,31 @@ class Promise:
     damage: float | None = None
     drops: tuple[Limit, ...] = ()
 
-    def broken(self, fp32: Measured, found: Measured) -> list[str]:
+    def missed(self, fp32: Measured, quantized: Measured) -> list[str]:
         """What does not hold, in words."""
-        said = [limit.text for limit in self.drops if not limit.kept(fp32.geometry, found.geometry)]
-        if self.damage is not None and not found.damage <= self.damage:
-            said.append(f"damage {found.damage:.2e} of {self.damage:g}")
-        return said
+        limits = [limit.text for limit in self.drops if not limit.holds(fp32.geometry, quantized.geometry)]
+        if self.damage is not None and not quantized.damage <= self.damage:
+            limits.append(f"damage {quantized.damage:.2e} of {self.damage:g}")
+        return limits
+
+    @property
+    def text(self) -> list[str]:
+        """What is asked for, in words."""
+        asked = [limit.text for limit in self.drops]
+        return asked + ([] if self.damage is None else [f"damage {self.damage:g} at most"])
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A plan of the search: what it takes, what was measured, and what it breaks of the promise."""
+class Trial:
+    """A plan of the search, what was measured, and what of the target it misses."""
 
-    found: Planned
+    planned: Planned
     measured: Measured
     broken: list[str]
 
 
 def parse_drops(text: str) -> tuple[Limit, ...]:
-    """Limits as ``--max-drop`` takes them.
+    """Read limits of figures.
 
     Args:
         text: such as ``auc30=0.5,absrel=2%``. A percentage is of FP32's value; a plain number is in the unit in which
@@ -93,70 +100,88 @@ def parse_drops(text: str) -> tuple[Limit, ...]:
         key = _NAMES.get(match[1].lower().replace("_", "").replace("@", "")) if match else None
         if match is None or key is None:
             raise InputError(
-                f"--max-drop: {entry.strip()!r} is not of the form FIGURE=NUMBER or FIGURE=NUMBER% with a figure among "
-                f"{', '.join(GEOMETRY)}"
+                f"{setting('max_drop')}: {entry.strip()!r} is not of the form FIGURE=NUMBER or FIGURE=NUMBER% with a "
+                f"figure among {', '.join(GEOMETRY)}"
             )
         try:
             number = float(match[2])
         except ValueError:
-            raise InputError(f"--max-drop: {match[2]!r} is no number") from None
+            raise InputError(f"{setting('max_drop')}: {match[2]!r} is no number") from None
         amount = number / 100 if match[3] else number / GEOMETRY[key].change_factor
         limits.append(Limit(key, amount, bool(match[3])))
     return tuple(limits)
 
 
-def smallest_keeping(
-    start: Planned, evaluator: Evaluator, promise: Promise, progress: Progress = silent
-) -> tuple[Tried, list[Tried]]:
-    """The smallest plan on the front that keeps a promise, by bisection; every candidate is measured.
-
-    Measured damage falls with the bytes on the whole, not strictly, so what is found is the smallest among those that
-    bisection measures; that it keeps the promise is measured, never assumed.
+def read_target(max_drop: str | None, max_damage: float | None) -> QualityTarget | None:
+    """What a user asks of the smallest file; None where nothing is asked.
 
     Args:
-        start: whose space and settings are taken; its budget does not matter.
+        max_drop: as `parse_drops` takes it.
+        max_damage: the most measured damage.
+
+    Raises:
+        InputError: as `parse_drops`, or a damage that is not above 0.
+    """
+    if max_drop is None and max_damage is None:
+        return None
+    if max_damage is not None and not max_damage > 0:
+        raise InputError(f"{setting('max_damage', f'{max_damage:g}')}: give a damage above 0, such as 0.001")
+    return QualityTarget(max_damage, parse_drops(max_drop) if max_drop else ())
+
+
+def find_smallest(
+    start: Planned, evaluator: Evaluator, target: QualityTarget, progress: Progress = silent
+) -> tuple[Trial, list[Trial]]:
+    """The smallest plan on the front that meets a quality target, by bisection; every candidate is measured.
+
+    Measured damage falls with the bytes on the whole, not strictly, so the result is the smallest among those that
+    bisection measures; that it meets the target is measured, never assumed.
+
+    Args:
+        start: whose search space and settings are taken; its budget does not matter.
         evaluator: model and held-out scenes.
-        promise: what has to hold on them.
-        progress: told about every measurement.
+        target: what has to hold on them.
+        progress: called at every measurement.
 
     Returns:
         The plan, and all that were measured, by size.
 
     Raises:
-        InputError: even the largest file breaks the promise, or a figure of it does not apply to these scenes.
+        InputError: even the largest file misses the target, or a figure of it does not apply to these scenes.
     """
     fp32 = evaluator.fp32()
-    if absent := [limit.key for limit in promise.drops if limit.key not in fp32.geometry]:
+    if absent := [limit.key for limit in target.drops if limit.key not in fp32.geometry]:
         raise InputError(
-            f"--max-drop: these scenes give no {absent[0]}, they have no ground truth for it; "
+            f"{setting('max_drop')}: these scenes give no {absent[0]}, they have no ground truth for it; "
             f"known are {', '.join(fp32.geometry) or 'none'}"
         )
     budgets = front_budgets(start, STEPS)
-    tried: dict[int, Tried] = {}
+    trials: dict[int, Trial] = {}
 
-    def attempt(position: int) -> Tried:
-        progress("measuring plans on held-out scenes", len(tried), len(budgets).bit_length() + 1)
-        if position not in tried:
-            found = replanned(start, budgets[position])
-            measured = evaluator.measure(found.plan.formats)
-            tried[position] = Tried(found, measured, promise.broken(fp32, measured))
-        return tried[position]
+    def attempt(position: int) -> Trial:
+        progress("measuring plans on held-out scenes", len(trials), len(budgets).bit_length() + 1)
+        if position not in trials:
+            planned = replanned(start, budgets[position])
+            measured = evaluator.measure(planned.plan.formats)
+            trials[position] = Trial(planned, measured, target.missed(fp32, measured))
+        return trials[position]
 
     low, high = 0, len(budgets) - 1
     if attempt(high).broken:
         raise InputError(
-            f"no plan of these formats keeps the promise: the largest, {budgets[high] / 1e6:.2f} MB, breaks "
-            f"{'; '.join(attempt(high).broken)}. Allow more (--max-drop, --max-damage) or other formats (--formats all)"
+            f"no plan of these formats meets the quality target: the largest, {budgets[high] / 1e6:.2f} MB, breaks "
+            f"{'; '.join(attempt(high).broken)}. Allow more ({setting('max_drop')}, "
+            f"{setting('max_damage')}) or other formats ({setting('formats', 'all')})"
         )
     while low < high:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if attempt(middle).broken else (low, middle)
-    return attempt(high), [tried[position] for position in sorted(tried)]
+    return attempt(high), [trials[position] for position in sorted(trials)]
 
 
-def front_budgets(found: Planned, count: int) -> Sequence[int]:
+def front_budgets(start: Planned, count: int) -> Sequence[int]:
     """Bytes of files from the smallest plan to the one that more bytes would not change, in equal ratios."""
-    problem, overhead = found.problem, found.plan.overhead_bytes
+    problem, overhead = start.problem, start.plan.overhead_bytes
     choices = list(problem.choices.values())
     low = overhead + sum(min(choice.size_bytes for choice in group) for group in choices)
     best = [min(group, key=lambda choice: (choice.damage, choice.size_bytes)) for group in choices]

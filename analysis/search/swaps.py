@@ -14,6 +14,7 @@ from mixedprec.planner import Planned, with_formats
 from mixedprec.policies import Assignment, Problem
 from mixedprec.solver import Choice, undominated
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 
 Floats = NDArray[np.float64]
@@ -32,42 +33,44 @@ class Swap:
 
 @dataclass(frozen=True)
 class Refined:
-    """What refining found.
+    """A plan with swaps.
 
     Attributes:
-        found: the plan with the swaps that were kept.
-        kept: those swaps.
+        planned: the plan with the swaps that were accepted.
+        accepted: those swaps.
         tried: how many were measured.
-        before: damage on the scenes that swaps are proposed by, and on those that they are checked on.
-        after: the same with the kept swaps; neither is ever larger.
+        before: measured damage on the scenes that swaps are proposed by, and on those that they are checked on.
+        after: the same with the accepted swaps; neither is ever larger.
     """
 
-    found: Planned
-    kept: tuple[Swap, ...]
+    planned: Planned
+    accepted: tuple[Swap, ...]
     tried: int
     before: tuple[float, float]
     after: tuple[float, float]
 
 
 def refine(start: Planned, evaluator: Evaluator, count: int, progress: Progress = silent) -> Refined:
-    """Measure the ``count`` most promising swaps one after the other, each on top of what was kept before.
+    """Measure the ``count`` most promising swaps one after the other, each on top of those accepted before.
 
-    A swap is kept when it lowers the measured damage on one half of the scenes and on the other half too. So the result
-    is never worse than the start on either half.
+    A swap is accepted when it lowers the measured damage on one half of the scenes and on the other half too. So the
+    result is never worse than the start on either half.
 
     Args:
         start: a plan.
         evaluator: model and calibration scenes, two or more.
         count: swaps to measure.
-        progress: told about every swap.
+        progress: called at every swap.
 
     Raises:
         InputError: fewer than two scenes.
     """
     if len(evaluator.scenes) < 2:
-        raise InputError("--refine: one calibration scene cannot check what another proposes; profile two or more")
+        raise InputError(
+            f"{setting('refine')}: one calibration scene cannot check what another proposes; profile two or more"
+        )
     halves = range(0, len(evaluator.scenes), 2), range(1, len(evaluator.scenes), 2)
-    space, problem = start.space, start.problem
+    space, problem = start.search_space, start.problem
     current = {layer.name: start.plan.formats[layer.name] for layer in problem.layers}
 
     def damages(assignment: Assignment) -> tuple[float, float]:
@@ -75,10 +78,10 @@ def refine(start: Planned, evaluator: Evaluator, count: int, progress: Progress 
         return evaluator.measure(formats, halves[0]).damage, evaluator.measure(formats, halves[1]).damage
 
     before = best = damages(current)
-    kept: list[Swap] = []
+    accepted: list[Swap] = []
     moved: set[str] = set()
     tried = 0
-    for swap in swaps(problem, current, start.plan.coupling):
+    for swap in propose_swaps(problem, current, start.plan.coupling):
         if tried == count:
             break
         if {swap.up, swap.down} & moved:
@@ -90,13 +93,13 @@ def refine(start: Planned, evaluator: Evaluator, count: int, progress: Progress 
         first = evaluator.measure(formats, halves[0]).damage
         if first < best[0] and (second := evaluator.measure(formats, halves[1]).damage) < best[1]:
             current, best = proposed, (first, second)
-            kept.append(swap)
+            accepted.append(swap)
             moved |= {swap.up, swap.down}
-    plan = with_formats(start, space.expanded(current)) if kept else start.plan
-    return Refined(Planned(plan, space, start.palette, start.widened), tuple(kept), tried, before, best)
+    planned = with_formats(start, space.expanded(current)) if accepted else start
+    return Refined(planned, tuple(accepted), tried, before, best)
 
 
-def swaps(problem: Problem, current: Assignment, coupling: float = 0.0) -> Iterator[Swap]:
+def propose_swaps(problem: Problem, current: Assignment, coupling: float = 0.0) -> Iterator[Swap]:
     """Pairs of steps, one up and one down, that stay within the budget; the least predicted change first.
 
     Args:
@@ -115,11 +118,11 @@ def swaps(problem: Problem, current: Assignment, coupling: float = 0.0) -> Itera
     sizes = np.add.outer([step.size for step in ups], [step.size for step in downs])
     changes = _predicted(problem, current, ups, downs, coupling)
     other = np.not_equal.outer([step.layer for step in ups], [step.layer for step in downs])
-    found = [
+    fitting = [
         Swap(ups[i].layer, ups[i].key, downs[j].layer, downs[j].key, float(changes[i, j]))
         for i, j in np.argwhere(other & (sizes <= room))
     ]
-    yield from sorted(found, key=lambda swap: (swap.predicted_change, swap.up, swap.down))
+    yield from sorted(fitting, key=lambda swap: (swap.predicted_change, swap.up, swap.down))
 
 
 class _Step(NamedTuple):

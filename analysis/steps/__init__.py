@@ -4,6 +4,7 @@
 |---|---|
 | `profile` | scenes and a model -> ``profile.h5`` |
 | `plan` | ``profile.h5`` and a budget -> ``plan.json`` |
+| `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |

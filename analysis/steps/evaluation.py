@@ -26,6 +26,7 @@ from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.metrics.depth import alignment_named
 from vggtkit.scenes import SceneSource, fingerprint, notes_on
@@ -91,7 +92,7 @@ def make_evaluation(
 def show_evaluation(run: Path) -> View:
     """The last evaluation of a run, with its text report and charts drawn anew."""
     check_writable(run)
-    path, remedy = run / RESULTS, f"make it with `python cli.py evaluate --run {run}`"
+    path, remedy = run / RESULTS, f"make it with `{command('evaluate', '--run', run)}`"
     if not path.is_file():
         raise InputError(f"{path}: no such file; {remedy}")
     try:

@@ -12,7 +12,7 @@ from analysis.steps.view import View
 from mixedprec import overhead_bytes
 from sensitivity import open_profile
 from vggtkit.model import resolve_source
-from vggtkit.quant import CANDIDATES, FORMATS, UNIFORM_SCHEMES, quantized_nbytes
+from vggtkit.quant import FORMATS, UNIFORM_SCHEMES, quantized_nbytes
 from vggtkit.subject import Subject, bare_subject
 
 DEFAULT_MODEL = "tiny"
@@ -37,7 +37,7 @@ def formats_view(run: Path, model_name: str | None = None) -> View:
     values = {}
     for key, kind in FORMATS.items():
         size = sum(quantized_nbytes(layer.shape, key) for layer in layers)
-        uniform, scored = key in UNIFORM_SCHEMES, key in CANDIDATES
+        uniform, scored = key in UNIFORM_SCHEMES, kind.candidate
         values[key] = {
             "title": kind.title,
             "bits_per_weight": 8 * size / weights,

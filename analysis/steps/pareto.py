@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.report.pareto_chart import draw_pareto
-from analysis.search.pareto import BASELINE, UNIFORM, pareto, pareto_table, to_json
-from analysis.steps.plan import plan_source
+from analysis.search.pareto import BASELINE, UNIFORM, pareto_table, to_json, trace_pareto
+from analysis.steps.plan import ALL_FORMATS
+from analysis.steps.plan_source import plan_source
 from analysis.steps.run_folder import check_writable
 from analysis.steps.view import View
-from mixedprec import Request, overhead_bytes, planned
-from mixedprec.palette import ALL, AUTO
+from mixedprec import Request, overhead_bytes, solve_plan
+from mixedprec.evidence import SKETCH
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import check_number
 from vggtkit.core.provenance import Progress, provenance, silent
@@ -26,6 +27,7 @@ def make_pareto(
     request: Request,
     *,
     model_name: str | None = None,
+    score: str = SKETCH,
     budgets: int = 50,
     measure: int = 8,
     device: str = "auto",
@@ -37,10 +39,11 @@ def make_pareto(
         run: folder of the run.
         request: settings of the plans; its budget is where the baselines stand.
         model_name: a model without a profile; then nothing is measured.
+        score: key of the score that damage is taken from.
         budgets: points of the predicted front.
         measure: how many of them are measured on held-out scenes; 0 predicts only.
         device: for measurements.
-        progress: told about every step.
+        progress: called at every step.
 
     Raises:
         InputError: as `make_plan`.
@@ -49,11 +52,11 @@ def make_pareto(
     check_number("--measure", measure, 0, budgets)
     check_writable(run)
     progress("solving", 0, 1)
-    source = plan_source(run, model_name)
-    if request.formats == AUTO and not request.strict:
-        request = replace(request, formats=ALL)
-    start = planned(source.evidence, source.subject, request)
-    evaluator = source.evaluator(request, "evaluation", device) if measure and source.profile else None
+    source = plan_source(run, model_name, score=score, device=device)
+    if request.formats.may_widen:
+        request = replace(request, formats=ALL_FORMATS)
+    start = solve_plan(source.resolve(request))
+    evaluator = source.evaluator(request, "evaluation") if measure and source.profile else None
     facts = provenance(
         model_fingerprint=start.plan.model_fingerprint,
         calibration_scene_fingerprint=source.evidence.facts["scene_fingerprint"],
@@ -62,14 +65,17 @@ def make_pareto(
     )
     layers = source.subject.layers
     fp32 = overhead_bytes(source.subject, "fp32") + sum(quantized_nbytes(layer.shape, "fp32") for layer in layers)
-    found = pareto(start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress)
+    result = trace_pareto(
+        start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress
+    )
     with replacing(run / RESULTS) as results:
-        results.write_text(to_json(found), encoding="utf-8")
-    draw_pareto(found, run / CHART)
-    beating = found.beating()
-    others = len(found.of_kind(UNIFORM)) + len(found.of_kind(BASELINE))
+        results.write_text(to_json(result), encoding="utf-8")
+    draw_pareto(result, run / CHART)
+    beating = result.beating()
+    others = len(result.of_kind(UNIFORM)) + len(result.of_kind(BASELINE))
     lines = [
-        f"{budgets} budgets solved in {found.solve_seconds:.1f} s; baselines at {start.plan.size_bytes / 1e6:.2f} MB.",
+        *source.notes,
+        f"{budgets} budgets solved in {result.solve_seconds:.1f} s; baselines at {start.plan.size_bytes / 1e6:.2f} MB.",
         "NOT AHEAD everywhere: " + ", ".join(point.title for point in beating)
         if beating
         else f"No uniform scheme or baseline ({others} measured) beats a measured plan of its bytes or more."
@@ -77,5 +83,5 @@ def make_pareto(
         else "Predicted only; nothing was measured.",
         f"written: {run / RESULTS}, {run / CHART}",
     ]
-    values = json.loads(to_json(found)) | {"path": str(run / RESULTS)}
-    return View(values, (pareto_table(found),), lines)
+    values = json.loads(to_json(result)) | {"path": str(run / RESULTS)}
+    return View(values, (pareto_table(result),), lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 from analysis.steps.device import pick_device
 from analysis.steps.run_folder import PICTURE_DIGESTS, PROFILE, SCENE_DIGESTS, check_writable, scenes_for
 from analysis.steps.view import View
-from mixedprec import parse_budget, planner
+from mixedprec import parse_budget
+from mixedprec.budget import FP32_BYTES
 from sensitivity import Profile
 from sensitivity import profile as profile_model
 from sensitivity.jacobian_sketch import DEFAULT_PROBES
@@ -21,6 +21,7 @@ from sensitivity.tables import profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.memory import LARGE
 from vggtkit.core.permits import permit
+from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.model import gradient_dtype, model_fingerprint, pick_dtype, resolve_source
 from vggtkit.quant import read_roles
@@ -111,7 +112,7 @@ def make_profile(
             say=say,
         )
     except KeyboardInterrupt as error:
-        again = shlex.join(["python", "cli.py", *sys.argv[1:]])
+        again = command(*sys.argv[1:])
         raise KeyboardInterrupt(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
 
 
@@ -136,6 +137,6 @@ def _described(scenes: list[Scene]) -> str:
 
 def _disk_bytes(text: str, parameters: int) -> int:
     try:
-        return parse_budget(text, parameters=parameters, fp32_bytes=planner.FP32_BYTES * parameters)
+        return parse_budget(text, parameters=parameters, fp32_bytes=FP32_BYTES * parameters)
     except InputError as error:
         raise InputError(f"--disk-budget: {error}") from None

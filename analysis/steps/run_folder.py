@@ -10,10 +10,11 @@ import torch
 
 from analysis.steps.device import pick_device
 from mixedprec import Plan, load_plan
-from mixedprec.evidence import parse_weights
+from mixedprec.evidence import output_weights, parse_weights
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.permits import check_permitted, permit
+from vggtkit.core.program import command
 from vggtkit.core.provenance import require_same
 from vggtkit.model import model_fingerprint, resolve_source
 from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, load_scenes, pictures_of
@@ -50,7 +51,7 @@ def plan_of(run: Path, profile: Profile) -> Plan:
     """The run's plan; refused when it was made from another profile."""
     path = run / PLAN
     if not path.is_file():
-        raise InputError(f"{path}: no such file; make it with `python cli.py plan --run {run}`")
+        raise InputError(f"{path}: no such file; make it with `{command('plan', '--run', run)}`")
     plan = load_plan(path)
     facts = {**plan.provenance, "model_fingerprint": plan.model_fingerprint}
     require_same(str(path), profile.facts, facts, ("model_fingerprint", "scene_fingerprint"))
@@ -166,7 +167,7 @@ def profiled_scenes(run: Path, subject: Subject, profile: Profile) -> list[Scene
 def weights_of_plan(plan: Plan) -> dict[str, float]:
     """What each output counts for, as the plan was made; nothing where all count alike."""
     text = plan.provenance.get("weights_for")
-    return parse_weights(str(text), tuple(plan.predicted_damage)) if text else {}
+    return output_weights(parse_weights(str(text)), tuple(plan.predicted_damage)) if text else {}
 
 
 def scenes_for(

@@ -14,7 +14,7 @@ One registry, `SCORES`; a module here adds its scores to it. `analysis.audit` co
 
 from sensitivity.scores.fisher import FISHER
 from sensitivity.scores.layer_output import LAYER_OUTPUT
-from sensitivity.scores.registry import SCORES, Score, ScoringContext, register
+from sensitivity.scores.registry import SCORES, Score, ScoringContext, register, usable_score
 from sensitivity.scores.response import RESPONSE
 from sensitivity.scores.sketch import SKETCH
 from sensitivity.scores.weight_error import WEIGHT_ERROR
@@ -29,4 +29,5 @@ __all__ = [
     "Score",
     "ScoringContext",
     "register",
+    "usable_score",
 ]

@@ -31,7 +31,15 @@ def side_by_side_passes(context: ScoringContext) -> float:
 
 
 LAYER_OUTPUT = [
-    register(Score(f"{kind}_{metric}", f"{kind} {TITLES[metric]}", layer_output(kind, metric), side_by_side_passes))
+    register(
+        Score(
+            f"{kind}_{metric}",
+            f"{kind} {TITLES[metric]}",
+            layer_output(kind, metric),
+            side_by_side_passes,
+            reads_model=False,
+        )
+    )
     for kind in KINDS
     for metric in SCORE_METRICS
 ]

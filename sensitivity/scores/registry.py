@@ -13,6 +13,7 @@ from sensitivity.damage import pair_damage
 from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.response import Response, fit_response, spread_pairs
 from sensitivity.store import Profile
+from vggtkit.core.registry import Registry
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -94,15 +95,18 @@ class Score:
         compute: ``[layers, schemes]`` per output, higher is worse; NaN where it does not apply. A score that does
             not know the outputs is the same for all of them.
         passes: what it costs for all layers and schemes, in forward passes over one scene; a backward pass is two.
+        reads_model: whether it needs the weights or the scenes; else the profile alone suffices.
     """
 
     key: str
     title: str
     compute: Callable[[ScoringContext], Mapping[str, Array]]
     passes: Callable[[ScoringContext], float]
+    reads_model: bool = True
 
 
-SCORES: dict[str, Score] = {}
+SCORES: Registry[Score] = Registry("score")
+"""All scores by key."""
 
 
 def register(score: Score) -> Score:
@@ -111,7 +115,17 @@ def register(score: Score) -> Score:
     Raises:
         ValueError: its key is taken.
     """
-    if score.key in SCORES:
-        raise ValueError(f"score {score.key!r} is registered already")
-    SCORES[score.key] = score
-    return score
+    return SCORES.register(score.key, score)
+
+
+def usable_score(score: Array) -> Array:
+    """A score as the solver takes it: no NaN, nothing negative, nothing infinite.
+
+    >>> usable_score(np.array([[1.0, np.nan], [-1.0, 3.0], [np.inf, 5.0]])).tolist()
+    [[1.0, 4.0], [0.0, 3.0], [10.0, 5.0]]
+    """
+    finite = np.where(np.isfinite(score), score, np.nan)
+    largest = float(np.nanmax(finite)) if np.isfinite(finite).any() else 1.0
+    filled = np.where(np.isposinf(score), 2 * largest, score)
+    known = np.nan_to_num(np.nanmedian(np.where(np.isnan(finite).all(0), 0.0, finite), axis=0))
+    return np.asarray(np.maximum(np.where(np.isnan(filled), known, filled), 0.0))

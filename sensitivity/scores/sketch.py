@@ -17,4 +17,4 @@ def sketch_passes(context: ScoringContext) -> float:
     return float(len(context.scenes) + 2 * context.backward_passes)
 
 
-SKETCH = register(Score("sketch", "sketch", sketch, sketch_passes))
+SKETCH = register(Score("sketch", "sketch", sketch, sketch_passes, reads_model=False))

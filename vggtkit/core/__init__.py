@@ -4,6 +4,8 @@
 |---|---|
 | `errors` | the one exception that means "the user can fix this" |
 | `registry` | what is registered by name |
+| `plugins` | a user's own file that registers more |
+| `program` | what the program and its options are called, for messages |
 | `atomic` | files that appear complete or not at all |
 | `journal` | steps that are done, on disk, so that work can be killed any time |
 | `permits` | which functions of the user a run folder may call again |

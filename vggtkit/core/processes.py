@@ -19,6 +19,7 @@ from torch import nn
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import LARGE, free_bytes, resident_bytes
+from vggtkit.core.plugins import load_plugins, loaded_plugins
 
 AT_MOST = 8
 """Processes."""
@@ -86,7 +87,7 @@ def in_processes(task: Task[Result], processes: int, step: Callable[[], None] = 
         for number in range(processes):
             ours, theirs = context.Pipe()
             share = slice(number, None, processes)
-            child = context.Process(target=_run, args=(theirs, share, threads), daemon=True)
+            child = context.Process(target=_run, args=(theirs, share, threads, loaded_plugins()), daemon=True)
             child.start()
             children.append(child)
             theirs.close()
@@ -127,7 +128,7 @@ def _received(pipe: Connection, child: SpawnProcess, processes: int) -> tuple[st
     return kind, value
 
 
-def _run(pipe: Connection, share: slice, threads: int) -> None:
+def _run(pipe: Connection, share: slice, threads: int, plugins: list[str]) -> None:
     """The process of one share. Its pipe breaks when the first process dies, and it ends as well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is interrupted too, and ends this one
     torch.set_num_threads(threads)
@@ -136,6 +137,7 @@ def _run(pipe: Connection, share: slice, threads: int) -> None:
     except EOFError:
         return
     try:
+        load_plugins(plugins)
         result = pickle.loads(packed)(share, lambda: pipe.send(("step", None)))
         pipe.send(("done", result))
     except BrokenPipeError:

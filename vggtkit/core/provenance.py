@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import command
 
 TOOL = "vggt-mixedprec"
 
@@ -39,7 +40,7 @@ def provenance(**facts: object) -> dict[str, object]:
     return facts | {
         "tool": TOOL,
         "tool_version": tool_version(),
-        "command": " ".join(["cli.py", *sys.argv[1:]]),
+        "command": command(*sys.argv[1:]),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),

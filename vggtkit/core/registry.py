@@ -7,10 +7,11 @@ known everywhere from then on, as long as nobody keeps a copy of the keys.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import command, setting
 
 Value = TypeVar("Value")
 
@@ -23,7 +24,7 @@ class Registry(Mapping[str, Value], Generic[Value]):
 
     Args:
         what: what one value is called in messages, in the singular.
-        listing: where all keys can be seen, for messages; "" where there is no such place.
+        listing: the command that shows all keys, for messages; "" where there is none.
 
     >>> colours: Registry[int] = Registry("colour")
     >>> colours.register("red", 0xFF0000)
@@ -79,12 +80,29 @@ class Registry(Mapping[str, Value], Generic[Value]):
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(f"unknown {self.what} {key!r}; {hint}Known are {self._listed()}")
 
+    def require(self, keys: Iterable[str], file: str) -> None:
+        """Refuse a file that was made with what is not registered here, as by a plugin that is not loaded.
+
+        Args:
+            keys: that the file names.
+            file: and where in it, for the message.
+
+        Raises:
+            InputError: a key is unknown; the message says how to make it known.
+        """
+        for key in keys:
+            if key not in self._values:
+                raise InputError(
+                    f"{file}: unknown {self.what} {key!r}; was it registered by a plugin? "
+                    f"Add {setting('plugin', 'FILE')}"
+                )
+
     def _listed(self) -> str:
         keys = list(self._values)
         more = len(keys) - SHOWN
         if more <= 0:
             return ", ".join(keys)
-        seen = f", which {self.listing} lists" if self.listing else ""
+        seen = f", which `{command(self.listing)}` lists" if self.listing else ""
         return f"{', '.join(keys[:SHOWN])} and {more} more{seen}"
 
 

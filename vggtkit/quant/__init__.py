@@ -9,20 +9,22 @@
 | `packing` | integer codes <-> bytes |
 | `roles` | roles and blocks of layers, told from their names |
 | `layers` | the quantisable layers of a model |
+| `layer_names` | their names in tables, and the layers that a name or pattern means |
 | `packed` | a weight that is kept packed and put back while it is used |
 | `layer_weights` | other weights in layers: quantised, simulated, packed, replaced for a while |
 """
 
 from vggtkit.quant.formats import (
-    CANDIDATES,
     FORMATS,
     INT3_GROUPS,
     TWO_LEVEL,
     UNIFORM_SCHEMES,
     Format,
+    candidates,
     get_format,
     register,
 )
+from vggtkit.quant.layer_names import named_layers, one_layer, short_name
 from vggtkit.quant.layer_weights import (
     dequantize_layer,
     pack_layer,
@@ -47,7 +49,6 @@ from vggtkit.quant.roles import NameTable, read_roles
 from vggtkit.quant.simulate import simulate, stored_nbytes
 
 __all__ = [
-    "CANDIDATES",
     "FORMATS",
     "INT3_GROUPS",
     "TWO_LEVEL",
@@ -58,12 +59,15 @@ __all__ = [
     "PackedWeight",
     "QuantizedTensor",
     "as_int8_per_channel",
+    "candidates",
     "dequantize",
     "dequantize_layer",
     "find_layers",
     "from_out_first",
     "get_format",
     "layer_kind",
+    "named_layers",
+    "one_layer",
     "out_first",
     "own_weight",
     "pack",
@@ -78,6 +82,7 @@ __all__ = [
     "register",
     "replaced_weights",
     "scale_count",
+    "short_name",
     "simulate",
     "simulate_layer",
     "stored_nbytes",

@@ -1,7 +1,7 @@
 """The one table of weight formats ("schemes"); every other part asks it by key.
 
-A new format is registered here and is then known to the packing, the byte counts, the planner and the
-command line. A format's arithmetic follows from its fields alone:
+A new format is registered, here or by a plugin, and is then known to the packing, the byte counts, profiles, the
+planner and the command line. A format's arithmetic follows from its fields alone:
 
 - ``symmetric``: ``scale = max|w| / (2**(bits-1) - 1)``, codes in ``[-2**(bits-1), 2**(bits-1) - 1]``;
 - asymmetric: ``scale = (max - min) / (2**bits - 1)``, codes in ``[0, 2**bits - 1]`` around a zero point;
@@ -14,7 +14,7 @@ command line. A format's arithmetic follows from its fields alone:
 from dataclasses import dataclass
 from typing import Literal
 
-from vggtkit.core.errors import InputError
+from vggtkit.core.registry import Registry
 
 Granularity = Literal["float", "tensor", "channel", "group"]
 
@@ -32,6 +32,7 @@ class Format:
         group_size: weights per scale along the input; only for ``"group"``.
         two_level: a group's scale is a small whole number times one FP16 scale of its channel, so that the
             weight is INT8 per channel as well; only for symmetric groups of fewer than 8 bits.
+        candidate: whether profiles score it, so that plans may choose it.
 
     >>> Format("int3_group_64", "INT3 groups of 64", 3, "group", symmetric=True, group_size=64).code_range
     (-4, 3)
@@ -44,6 +45,7 @@ class Format:
     symmetric: bool
     group_size: int | None = None
     two_level: bool = False
+    candidate: bool = True
 
     def __post_init__(self) -> None:
         """Refuse fields that contradict each other; such a format is a programming error."""
@@ -89,7 +91,8 @@ class Format:
         return 0, 2**self.bits - 1
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS: Registry[Format] = Registry("format", listing="formats")
+"""All formats by key."""
 
 
 def register(new: Format) -> Format:
@@ -109,10 +112,7 @@ def register(new: Format) -> Format:
     ...
     ValueError: format 'fp16' is registered already
     """
-    if new.key in FORMATS:
-        raise ValueError(f"format {new.key!r} is registered already")
-    FORMATS[new.key] = new
-    return new
+    return FORMATS.register(new.key, new)
 
 
 def get_format(key: str) -> Format:
@@ -130,17 +130,23 @@ def get_format(key: str) -> Format:
     >>> get_format("int8_per_channel_sym").title
     'INT8 per-channel symmetric'
     """
-    try:
-        return FORMATS[key]
-    except KeyError:
-        known = list(FORMATS)[: 2 + len(UNIFORM_SCHEMES)]
-        raise InputError(
-            f"unknown format {key!r}; known formats: {', '.join(known)} and {len(FORMATS) - len(known)} more, which "
-            "`python cli.py formats` lists"
-        ) from None
+    return FORMATS.pick(key)
 
 
-register(Format("fp32", "FP32", 32, "float", symmetric=True))
+def candidates() -> tuple[str, ...]:
+    """Keys of the formats that a profile scores and a planner may choose from, floating point last.
+
+    They are the uniform schemes, of the others those that are worth their time (docs/methods.md), and what a plugin
+    has registered.
+
+    >>> candidates()[:2], candidates()[-1]
+    (('int8_per_tensor_sym', 'int8_per_tensor_asym'), 'fp16')
+    """
+    scored = [fmt for fmt in FORMATS.values() if fmt.candidate]
+    return tuple(fmt.key for fmt in sorted(scored, key=lambda fmt: fmt.is_float))
+
+
+register(Format("fp32", "FP32", 32, "float", symmetric=True, candidate=False))
 register(Format("fp16", "FP16", 16, "float", symmetric=True))
 
 UNIFORM_SCHEMES: tuple[str, ...] = tuple(
@@ -157,38 +163,24 @@ UNIFORM_SCHEMES: tuple[str, ...] = tuple(
 )
 
 
-def _groups(bits: int, *sizes: int) -> tuple[str, ...]:
-    title = f"INT{bits} groups of"
-    made = (Format(f"int{bits}_group_{n}", f"{title} {n}", bits, "group", symmetric=True, group_size=n) for n in sizes)
-    return tuple(register(new).key for new in made)
+def _family(name: str, title: str, bits: int, sizes: tuple[int, ...], scored: tuple[int, ...], **kind: bool) -> None:
+    """Register groups of several sizes, of which some are scored."""
+    for size in sizes:
+        fields = {"symmetric": True, "candidate": size in scored} | kind
+        key, named = f"int{bits}_{name}_{size}", f"INT{bits} {title} of {size}"
+        register(Format(key, named, bits, "group", group_size=size, **fields))
 
 
-def _asymmetric(bits: int, *sizes: int) -> tuple[str, ...]:
-    title = f"INT{bits} asymmetric groups of"
-    made = (Format(f"int{bits}_asym_{n}", f"{title} {n}", bits, "group", symmetric=False, group_size=n) for n in sizes)
-    return tuple(register(new).key for new in made)
+_family("group", "groups", 3, (128, 64, 32), scored=(128, 64, 32))
+_family("group", "groups", 2, (64, 32, 16), scored=(32,))
+_family("asym", "asymmetric groups", 4, (128, 64, 32), scored=(64,), symmetric=False)
+_family("asym", "asymmetric groups", 3, (64, 32), scored=(64,), symmetric=False)
+_family("asym", "asymmetric groups", 2, (32, 16), scored=(32,), symmetric=False)
+_family("two_level", "two-level groups", 6, (64,), scored=(64,), two_level=True)
+_family("two_level", "two-level groups", 5, (64,), scored=(64,), two_level=True)
+_family("two_level", "two-level groups", 4, (128, 64, 32, 16), scored=(64, 16), two_level=True)
+_family("two_level", "two-level groups", 3, (64, 32, 16), scored=(64, 16), two_level=True)
+_family("two_level", "two-level groups", 2, (32, 16), scored=(16,), two_level=True)
 
-
-def _two_level(bits: int, *sizes: int) -> tuple[str, ...]:
-    made = (
-        Format(f"int{bits}_two_level_{n}", f"INT{bits} two-level groups of {n}", bits, "group", True, n, two_level=True)
-        for n in sizes
-    )
-    return tuple(register(new).key for new in made)
-
-
-INT3_GROUPS = _groups(3, 128, 64, 32)
-INT2_GROUPS = _groups(2, 64, 32, 16)
-ASYMMETRIC = _asymmetric(4, 128, 64, 32) + _asymmetric(3, 64, 32) + _asymmetric(2, 32, 16)
-TWO_LEVEL = (
-    _two_level(6, 64) + _two_level(5, 64) + _two_level(4, 128, 64, 32, 16) + _two_level(3, 64, 32, 16)
-    + _two_level(2, 32, 16)
-)  # fmt: skip
-
-CANDIDATES: tuple[str, ...] = (
-    *UNIFORM_SCHEMES, *INT3_GROUPS, "int2_group_32", "int4_asym_64", "int3_asym_64", "int2_asym_32",
-    "int6_two_level_64", "int5_two_level_64", "int4_two_level_64", "int4_two_level_16",
-    "int3_two_level_64", "int3_two_level_16", "int2_two_level_16", "fp16",
-)  # fmt: skip
-"""Formats that a profile scores and a planner may choose from: the uniform schemes, and of the others those that are
-worth their time (docs/methods.md)."""
+INT3_GROUPS = tuple(key for key in FORMATS if key.startswith("int3_group_"))
+TWO_LEVEL = tuple(key for key, fmt in FORMATS.items() if fmt.two_level)

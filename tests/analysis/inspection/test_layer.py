@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import kurtosis
 
-from analysis.inspection.layer import distribution, find_one
+from analysis.inspection.layer import distribution
 from vggtkit.core.errors import InputError
-from vggtkit.quant import Layer
+from vggtkit.quant import Layer, one_layer
 
 LAYERS = [Layer(f"a.{n}.fc1", "linear", "mlp", "frame.0", (1, 1), 1) for n in range(3)]
 
@@ -32,4 +32,4 @@ def test_degenerate_values(values: np.ndarray) -> None:
 )
 def test_a_name_that_is_not_one_layer_is_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        find_one(LAYERS, name)
+        one_layer(LAYERS, name)

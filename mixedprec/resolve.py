@@ -1,0 +1,133 @@
+"""A request against evidence and a model: read once, so that solving needs nothing but bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+
+from mixedprec.apply import split_state
+from mixedprec.budget import Budget
+from mixedprec.checkpoint import overhead_bytes
+from mixedprec.constraints import SHARED_INPUT, allowed_formats, shared_groups
+from mixedprec.evidence import SKETCH, Evidence
+from mixedprec.palette import AUTO, default_formats, is_tight
+from mixedprec.policies import SOLVED, Problem
+from mixedprec.request import Request
+from mixedprec.search_space import SearchSpace
+from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
+from vggtkit.quant import get_format
+from vggtkit.subject import Subject
+from vggtkit.subject.graph import same_input
+
+CAREFUL_BITS = 3
+"""Where damage is a prior, ``auto`` goes below these bits only if nothing else fits."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request that is ready to be solved, at its own budget or at any other.
+
+    Attributes:
+        request: what was asked.
+        evidence: of the heads that are kept, with the weights of the outputs.
+        search_space: all plans that are allowed.
+        policy: key of `POLICIES`.
+        palette: formats that are allowed where no constraint says otherwise.
+        heads: that the model keeps.
+        overhead_bytes: of the file, that no choice changes: its header and what is kept.
+        budget_bytes: of the whole file.
+        widened: the smallest file of INT8 and INT4, where ``auto`` went beyond them because of it; else None.
+    """
+
+    request: Request
+    evidence: Evidence
+    search_space: SearchSpace
+    policy: str
+    palette: tuple[str, ...]
+    heads: tuple[str, ...]
+    overhead_bytes: int
+    budget_bytes: int
+    widened: int | None = None
+
+    def problem(self, budget_bytes: int) -> Problem:
+        """What a policy decides on, within so many bytes of the whole file."""
+        return self.search_space.problem(budget_bytes - self.overhead_bytes)
+
+
+def resolve(request: Request, evidence: Evidence, subject: Subject, graph: nx.DiGraph | None = None) -> Resolved:
+    """Bring a request, evidence and a model together.
+
+    Args:
+        request: what is asked for.
+        evidence: of the whole model; stays as it is.
+        subject: the whole model, for the bytes of what is not quantised; may be on the meta device, stays as it is.
+        graph: which layers feed which, for groups by shared input; asked of the subject where it is not given.
+
+    Raises:
+        InputError: an unknown head, format or output, or constraints that contradict each other or match nothing.
+    """
+    heads = subject.heads if request.heads is None else request.heads
+    subject, evidence = subject.with_heads(heads), evidence.with_heads(heads)
+    if request.weights:
+        evidence = evidence.weighted(request.weights)
+    policy = request.policy
+    if policy == AUTO:
+        policy = "joint" if evidence.changes else "optimal"
+    overhead = overhead_bytes(subject, request.keep)
+    budget_bytes = budget_in_bytes(request.budget, evidence, overhead)
+    palette, widened = _palette(request, evidence, policy, budget_bytes, overhead)
+    space = _search_space(request, evidence, subject, palette, graph)
+    return Resolved(request, evidence, space, policy, palette, heads, overhead, budget_bytes, widened)
+
+
+def budget_in_bytes(budget: Budget, evidence: Evidence, overhead: int) -> int:
+    """A budget for the whole file in bytes; of a scheme, the file that it would make.
+
+    Raises:
+        InputError: it is less than one byte, or the scheme was not scored.
+    """
+    if budget.scheme:
+        return overhead + sum(evidence.of_format(row, budget.scheme)[0] for row in range(len(evidence.layers)))
+    return budget.in_bytes(parameters=int(evidence.facts["parameters"]))
+
+
+def smallest_bytes(evidence: Evidence, keys: Sequence[str]) -> int:
+    """Bytes of all layers, each in the smallest of these formats."""
+    return int(evidence.size_bytes[:, [evidence.column(key) for key in keys]].min(axis=1).sum())
+
+
+def _palette(
+    request: Request, evidence: Evidence, policy: str, budget_bytes: int, overhead: int
+) -> tuple[tuple[str, ...], int | None]:
+    """The formats that a plan may use, and the floor because of which ``auto`` went beyond INT8 and INT4."""
+    chosen = request.formats.among(evidence.candidates)
+    if not request.formats.may_widen or policy not in SOLVED:
+        return chosen, None
+    floor = overhead + smallest_bytes(evidence, default_formats(evidence.candidates))
+    if not is_tight(floor, budget_bytes):
+        return chosen, None
+    careful = tuple(key for key in evidence.candidates if get_format(key).bits >= CAREFUL_BITS)
+    if evidence.score != SKETCH and overhead + smallest_bytes(evidence, careful) <= budget_bytes:
+        return careful, floor  # a prior is no reason for 2 bits
+    return evidence.candidates, floor
+
+
+def _search_space(
+    request: Request, evidence: Evidence, subject: Subject, palette: Sequence[str], graph: nx.DiGraph | None
+) -> SearchSpace:
+    """All plans that the constraints allow."""
+    asked = request.constraints
+    space = SearchSpace.unconstrained(evidence, palette)
+    if not asked:
+        return space
+    alike: Sequence[tuple[str, ...]] = ()
+    if SHARED_INPUT in asked.groups:
+        alike = same_input(subject.graph() if graph is None else graph)
+        if not alike:
+            raise InputError(f"{setting('group', SHARED_INPUT)}: no two layers of this model read the same tensor")
+    _, fixed = split_state(subject.model, subject.layers)
+    allowed = allowed_formats(evidence.layers, asked, palette, evidence.candidates, keep=request.keep, kept_names=fixed)
+    return replace(space, allowed=allowed, groups=shared_groups(evidence.layers, asked.groups, alike))
