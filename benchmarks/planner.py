@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.evaluation.evaluator import SEED, Evaluator, Measured
 from analysis.search.swaps import refine
 from analysis.steps import PROFILE, make_profile
-from mixedprec import Constraints, Evidence, Planned, Request, planned, uniform_assignment
+from mixedprec import Constraints, Evidence, Planned, Request, parse_request, planned, uniform_assignment
 from mixedprec.comparison import alternatives
 from mixedprec.planner import uniform_sizes
 from sensitivity import open_profile
@@ -63,18 +63,18 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
     evaluator = Evaluator(subject, load_scenes(replace(source, count=held_out), "evaluation", **size))
     calibration = Evaluator(subject, load_scenes(source, "calibration", **size))
     begun = time.perf_counter()
-    full = plan_at(evidence, model, Request(AT, formats="all"))
+    full = plan_at(evidence, model, parse_request(AT, formats="all"))
     seconds["plan"] = time.perf_counter() - begun
     budget = full.plan.budget_bytes
     begun = time.perf_counter()
-    refined = refine(full, calibration, swaps).found if swaps else full
+    refined = refine(full, calibration, swaps).planned if swaps else full
     seconds["refine"] = time.perf_counter() - begun
     plans = {
         "plan": full,
         "plan, refined": refined,
-        "plan, auto formats": plan_at(evidence, model, Request(AT)),
-        "plan, INT8 and INT4 alone": plan_at(evidence, model, Request(AT, strict=True)),
-        "plan at 90%": plan_at(evidence, model, Request(f"{int(0.9 * budget)}B", formats="all")),
+        "plan, auto formats": plan_at(evidence, model, parse_request(AT)),
+        "plan, INT8 and INT4 alone": plan_at(evidence, model, parse_request(AT, strict=True)),
+        "plan at 90%": plan_at(evidence, model, parse_request(f"{int(0.9 * budget)}B", formats="all")),
     }
     fp32 = evaluator.fp32()
     rows = {
@@ -85,7 +85,7 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
     for key in UNIFORM_SCHEMES:
         rows[key] = row_of(evaluator.measure(uniform_assignment(evidence.layers, key)), fp32, sizes[key])
     for name, formats in alternatives(full).items():
-        file = full.plan.overhead_bytes + sum(full.space.layer_bytes(formats).values())
+        file = full.plan.overhead_bytes + sum(full.search_space.layer_bytes(formats).values())
         rows[name] = row_of(evaluator.measure(formats), fp32, file)
     tools = {
         tool: against(tool, python, evaluator, evidence, model, budget, scenes, held_out, folder)
@@ -149,7 +149,7 @@ def against(
     formats = said.pop("formats")
     fp32 = evaluator.fp32()
     untouched = tuple(name for name, key in formats.items() if key == "fp16")
-    request = Request(f"{said['size_bytes']}B", formats="all", constraints=Constraints(keep_fp=untouched))
+    request = parse_request(f"{said['size_bytes']}B", formats="all", constraints=Constraints(keep_fp=untouched))
     same_layers = plan_at(evidence, model, request)
     free = plan_at(evidence, model, replace(request, constraints=Constraints()))
     own = evaluator.compare(torch.load(out, weights_only=True))

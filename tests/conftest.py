@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from vggtkit.core.program import on_command_line
 from vggtkit.model.config import VGGTConfig
 from vggtkit.model.vggt import VGGT
 
@@ -18,6 +19,13 @@ def state_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """What is remembered of the user between commands lies in a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture
+def spoken_in_options() -> Iterator[None]:
+    """Messages name settings as the command line does."""
+    with on_command_line():
         yield
 
 

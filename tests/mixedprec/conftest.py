@@ -13,7 +13,9 @@ from sensitivity import OUTPUTS, Profile
 from vggtkit.model.config import VGGTConfig
 from vggtkit.model.loading import model_fingerprint
 from vggtkit.model.vggt import VGGT
-from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, find_layers, get_format, quantize_layer
+from vggtkit.quant import UNIFORM_SCHEMES, candidates, find_layers, get_format, quantize_layer
+
+CANDIDATES = candidates()
 
 
 @pytest.fixture

@@ -5,14 +5,19 @@ import itertools
 import numpy as np
 import pytest
 
-from mixedprec import Constraints, Evidence, Request, planned
+from mixedprec import Evidence, parse_constraints, parse_request, planned
 from mixedprec.constraints import allowed_formats, shared_groups
 from mixedprec.policies import optimal
-from mixedprec.search_space import Space
+from mixedprec.evidence import parse_weights
+from mixedprec.search_space import SearchSpace
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
-from vggtkit.quant import CANDIDATES, Layer, get_format
+from vggtkit.quant import Layer, candidates, get_format
+
+pytestmark = pytest.mark.usefixtures("spoken_in_options")
+
+CANDIDATES = candidates()
 
 LAYERS = [Layer(name, "linear", role, block, (4, 32), 128) for name, role, block in [
     ("a.q", "attention", "frame.0"), ("a.k", "attention", "frame.0"), ("a.fc", "mlp", "frame.0"),
@@ -22,18 +27,18 @@ PALETTE = ("int8_per_channel_sym", "int4_group_32")
 
 
 def allowed(**asked: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    return allowed_formats(LAYERS, Constraints(**asked), PALETTE, CANDIDATES, kept_names=["a.norm1.weight"])
+    return allowed_formats(LAYERS, parse_constraints(**asked), PALETTE, CANDIDATES, kept_names=["a.norm1.weight"])
 
 
 def test_a_pin_wins_over_the_palette_and_speaks_of_nobody_else() -> None:
-    found = allowed(pins=("a.[qk]=int3_group_64",), keep_fp=("head.*",))
+    found = allowed(pin=("a.[qk]=int3_group_64",), keep_fp=("head.*",))
     assert found == {
         "a.q": ("int3_group_64",), "a.k": ("int3_group_64",), "a.fc": PALETTE, "head.fc": ("fp16",)
     }  # fmt: skip
 
 
 def test_roles_have_formats_of_their_own_and_least_bits() -> None:
-    assert allowed(roles=("mlp=int3_group",))["a.fc"] == ("int3_group_128", "int3_group_64", "int3_group_32")
+    assert allowed(role=("mlp=int3_group",))["a.fc"] == ("int3_group_128", "int3_group_64", "int3_group_32")
     found = allowed(min_bits=("attention=5",))
     assert found["a.q"] == found["a.k"] == ("int8_per_channel_sym",)
     assert found["a.fc"] == PALETTE
@@ -46,23 +51,23 @@ def test_what_is_kept_anyway_may_be_named() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"pins": ("b.*=int4_group_32",)}, r"--pin b.\*=int4_group_32: no layer matches; layers are named like a.q"),
-        ({"pins": ("a.q",)}, "write PATTERN=FORMAT"),
-        ({"pins": ("a.q=int9",)}, "unknown format 'int9'"),
-        ({"pins": ("a.q=int2_group_16",)}, "no scores for int2_group_16"),
+        ({"pin": ("b.*=int4_group_32",)}, r"--pin b.\*=int4_group_32: no layer matches; layers are named like a.q"),
+        ({"pin": ("a.q",)}, "write PATTERN=FORMAT"),
+        ({"pin": ("a.q=int9",)}, "unknown format 'int9'"),
+        ({"pin": ("a.q=int2_group_16",)}, "no scores for int2_group_16"),
         ({"keep_fp": ("nope*",)}, r"--keep-fp nope\*: no layer matches"),
         (
-            {"pins": ("a.*=int4_group_32", "a.q=int8_per_channel_sym")},
+            {"pin": ("a.*=int4_group_32", "a.q=int8_per_channel_sym")},
             r"a.q: --pin a.q=int8_per_channel_sym contradicts --pin a.\*=int4_group_32",
         ),
         (
-            {"pins": ("a.q=int4_group_32",), "min_bits": ("attention=8",)},
+            {"pin": ("a.q=int4_group_32",), "min_bits": ("attention=8",)},
             "a.q: --min-bits attention=8 contradicts --pin a.q=int4_group_32",
         ),
         ({"min_bits": ("attention=16",)}, "a.q: --min-bits attention=16 contradicts --formats"),
         ({"min_bits": ("mlp=lots",)}, "bits are 'lots'"),
         ({"min_bits": ("nobody=4",)}, "a role among attention, mlp, depth_head"),
-        ({"roles": ("mlp=int7",)}, "--role mlp=int7: 'int7' matches none"),
+        ({"role": ("mlp=int7",)}, "--role mlp=int7: 'int7' matches none"),
     ],
 )
 def test_conflicts_and_mistakes_are_named_in_one_line(asked: dict[str, tuple[str, ...]], message: str) -> None:
@@ -93,7 +98,7 @@ def test_a_plan_with_shared_formats_is_the_best_of_all_that_share(planning_profi
     )  # fmt: skip
     names = [layer.name for layer in few.layers]
     groups = [(names[0], names[3]), (names[1], names[2])]
-    space = Space(few, dict.fromkeys(names, keys), groups)
+    space = SearchSpace(few, dict.fromkeys(names, keys), groups)
     columns = [CANDIDATES.index(key) for key in keys]
     sizes, damages = few.size_bytes[:, columns], few.total_damage[:, columns]
     options = [
@@ -112,12 +117,12 @@ def test_a_plan_with_shared_formats_is_the_best_of_all_that_share(planning_profi
 
 
 def test_constraints_hold_in_a_plan_and_cost_what_they_cost(planning_model: VGGT, planning_profile: Profile) -> None:
-    free = planned(planning_profile, planning_model, Request("30%", formats="all"))
-    asked = Constraints(
-        pins=("camera_head.*=int8_per_channel_sym",), keep_fp=("depth_head.projects.*",), min_bits=("attention=5",),
-        groups=("point_head.projects.*",), roles=("mlp=int4",),
+    free = planned(planning_profile, planning_model, parse_request("30%", formats="all"))
+    asked = parse_constraints(
+        pin=("camera_head.*=int8_per_channel_sym",), keep_fp=("depth_head.projects.*",), min_bits=("attention=5",),
+        group=("point_head.projects.*",), role=("mlp=int4",),
     )  # fmt: skip
-    found = planned(planning_profile, planning_model, Request("30%", formats="all", constraints=asked))
+    found = planned(planning_profile, planning_model, parse_request("30%", formats="all", constraints=asked))
     for layer in planning_profile.layers:
         key = found.plan.formats[layer.name]
         if layer.role == "camera_head":
@@ -134,22 +139,22 @@ def test_constraints_hold_in_a_plan_and_cost_what_they_cost(planning_model: VGGT
     assert found.plan.total_damage >= free.plan.total_damage
     assert found.plan.provenance["constraints"]["pins"] == ["camera_head.*=int8_per_channel_sym"]
     kept = planned(
-        planning_profile, planning_model, Request("40%", keep="fp32", constraints=Constraints(keep_fp=("*embed_pose",)))
+        planning_profile, planning_model, parse_request("40%", keep="fp32", constraints=parse_constraints(keep_fp=("*embed_pose",)))
     )
     assert kept.plan.formats["camera_head.embed_pose"] == "fp32"
 
 
 def test_weights_of_outputs_change_what_is_spared(planning_model: VGGT, planning_profile: Profile) -> None:
     depth_only = "pose=0,points=0,tracks=0"
-    found = planned(planning_profile, planning_model, Request("25%", weights_for=depth_only))
-    plain = planned(planning_profile, planning_model, Request("25%"))
+    found = planned(planning_profile, planning_model, parse_request("25%", weights_for=depth_only))
+    plain = planned(planning_profile, planning_model, parse_request("25%"))
     both = ("depth", "depth_conf")
     assert sum(found.plan.predicted_damage[name] for name in both) < sum(
         plain.plan.predicted_damage[name] for name in both
     )
     assert found.plan.total_damage == pytest.approx(np.mean([found.plan.predicted_damage[name] for name in both]))
     assert found.plan.provenance["weights_for"] == depth_only
-    evidence = Evidence.of(planning_profile).weighted("depth=2, pose=1")
+    evidence = Evidence.of(planning_profile).weighted(parse_weights("depth=2, pose=1"))
     assert evidence.shares()["depth"] == pytest.approx(2 / 10)
     assert evidence.shares()["pose_enc"] == pytest.approx(1 / 10)
 
@@ -166,4 +171,4 @@ def test_weights_of_outputs_change_what_is_spared(planning_model: VGGT, planning
 )
 def test_weights_that_say_nothing_are_refused(planning_profile: Profile, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Evidence.of(planning_profile).weighted(text)
+        Evidence.of(planning_profile).weighted(parse_weights(text))

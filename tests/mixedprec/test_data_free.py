@@ -7,14 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mixedprec import Request, apply_plan, data_free, load_quantized, planned, save_plan, save_quantized
+from mixedprec import apply_plan, data_free, load_quantized, parse_request, planned, save_plan, save_quantized
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
 from mixedprec.data_free import SAMPLED, SHAPES_ALONE
 from mixedprec.plan import ANY_WEIGHTS, load_plan
 from vggtkit.core.errors import InputError
 from vggtkit.model import architecture, load_vggt, skeleton
-from vggtkit.quant import CANDIDATES, find_layers, quantize_layer
+from vggtkit.quant import candidates, find_layers, quantize_layer
 from vggtkit.subject import bare_subject, subject_of
+
+pytestmark = pytest.mark.usefixtures("spoken_in_options")
+
+CANDIDATES = candidates()
 
 BUDGET = 600_000_000
 FEW = ("int8_per_channel_sym", "int4_group_32", "int3_two_level_16", "fp16")
@@ -28,7 +32,7 @@ def vggt_1b() -> tuple:
 
 def test_600_mb_holds_the_whole_of_vggt_1b(vggt_1b: tuple) -> None:
     model, evidence = vggt_1b
-    found = planned(evidence, skeleton(model.config), Request("600MB"))
+    found = planned(evidence, skeleton(model.config), parse_request("600MB"))
     assert BUDGET - 100_000 < found.plan.size_bytes <= BUDGET
     assert found.plan.optimal
     assert found.plan.heads == ("camera", "depth", "point", "track")
@@ -40,7 +44,7 @@ def test_600_mb_holds_the_whole_of_vggt_1b(vggt_1b: tuple) -> None:
 
 def test_leaving_heads_out_leaves_more_for_int8(vggt_1b: tuple) -> None:
     model, evidence = vggt_1b
-    rows = alternatives(evidence, subject_of(model), Request("600MB"))
+    rows = alternatives(evidence, subject_of(model), parse_request("600MB"))
     assert [(row.heads, row.budget) for row in rows[:2]] == [
         (model.config.heads, "600MB"),
         (model.config.heads, "600MiB"),
@@ -52,7 +56,7 @@ def test_leaving_heads_out_leaves_more_for_int8(vggt_1b: tuple) -> None:
     )]  # fmt: skip
     assert left == sorted(left)
     assert left[0] < 0 < left[-1]
-    assert all(row.found is not None and row.found.plan.size_bytes <= row.budget_bytes for row in rows)
+    assert all(row.planned is not None and row.planned.plan.size_bytes <= row.budget_bytes for row in rows)
     assert rows[1].budget_bytes == 600 * 2**20
     assert alternatives_table(rows, model.config.heads).row_count == len(rows) == len(alternatives_values(rows))
     assert model.config.heads == ("camera", "depth", "point", "track")
@@ -93,7 +97,7 @@ def test_a_file_without_heads_is_as_planned_and_runs_without_them(
     model_folder: Path, tmp_path: Path, heads: tuple[str, ...]
 ) -> None:
     source = str(model_folder)
-    found = planned(data_free(source, candidates=FEW), architecture(source), Request("20%", heads=heads, formats="all"))
+    found = planned(data_free(source, candidates=FEW), architecture(source), parse_request("20%", heads=heads, formats="all"))
     save_plan(found.plan, tmp_path / "plan.json")
     plan = load_plan(tmp_path / "plan.json")
     assert plan == found.plan
@@ -119,4 +123,4 @@ def test_heads_that_are_not_there_are_refused() -> None:
     with pytest.raises(InputError, match="the model has no track head, only camera, depth"):
         model.with_heads(["track"])
     with pytest.raises(InputError, match="'deph' is none of camera, depth, point, track"):
-        planned(data_free("tiny", candidates=FEW), architecture("tiny"), Request("50%", heads=("deph",)))
+        planned(data_free("tiny", candidates=FEW), architecture("tiny"), parse_request("50%", heads=("deph",)))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mixedprec import Evidence, Planned, Request, planned
-from mixedprec.constraints import Constraints
+from mixedprec import Evidence, Planned, parse_request, planned
+from mixedprec.constraints import parse_constraints
 from mixedprec.joint import _Joint, coupling_of, solve_jointly
 from mixedprec.policies import Problem, joint, joint_solution
 from mixedprec.search_space import Space
@@ -147,7 +147,7 @@ def test_the_policy_needs_to_know_what_layers_do_together() -> None:
 @pytest.fixture
 def plan_for(planning_model: VGGT, signed_profile: Profile):
     def plan(budget: str, **options: object) -> Planned:
-        return planned(signed_profile, planning_model, Request(budget, **options))  # type: ignore[arg-type]
+        return planned(signed_profile, planning_model, parse_request(budget, **options))  # type: ignore[arg-type]
 
     return plan
 
@@ -179,7 +179,7 @@ def test_a_profile_with_signs_is_planned_jointly_unless_told_otherwise(plan_for,
 
 def test_heads_and_weights_of_outputs_are_counted(signed_profile: Profile) -> None:
     """What `solve_jointly` is given has the squares of the damages, by layer and choice, whatever is weighed."""
-    evidence = Evidence.of(signed_profile).keep_heads(("camera", "depth")).weighted("depth=3")
+    evidence = Evidence.of(signed_profile).with_heads(("camera", "depth")).weighted({"depth": 3.0})
     keys = evidence.candidates[:4]
     problem = Space(evidence, {layer.name: keys for layer in evidence.layers}).problem(10**6)
     assert "track_head.tracker.updateformer.flow_head" not in problem.changes
@@ -189,15 +189,15 @@ def test_heads_and_weights_of_outputs_are_counted(signed_profile: Profile) -> No
 
 
 def test_layers_that_share_a_format_act_as_one(plan_for) -> None:
-    asked = Constraints(groups=("aggregator.frame_blocks.*.attn.*",), keep_fp=("*patch_embed.proj",))
+    asked = parse_constraints(group=("aggregator.frame_blocks.*.attn.*",), keep_fp=("*patch_embed.proj",))
     found = plan_for("40%", keep="fp32", constraints=asked)
     problem, plan = found.problem, found.plan
-    name = next(group[0] for group in found.space.groups)
-    members = found.space.groups[0]
+    name = next(group[0] for group in found.search_space.groups)
+    members = found.search_space.groups[0]
     key = plan.formats[name]
     assert {plan.formats[member] for member in members} == {key}
     row = [choice.key for choice in problem.choices[name]].index(key)
-    evidence = found.space.evidence
+    evidence = found.search_space.evidence
     rows = [i for i, layer in enumerate(evidence.layers) if layer.name in members]
     changes = evidence.joint_changes
     assert changes is not None
@@ -211,6 +211,6 @@ def test_one_calibration_scene_gives_the_optimal_plan(planning_model: VGGT, sign
     one = {name: values[:, :, :1] for name, values in signed_profile.changes.items()}
     damages = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in one.items()}
     profile = replace(signed_profile, changes=one, damage=damages)
-    found = planned(profile, planning_model, Request("25%")).plan
+    found = planned(profile, planning_model, parse_request("25%")).plan
     assert (found.policy, found.coupling, found.optimal) == ("joint", 0.0, True)
-    assert found.formats == planned(profile, planning_model, Request("25%", policy="optimal")).plan.formats
+    assert found.formats == planned(profile, planning_model, parse_request("25%", policy="optimal")).plan.formats

@@ -4,7 +4,11 @@ import pytest
 
 from mixedprec.palette import default_formats, is_tight, parse_formats
 from vggtkit.core.errors import InputError
-from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, get_format
+from vggtkit.quant import UNIFORM_SCHEMES, candidates, get_format
+
+pytestmark = pytest.mark.usefixtures("spoken_in_options")
+
+CANDIDATES = candidates()
 
 
 def of_bits(*bits: int) -> tuple[str, ...]:
@@ -32,20 +36,20 @@ DEFAULT = of_bits(8, 4)
     ],
 )
 def test_beginnings_of_keys_choose_formats(text: str, expected: tuple[str, ...]) -> None:
-    assert parse_formats(text, CANDIDATES) == expected
+    assert parse_formats(text).among(CANDIDATES) == expected
 
 
 @pytest.mark.parametrize("text", ["int7", "", "int8,", "+", "int", "int4_group_1", "int8_per_channel_sym_", "INT4!"])
 def test_what_matches_nothing_is_refused_with_the_choices(text: str) -> None:
     """Half a word is no beginning: ``int4_group_1`` is not ``int4_group_128``."""
     with pytest.raises(InputError, match=r"--formats: .* matches none of the scored formats int8_per_tensor_sym,"):
-        parse_formats(text, CANDIDATES)
+        parse_formats(text).among(CANDIDATES)
 
 
 def test_formats_that_were_not_profiled_are_refused() -> None:
     with pytest.raises(InputError, match="'int3' matches none"):
-        parse_formats("int4,int3", UNIFORM_SCHEMES)
-    assert parse_formats("+int4", UNIFORM_SCHEMES[2:5]) == UNIFORM_SCHEMES[2:5]
+        parse_formats("int4,int3").among(UNIFORM_SCHEMES)
+    assert parse_formats("+int4").among(UNIFORM_SCHEMES[2:5]) == UNIFORM_SCHEMES[2:5]
 
 
 @pytest.mark.parametrize(("budget", "tight"), [(999, True), (1000, True), (1099, True), (1100, False), (5000, False)])

@@ -6,16 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixedprec import Infeasible, Plan, make_plan, parse_budget, save_quantized
+from mixedprec import Evidence, Infeasible, Plan, make_plan, parse_budget, parse_request, read_budget, save_quantized
 from mixedprec.checkpoint import overhead_bytes
 from mixedprec.comparison import comparisons
-from mixedprec.constraints import Constraints
+from mixedprec.constraints import parse_constraints
 from mixedprec.plan import load_plan, save_plan
-from mixedprec.planner import Planned, Request, budget_in_bytes, layers_by_format, planned, unused_bytes
+from mixedprec.planner import Planned, layers_by_format, planned, unused_bytes
+from mixedprec.resolve import budget_in_bytes
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
-from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, get_format
+from vggtkit.quant import UNIFORM_SCHEMES, candidates, get_format
+
+pytestmark = pytest.mark.usefixtures("spoken_in_options")
+
+CANDIDATES = candidates()
 
 MakePlan = Callable[..., Plan]
 
@@ -31,7 +36,7 @@ def uniform_bytes(profile: Profile, model: VGGT, key: str, keep: str = "fp16") -
 
 @pytest.fixture
 def found_for(planning_model: VGGT, planning_profile: Profile) -> Callable[..., Planned]:
-    return lambda budget, **options: planned(planning_profile, planning_model, Request(budget, **options))
+    return lambda budget, **options: planned(planning_profile, planning_model, parse_request(budget, **options))
 
 
 DEFAULT = tuple(key for key in CANDIDATES if get_format(key).bits in (8, 4))
@@ -134,7 +139,7 @@ def test_a_refusal_under_constraints_names_the_option_that_adds_formats(
     planning_profile: Profile, planning_model: VGGT
 ) -> None:
     """Without them the budget is roomy, so `auto` has not gone below INT4 by itself."""
-    request = Request("int8_per_channel_sym", constraints=Constraints(pins=("*=fp32",)))
+    request = parse_request("int8_per_channel_sym", constraints=parse_constraints(pin=("*=fp32",)))
     with pytest.raises(Infeasible, match=r"or allow 3-bit groups \(--formats \+int3\)"):
         planned(planning_profile, planning_model, request)
 
@@ -161,7 +166,7 @@ def test_automatic_formats_widen_only_where_the_budget_is_tight(
 @pytest.mark.parametrize("text", ["4.6bpw", "20%", "0.1MB", "90KiB", "int8_per_channel_sym"])
 def test_budgets_are_sizes_or_names_of_schemes(planning_model: VGGT, planning_profile: Profile, text: str) -> None:
     parameters = sum(parameter.numel() for parameter in planning_model.parameters())
-    found = budget_in_bytes(text, planning_profile, overhead_bytes(planning_model))
+    found = budget_in_bytes(read_budget(text), Evidence.of(planning_profile), overhead_bytes(planning_model))
     if text in CANDIDATES:
         assert found == uniform_bytes(planning_profile, planning_model, text)
     else:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from mixedprec import Planned, Request, planned
+from mixedprec import Planned, parse_request, planned
 from mixedprec.tables import plan_sentences, plan_tables
 from sensitivity import Profile
 from vggtkit.model import VGGT
@@ -20,7 +20,7 @@ WIDTH = 100
 
 @pytest.fixture
 def plan_for(planning_model: VGGT, planning_profile: Profile) -> MakePlan:
-    return lambda budget, **options: planned(planning_profile, planning_model, Request(budget, **options))
+    return lambda budget, **options: planned(planning_profile, planning_model, parse_request(budget, **options))
 
 
 def column(table: Table, name: str) -> list[str]:
@@ -108,4 +108,4 @@ def test_sentences_say_size_proof_and_slack(plan_for: MakePlan, planning_profile
 
 def test_random_weights_are_called_out(planning_model: VGGT, planning_profile: Profile) -> None:
     profile = replace(planning_profile, facts={**planning_profile.facts, "weights": "random"})
-    assert plan_sentences(planned(profile, planning_model, Request("30%")))[-1].startswith("RANDOM WEIGHTS")
+    assert plan_sentences(planned(profile, planning_model, parse_request("30%")))[-1].startswith("RANDOM WEIGHTS")

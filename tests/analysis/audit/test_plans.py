@@ -19,7 +19,7 @@ from analysis.audit.plans import (
 )
 from analysis.audit.run import from_scores, halves
 from analysis.audit.truth import Truth
-from mixedprec import Request, overhead_bytes, planned
+from mixedprec import overhead_bytes, parse_request, planned
 from mixedprec.joint import coupling_of
 from sensitivity import Profile, profile
 from vggtkit.model import VGGT, load_vggt
@@ -117,7 +117,7 @@ def test_joint_plans_are_those_that_the_planner_makes(signed: Market) -> None:
     overhead = overhead_bytes(signed.evaluator.subject.model, "fp16")
     for factor in BUDGETS.values():
         budget = int(factor * signed.anchor)
-        request = Request(f"{overhead + budget}B", policy="joint", formats=",".join(signed.schemes))
+        request = parse_request(f"{overhead + budget}B", policy="joint", formats=",".join(signed.schemes))
         evidence = replace(signed.evidence, facts={**signed.evidence.facts, "parameters": 1, "model_fingerprint": ""})
         plan = planned(evidence, signed.evaluator.subject.model, request).plan
         assert plan.coupling > 0

@@ -23,9 +23,11 @@ from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import GEOMETRY, geometry_metrics
 from vggtkit.metrics.outputs import OutputMetrics
 from vggtkit.model import VGGT, load_vggt, model_fingerprint
-from vggtkit.quant import CANDIDATES, UNIFORM_SCHEMES, find_layers, quantize_layer
+from vggtkit.quant import UNIFORM_SCHEMES, candidates, find_layers, quantize_layer
 from vggtkit.scenes import Scene, synthetic_scenes
 from vggtkit.subject import VGGTSubject, subject_of
+
+CANDIDATES = candidates()
 
 MODULE = sys.modules["analysis.evaluation.run"]  # the package's attribute of this name is the function
 

@@ -1,4 +1,4 @@
-"""Measuring, promises, refinement and the front, on a network whose every plan can be measured."""
+"""Measuring, quality targets, refinement and the front, on a network whose every plan can be measured."""
 
 import json
 from dataclasses import replace
@@ -11,16 +11,18 @@ import torch
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.drawing import block_graph, block_order, draw_plan
 from analysis.report.pareto_chart import draw_pareto
-from analysis.search.pareto import BASELINE, PLAN, UNIFORM, pareto, pareto_table, to_json
-from analysis.search.quality_target import Promise, front_budgets, parse_drops, smallest_keeping
-from analysis.search.swaps import refine, swaps
-from mixedprec import Evidence, Planned, Request, data_free, planned, quantized, uniform_assignment
+from analysis.search.pareto import BASELINE, PLAN, UNIFORM, pareto_table, to_json, trace_pareto
+from analysis.search.quality_target import QualityTarget, find_smallest, front_budgets, parse_drops
+from analysis.search.swaps import propose_swaps, refine
+from mixedprec import Evidence, Planned, data_free, parse_request, planned, quantized, uniform_assignment
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT, architecture, load_vggt
 from vggtkit.scenes import Scene, SceneSource, load_scenes
 from vggtkit.subject import subject_of
 from vggtkit.subject.graph import topology
+
+pytestmark = pytest.mark.usefixtures("spoken_in_options")
 
 KEYS = ("int8_per_channel_sym", "int4_group_32", "int4_two_level_16", "int3_group_32", "fp16")
 
@@ -42,7 +44,7 @@ def rooms() -> list[Scene]:
 
 @pytest.fixture(scope="module")
 def start(model_folder: Path, evidence: Evidence) -> Planned:
-    return planned(evidence, architecture(model_folder), Request("int4_group_32", formats="all"))
+    return planned(evidence, architecture(model_folder), parse_request("int4_group_32", formats="all"))
 
 
 @pytest.fixture(scope="module")
@@ -70,27 +72,27 @@ def test_measured_damage_is_the_mean_error_of_the_outputs(
         Evaluator(subject_of(network), [])
 
 
-def test_the_smallest_file_that_keeps_a_promise_is_next_to_one_that_breaks_it(
+def test_the_smallest_file_that_meets_a_target_is_next_to_one_that_misses_it(
     start: Planned, evaluator: Evaluator
 ) -> None:
     limit = evaluator.measure(start.plan.formats).damage
-    best, tried = smallest_keeping(start, evaluator, Promise(damage=limit))
+    best, tried = find_smallest(start, evaluator, QualityTarget(damage=limit))
     assert best.measured.damage <= limit
-    assert evaluator.measure(best.found.plan.formats).damage == best.measured.damage
+    assert evaluator.measure(best.planned.plan.formats).damage == best.measured.damage
     budgets = list(front_budgets(start, 33))
-    position = budgets.index(best.found.plan.budget_bytes)
-    assert position == 0 or any(t.found.plan.budget_bytes == budgets[position - 1] and t.broken for t in tried)
-    with pytest.raises(InputError, match=r"no plan of these formats keeps the promise: the largest, .* breaks damage"):
-        smallest_keeping(start, evaluator, Promise(damage=1e-30))
+    position = budgets.index(best.planned.plan.budget_bytes)
+    assert position == 0 or any(t.planned.plan.budget_bytes == budgets[position - 1] and t.broken for t in tried)
+    with pytest.raises(InputError, match=r"no plan of these formats meets the quality target: the largest, .* breaks damage"):
+        find_smallest(start, evaluator, QualityTarget(damage=1e-30))
 
 
 def test_a_figure_that_may_not_drop_is_asked_of_the_truth(start: Planned, evaluator: Evaluator, network: VGGT) -> None:
-    best, _ = smallest_keeping(start, evaluator, Promise(drops=parse_drops("absrel=50%,auc30=100")))
+    best, _ = find_smallest(start, evaluator, QualityTarget(drops=parse_drops("absrel=50%,auc30=100")))
     fp32, found = evaluator.fp32().geometry["abs_rel"].mean, best.measured.geometry["abs_rel"].mean
     assert found <= 1.5 * fp32
     blind = Evaluator(subject_of(network), [replace(scene, truth=None) for scene in evaluator.scenes])
     with pytest.raises(InputError, match="these scenes give no abs_rel, they have no ground truth for it"):
-        smallest_keeping(start, blind, Promise(drops=parse_drops("absrel=2%")))
+        find_smallest(start, blind, QualityTarget(drops=parse_drops("absrel=2%")))
 
 
 @pytest.mark.parametrize("text", ["foo=1", "auc30", "auc30=x", "auc30=-1", "", "auc30=1,,"])
@@ -102,15 +104,15 @@ def test_drops_that_say_nothing_are_refused(text: str) -> None:
 def test_refining_never_makes_either_half_worse(start: Planned, evaluator: Evaluator) -> None:
     found = refine(start, evaluator, 6)
     assert found.tried == 6
-    assert found.found.plan.size_bytes <= start.plan.budget_bytes
+    assert found.planned.plan.size_bytes <= start.plan.budget_bytes
     assert all(after <= before for before, after in zip(found.before, found.after, strict=True))
-    measured = evaluator.measure(found.found.plan.formats)
+    measured = evaluator.measure(found.planned.plan.formats)
     assert measured.per_scene == pytest.approx(found.after)
-    if found.kept:
-        assert not found.found.plan.optimal
+    if found.accepted:
+        assert not found.planned.plan.optimal
         assert measured.damage < evaluator.measure(start.plan.formats).damage
     else:
-        assert found.found.plan is start.plan
+        assert found.planned.plan is start.plan
     alone = Evaluator(evaluator.subject, evaluator.scenes[:1])
     with pytest.raises(InputError, match="one calibration scene cannot check"):
         refine(start, alone, 1)
@@ -119,7 +121,7 @@ def test_refining_never_makes_either_half_worse(start: Planned, evaluator: Evalu
 def test_swaps_stay_within_the_budget_and_come_by_predicted_change(start: Planned) -> None:
     problem = start.problem
     current = {layer.name: start.plan.formats[layer.name] for layer in problem.layers}
-    before, found = problem.damage(current), list(swaps(problem, current))
+    before, found = problem.damage(current), list(propose_swaps(problem, current))
     assert [swap.predicted_change for swap in found] == sorted(swap.predicted_change for swap in found)
     for swap in found[::50]:
         after = current | {swap.up: swap.up_key, swap.down: swap.down_key}
@@ -137,20 +139,20 @@ def test_swaps_of_a_joint_plan_count_what_layers_do_to_each_other(model_folder: 
     }
     signed = replace(evidence, changes={name: values + 0.5 * values[:, :, :1] for name, values in changes.items()})
     squares = {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in signed.changes.items()}
-    request = Request("int4_group_32", formats="all")
+    request = parse_request("int4_group_32", formats="all")
     found = planned(replace(signed, damage=squares), architecture(model_folder), request)
     assert found.plan.coupling > 0.01
     current = {layer.name: found.plan.formats[layer.name] for layer in found.problem.layers}
-    tried = list(swaps(found.problem, current, found.plan.coupling))
+    tried = list(propose_swaps(found.problem, current, found.plan.coupling))
     assert len(tried) > 100
     for swap in tried[::40]:
-        after = found.space.damage(found.plan.formats | {swap.up: swap.up_key, swap.down: swap.down_key})
+        after = found.search_space.damage(found.plan.formats | {swap.up: swap.up_key, swap.down: swap.down_key})
         assert after - found.plan.total_damage == pytest.approx(swap.predicted_change, rel=1e-3, abs=1e-9)
     assert tried[0].predicted_change >= -1e-9 * found.plan.total_damage
 
 
 def test_the_front_holds_plans_schemes_and_baselines(start: Planned, evaluator: Evaluator, tmp_path: Path) -> None:
-    found = pareto(start, evaluator, budgets=6, measure=2, facts={}, fp32_bytes=10**6)
+    found = trace_pareto(start, evaluator, budgets=6, measure=2, facts={}, fp32_bytes=10**6)
     plans = found.of_kind(PLAN)
     assert len(plans) == 7
     assert sum(point.measured is not None for point in plans) == 3
@@ -165,7 +167,7 @@ def test_the_front_holds_plans_schemes_and_baselines(start: Planned, evaluator: 
     assert [point.measured for point in losing.beating()] == [0.5]
     draw_pareto(found, tmp_path / "pareto.png")
     assert (tmp_path / "pareto.png").read_bytes()[:4] == b"\x89PNG"
-    predicted = pareto(start, None, budgets=3, measure=0, facts={}, fp32_bytes=10**6)
+    predicted = trace_pareto(start, None, budgets=3, measure=0, facts={}, fp32_bytes=10**6)
     draw_pareto(predicted, tmp_path / "predicted.png")
     assert not predicted.beating()
 
@@ -176,5 +178,5 @@ def test_every_layer_is_drawn_in_the_order_of_execution(start: Planned, network:
     assert order[:2] == ["patch_embed", "vit.0"]
     assert order.index("frame.0") < order.index("global.0") < order.index("camera_head")
     assert all(order.index(a) < order.index(b) for a, b in block_graph(graph).edges if a != "input")
-    draw_plan(start.plan, list(start.space.evidence.layers), graph, tmp_path / "plan.png")
+    draw_plan(start.plan, list(start.search_space.evidence.layers), graph, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes()[:4] == b"\x89PNG"

@@ -7,7 +7,9 @@ import pytest
 from analysis.steps import formats_view
 from mixedprec import overhead_bytes
 from vggtkit.model import architecture
-from vggtkit.quant import CANDIDATES, FORMATS, find_layers, quantized_nbytes
+from vggtkit.quant import FORMATS, candidates, find_layers, quantized_nbytes
+
+CANDIDATES = candidates()
 
 
 @pytest.mark.parametrize("model", [None, "vggt-1b"])

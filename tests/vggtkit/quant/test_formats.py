@@ -3,7 +3,7 @@
 import pytest
 
 from vggtkit.core.errors import InputError
-from vggtkit.quant.formats import FORMATS, INT3_GROUPS, UNIFORM_SCHEMES, Format, get_format, register
+from vggtkit.quant.formats import FORMATS, INT3_GROUPS, UNIFORM_SCHEMES, Format, candidates, get_format, register
 
 
 def test_the_seven_uniform_schemes_are_those_of_the_guide_in_its_order() -> None:
@@ -44,9 +44,10 @@ def test_unknown_format_names_the_key_and_the_known_ones() -> None:
 
 def test_registered_format_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     new = Format("int2_group_8", "INT2 groups of 8", 2, "group", symmetric=True, group_size=8)
-    monkeypatch.setattr("vggtkit.quant.formats.FORMATS", dict(FORMATS))
+    monkeypatch.setattr("vggtkit.quant.formats.FORMATS._values", dict(FORMATS))
     register(new)
     assert get_format("int2_group_8") is new
+    assert candidates()[-2:] == ("int2_group_8", "fp16")
     with pytest.raises(ValueError, match="registered already"):
         register(new)
 
