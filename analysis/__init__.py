@@ -2,18 +2,13 @@
 
 | module | holds |
 |---|---|
-| `compare` | two sets of outputs -> the eight metrics of each output |
-| `ratings` | excellent, good, acceptable, poor |
-| `pose_errors`, `depth_errors`, `point_errors` | against ground truth |
-| `geometry` | all of these as the figures of a scene, and over scenes |
-| `cost` | what a scheme changes in them |
-| `evaluate` | FP32, the uniform schemes and a plan on evaluation scenes |
-| `results` | what that found: types, the verdict on the plan, JSON |
-| `report`, `geometry_tables`, `grid` | text and terminal tables |
-| `plots` | the six charts |
+| `evaluation` | what plans do end to end: every assignment is measured here |
 | `audit` | every score of a layer against true damage; who pays |
-| `inspect_layer`, `inspect_report` | one layer from close by |
+| `inspection` | one layer from close by |
+| `search` | plans sought by measuring: quality targets, swaps, size against damage |
+| `report` | results for people: text, tables, charts |
 | `steps` | the steps of a run, from file to file |
+| `commands` | what a user can type |
 """
 
 from analysis.evaluation.results import Evaluation, SchemeResult, verdict

@@ -105,7 +105,8 @@ def joint_solution(problem: Problem) -> Solution:
     """
     if not problem.changes:
         raise InputError(
-            f"{setting('policy', 'joint')}: only the sketch of a profile says what layers do together; use optimal"
+            f"{setting('policy', 'joint')}: nothing says what layers do together but the sketch of a profile; "
+            "use optimal"
         )
     changes = [problem.changes[layer.name] for layer in problem.layers]
     return solve_jointly(problem.groups(), changes, problem.budget_bytes)

@@ -104,7 +104,7 @@ def _palette(
 ) -> tuple[tuple[str, ...], int | None]:
     """The formats that a plan may use, and the floor because of which ``auto`` went beyond INT8 and INT4."""
     chosen = request.formats.among(evidence.candidates)
-    if not request.formats.may_widen or policy not in SOLVED:
+    if not request.formats.may_widen or policy not in SOLVED or chosen == evidence.candidates:
         return chosen, None
     floor = overhead + smallest_bytes(evidence, default_formats(evidence.candidates))
     if not is_tight(floor, budget_bytes):

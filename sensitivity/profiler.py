@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,7 @@ def profile(
     steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
     _say_what_is_done(parts, steps, scenes, say)
 
-    def tell(step: str) -> None:
-        number, _, what = step.partition("-")
-        stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
-        progress(f"{stage}, scene {int(number) + 1}", steps.index(step), len(steps))
-
+    tell = partial(_show_step, progress, steps)
     with parts.kept_if_any():
         for number, scene in enumerate(scenes):
             recorder = SceneRecorder(subject, layers, volumes, scene, sampling, seed)
@@ -117,17 +114,29 @@ def profile(
                 changes = sketch_changes(subject, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
                 parts.save(step, {name: value.float().numpy() for name, value in changes.items()})
     progress("writing scores", len(steps), len(steps))
-    found = {name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")} | {
+    facts = {**facts, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
+    facts |= _facts_of_capture(layers, sampling, expected)
+    with writing_profile(path, layers, schemes, candidates, facts) as writer:
+        writer.table(errors.size_bytes())
+        _assemble(writer, parts, layers, schemes, len(scenes))
+    parts.remove()
+    return open_profile(path)
+
+
+def _show_step(progress: Progress, steps: Sequence[str], step: str) -> None:
+    number, _, what = step.partition("-")
+    stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
+    progress(f"{stage}, scene {int(number) + 1}", steps.index(step), len(steps))
+
+
+def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int) -> dict[str, Any]:
+    """What is to be known of how the numbers came about."""
+    return {
         READ_PAST: [layer.name for layer in layers if layer.reader == ""],
         "activation_tokens": list(sampling.per_call),
         "expected_peak_bytes": expected,
         "peak_resident_bytes": peak_resident_bytes(),
     }
-    with writing_profile(path, layers, schemes, candidates, {**facts, **found}) as writer:
-        writer.table(errors.size_bytes())
-        _assemble(writer, parts, layers, schemes, len(scenes))
-    parts.remove()
-    return open_profile(path)
 
 
 def _foreseen(

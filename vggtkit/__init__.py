@@ -2,10 +2,11 @@
 
 | package | holds |
 |---|---|
-| `core` | errors, atomic files, journal of steps, provenance, memory, processes |
+| `core` | errors, registries, plugins, atomic files, journal of steps, provenance, memory, processes |
 | `model` | VGGT, its configuration, loading and precision |
 | `scenes` | where input comes from, and the truth about it |
 | `metrics` | errors of tensors, outputs, cameras, depth and points |
 | `quant` | weight formats: quantise, pack, count bytes, run quantised layers |
+| `subject` | a model under study: how it is called, its outputs, layers, heads, segments and graph |
 | `runtime` | cheaper ways to compute the same, for measurements |
 """

@@ -12,7 +12,7 @@ from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
 from analysis.steps.plan import Extras
-from mixedprec import Constraints, parse_constraints, parse_request
+from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
 
 EXAMPLES = (
@@ -23,6 +23,56 @@ EXAMPLES = (
     "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a plan, but for what is fixed beforehand."""
+
+    budget: Budget = DEFAULT_BUDGET
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            metavar="NAME",
+            help="joint (least damage of all layers together), optimal (of each alone, proven), sensitive (INT8 for "
+            "sensitive attention and heads), or auto: joint with a profile, else optimal.",
+        ),
+    ] = "auto"
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--formats",
+            metavar="KEYS",
+            help="auto, all, or e.g. int8,int4 or +int3; auto is INT8 and INT4, and all where the budget is tight.",
+        ),
+    ] = "auto"
+    strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8 and INT4.")] = False
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            "--heads",
+            metavar="NAMES",
+            help="Heads to keep, of camera,depth,point,track; all that the model has by default. Points also follow "
+            "from camera and depth.",
+        ),
+    ] = None
+    score: Score = SKETCH
+    weights_for: Annotated[
+        str | None,
+        typer.Option("--weights-for", metavar="NAMES", help="What outputs count for: depth=2,pose=1; others 1."),
+    ] = None
+    keep: Annotated[
+        str,
+        typer.Option("--keep", metavar="FORMAT", help="How norms, biases and tokens are stored: fp16 or fp32."),
+    ] = "fp16"
+
+    def request(self, constraints: Constraints) -> Request:
+        """The same, read."""
+        return parse_request(
+            self.budget, policy=self.policy, formats=self.formats, strict=self.strict, heads=self.heads,
+            keep=self.keep, weights_for=self.weights_for, constraints=constraints,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,35 +143,7 @@ class Beyond:
 
 def plan(
     *,
-    budget: Budget = DEFAULT_BUDGET,
-    policy: Annotated[
-        str,
-        typer.Option(
-            "--policy",
-            metavar="NAME",
-            help="joint (least damage of all layers together), optimal (of each alone, proven), sensitive (INT8 for "
-            "sensitive attention and heads), or auto: joint with a profile, else optimal.",
-        ),
-    ] = "auto",
-    formats: Annotated[
-        str,
-        typer.Option(
-            "--formats",
-            metavar="KEYS",
-            help="auto, all, or e.g. int8,int4 or +int3; auto is INT8 and INT4, and all where the budget is tight.",
-        ),
-    ] = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8 and INT4.")] = False,
-    heads: Annotated[
-        str | None,
-        typer.Option(
-            "--heads",
-            metavar="NAMES",
-            help="Heads to keep, of camera,depth,point,track; all that the model has by default. Points also follow "
-            "from camera and depth.",
-        ),
-    ] = None,
-    score: Score = SKETCH,
+    asked: Asked,
     model: Annotated[
         str | None,
         typer.Option(
@@ -132,16 +154,8 @@ def plan(
         ),
     ] = None,
     fixed: Fixed,
-    weights_for: Annotated[
-        str | None,
-        typer.Option("--weights-for", metavar="NAMES", help="What outputs count for: depth=2,pose=1; others 1."),
-    ] = None,
     beyond: Beyond,
     run: RunDir = DEFAULT_RUN,
-    keep: Annotated[
-        str,
-        typer.Option("--keep", metavar="FORMAT", help="How norms, biases and tokens are stored: fp16 or fp32."),
-    ] = "fp16",
     device: Device = "auto",
     output: Output,
 ) -> None:
@@ -150,13 +164,9 @@ def plan(
     Reads profile.h5 and writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
     """
     with session(output) as screen:
-        request = parse_request(
-            budget, policy=policy, formats=formats, strict=strict, heads=heads, keep=keep, weights_for=weights_for,
-            constraints=fixed.constraints(),
-        )  # fmt: skip
-        extras = beyond.extras()
+        request, extras = asked.request(fixed.constraints()), beyond.extras()
         with screen.progress() as progress:
             view = make_plan(
-                run, request, model_name=model, score=score, extras=extras, device=device, progress=progress
+                run, request, model_name=model, score=asked.score, extras=extras, device=device, progress=progress
             )
         screen.show(view)

@@ -65,7 +65,7 @@ class Evaluation:
         executed: what was timed, with its kernels.
         results: FP32 first, the uniform schemes in order, the plan last.
         plan_formats: layers per format key.
-        predicted_damage: what the planner expected; ``None`` if it predicts nothing.
+        predicted_damage: what the planner expected; ``None`` if it predicts nothing in the unit of damage.
     """
 
     provenance: dict[str, object]
@@ -227,7 +227,8 @@ def to_json(evaluation: Evaluation) -> str:
             row[name] = {key: estimate._asdict() for key, estimate in getattr(result, name).items()}
         for name, metrics in row["outputs"].items():
             ratings = {metric: rate(metric, getattr(result.outputs[name], metric)) for metric in THRESHOLDS}
-            row["outputs"][name] = {k: v for k, v in metrics.items() if v is not None} | {"ratings": ratings}
+            # What does not apply is left out, and so is what nobody has added.
+            row["outputs"][name] = {k: v for k, v in metrics.items() if v not in (None, {})} | {"ratings": ratings}
     data["verdict"] = asdict(verdict(evaluation))
     return json.dumps(null_if_not_finite(data), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -291,7 +292,7 @@ def _nan_if_null(value: float | None) -> float:
 
 
 def _read_metrics(data: Mapping[str, Any]) -> OutputMetrics:
-    names = [each.name for each in fields(OutputMetrics) if each.name != "ssim"]
+    names = [each.name for each in fields(OutputMetrics) if each.name not in ("ssim", "extra")]
     named: dict[str, Any] = {name: _nan_if_null(data[name]) for name in names}
     # Where MSE is a number, these are not finite only at their limits: no error, or a reference of zeros.
     if data["mse"] is not None:
@@ -299,7 +300,8 @@ def _read_metrics(data: Mapping[str, Any]) -> OutputMetrics:
         named |= {name: limit for name in _DECIBELS if data[name] is None}
         named["nmse"] = math.inf if data["nmse"] is None else data["nmse"]
     named["ssim"] = _nan_if_null(data["ssim"]) if "ssim" in data else None
-    return OutputMetrics(**named)
+    extra = {key: _nan_if_null(value) for key, value in data.get("extra", {}).items()}
+    return OutputMetrics(**named, extra=extra)
 
 
 def format_number(value: float | None, digits: int = 3) -> str:

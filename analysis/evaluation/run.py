@@ -24,6 +24,7 @@ from mixedprec import (
     quantized_weights,
     uniform_assignment,
 )
+from mixedprec.evidence import SKETCH
 from mixedprec.planner import layers_by_format
 from vggtkit.core.errors import InputError
 from vggtkit.core.provenance import Progress, silent
@@ -130,7 +131,7 @@ def evaluate(
         executed=EXECUTED if repeats else NOT_TIMED,
         results=(_fp32_result(subject, references, fp32_seconds), *results),
         plan_formats=layers_by_format(plan) if plan else {},
-        predicted_damage=plan.total_damage if plan else None,
+        predicted_damage=plan.total_damage if plan and plan.score == SKETCH else None,
     )
 
 

@@ -27,6 +27,7 @@ from analysis.evaluation.results import (
 )
 from analysis.report.geometry_tables import LEGEND, cost_grid, figure_grid, text_grids
 from analysis.report.grid import Grid, drawn
+from vggtkit.metrics import METRICS
 from vggtkit.metrics.ratings import LEVELS, NOT_APPLICABLE, THRESHOLDS, rate
 from vggtkit.quant import FORMATS
 
@@ -97,19 +98,28 @@ def _verdict_grid(evaluation: Evaluation) -> Grid:
 
 
 def _output_grid(evaluation: Evaluation, output: str, digits: int, *, with_entropy: bool) -> Grid:
-    """The rated metrics of one output under every scheme; with entropy, CE beside its rated excess."""
+    """The rated metrics of one output under every scheme, and those that were added; with entropy, CE too."""
     entropy_at = 1 + list(THRESHOLDS).index("ce_excess")
+    added = _added_metrics(evaluation, output)
     columns = ["scheme", *(thresholds.label for thresholds in THRESHOLDS.values())]
+    columns += [METRICS[key].title if key in METRICS else key for key in added]
     rows = []
     for result in evaluation.quantized:
         if (metrics := result.outputs.get(output)) is not None:
             rated = [_rated(metric, getattr(metrics, metric), digits) for metric in THRESHOLDS]
+            rated += [format_number(metrics.extra.get(key), digits) for key in added]
             rows.append([short_title(result), *rated])
             if with_entropy:
                 rows[-1].insert(entropy_at, format_number(metrics.ce))
     if with_entropy:
         columns.insert(entropy_at, "CE")
     return Grid(output, tuple(columns), [tuple(row) for row in rows])
+
+
+def _added_metrics(evaluation: Evaluation, output: str) -> list[str]:
+    """Keys of the metrics that an output has beyond those of everyone."""
+    of_output = [result.outputs[output] for result in evaluation.quantized if output in result.outputs]
+    return list(dict.fromkeys(key for metrics in of_output for key in metrics.extra))
 
 
 def _nmse_grid(evaluation: Evaluation) -> Grid:

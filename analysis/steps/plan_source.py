@@ -139,7 +139,9 @@ def _by_score(
         scenes = profiled_scenes(run, whole, profile)
     context = ScoringContext(profile, whole, scenes, int(profile.facts["probes"]), int(profile.facts["seed"]))
     values = _checked(score, score.compute(context), evidence, context.schemes)
-    notes = [f"The score {score.title!r} was computed for the {len(context.schemes)} uniform schemes: no other format."]
+    notes = [
+        f"The score {score.title!r} knows the {len(context.schemes)} uniform schemes alone: no other format is offered."
+    ]
     absent = int(np.isnan(np.stack(list(values.values()))).any((0, 2)).sum())
     if absent:
         notes.append(f"It does not apply to {absent} of {len(profile.layers)} layers: they count as the median layer.")

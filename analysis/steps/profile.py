@@ -79,10 +79,7 @@ def make_profile(
     parameters = subject.parameters
     limit = _disk_bytes(disk_budget, parameters)
     probes = probes or (DEFAULT_PROBES if parameters <= LARGE else 1)
-    if is_factory(model_name):
-        permit(run, model_name)
-    if source.kind == INPUTS and source.folder:
-        permit(run, source.folder)
+    _permit_functions(run, model_name, source)
     facts = provenance(
         model=resolve_source(model_name),
         weights="random" if weights == "random" else "trained",
@@ -114,6 +111,14 @@ def make_profile(
     except KeyboardInterrupt as error:
         again = command(*sys.argv[1:])
         raise KeyboardInterrupt(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
+
+
+def _permit_functions(run: Path, model_name: str, source: SceneSource) -> None:
+    """The functions that the user has named may be called again for this folder."""
+    if is_factory(model_name):
+        permit(run, model_name)
+    if source.kind == INPUTS and source.folder:
+        permit(run, source.folder)
 
 
 def profile_view(profile: Profile) -> View:

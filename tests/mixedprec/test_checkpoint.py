@@ -141,7 +141,7 @@ def test_capacity_of_the_header_leaves_room_for_the_worst_case(
 ) -> None:
     """Three tensors per layer, a key of 32 characters, longest note: it still fits, and the size is unmoved."""
     longest = replace(FORMATS["int8_per_channel_asym"], key="x" * 32)
-    monkeypatch.setitem(FORMATS, longest.key, longest)
+    monkeypatch.setitem(FORMATS._values, longest.key, longest)
     assignment = assignment_of(small_model, longest.key)
     note = {"n": "x" * (NOTE_BYTES - len('{"n":""}') - 4)}  # four quotes are escaped
     sizes = {

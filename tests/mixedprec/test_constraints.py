@@ -7,8 +7,8 @@ import pytest
 
 from mixedprec import Evidence, parse_constraints, parse_request, planned
 from mixedprec.constraints import allowed_formats, shared_groups
-from mixedprec.policies import optimal
 from mixedprec.evidence import parse_weights
+from mixedprec.policies import optimal
 from mixedprec.search_space import SearchSpace
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
@@ -139,7 +139,9 @@ def test_constraints_hold_in_a_plan_and_cost_what_they_cost(planning_model: VGGT
     assert found.plan.total_damage >= free.plan.total_damage
     assert found.plan.provenance["constraints"]["pins"] == ["camera_head.*=int8_per_channel_sym"]
     kept = planned(
-        planning_profile, planning_model, parse_request("40%", keep="fp32", constraints=parse_constraints(keep_fp=("*embed_pose",)))
+        planning_profile,
+        planning_model,
+        parse_request("40%", keep="fp32", constraints=parse_constraints(keep_fp=("*embed_pose",))),
     )
     assert kept.plan.formats["camera_head.embed_pose"] == "fp32"
 

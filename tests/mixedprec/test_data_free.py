@@ -97,7 +97,9 @@ def test_a_file_without_heads_is_as_planned_and_runs_without_them(
     model_folder: Path, tmp_path: Path, heads: tuple[str, ...]
 ) -> None:
     source = str(model_folder)
-    found = planned(data_free(source, candidates=FEW), architecture(source), parse_request("20%", heads=heads, formats="all"))
+    found = planned(
+        data_free(source, candidates=FEW), architecture(source), parse_request("20%", heads=heads, formats="all")
+    )
     save_plan(found.plan, tmp_path / "plan.json")
     plan = load_plan(tmp_path / "plan.json")
     assert plan == found.plan

@@ -13,7 +13,7 @@ from mixedprec import Evidence, Planned, parse_request, planned
 from mixedprec.constraints import parse_constraints
 from mixedprec.joint import _Joint, coupling_of, solve_jointly
 from mixedprec.policies import Problem, joint, joint_solution
-from mixedprec.search_space import Space
+from mixedprec.search_space import SearchSpace
 from mixedprec.solver import Choice, Infeasible, solve
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
@@ -138,6 +138,7 @@ def test_too_small_a_budget_is_refused_by_the_byte() -> None:
     assert refusal.value.minimum_bytes == low
 
 
+@pytest.mark.usefixtures("spoken_in_options")
 def test_the_policy_needs_to_know_what_layers_do_together() -> None:
     layer = Layer("fc", "linear", "mlp", "block", (2, 2), 4)
     with pytest.raises(InputError, match="--policy joint: nothing says what layers do together"):
@@ -181,7 +182,7 @@ def test_heads_and_weights_of_outputs_are_counted(signed_profile: Profile) -> No
     """What `solve_jointly` is given has the squares of the damages, by layer and choice, whatever is weighed."""
     evidence = Evidence.of(signed_profile).with_heads(("camera", "depth")).weighted({"depth": 3.0})
     keys = evidence.candidates[:4]
-    problem = Space(evidence, {layer.name: keys for layer in evidence.layers}).problem(10**6)
+    problem = SearchSpace(evidence, {layer.name: keys for layer in evidence.layers}).problem(10**6)
     assert "track_head.tracker.updateformer.flow_head" not in problem.changes
     for layer in problem.layers:
         squares = np.square(problem.changes[layer.name]).sum((1, 2))

@@ -1,13 +1,14 @@
 """The eight metrics of every output of a model against the outputs of its FP32 reference."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vggtkit.metrics.registry import further_values
 from vggtkit.metrics.ssim import SMALLEST_MAP, SsimReference
 from vggtkit.metrics.tensors import (
     ce_excess,
@@ -25,7 +26,7 @@ class OutputMetrics:
 
     ``mae``, ``mse``, ``rmse`` are in the output's unit, ``psnr_db`` and ``sqnr_db`` in dB, ``ce`` and
     ``ce_excess`` in nats, ``relative_error`` and ``nmse`` are fractions. ``ssim`` is ``None`` where
-    there is no image.
+    there is no image. ``extra`` holds the metrics that were registered beside these, by key, where they apply.
     """
 
     mae: float
@@ -39,6 +40,7 @@ class OutputMetrics:
     ssim: float | None
     nmse: float
     sqnr_db: float
+    extra: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def compare_outputs(reference: Mapping[str, Any], candidate: Mapping[str, Any]) 
         raise ValueError(msg)
     for name, values in references.items():
         _require_shape(name, values, candidates[name])
-    return {name: _compare(_view_of(name), references[name], candidates[name]) for name in references}
+    return {name: _compare(name, references[name], candidates[name]) for name in references}
 
 
 def average(scenes: Sequence[Mapping[str, OutputMetrics]]) -> dict[str, OutputMetrics]:
@@ -163,7 +165,8 @@ def _require_shape(name: str, reference: Tensor, candidate: Tensor) -> None:
         raise ValueError(msg)
 
 
-def _compare(view: _View, reference: Tensor, candidate: Tensor) -> OutputMetrics:
+def _compare(output: str, reference: Tensor, candidate: Tensor) -> OutputMetrics:
+    view = _view_of(output)
     sums = error_sums(reference, candidate.unsqueeze(0))[0]
     values = {name: value.item() for name, value in metrics_from_sums(sums).items()}
     r, c = view.distributions(reference), view.distributions(candidate)
@@ -173,6 +176,7 @@ def _compare(view: _View, reference: Tensor, candidate: Tensor) -> OutputMetrics
         ce_excess=ce_excess(r, c),
         relative_error=relative_error(reference, candidate),
         ssim=None if view.maps is None else _map_ssim(view.maps(reference), view.maps(candidate)),
+        extra=further_values(output, reference, candidate),
     )
 
 
@@ -184,9 +188,18 @@ def _map_ssim(reference: Tensor, candidate: Tensor) -> float | None:
 
 
 def _mean(metrics: Sequence[OutputMetrics]) -> OutputMetrics:
-    means: dict[str, Any] = {}
-    for field in fields(OutputMetrics):
-        values = [value for each in metrics if (value := getattr(each, field.name)) is not None]
-        # Not fmean: it refuses inf - inf, which is NaN here as everywhere.
-        means[field.name] = sum(values) / len(values) if values else None
-    return OutputMetrics(**means)
+    means: dict[str, Any] = {
+        each.name: _mean_of([getattr(one, each.name) for one in metrics])
+        for each in fields(OutputMetrics)
+        if each.name != "extra"
+    }
+    keys = dict.fromkeys(key for one in metrics for key in one.extra)
+    extra = {key: _mean_of([one.extra.get(key) for one in metrics]) for key in keys}
+    return OutputMetrics(**means, extra={key: value for key, value in extra.items() if value is not None})
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    """The mean of those that apply; None where none does."""
+    there = [value for value in values if value is not None]
+    # Not fmean: it refuses inf - inf, which is NaN here as everywhere.
+    return sum(there) / len(there) if there else None

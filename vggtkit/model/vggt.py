@@ -42,30 +42,6 @@ class VGGT(nn.Module):
         if "track" in config.heads:
             self.track_head = TrackHead(config)
 
-    def keep_heads(self, heads: Sequence[str]) -> VGGT:
-        """Drop all heads but these, in place; what they predict is then absent from the outputs.
-
-        Args:
-            heads: of those that the model has.
-
-        Returns:
-            The same model.
-
-        Raises:
-            InputError: an unknown head, or one that the model lacks.
-
-        >>> from vggtkit.model.config import TINY
-        >>> model = VGGT(TINY).eval().keep_heads(["camera", "depth"])
-        >>> sorted(model(torch.rand(2, 3, 64, 64)))
-        ['depth', 'depth_conf', 'images', 'pose_enc', 'pose_enc_list']
-        """
-        heads = self._checked_heads(heads)
-        for head in self.config.heads:
-            if head not in heads:
-                delattr(self, f"{head}_head")
-        self.config = replace(self.config, heads=heads)
-        return self
-
     def with_heads(self, heads: Sequence[str]) -> VGGT:
         """A model with these heads alone, which shares them and the aggregator with this one.
 

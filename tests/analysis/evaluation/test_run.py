@@ -23,11 +23,12 @@ from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import GEOMETRY, geometry_metrics
 from vggtkit.metrics.outputs import OutputMetrics
 from vggtkit.model import VGGT, load_vggt, model_fingerprint
-from vggtkit.quant import UNIFORM_SCHEMES, candidates, find_layers, quantize_layer
+from vggtkit.quant import UNIFORM_SCHEMES, find_layers, quantize_layer
+from vggtkit.quant import candidates as scored_formats
 from vggtkit.scenes import Scene, synthetic_scenes
 from vggtkit.subject import VGGTSubject, subject_of
 
-CANDIDATES = candidates()
+CANDIDATES = scored_formats()
 
 MODULE = sys.modules["analysis.evaluation.run"]  # the package's attribute of this name is the function
 

@@ -82,7 +82,8 @@ def test_the_smallest_file_that_meets_a_target_is_next_to_one_that_misses_it(
     budgets = list(front_budgets(start, 33))
     position = budgets.index(best.planned.plan.budget_bytes)
     assert position == 0 or any(t.planned.plan.budget_bytes == budgets[position - 1] and t.broken for t in tried)
-    with pytest.raises(InputError, match=r"no plan of these formats meets the quality target: the largest, .* breaks damage"):
+    refusal = r"no plan of these formats meets the quality target: the largest, .* breaks damage"
+    with pytest.raises(InputError, match=refusal):
         find_smallest(start, evaluator, QualityTarget(damage=1e-30))
 
 

@@ -44,7 +44,7 @@ def test_unknown_format_names_the_key_and_the_known_ones() -> None:
 
 def test_registered_format_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     new = Format("int2_group_8", "INT2 groups of 8", 2, "group", symmetric=True, group_size=8)
-    monkeypatch.setattr("vggtkit.quant.formats.FORMATS._values", dict(FORMATS))
+    monkeypatch.setattr(FORMATS, "_values", dict(FORMATS))
     register(new)
     assert get_format("int2_group_8") is new
     assert candidates()[-2:] == ("int2_group_8", "fp16")
