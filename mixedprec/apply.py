@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model import model_fingerprint
 from vggtkit.quant import (
     Layer,
@@ -57,7 +58,7 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
     """
     if not plan.for_any_weights and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
         raise InputError(
-            f"the plan was made for weights {plan.model_fingerprint} (--model {plan.model}), "
+            f"the plan was made for weights {plan.model_fingerprint} ({setting('model', plan.model)}), "
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"
         )
     whole = subject_of(model)

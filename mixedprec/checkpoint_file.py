@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mixedprec.apply import KEEP_DTYPES
 from vggtkit.core.errors import InputError
-from vggtkit.core.program import command
+from vggtkit.core.program import command, setting
 from vggtkit.model.checkpoint_formats import PACKED_KIND
 from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import Format, Layer, QuantizedTensor, get_format, out_first
@@ -95,7 +95,7 @@ class CheckpointReader:
         """The header's metadata, checked as far as it goes without the model."""
         texts: dict[str, str] = self.file.metadata() or {}
         if texts.get("kind") != KIND:
-            raise InputError(f"{self.path}: not a quantised checkpoint; load it with --model {self.path}")
+            raise InputError(f"{self.path}: not a quantised checkpoint; load it with {setting('model', self.path)}")
         if (version := texts.get("schema_version")) != SCHEMA_VERSION:
             raise InputError(
                 f"{self.path}: schema version is {version}, this tool reads {SCHEMA_VERSION}; export it again"

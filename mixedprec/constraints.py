@@ -126,7 +126,7 @@ def allowed_formats(
     known: Sequence[str],
     *,
     keep: str = "fp16",
-    kept_names: Iterable[str] = (),
+    never_quantized: Iterable[str] = (),
 ) -> dict[str, tuple[str, ...]]:
     """The formats that each layer may have, by its name.
 
@@ -136,7 +136,7 @@ def allowed_formats(
         palette: formats allowed where nothing else is said.
         known: formats whose damage is known.
         keep: ``"fp16"`` or ``"fp32"``, for ``keep_fp``.
-        kept_names: tensors that are never quantised, which a ``keep_fp`` pattern may name as well.
+        never_quantized: tensors that are never quantised, which a ``keep_fp`` pattern may name as well.
 
     Raises:
         InputError: a pattern that matches nothing, an unknown role or format, or constraints that leave a layer
@@ -147,7 +147,7 @@ def allowed_formats(
     >>> allowed_formats([layer], pinned, ["int4_group_32"], ["int4_group_32", "int8_per_channel_sym"])
     {'head.fc': ('int8_per_channel_sym',)}
     """
-    never = tuple(kept_names)
+    never = tuple(never_quantized)
     rules = [_pin_rule(pin, layers, known) for pin in constraints.pins]
     rules += [_keep_rule(pattern, layers, keep, never) for pattern in constraints.keep_fp]
     rules += [_formats_rule(entry, layers, known) for entry in constraints.roles]

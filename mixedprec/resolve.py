@@ -128,6 +128,8 @@ def _search_space(
         alike = same_input(subject.graph() if graph is None else graph)
         if not alike:
             raise InputError(f"{setting('group', SHARED_INPUT)}: no two layers of this model read the same tensor")
-    _, fixed = split_state(subject.model, subject.layers)
-    allowed = allowed_formats(evidence.layers, asked, palette, evidence.candidates, keep=request.keep, kept_names=fixed)
+    _, rest = split_state(subject.model, subject.layers)
+    allowed = allowed_formats(
+        evidence.layers, asked, palette, evidence.candidates, keep=request.keep, never_quantized=rest
+    )
     return replace(space, allowed=allowed, groups=shared_groups(evidence.layers, asked.groups, alike))

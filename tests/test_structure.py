@@ -15,7 +15,7 @@ from cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 TOPS = ("vggtkit", "sensitivity", "mixedprec", "analysis")
-MODULES = sorted(path for top in TOPS for path in (ROOT / top).rglob("*.py")) + [ROOT / "cli.py"]
+MODULES = [*sorted(path for top in TOPS for path in (ROOT / top).rglob("*.py")), ROOT / "cli.py"]
 PACKAGES = [path for path in MODULES if path.name == "__init__.py"]
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 400, 60, 12
 

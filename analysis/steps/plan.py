@@ -174,7 +174,7 @@ def _refined(
     refined = refine(planned, source.evaluator(request, "calibration"), count, progress)
     beside.lines.append(_refined_sentence(refined))
     beside.values["refined"] = {
-        "tried": refined.tried, "kept": len(refined.accepted), "before": refined.before, "after": refined.after
+        "tried": refined.tried, "accepted": len(refined.accepted), "before": refined.before, "after": refined.after
     }  # fmt: skip
     return refined.planned
 

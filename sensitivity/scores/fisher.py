@@ -45,11 +45,11 @@ class SignedErrors(WeightErrors):
 def fisher(context: ScoringContext) -> Mapping[str, Array]:
     """``sum_i E[g_i^2] dW_i^2`` per output, mean over scenes, ``[layers, schemes]``."""
     errors = SignedErrors(context.errors, context.seed)
-    found = [
+    by_scene = [
         sketch_damage(context.subject, context.layers, errors, scene, probes=context.probes, seed=context.seed + number)
         for number, scene in enumerate(context.scenes)
     ]
-    means = {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+    means = {name: torch.stack([one[name] for one in by_scene]).mean(0) for name in by_scene[0]}
     return {name: value.unflatten(1, (DRAWS, -1)).mean(1).numpy() for name, value in means.items()}
 
 

@@ -71,7 +71,7 @@ class ScoringContext:
         measured = [pair_damage(self.subject, named, scene) for scene in self.scenes[:MEASURED_SCENES]]
         rows, columns = np.transpose(pairs)
         return {
-            name: fit_response(values[rows, columns], np.mean([found[name] for found in measured], axis=0))
+            name: fit_response(values[rows, columns], np.mean([damage[name] for damage in measured], axis=0))
             for name, values in self.sketched.items()
         }
 

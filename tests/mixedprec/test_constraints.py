@@ -27,7 +27,7 @@ PALETTE = ("int8_per_channel_sym", "int4_group_32")
 
 
 def allowed(**asked: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    return allowed_formats(LAYERS, parse_constraints(**asked), PALETTE, CANDIDATES, kept_names=["a.norm1.weight"])
+    return allowed_formats(LAYERS, parse_constraints(**asked), PALETTE, CANDIDATES, never_quantized=["a.norm1.weight"])
 
 
 def test_a_pin_wins_over_the_palette_and_speaks_of_nobody_else() -> None:

@@ -20,9 +20,9 @@ from sensitivity.survey import LayerVolume, as_tokens
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
 from vggtkit.quant import (
-    CANDIDATES,
     UNIFORM_SCHEMES,
     Layer,
+    candidates,
     dequantize_layer,
     find_layers,
     quantize_layer,
@@ -192,10 +192,10 @@ def test_the_file_holds_every_layer_and_scheme_within_its_limit(small_profile: P
 
 
 def test_sizes_and_damage_are_there_for_all_candidates(small_model: VGGT, small_profile: Profile) -> None:
-    assert small_profile.candidates == CANDIDATES
+    assert small_profile.candidates == candidates()
     for layer, sizes in zip(small_profile.layers, small_profile.size_bytes, strict=True):
         module = small_model.get_submodule(layer.name)
-        assert sizes.tolist() == [quantize_layer(module, key).nbytes for key in CANDIDATES]
+        assert sizes.tolist() == [quantize_layer(module, key).nbytes for key in candidates()]
     assert len(small_profile.damage) == len(small_profile.uniform) == 8
     assert (small_profile.total_damage >= 0).all()
     assert np.isfinite(small_profile.total_damage).all()

@@ -17,6 +17,9 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 
 _loaded: dict[str, None] = {}
+_OURS = tuple(
+    str(Path(__file__).parents[2] / package) for package in ("vggtkit", "sensitivity", "mixedprec", "analysis")
+)
 
 
 def load_plugins(names: Sequence[str]) -> list[str]:
@@ -82,6 +85,6 @@ def _import_file(path: Path) -> None:
 def _described(error: Exception) -> str:
     """The exception and the line of the plugin that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename != __file__]
+    own = [frame for frame in frames if not frame.filename.startswith(("<", *_OURS))]
     where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

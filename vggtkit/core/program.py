@@ -59,7 +59,7 @@ def setting(name: str, value: object = "") -> str:
     """
     if _as_options.get():
         return f"--{name.replace('_', '-')} {value}".rstrip()
-    return name if value == "" else f"{name}={value!r}"
+    return name if value == "" else f"{name}={value if isinstance(value, int | float) else str(value)!r}"
 
 
 @contextmanager

@@ -33,13 +33,16 @@
 from vggtkit.scenes.kinds import SCENE_KINDS, SceneKind, scene_choices
 from vggtkit.scenes.loading import check_source, digest_pictures, load_scenes, notes_on, picture_digests, pictures_of
 from vggtkit.scenes.photos import list_photos, load_photos
+from vggtkit.scenes.recording import Frame, Recording
 from vggtkit.scenes.scene import GroundTruth, Scene, fingerprint
 from vggtkit.scenes.source import SceneSource, parse_scenes
 from vggtkit.scenes.synthetic import render_batch, render_scene, synthetic_scenes
 
 __all__ = [
     "SCENE_KINDS",
+    "Frame",
     "GroundTruth",
+    "Recording",
     "Scene",
     "SceneKind",
     "SceneSource",

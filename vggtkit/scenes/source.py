@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.scenes.kinds import SCENE_KINDS, scene_choices
 from vggtkit.scenes.photos import Mode
 from vggtkit.scenes.sampling import Sampling, Split
@@ -114,7 +115,8 @@ def parse_scenes(text: str) -> tuple[str, str | None]:
 
 def _check_kind(kind: object, folder: object) -> None:
     if not isinstance(kind, str) or kind not in SCENE_KINDS:
-        raise InputError(f"unknown kind of scenes {kind!r}: choose {scene_choices()}")
+        more = f"; a plugin's needs {setting('plugin', 'FILE')}"
+        raise InputError(f"unknown kind of scenes {kind!r}: choose {scene_choices()}{more}")
     if not isinstance(folder, str | None):
         raise InputError(f"the folder of the scenes is {folder!r}: give its path as text")
     place = SCENE_KINDS[kind].place
