@@ -337,6 +337,7 @@ def written(small_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactory) 
     return path.read_bytes()
 
 
+@pytest.mark.usefixtures("spoken_in_options")
 @pytest.mark.parametrize(("edit", "message"), TAMPERED.values(), ids=TAMPERED)
 def test_tampered_file_is_refused_in_one_line(
     written: bytes, tmp_path: Path, edit: Callable[[dict[str, Tensor], dict[str, str]], None], message: str

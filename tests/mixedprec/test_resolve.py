@@ -62,9 +62,9 @@ def test_text_becomes_typed_values() -> None:
 def test_a_half_named_scheme_lists_those_that_it_could_be(text: str) -> None:
     with pytest.raises(
         InputError, match=rf"budget '{text}' is not a positive size, nor is it one of the schemes"
-    ) as no:
+    ) as caught:
         read_budget(text)
-    named = str(no.value).partition("schemes ")[2].partition(";")[0].split(", ")
+    named = str(caught.value).partition("schemes ")[2].partition(";")[0].split(", ")
     assert named
     assert all(key.startswith(f"{text}_") for key in named)
     assert "\n" not in str(caught.value)

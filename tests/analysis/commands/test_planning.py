@@ -1,14 +1,16 @@
-"""The planner's commands: constraints, promises, plans without a profile and without heads, the trade-off."""
+"""The planner's commands: constraints, quality targets, scores, plans without a profile and without heads, Pareto."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 from mixedprec import load_plan, load_quantized
+from sensitivity import open_profile
 from tests.analysis.commands.running import assert_refused, cli, the_json
-from vggtkit.quant import get_format
+from vggtkit.quant import UNIFORM_SCHEMES, get_format
 
 
 def test_constraints_and_weights_reach_the_plan(run: Path) -> None:
@@ -70,6 +72,55 @@ def test_the_trade_off_is_measured_and_drawn(run: Path) -> None:
     assert saved["points"] == said["points"]
     assert sum(point["measured"] is not None for point in said["points"] if point["kind"] == "plan") == 3
     assert (run / "pareto.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("score", ["sketch", "weight_error", "isolated_ssim", "accumulated_mae", "fisher", "response"])
+def test_a_plan_is_made_from_any_score(run: Path, score: str) -> None:
+    """Its predicted damage is the sum of the score over the layers, where the score is not the sketch."""
+    said = the_json(cli("plan", "--run", run, "--budget", "int4_group_64", "--score", score, "--json"))
+    plan = load_plan(run / "plan.json")
+    assert plan.score == said["score"] == score
+    assert plan.size_bytes <= plan.budget_bytes
+    if score == "sketch":
+        return
+    assert plan.policy == "optimal"
+    assert set(plan.provenance["allowed_formats"]) == set(UNIFORM_SCHEMES)
+    if score == "accumulated_mae":
+        profile = open_profile(run)
+        values = profile.scores["accumulated"]["mae"]
+        rows = [values[row, profile.schemes.index(plan.formats[la.name])] for row, la in enumerate(profile.layers)]
+        assert plan.total_damage == pytest.approx(sum(rows))
+    shown = cli("plan", "--run", run, "--budget", "int4_group_64", "--score", score).out
+    assert "Planned from the score" in shown
+    assert "knows the 7 uniform schemes alone" in shown
+    judged = cli("evaluate", "--run", run, "--repeats", 0)
+    assert judged.code == 0
+    assert "predicted damage n/a" in (run / "comprehensive_report.txt").read_text()
+
+
+def test_a_score_needs_a_profile_and_a_known_name(run: Path, model_folder: Path, tmp_path: Path) -> None:
+    assert_refused(cli("plan", "--run", run, "--score", "fischer"), "unknown score 'fischer'", "did you mean fisher?")
+    free = cli("plan", "--run", tmp_path / "my runs", "--model", model_folder, "--score", "fisher")
+    assert_refused(free, "--score fisher", "has no profile", f"--run '{tmp_path}/my runs'")
+    assert_refused(cli("plan", "--run", run, "--score", "fisher", "--policy", "joint"), "--policy joint")
+
+
+def test_names_as_tables_print_them_are_taken(run: Path) -> None:
+    name = "track_head.input_transform"
+    cli("plan", "--run", run, "--budget", "60%", "--pin", f"{name}=int4_group_32", "--keep-fp", "frame.0 attn.proj")
+    formats = load_plan(run / "plan.json").formats
+    assert formats["track_head.tracker.updateformer.input_transform"] == "int4_group_32"
+    assert formats["aggregator.frame_blocks.0.attn.proj"] == "fp16"
+    shown = the_json(cli("inspect", name, "--run", run, "--json"))
+    assert Path(shown["path"]).name == "layer-track_head.tracker.updateformer.input_transform.png"
+
+
+@pytest.mark.parametrize(("command", "other"), [("plan", "profile"), ("evaluate", "profile")])
+def test_commands_that_are_printed_can_be_typed(tmp_path: Path, command: str, other: str) -> None:
+    run = tmp_path / "my runs" / "it's one"
+    said = cli(command, "--run", run).err
+    typed = said.partition("`")[2].partition("`")[0]
+    assert shlex.split(typed) == ["python", "cli.py", other, "--run", str(run)]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "budget-unit": ((*OF_RUN["plan"], "--budget", "12parsecs"), ("12parsecs", "600MB")),
     "budget-negative": ((*OF_RUN["plan"], "--budget=-5MB"), ("-5MB",)),
     "budget-scheme": ((*OF_RUN["plan"], "--budget", "int9"), ("int9",)),
+    "budget-half-named": ((*OF_RUN["plan"], "--budget", "int4"), ("'int4'", "nor is it one", "int4_group_128")),
     "budget-small": ((*OF_RUN["plan"], "--budget", "1KB"), ("1KB", "needs", "raise the budget")),
     "policy": ((*OF_RUN["plan"], "--policy", "greedy"), ("greedy", "optimal", "sensitive")),
     "formats": ((*OF_RUN["plan"], "--formats", "int7"), ("int7", "int4_group_128")),

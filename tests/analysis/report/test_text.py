@@ -29,6 +29,7 @@ from tests.analysis.example import (
     with_plan,
 )
 from vggtkit.core.errors import InputError
+from vggtkit.metrics import METRICS, Metric
 from vggtkit.metrics.geometry import Estimate
 from vggtkit.metrics.outputs import OUTPUTS, OutputMetrics
 from vggtkit.quant import FORMATS, UNIFORM_SCHEMES
@@ -142,7 +143,9 @@ def test_json_is_strict_where_numbers_are_not_finite() -> None:
     read = from_json(text).results[-1]
     assert math.isnan(read.damage)
     assert np.isnan(read.per_scene).all()
-    assert np.isnan(list(vars(read.outputs["depth"]).values())).all()
+    numbers = dict(vars(read.outputs["depth"]))
+    assert numbers.pop("extra") == {}
+    assert np.isnan(list(numbers.values())).all()
     assert read.outputs["depth_conf"] == EXACT
     assert read.outputs["pose_enc"] == outputs["pose_enc"]
 
@@ -230,3 +233,20 @@ def test_terminal_tables_are_whole_in_their_columns() -> None:
         assert all(FORMATS[key].short_title in text for key in UNIFORM_SCHEMES)
         # The verdict compares with the plan, which has no row of its own there.
         assert any(line.startswith("plan") for line in text.splitlines()) == (index != 1)
+
+
+def test_a_further_metric_stands_in_every_table_of_outputs_and_comes_back_from_json() -> None:
+    """With the title that it was registered with, or by its key where it is no longer registered."""
+    outputs = {"depth": replace(EXACT, extra={"largest": 0.125}), "depth_conf": EXACT}
+    evaluation = with_plan(example_evaluation(), outputs=outputs)
+    read = from_json(to_json(evaluation))
+    assert read.results[-1].outputs["depth"].extra == {"largest": 0.125}
+    text = to_text(read)
+    assert text.count("largest") == 1
+    assert "0.125" in text
+    METRICS.register("largest", Metric("largest", "peak error", compute=lambda _r, _c: None))
+    try:
+        assert to_text(read).count("peak error") == 1
+    finally:
+        METRICS.unregister("largest")
+    assert '"extra"' not in to_json(example_evaluation())

@@ -123,7 +123,9 @@ def test_output_not_finite_is_nan_and_poor(bad: float) -> None:
     for x in candidate.values():
         x.view(-1)[3] = bad
     for name, metrics in compare_outputs(reference, candidate).items():
-        for metric, value in asdict(metrics).items():
+        numbers = asdict(metrics)
+        assert numbers.pop("extra") == {}
+        for metric, value in numbers.items():
             assert value is None or math.isnan(value), (name, metric)
             if metric in THRESHOLDS:
                 assert rate(metric, value) in ("poor", "n/a")
@@ -156,7 +158,7 @@ def test_mismatch_is_refused_by_name(reference: dict, candidate: dict, message: 
 
 
 def metrics_with(**values: float | None) -> dict[str, OutputMetrics]:
-    base = dict.fromkeys(OutputMetrics.__dataclass_fields__, 1.0)
+    base = dict.fromkeys(OutputMetrics.__dataclass_fields__, 1.0) | {"extra": {}}
     return {"depth": OutputMetrics(**{**base, **values})}
 
 
