@@ -149,9 +149,7 @@ def _by_score(
     return evidence.scored(score.key, usable, context.schemes), tuple(notes)
 
 
-def _checked(
-    score: Score, values: Mapping[str, Array], evidence: Evidence, schemes: Sequence[str]
-) -> dict[str, Array]:
+def _checked(score: Score, values: Mapping[str, Array], evidence: Evidence, schemes: Sequence[str]) -> dict[str, Array]:
     """A score's values where it is what it has to be: a plugin's may not be.
 
     Raises:

@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import nn
 
+from vggtkit.core import plugins
 from vggtkit.core.errors import InputError
 from vggtkit.core.processes import AT_MOST, in_processes, processes_for
+from vggtkit.quant import FORMATS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -111,3 +113,18 @@ def test_as_many_as_cores_and_memory(cores: int, expected: int, monkeypatch: pyt
     assert processes_for(nn.Linear(2, 2), 90 * 10**9) == 1
     with torch.device("meta"):
         assert processes_for(nn.Linear(20000, 20000), 1) == 1
+
+
+def registered_formats(share: slice, step: Callable[[], None]) -> list[str]:  # noqa: ARG001
+    return [key for key in FORMATS if key.startswith("int7_")]
+
+
+def test_other_processes_know_what_plugins_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are started afresh, so they load the same files."""
+    plugin = tmp_path / "sevens.py"
+    line = "register(Format('int7_group_64', 'INT7', 7, 'group', symmetric=True, group_size=64))"
+    plugin.write_text(f"from vggtkit.quant import Format, register\n{line}\n")
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(FORMATS, "_values", dict(FORMATS))
+    plugins.load_plugins([str(plugin)])
+    assert in_processes(registered_formats, 2) == [["int7_group_64"]] * 2
