@@ -22,6 +22,7 @@ from sensitivity.tables import COARSE, FINE
 from sensitivity.token_classes import ClassDamage, class_damage
 from vggtkit.core.errors import InputError
 from vggtkit.core.processes import processes_for
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.scenes import Scene, SceneSource
 from vggtkit.subject import Subject
@@ -60,7 +61,10 @@ def audit(
         InputError: no held-out scenes.
     """
     if not held_out or not judges:
-        raise InputError("no scenes to measure damage on: give more photographs with --images, or --scenes synthetic")
+        raise InputError(
+            f"no scenes to measure damage on: give more photographs with {setting('images')}, or "
+            f"{setting('scenes', 'synthetic')}"
+        )
     context = ScoringContext(profile, subject, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
     layers, schemes = context.layers, context.schemes
     step = _Steps(progress)

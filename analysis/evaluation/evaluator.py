@@ -12,6 +12,7 @@ from torch import Tensor
 from mixedprec import quantized
 from mixedprec.evidence import weighted_mean
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import Estimate, over_scenes
 from vggtkit.metrics.tensors import nmse
@@ -80,7 +81,10 @@ class Evaluator:
         cheaper: bool = False,
     ) -> None:
         if not scenes:
-            raise InputError("no scenes to measure on: give more photographs with --images, or --scenes synthetic")
+            raise InputError(
+                f"no scenes to measure on: give more photographs with {setting('images')}, or "
+                f"{setting('scenes', 'synthetic')}"
+            )
         self.subject, self.scenes, self.weights, self.keep = subject, scenes, dict(weights or {}), keep
         self.alignment, self.cheaper = alignment, cheaper and subject.recorded_whole is not None
         with self._computing():

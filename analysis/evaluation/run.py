@@ -27,6 +27,7 @@ from mixedprec import (
 from mixedprec.evidence import SKETCH
 from mixedprec.planner import layers_by_format
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import over_scenes
@@ -101,7 +102,9 @@ def evaluate(
         InputError: no scenes, the plan does not fit the model, or FP32 gives no finite outputs.
     """
     if not scenes:
-        raise InputError("no evaluation scenes: give more photographs with --images, or --scenes synthetic")
+        raise InputError(
+            f"no evaluation scenes: give more photographs with {setting('images')}, or {setting('scenes', 'synthetic')}"
+        )
     subject = subject_of(model)
     if plan:
         check_plan(subject, plan)

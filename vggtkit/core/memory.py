@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 
 LARGE = 10**8
 """Parameters of a network from which on cost matters more than a last digit."""
@@ -55,7 +56,7 @@ def check_disk(needed: int, folder: Path) -> None:
     if needed > free:
         raise InputError(
             f"the profile needs {needed / 1e6:.0f} MB of disk while it is made, {free / 1e6:.0f} MB are free in "
-            f"{folder}: make room, name another --run, or give a lower --disk-budget"
+            f"{folder}: make room, name another {setting('run')}, or give a lower {setting('disk_budget')}"
         )
 
 
@@ -88,5 +89,6 @@ def check_memory(needed: int, device: torch.device) -> None:
     if free is not None and needed > free:
         raise InputError(
             f"profiling needs about {needed / 1e9:.1f} GB of memory beside the weights, {free / 1e9:.1f} GB are free: "
-            "give fewer pictures (--max-images, --views), smaller ones (--resolution) or --probes 1"
+            f"give fewer pictures ({setting('max_images')}, {setting('views')}), smaller ones "
+            f"({setting('resolution')}) or {setting('probes', 1)}"
         )

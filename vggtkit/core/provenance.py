@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vggtkit.core.errors import InputError
-from vggtkit.core.program import command
+from vggtkit.core.program import command, setting
 
 TOOL = "vggt-mixedprec"
 
@@ -40,7 +40,7 @@ def provenance(**facts: object) -> dict[str, object]:
     return facts | {
         "tool": TOOL,
         "tool_version": tool_version(),
-        "command": command(*sys.argv[1:]),
+        "command": command(*sys.argv[1:]).removeprefix("python "),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -65,5 +65,5 @@ def require_same(what: str, expected: Mapping[str, object], found: Mapping[str, 
         if expected.get(key) != found.get(key):
             raise InputError(
                 f"{what}: {key.replace('_', ' ')} is {found.get(key)}, but {expected.get(key)} is needed; "
-                "run the command that makes the file again, or use another --run folder"
+                f"run the command that makes the file again, or use another {setting('run')} folder"
             )

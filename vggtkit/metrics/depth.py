@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 
 Alignment = Literal["median", "scale_shift", "none"]
 DELTA_LIMIT = 1.25
@@ -41,7 +42,7 @@ def alignment_named(name: str) -> Alignment:
     for alignment in known:
         if name == alignment:
             return alignment
-    raise InputError(f"--depth-alignment {name}: choose median, scale_shift or none")
+    raise InputError(f"{setting('depth_alignment', name)}: choose median, scale_shift or none")
 
 
 def depth_errors(predicted: Tensor, true: Tensor, alignment: Alignment = "median") -> DepthErrors:

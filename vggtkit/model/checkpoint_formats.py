@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model.escaping import escape, first_line
 from vggtkit.model.state_dicts import state_in
 from vggtkit.model.torch_files import load_torch_file
@@ -71,7 +72,7 @@ def weights_in(folder: Path) -> Path | None:
     if len(files) > 1:
         names = ", ".join(escape(path.name) for path in files[:3])
         raise InputError(
-            f"--model {escape(folder)}: {len(files)} checkpoints are there ({names}); name the file itself"
+            f"{setting('model', escape(folder))}: {len(files)} checkpoints are there ({names}); name the file itself"
         )
     return files[0] if files else None
 
@@ -168,7 +169,7 @@ def _read_safetensors(path: Path, *, shapes_only: bool) -> dict[str, Tensor]:
     if metadata.get("kind") == PACKED_KIND:
         raise InputError(
             f"{escape(path)}: a packed checkpoint of this tool, its weights already quantised; load it with "
-            "mixedprec.load_quantized, and give as --model the network that it was made from"
+            f"mixedprec.load_quantized, and give as {setting('model')} the network that it was made from"
         )
     return {name: _meta(path, name, *stored) for name, stored in shapes.items()}
 

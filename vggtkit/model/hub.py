@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model.escaping import escape, first_line
 
 HUB_IDS = {"vggt-1b": "facebook/VGGT-1B"}
@@ -29,9 +30,9 @@ def hub_file(repository: str, name: str) -> Path:
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # the hub's client hands on those of its transport, which share no base
         raise InputError(
-            f"--model {escape(repository)}: no such folder, {name} is not in the local Hugging Face cache, and the hub "
-            f"does not give it ({first_line(error)}); the same command takes up a broken download where it stopped, or "
-            "download it elsewhere and give its folder, or use --weights random"
+            f"{setting('model', escape(repository))}: no such folder, {name} is not in the local Hugging Face cache, "
+            f"and the hub does not give it ({first_line(error)}); the same command takes up a broken download where it "
+            f"stopped, or download it elsewhere and give its folder, or use {setting('weights', 'random')}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import free_bytes
+from vggtkit.core.program import setting
 from vggtkit.model.aggregator import IMAGE_MEAN, IMAGE_STD
 from vggtkit.model.checkpoint_formats import WEIGHTS_FILE, Say, read_state
 from vggtkit.model.config import PRESETS, VGGTConfig
@@ -67,7 +68,7 @@ def load_vggt(
     128
     """
     if weights not in ("pretrained", "random"):
-        raise InputError(f"--weights {weights}: not known; use pretrained or random")
+        raise InputError(f"{setting('weights', weights)}: not known; use pretrained or random")
     state: Mapping[str, Tensor]
     if weights == "random":
         config = PRESETS[str(source)] if str(source) in PRESETS else locate(source, fetch=False).given.config
@@ -186,7 +187,9 @@ def _random_state(model: VGGT) -> dict[str, Tensor]:
     """Weights drawn from the usual initial distributions, the same every time."""
     needed, free = sum(4 * tensor.numel() for tensor in model.state_dict().values()), free_bytes(torch.device("cpu"))
     if free is not None and needed > free:
-        raise InputError(f"--weights random: they need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
+        raise InputError(
+            f"{setting('weights', 'random')}: they need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        )
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     state = {}
     for name, like in model.state_dict().items():

@@ -6,6 +6,7 @@ import torch
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import LARGE
+from vggtkit.core.program import setting
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_WITH_BF16 = 8  # CUDA compute capability, major
@@ -27,9 +28,12 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= FIRST_WITH_BF16 else torch.float16
     if name not in DTYPES:
-        raise InputError(f"--dtype {name}: not known; use auto, {', '.join(DTYPES)}")
+        raise InputError(f"{setting('dtype', name)}: not known; use auto, {', '.join(DTYPES)}")
     if name == "fp16" and device.type == "cpu":
-        raise InputError("--dtype fp16: processors do not compute in it; use bf16 or fp32, or --device cuda")
+        raise InputError(
+            f"{setting('dtype', 'fp16')}: processors do not compute in it; use bf16 or fp32, or "
+            f"{setting('device', 'cuda')}"
+        )
     return DTYPES[name]
 
 

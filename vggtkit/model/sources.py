@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model.checkpoint_formats import INDEX_SUFFIX, SUFFIXES, WEIGHTS_FILE, weights_in
 from vggtkit.model.config import BUNDLED, PRESETS, VGGTConfig, read_sizes
 from vggtkit.model.escaping import escape, first_line
@@ -74,20 +75,21 @@ def locate(source: str | Path, *, fetch: bool) -> Place:
         weights = weights_in(path)
         if fetch and weights is None:
             raise InputError(
-                f"--model {escape(name)}: the folder has no {WEIGHTS_FILE}; put it there or name the file itself"
+                f"{setting('model', escape(name))}: the folder has no {WEIGHTS_FILE}; put it there or name the file "
+                "itself"
             )
         return Place(_read_config(path), weights)
     if path.is_file():
         return Place(_read_config(path.parent, optional=True), path)
     if name.endswith((*SUFFIXES, INDEX_SUFFIX)) or name.startswith((".", "/", "~")):
-        raise InputError(f"--model {escape(name)}: no such file or folder")
+        raise InputError(f"{setting('model', escape(name))}: no such file or folder")
     return _on_hub(name, fetch=fetch)
 
 
 def _existing(name: str) -> Path:
     """The path of that name, refused where the system does not take it as one."""
     if not name:
-        raise InputError("--model: the name is empty")
+        raise InputError(f"{setting('model')}: the name is empty")
     path = Path(name)
     try:
         path.exists()
@@ -95,7 +97,7 @@ def _existing(name: str) -> Path:
             next(path.iterdir(), None)
     except (OSError, ValueError) as error:  # too long, not to be listed
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"--model {escape(name)}: cannot be looked at ({escape(reason)})") from error
+        raise InputError(f"{setting('model', escape(name))}: cannot be looked at ({escape(reason)})") from error
     return path
 
 
@@ -104,8 +106,8 @@ def _on_hub(name: str, *, fetch: bool) -> Place:
     if repository.count("/") != 1:
         known = ", ".join(sorted(PRESETS))
         raise InputError(
-            f"--model {escape(repository)}: neither a preset ({known}), a folder, a file, nor a Hugging Face id "
-            "(owner/name)"
+            f"{setting('model', escape(repository))}: neither a preset ({known}), a folder, a file, nor a Hugging Face "
+            "id (owner/name)"
         )
     given = _read_config(hub_file(repository, CONFIG_FILE).parent)
     return Place(given, hub_file(repository, WEIGHTS_FILE) if fetch else cached_file(repository, WEIGHTS_FILE))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model.aggregator import Aggregator
 from vggtkit.model.camera_head import CameraHead
 from vggtkit.model.config import VGGTConfig, check_heads
@@ -78,9 +79,10 @@ class VGGT(nn.Module):
 
     def _checked_heads(self, heads: Sequence[str]) -> tuple[str, ...]:
         """The heads in their usual order, all of which the model has."""
-        heads = check_heads(heads, "--heads")
+        heads = check_heads(heads, setting("heads"))
         if absent := [head for head in heads if head not in self.config.heads]:
-            raise InputError(f"--heads: the model has no {absent[0]} head, only {', '.join(self.config.heads)}")
+            present = ", ".join(self.config.heads)
+            raise InputError(f"{setting('heads')}: the model has no {absent[0]} head, only {present}")
         return tuple(heads)
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> dict[str, Tensor | list[Tensor]]:
@@ -139,7 +141,8 @@ class VGGT(nn.Module):
         least = DOWN_RATIO * 2 ** (self.config.track_corr_levels - 1)
         if min(size) < least:
             raise InputError(
-                f"images are {size[0]}x{size[1]}, the tracker needs {least} pixels a side: give a higher --resolution"
+                f"images are {size[0]}x{size[1]}, the tracker needs {least} pixels a side: give a higher "
+                f"{setting('resolution')}"
             )
 
     def _check(self, images: Tensor) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.scenes.fetch import MB, Progress, Remote, fetch, look_up
 
 SITE = "https://www.eth3d.net/data"
@@ -136,7 +137,7 @@ def _make_folder(to: Path) -> None:
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--to {to}: cannot be made ({error.strerror}); name another folder") from error
+        raise InputError(f"{setting('to', to)}: cannot be made ({error.strerror}); name another folder") from error
 
 
 def _looked_up(archives: list[Archive], to: Path) -> dict[Archive, Remote]:
@@ -157,7 +158,7 @@ def _check_room(fetched: dict[Archive, Remote], to: Path) -> None:
     free = shutil.disk_usage(to).free
     if free < needed:
         raise InputError(
-            f"--to {to}: has {free / MB:,.0f} MB free, the archives and what is in them take about "
+            f"{setting('to', to)}: has {free / MB:,.0f} MB free, the archives and what is in them take about "
             f"{needed / MB:,.0f} MB; make room or name another folder"
         )
 

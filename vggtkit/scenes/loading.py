@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.scenes.ground_truth import prepare_views
 from vggtkit.scenes.kinds import SCENE_KINDS
 from vggtkit.scenes.photos import picture_size
@@ -109,7 +110,8 @@ def _resolution(source: SceneSource, img_size: int, patch_size: int) -> int:
     wanted = source.resolution or img_size
     if wanted % patch_size:
         nearest = max(1, round(wanted / patch_size)) * patch_size
-        raise InputError(f"--resolution {wanted} is no multiple of the patch size {patch_size}: give {nearest}")
+        asked = setting("resolution", wanted)
+        raise InputError(f"{asked} is no multiple of the patch size {patch_size}: give {nearest}")
     return wanted
 
 
@@ -237,14 +239,15 @@ def _grid_points(inner: tuple[int, int], outer: tuple[int, int]) -> Tensor:
 
 def _too_few(source: SceneSource, photographs: int) -> InputError:
     if photographs > 1:
-        option = f"--stride {source.stride}" if source.stride >= photographs else f"--max-images {source.max_images}"
+        strided = source.stride >= photographs
+        option = setting("stride", source.stride) if strided else setting("max_images", source.max_images)
         return InputError(
             f"{option} leaves no photograph for evaluation: calibration and evaluation need one each, so allow at"
             f" least 2 of the {photographs}"
         )
     return InputError(
         f"the folder {source.folder!r} has a single photograph, which calibration uses: evaluation needs"
-        " others, so give another folder with --images or --scenes"
+        f" others, so give another folder with {setting('images')} or {setting('scenes')}"
     )
 
 

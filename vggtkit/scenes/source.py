@@ -123,7 +123,7 @@ def _check_kind(kind: object, folder: object) -> None:
     if not place and folder:
         raise InputError(f"{kind} scenes take no folder, got {folder!r}: for photographs give photos:{folder}")
     if place and not folder:
-        also = " or --images DIR" if kind == "photos" else ""
+        also = f" or {setting('images', 'DIR')}" if kind == "photos" else ""
         what = "a folder" if place == "DIR" else place
         raise InputError(f"scenes of kind {kind} need {what}: give {kind}:{place}{also}")
 

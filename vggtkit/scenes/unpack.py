@@ -14,6 +14,7 @@ from py7zr.callbacks import ExtractCallback
 from py7zr.exceptions import ArchiveError, UnsupportedCompressionMethodError
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 
 MB = 10**6
 _DAMAGED = (ArchiveError, lzma.LZMAError, zlib.error, EOFError, ValueError)
@@ -114,7 +115,7 @@ def _check_room(to: Path, needed: int, archive: Path) -> None:
     if free < needed:
         raise InputError(
             f"{archive}: unpacked it takes {needed / MB:,.0f} MB, {to} has {free / MB:,.0f} MB free; make room or give "
-            "another --to"
+            f"another {setting('to')}"
         )
 
 

@@ -55,3 +55,8 @@ def refused() -> Callable[[str | Path], str]:
         return text
 
     return message
+
+
+@pytest.fixture(autouse=True)
+def _messages_name_options(spoken_in_options: None) -> None:
+    """As the command line names them; how Python callers see them is tested with `setting`."""

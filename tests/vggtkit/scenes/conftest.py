@@ -65,3 +65,8 @@ def plane_world() -> PlaneWorld:
 def shade() -> Callable[[int, tuple[int, int]], Image.Image]:
     """Picture i is grey of shade i, so that a scene tells which pictures it shows."""
     return lambda index, size: Image.new("RGB", size, (index,) * 3)
+
+
+@pytest.fixture(autouse=True)
+def _messages_name_options(spoken_in_options: None) -> None:
+    """As the command line names them; how Python callers see them is tested with `setting`."""
