@@ -183,4 +183,6 @@ _family("two_level", "two-level groups", 3, (64, 32, 16), scored=(64, 16), two_l
 _family("two_level", "two-level groups", 2, (32, 16), scored=(16,), two_level=True)
 
 INT3_GROUPS = tuple(key for key in FORMATS if key.startswith("int3_group_"))
+INT2_GROUPS = tuple(key for key in FORMATS if key.startswith("int2_group_"))
+ASYMMETRIC = tuple(key for key in FORMATS if "_asym_" in key)
 TWO_LEVEL = tuple(key for key, fmt in FORMATS.items() if fmt.two_level)
