@@ -79,6 +79,7 @@ def test_a_large_model_that_looks_at_values_cannot_be_told(monkeypatch: pytest.M
     assert of(model, scene) is None
 
 
+@pytest.mark.usefixtures("spoken_in_options")
 def test_refusals_name_both_numbers_and_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda _device: 2 * 10**9)
     check_memory(2 * 10**9, torch.device("cpu"))
