@@ -60,11 +60,7 @@ def audit(
     Raises:
         InputError: no held-out scenes.
     """
-    if not held_out or not judges:
-        raise InputError(
-            f"no scenes to measure damage on: give more photographs with {setting('images')}, or "
-            f"{setting('scenes', 'synthetic')}"
-        )
+    _check_scenes(held_out, judges)
     context = ScoringContext(profile, subject, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
     layers, schemes = context.layers, context.schemes
     step = _Steps(progress)
@@ -111,6 +107,14 @@ def audit(
         class_schemes=shown,
         stability=repeated,
     )
+
+
+def _check_scenes(held_out: Sequence[Scene], judges: Sequence[Scene]) -> None:
+    if not held_out or not judges:
+        raise InputError(
+            f"no scenes to measure damage on: give more photographs with {setting('images')}, or "
+            f"{setting('scenes', 'synthetic')}"
+        )
 
 
 def _by_class(classes: ClassDamage | None) -> dict[str, Array]:

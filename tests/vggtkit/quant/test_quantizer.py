@@ -229,7 +229,7 @@ def test_neither_the_weight_nor_the_quantised_tensor_is_written_to(key: str) -> 
 @pytest.mark.parametrize("bits", [2, 3])
 def test_a_format_registered_later_works_everywhere(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fmt = Format(f"int{bits}_group_16", "later", bits, "group", symmetric=True, group_size=16)
-    monkeypatch.setitem(FORMATS, fmt.key, fmt)
+    monkeypatch.setitem(FORMATS._values, fmt.key, fmt)
     w = random_weight((5, 37))
     q = quantize(w, fmt.key)
     assert q.nbytes == quantized_nbytes(w.shape, fmt.key) == math.ceil(5 * 37 * bits / 8) + 5 * 3 * 2
