@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensitivity import Profile
+from sensitivity.agreement import Agreement, agreement
 from sensitivity.store import Changes
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
@@ -47,6 +48,7 @@ class Evidence:
         weights: what each output counts for, relative to the others; 1 for those not named.
         changes: what each layer does to each output with its sign, ``{output: [layers, candidates, scenes, probes]}``,
             as in `Profile`; empty if not known.
+        agreement: estimated beside measured damage of the uniform INT4 schemes, by output; empty if not measured.
     """
 
     origin: str
@@ -59,6 +61,7 @@ class Evidence:
     uniform: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, Changes] = field(default_factory=dict)
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
 
     @staticmethod
     def of(source: Profile | Evidence) -> Evidence:
@@ -71,7 +74,7 @@ class Evidence:
         }
         return Evidence(
             str(source.path), source.facts, source.layers, source.candidates, source.size_bytes, source.damage,
-            uniform=uniform, changes=source.changes,
+            uniform=uniform, changes=source.changes, agreement=agreement(source),
         )  # fmt: skip
 
     def scored(self, score: str, damage: Mapping[str, Array], candidates: Sequence[str]) -> Evidence:
@@ -106,6 +109,16 @@ class Evidence:
             for name, share in self.shares().items()
         ]
         return np.concatenate(parts, axis=3)
+
+    @property
+    def unreached(self) -> frozenset[str]:
+        """Names of the layers that the calibration scenes say nothing about."""
+        return frozenset(self.facts.get("unreached") or ())
+
+    @property
+    def holds(self) -> bool:
+        """Whether estimates agree with what was measured, for every output that counts."""
+        return all(row.holds for name, row in self.agreement.items() if self.weights.get(name, 1.0))
 
     def shares(self) -> dict[str, float]:
         """The weight of every output, all together 1."""
@@ -152,7 +165,7 @@ class Evidence:
         changes = {name: values[rows] for name, values in self.changes.items() if name not in gone}
         return replace(
             self, layers=tuple(self.layers[row] for row in rows), size_bytes=self.size_bytes[rows], damage=damage,
-            uniform=uniform, changes=changes,
+            uniform=uniform, changes=changes, agreement={k: v for k, v in self.agreement.items() if k not in gone},
         )  # fmt: skip
 
     def weighted(self, asked: Mapping[str, float]) -> Evidence:

@@ -121,6 +121,7 @@ def solve_plan(resolved: Resolved, budget_bytes: int | None = None) -> Planned:
             weights=facts["weights"],
             allowed_formats=list(resolved.palette),
             **resolved.request.as_facts(),
+            **_known(resolved.evidence),
         ),
         heads=resolved.heads,
         coupling=best.coupling,
@@ -171,6 +172,18 @@ def uniform_sizes(planned: Planned, keys: Sequence[str]) -> dict[str, int]:
         key: planned.plan.overhead_bytes + sum(space.layer_bytes(uniform_assignment(layers, key)).values())
         for key in keys
     }
+
+
+def _known(evidence: Evidence) -> dict[str, object]:
+    """What a reader of the plan has to know of its evidence."""
+    noise = {name: value for name, value in (evidence.facts.get("repeatability") or {}).items() if value}
+    known: dict[str, object] = {
+        "estimate_check": {name: row.ratio for name, row in evidence.agreement.items()},
+        "estimate_holds": evidence.holds if evidence.agreement else None,
+        "unreached": sorted(evidence.unreached & {layer.name for layer in evidence.layers}),
+        "repeatability": noise,
+    }
+    return {name: value for name, value in known.items() if value not in (None, [], {})}
 
 
 def _too_small(resolved: Resolved, problem: Problem, budget: str, error: Infeasible) -> Infeasible:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -21,6 +21,9 @@ from vggtkit.core.program import setting
 from vggtkit.quant import get_format
 from vggtkit.subject import Subject
 from vggtkit.subject.graph import same_input
+
+UNSEEN_BITS = 4
+"""Layers of which no calibration scene says anything get no fewer bits, unless nothing else is allowed."""
 
 CAREFUL_BITS = 3
 """Where damage is a prior, ``auto`` goes below these bits only if nothing else fits."""
@@ -122,7 +125,7 @@ def _search_space(
     asked = request.constraints
     space = SearchSpace.unconstrained(evidence, palette)
     if not asked:
-        return space
+        return replace(space, allowed=_at_rest(evidence, space.allowed, ()))
     alike: Sequence[tuple[str, ...]] = ()
     if SHARED_INPUT in asked.groups:
         alike = same_input(subject.graph() if graph is None else graph)
@@ -132,4 +135,18 @@ def _search_space(
     allowed = allowed_formats(
         evidence.layers, asked, palette, evidence.candidates, keep=request.keep, never_quantized=rest
     )
-    return replace(space, allowed=allowed, groups=shared_groups(evidence.layers, asked.groups, alike))
+    groups = shared_groups(evidence.layers, asked.groups, alike)
+    return replace(space, allowed=_at_rest(evidence, allowed, groups), groups=groups)
+
+
+def _at_rest(
+    evidence: Evidence, allowed: Mapping[str, tuple[str, ...]], groups: Sequence[Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """The same, layers that no scene reaches at their smallest format of 4 bits or more: nothing speaks for fewer."""
+    grouped = {name for group in groups for name in group}
+    chosen = dict(allowed)
+    for row, layer in enumerate(evidence.layers):
+        if layer.name in evidence.unreached and layer.name not in grouped:
+            keys = [key for key in allowed[layer.name] if get_format(key).bits >= UNSEEN_BITS] or allowed[layer.name]
+            chosen[layer.name] = (min(keys, key=lambda key: evidence.of_format(row, key)[0]),)
+    return chosen

@@ -15,7 +15,7 @@ from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
 from sensitivity.scores import SCORES
-from sensitivity.tables import role_title
+from sensitivity.tables import agreement_sentences, role_title
 from vggtkit.core.program import setting
 from vggtkit.quant import Layer, get_format
 
@@ -42,18 +42,7 @@ def plan_sentences(planned: Planned) -> list[str]:
             f"INT8 and INT4, {format_bytes(planned.widened)}: widened down to {lowest} bits ({setting('strict')} "
             "forbids it)."
         )
-    if plan.optimal:
-        said.append(
-            "Proven optimal (gap 0): no other choice of these formats within the budget has less predicted damage."
-        )
-    elif plan.policy in SOLVED:
-        gap = plan.total_damage - plan.bound
-        said.append(
-            f"Proven to be within {gap:.1e} ({gap / plan.total_damage:.1%}) of the least predicted damage that these "
-            "formats allow within the budget."
-        )
-    else:
-        said += _sensitive_share(planned)
+    said += _optimality(planned)
     if plan.policy == "joint":
         said.append(
             f"What layers do to each other counts {plan.coupling:.0%}: as far as the calibration scenes agree on it."
@@ -69,6 +58,7 @@ def plan_sentences(planned: Planned) -> list[str]:
     if weights := planned.search_space.evidence.weights:
         counts = ", ".join(f"{name} {weights.get(name, 1.0):g}" for name in planned.search_space.evidence.damage)
         said.append(f"Damage counts the outputs by weight: {counts}.")
+    said += _unknown(planned)
     if plan.score in SCORES and plan.score != SKETCH:
         title = SCORES[plan.score].title
         said.append(
@@ -80,6 +70,46 @@ def plan_sentences(planned: Planned) -> list[str]:
         said.append(f"NO PROFILE and no weights of {plan.model} at hand: this plan is by bytes and roles alone.")
     if facts.get("weights") not in ("trained", "none"):
         said.append("RANDOM WEIGHTS: this plan says nothing about a trained network.")
+    return said
+
+
+def _optimality(planned: Planned) -> list[str]:
+    """How good the choice is, as far as the estimates can be trusted."""
+    plan, evidence = planned.plan, planned.search_space.evidence
+    if plan.policy not in SOLVED:
+        return agreement_sentences(evidence.agreement) + _sensitive_share(planned)
+    if not evidence.holds:
+        return [
+            *agreement_sentences(evidence.agreement),
+            "This plan has the least predicted damage that was found, which says little while the prediction does not "
+            "hold.",
+        ]
+    if plan.optimal:
+        return ["Proven optimal (gap 0): no other choice of these formats within the budget has less predicted damage."]
+    gap = plan.total_damage - plan.bound
+    share = f" ({gap / plan.total_damage:.1%})" if plan.total_damage else ""
+    return [
+        f"Proven to be within {gap:.1e}{share} of the least predicted damage that these formats allow within the "
+        "budget."
+    ]
+
+
+def _unknown(planned: Planned) -> list[str]:
+    """What the scenes say nothing about, and what they cannot tell."""
+    evidence, formats = planned.search_space.evidence, planned.plan.formats
+    said = []
+    if names := [layer.name for layer in evidence.layers if layer.name in evidence.unreached]:
+        bits = sorted({get_format(formats[name]).bits for name in names})
+        said.append(
+            f"Not reached by the calibration scenes: {', '.join(names[:3])}"
+            f"{f' and {len(names) - 3} more' * (len(names) > 3)}; {' and '.join(f'{b:g}' for b in bits)} bits there "
+            f"are a precaution, not measured ({setting('pin')} gives others)."
+        )
+    noise = max((evidence.facts.get("repeatability") or {}).values(), default=0.0)
+    if noise > 0:
+        said.append(
+            f"NOT REPEATABLE: two FP32 passes differ by an NMSE of up to {noise:.1e}; less damage says nothing."
+        )
     return said
 
 

@@ -12,6 +12,10 @@
 | `replay`, `damage` | true damage, computing only what a change reaches |
 | `token_classes` | damage by camera, register and patch tokens |
 | `scores` | every cheap score, in one registry |
+| `dataflow`, `route` | which modules of a foreign model may be segments, and how it is differentiated |
+| `differentiable` | a forward that can be differentiated, whatever it says of gradients itself |
+| `scrutiny` | what is asked of a model before it is profiled, and said of it afterwards |
+| `agreement` | estimated beside measured damage |
 | `profiler` | the whole profile |
 | `store` | ``profile.h5``, written and read |
 | `tables` | what a profile says, as tables |

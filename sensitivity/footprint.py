@@ -7,7 +7,7 @@ model for its shapes, beside the gradients of its weights for every output and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,7 @@ def footprint(
     candidates: int,
     probes: int,
     sample_bytes: int,
+    segments: Mapping[str, nn.Module] | None = None,
 ) -> Footprint | None:
     """Estimate the memory of a profile.
 
@@ -79,11 +80,13 @@ def footprint(
         candidates: formats that are scored.
         probes: random vectors per output.
         sample_bytes: of one scene's stored tokens under one scheme.
+        segments: that the sketch goes back through one at a time; those of the subject by default.
 
     Returns:
         The estimate; None for a large model that cannot run on the meta device.
     """
-    count = _Counter(subject)
+    segments = subject.segments() if segments is None else segments
+    count = _Counter(subject, segments)
     if not count.run(scene):
         return None
     references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
@@ -91,13 +94,13 @@ def footprint(
     errors = FLOAT * candidates * sum(layer.weights for layer in layers)
     cached = errors if errors <= CACHE_BYTES else 0
     moments = [count.largest]
-    for name, module in subject.segments().items():
+    for name, module in segments.items():
         gradients = probes * _outputs_behind(subject, name)
         sizes = [p.numel() * FLOAT for p in module.parameters() if p.ndim > 1] or [0]
         part = 0 if cached else min(PART_BYTES, candidates * max(sizes))
         of_weights = gradients * (sum(sizes) + max(sizes)) + part + SIMULATING * max(sizes)
         moments.append(count.graphs.get(name, 0) + of_weights)
-    return Footprint(passes, count.stored + cached + sample_bytes + max(moments))
+    return Footprint(passes, count.stored + count.between + cached + sample_bytes + max(moments))
 
 
 def _outputs_behind(subject: Subject, segment: str) -> int:
@@ -109,14 +112,16 @@ def _outputs_behind(subject: Subject, segment: str) -> int:
 class _Counter:
     """Counts bytes of intermediates and of every segment's graph in a run on the meta device."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, segments: Mapping[str, nn.Module] | None = None) -> None:
         self.subject = subject
-        self.names = {id(module): name for name, module in subject.segments().items()}
+        named = subject.segments() if segments is None else segments
+        self.names = {id(module): name for name, module in named.items()}
         self.trunk = subject.trunk
         self.graphs: dict[str, int] = {}
         self.inside: list[str] = []
-        self.largest = self.stored = self.kept = 0
+        self.largest = self.stored = self.kept = self.between = 0
         self.seen: set[int] = set()
+        self.outside: set[int] = set()
         self.given: dict[int, Tensor] = {}
 
     def run(self, scene: Scene) -> bool:
@@ -161,6 +166,10 @@ class _Counter:
         if self.inside and not is_weight and storage not in self.seen:
             self.seen.add(storage)
             self.graphs[self.inside[-1]] += value.untyped_storage().nbytes()
+        # What lies between known segments is small; a foreign model may be all of it.
+        elif not self.inside and not self.subject.segments_are_known and not is_weight and storage not in self.outside:
+            self.outside.add(storage)
+            self.between += value.untyped_storage().nbytes()
         return value
 
 

@@ -23,20 +23,29 @@ needs no more than its weights and a few gigabytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from sensitivity.segments import Gradients, Tape
+from sensitivity.differentiable import mutations
+from sensitivity.route import Route, nmse_by_output, route_of
+from sensitivity.segments import Gradients, Tape, UnsoundError
+from vggtkit.core.errors import InputError
 from vggtkit.model.outputs import OUTPUTS
-from vggtkit.quant import Layer, simulate_layer, stored_nbytes, weight_of
+from vggtkit.quant import Layer, replaced_weights, simulate_layer, stored_nbytes, weight_of
 from vggtkit.quant.packed import out_first
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
+from vggtkit.subject.factory import described
 
 DEFAULT_PROBES = 4
+FLOAT = 4
+TRIAL, TRIAL_PROBES, TINY = "int4_group_128", 8, 1e-12
+"""Format, random vectors, and least damage of the measurement that decides what ``detach`` means."""
 CACHE_BYTES = 2 * 10**9
 PART_BYTES = 4 * 10**8
 """Errors of a layer's weight in several schemes are made this many bytes at a time where they are not kept."""
@@ -75,8 +84,9 @@ class WeightErrors:
     def products(self, layer: Layer, gradients: Tensor) -> Tensor:
         """Inner products of the errors with gradients ``[n, weights]``: float64 ``[n, schemes]``."""
         if self.keep:
-            return (gradients @ self(layer).T).double().cpu()
+            return (gradients.to(self(layer)) @ self(layer).T).double().cpu()
         some = max(1, PART_BYTES // (4 * layer.weights))
+        gradients = gradients.to(computed_in(weight_of(self.model, layer).dtype))
         parts = [self.schemes[start : start + some] for start in range(0, len(self.schemes), some)]
         return torch.cat([(gradients @ self._made(layer, part).T).double().cpu() for part in parts], dim=1)
 
@@ -90,10 +100,21 @@ class WeightErrors:
 
     def _made(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
         module, weight = self.model.get_submodule(layer.name), weight_of(self.model, layer).detach()
-        errors = weight.new_empty(len(schemes), layer.weights)
+        dtype = computed_in(weight.dtype)
+        errors = weight.new_empty(len(schemes), layer.weights, dtype=dtype)
         for row, key in zip(errors, schemes, strict=True):
-            torch.sub(simulate_layer(module, key, layer.name).flatten(), weight.flatten(), out=row)
+            stored = simulate_layer(module, key, layer.name).to(weight.dtype)  # as the module can hold it
+            torch.sub(stored.flatten().to(dtype), weight.flatten().to(dtype), out=row)
         return errors
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """The precision that errors of a weight of some precision are taken in.
+
+    >>> computed_in(torch.bfloat16), computed_in(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return torch.promote_types(dtype, torch.float32)
 
 
 def sketch_damage(
@@ -126,6 +147,7 @@ def sketch_changes(
     probes: int = DEFAULT_PROBES,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    through_detach: bool | None = None,
 ) -> dict[str, Tensor]:
     """First-order change of each output, divided by its norm, along random vectors, by layer and scheme.
 
@@ -140,31 +162,130 @@ def sketch_changes(
         probes: random vectors per output.
         seed: of the random vectors; give every scene its own.
         dtype: that the trunk computes in here: the gradients need less precision than what they are compared for.
+        through_detach: what `ignores_detach` says of the model; by default it is asked on this scene.
 
     Returns:
         Per output, float64 ``[layers, schemes, probes]``; exactly 0 for layers that the output does not depend on.
+
+    Raises:
+        InputError: a model that is not VGGT cannot be differentiated, or no gradient reaches a layer that matters.
     """
+    if through_detach is None:
+        through_detach = ignores_detach(subject, layers, scene, dtype)
+    with _differentiated(subject, layers, dtype):
+        route = route_of(subject, layers, scene, through_detach=through_detach)
+        while True:
+            try:
+                with mutations(route.in_place), subject.as_written():
+                    return _changes(subject, layers, errors, scene, probes, seed, route)
+            except UnsoundError as error:
+                route = route.without(error.name, error.reason)
+            except (RuntimeError, NotImplementedError) as error:
+                if subject.segments_are_known or isinstance(error, torch.OutOfMemoryError):
+                    raise
+                if route.in_place or "inplace" not in str(error):
+                    raise InputError(
+                        f"the model ({subject.source or type(subject.model).__name__}) cannot be differentiated, which "
+                        f"a profile needs: {described(error)}"
+                    ) from error
+                route = replace(route, in_place=True)
+
+
+def foreseen_route(
+    subject: Subject, layers: Sequence[Layer], scene: Scene, dtype: torch.dtype, *, through_detach: bool = False
+) -> Route:
+    """How `sketch_changes` will go back through a scene, as far as it is known before.
+
+    Raises:
+        InputError: it cannot.
+    """
+    with _differentiated(subject, layers, dtype):
+        return route_of(subject, layers, scene, through_detach=through_detach)
+
+
+def ignores_detach(subject: Subject, layers: Sequence[Layer], scene: Scene, dtype: torch.dtype) -> bool:
+    """Whether gradients say more of a model when ``detach`` within it is ignored.
+
+    Iterations are detached from each other for training's sake and pass errors on all the same; a straight-through
+    estimator detaches what has no derivative. Which it is decides a measurement: the damage of `TRIAL` in all layers,
+    beside what either way estimates of it.
+
+    Raises:
+        InputError: the model cannot be differentiated.
+    """
+    if not foreseen_route(subject, layers, scene, dtype).detaches:
+        return False
+    weights = {la.name: simulate_layer(subject.model.get_submodule(la.name), TRIAL, la.name) for la in layers}
+    reference = subject.predict(scene)
+    with replaced_weights(subject.model, weights):
+        measured = nmse_by_output(reference, subject.predict(scene))
+    errors = WeightErrors(subject.model, layers, [TRIAL])
+    distances = []
+    for through in (False, True):
+        try:
+            found = sketch_changes(
+                subject, layers, errors, scene, probes=TRIAL_PROBES, dtype=dtype, through_detach=through
+            )
+        except InputError:
+            distances.append(math.inf)
+            continue
+        jointly = {name: float(values.sum(0).square().mean()) for name, values in found.items()}
+        distances.append(sum(_apart(jointly[name], measured[name]) for name in jointly))
+    return distances[1] < distances[0]
+
+
+def _apart(estimated: float, measured: float) -> float:
+    """How many times one is the other, as a logarithm; what is tiny or not finite counts as little and as much."""
+    low, high = (min(max(value, TINY), 1.0) for value in (estimated, measured))
+    return abs(math.log(low / high))
+
+
+@contextmanager
+def _differentiated(subject: Subject, layers: Sequence[Layer], dtype: torch.dtype) -> Iterator[None]:
+    """Gradients for the weights of layers, and a precision."""
     weights = [weight_of(subject.model, layer) for layer in layers]
-    tape = Tape(subject.segments(), weights)
     with torch.enable_grad(), _gradients_of(subject.model, weights), subject.computing_in(dtype):
-        with tape.recording():
-            outputs = subject.run(scene)
-        # The norm of the reference is a constant of the metric, not something to differentiate.
-        cotangents = [v / o.detach().norm() for o, v in _probes(outputs, probes, seed)]
-        repeated = [value for value in outputs.values() for _ in range(probes)]
-        found = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
+        yield
 
-        def consume(rows: list[int], gradients: list[Gradients]) -> None:
-            for row, of_weight in zip(rows, gradients, strict=True):
-                there = [c for c, gradient in enumerate(of_weight) if gradient is not None]
-                if there:
-                    stacked = torch.stack([g.flatten() for g in of_weight if g is not None])
-                    of_weight.clear()
-                    found[row, there] += errors.products(layers[row], stacked)
 
-        tape.back(repeated, cotangents, consume)
+def _changes(
+    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, scene: Scene, probes: int, seed: int, route: Route
+) -> dict[str, Tensor]:
+    """`sketch_changes` on a given way back."""
+    tape = Tape(
+        route.segments, [weight_of(subject.model, layer) for layer in layers], places=route.places,
+        reused=route.reused, running=route.running, checked=route.checked,
+    )  # fmt: skip
+    with tape.recording(), route.running():
+        outputs = subject.run(scene)
+    # The norm of the reference is a constant of the metric, not something to differentiate. An output of zeros has no
+    # error relative to it, whatever changes.
+    norms = [_norm(value) for value in outputs.values() for _ in range(probes)]
+    halved = [value.element_size() < FLOAT for value in outputs.values() for _ in range(probes)]
+    drawn = _probes(outputs, probes, seed)
+    cotangents = [v if late else v / norm for (_, v), norm, late in zip(drawn, norms, halved, strict=True)]
+    repeated = [value for value in outputs.values() for _ in range(probes)]
+    found = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
+
+    def consume(rows: list[int], gradients: list[Gradients]) -> None:
+        for row, of_weight in zip(rows, gradients, strict=True):
+            there = [c for c, gradient in enumerate(of_weight) if gradient is not None]
+            if there:
+                stacked = torch.stack([g.flatten() for g in of_weight if g is not None])
+                of_weight.clear()
+                found[row, there] += errors.products(layers[row], stacked)
+
+    tape.back(repeated, cotangents, consume)
+    for column in [number for number, late in enumerate(halved) if late]:
+        found[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
     by_output = found.unflatten(1, (len(outputs), probes)).transpose(2, 3)
     return {name: by_output[:, number].clone() for number, name in enumerate(outputs)}
+
+
+def _norm(output: Tensor) -> Tensor:
+    """What an output's change is divided by; infinite for zeros, of which no change can be told."""
+    norm: Tensor = output.detach().to(computed_in(output.dtype)).norm()
+    return norm if norm else norm + torch.inf
 
 
 def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

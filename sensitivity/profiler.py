@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.footprint import footprint
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, sketch_changes
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach, sketch_changes
 from sensitivity.recorder import Errors, Sampling, SceneRecorder, plan_sampling
+from sensitivity.route import Route
+from sensitivity.scrutiny import check_unseen, scrutinise
 from sensitivity.store import FP32, READ_PAST, Array, Profile, ProfileWriter, open_profile, writing_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
 from vggtkit.core.errors import InputError
@@ -22,7 +24,7 @@ from vggtkit.core.journal import Arrays, Parts
 from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.tensors import metrics_from_sums
-from vggtkit.quant import UNIFORM_SCHEMES, Layer
+from vggtkit.quant import UNIFORM_SCHEMES, Layer, get_format
 from vggtkit.quant import candidates as scored_formats
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
@@ -86,12 +88,18 @@ def profile(
     if not layers:
         raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")
     progress("counting layers and memory", 0, 1)
+    with subject.computing_in(dtype):
+        seen = scrutinise(subject, layers, scenes)
+    through = ignores_detach(subject, layers, scenes[0], gradient_dtype)
+    route = foreseen_route(subject, layers, scenes[0], gradient_dtype, through_detach=through)
+    _say_what_is_whole(route, say)
     volumes = survey(subject, layers, scenes[0])
+    never_called = {la.name for la, volume in zip(layers, volumes, strict=True) if la.is_called and not volume.calls}
     layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
     errors = WeightErrors(subject.model, layers, candidates)
     expected = _foreseen(
-        subject, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, say
+        subject, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, route, say
     )
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
@@ -111,10 +119,23 @@ def profile(
             if (step := f"{number}-{DAMAGE}") not in parts.done():
                 tell(step)
                 own = seed * len(scenes) + number
-                changes = sketch_changes(subject, layers, errors, scene, probes=probes, seed=own, dtype=gradient_dtype)
+                changes = sketch_changes(
+                    subject,
+                    layers,
+                    errors,
+                    scene,
+                    probes=probes,
+                    seed=own,
+                    dtype=gradient_dtype,
+                    through_detach=through,
+                )
                 parts.save(step, {name: value.float().numpy() for name, value in changes.items()})
+    unseen = _unseen(parts, layers, len(scenes))
+    check_unseen(subject, unseen, scenes, _coarsest(candidates))
+    seen["unreached"] = [layer.name for layer in unseen if layer.name in never_called]
+    seen["silent"] = [layer.name for layer in unseen if layer.name not in never_called]
     progress("writing scores", len(steps), len(steps))
-    facts = {**facts, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
+    facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected)
     with writing_profile(path, layers, schemes, candidates, facts) as writer:
         writer.table(errors.size_bytes())
@@ -141,13 +162,16 @@ def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int
 
 def _foreseen(
     subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
-    sampling: Sampling, variants: int, candidates: int, probes: int, say: Callable[[str], None],
+    sampling: Sampling, variants: int, candidates: int, probes: int, route: Route, say: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""
     disk = 2 * sampling.size_bytes  # the steps, and the file made of them
     check_disk(disk, path.parent)
     sample = sampling.size_bytes // (variants * len(scenes))
-    needed = footprint(subject, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample)
+    needed = footprint(
+        subject, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample,
+        segments=route.segments,
+    )  # fmt: skip
     if needed is None:
         say(f"profiling takes about {disk / 1e6:.0f} MB of disk; this model's memory cannot be told beforehand")
         return 0
@@ -158,6 +182,19 @@ def _foreseen(
     )
     check_memory(needed.peak, subject.device)
     return peak
+
+
+def _unseen(parts: Parts, layers: Sequence[Layer], scenes: int) -> list[Layer]:
+    """Layers that no output of any scene was seen to depend on."""
+    moved = np.zeros(len(layers), dtype=bool)
+    for number in range(scenes):
+        for values in parts.load(f"{number}-{DAMAGE}").values():
+            moved |= (values != 0).any(axis=(1, 2))
+    return [layer for layer, matters in zip(layers, moved, strict=True) if not matters]
+
+
+def _coarsest(schemes: Sequence[str]) -> str:
+    return min(schemes, key=lambda key: get_format(key).bits)
 
 
 def _capture(
@@ -243,6 +280,15 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
         say(
             f"resuming: {len(done)} of {len(steps)} steps were done before and are skipped, the last is "
             f"scene {scenes[int(number)].name}, {what}"
+        )
+
+
+def _say_what_is_whole(route: Route, say: Callable[[str], None]) -> None:
+    if route.unsound:
+        name, reason = next(iter(route.unsound.items()))
+        say(
+            f"{len(route.unsound)} of {len(route.unsound) + len(route.segments)} blocks are differentiated with the "
+            f"rest of the model, which takes more memory: {name} {reason}"
         )
 
 

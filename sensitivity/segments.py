@@ -12,14 +12,17 @@ that recomputes for every backward pass, here once for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from sensitivity.differentiable import without_gradients
 
 Gradients = list[Tensor | None]
 """One per cotangent; None where it is zero."""
@@ -28,10 +31,31 @@ Consume = Callable[[list[int], list[Gradients]], None]
 """Takes the numbers of some weights, and for each the gradients of all cotangents."""
 
 
+NOISE = 1000
+"""Machine precisions by which a segment that is computed again may differ from the first time, relative to its size."""
+
+LOUDEST = 0.03
+"""The same for precisions that are coarse themselves."""
+
+
+class UnsoundError(Exception):
+    """A segment cannot be gone back through alone.
+
+    Attributes:
+        name: of the segment.
+        reason: why, as the end of a sentence.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.name, self.reason = name, reason
+
+
 @dataclass
 class _Call:
     """One call of one segment: what it was given, and stand-ins for what it gave."""
 
+    name: str
     module: nn.Module
     forward: Callable[..., Any]
     given: list[Any]
@@ -47,45 +71,77 @@ class Tape:
     Args:
         segments: the modules that are gone back through one at a time, by name; see `Subject.segments`.
         weights: gradients are wanted of, in any order.
+        places: by number of a weight, the segments in which it is used, and None for its use outside of them; by
+            default those that hold it.
+        reused: segments whose tensors are worked on in place before or after them, so that they need copies.
+        running: entered wherever a segment is computed once more.
+        checked: whether that must give the same as the first time.
     """
 
-    def __init__(self, segments: Mapping[str, nn.Module], weights: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self,
+        segments: Mapping[str, nn.Module],
+        weights: Sequence[nn.Parameter],
+        *,
+        places: Sequence[Collection[str | None]] | None = None,
+        reused: Collection[str] = (),
+        running: Callable[[], AbstractContextManager[None]] = nullcontext,
+        checked: bool = False,
+    ) -> None:
         self.segments, self.weights = segments, weights
-        inside = {id(p): name for name, module in self.segments.items() for p in module.parameters()}
-        self.of_segment: dict[int, list[int]] = {id(module): [] for module in self.segments.values()}
+        self.reused, self.running, self.checked = reused, running, checked
+        holders: dict[int, set[str | None]] = {}
+        for name, module in segments.items():
+            for parameter in module.parameters():
+                holders.setdefault(id(parameter), set()).add(name)
+        self.of_segment: dict[str, list[int]] = {name: [] for name in segments}
         self.between: list[int] = []
         for number, weight in enumerate(weights):
-            name = inside.get(id(weight))
-            (self.between if name is None else self.of_segment[id(self.segments[name])]).append(number)
+            used = holders.get(id(weight), set()) | set(places[number] if places is not None else ())
+            for place in used & set(segments):
+                self.of_segment[str(place)].append(number)
+            if None in used or not used & set(segments):
+                self.between.append(number)
         self.calls: list[_Call] = []
+        self.inside = False
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Inside, a forward pass of the model is recorded."""
-        modules = list(self.segments.values())
-        own = [module.__dict__.get("forward") for module in modules]
+        modules = list(self.segments.items())
+        own = [module.__dict__.get("forward") for _, module in modules]
         try:
-            for module in modules:
-                module.forward = self._cut(module, module.forward)
+            for name, module in modules:
+                module.forward = self._cut(name, module, module.forward)
             yield
         finally:
-            for module, forward in zip(modules, own, strict=True):
+            for (_, module), forward in zip(modules, own, strict=True):
                 module.__dict__.pop("forward", None)
                 if forward is not None:
                     module.forward = forward
 
-    def _cut(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def _cut(self, name: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def segment(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401
+            if self.inside:  # part of the one around it
+                return forward(*arguments, **keywords)
             given, spec = tree_flatten((arguments, keywords))
-            with torch.no_grad():
-                inner = [value.detach() if isinstance(value, Tensor) else value for value in given]
-                detached, named = tree_unflatten(inner, spec)
-                output, output_spec = tree_flatten(forward(*detached, **named))
+            if name in self.reused:
+                given = [value.clone() if isinstance(value, Tensor) else value for value in given]
+            self.inside = True
+            try:
+                with without_gradients():
+                    inner = [value.detach() if isinstance(value, Tensor) else value for value in given]
+                    detached, named = tree_unflatten(inner, spec)
+                    output, output_spec = tree_flatten(forward(*detached, **named))
+                    leaves = [value.detach() for value in output if _differentiable(value)]
+            finally:
+                self.inside = False
             device = next((value.device.type for value in given if isinstance(value, Tensor)), "cpu")
             autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-            leaves = [value.detach().requires_grad_() for value in output if _differentiable(value)]
-            self.calls.append(_Call(module, forward, given, spec, autocast, leaves))
-            stand_ins = iter(leaves)
+            for leaf in leaves:
+                leaf.requires_grad_()
+            self.calls.append(_Call(name, module, forward, given, spec, autocast, leaves))
+            stand_ins = iter([leaf.clone() for leaf in leaves] if name in self.reused else leaves)
             return tree_unflatten([next(stand_ins) if _differentiable(v) else v for v in output], output_spec)
 
         return segment
@@ -98,6 +154,9 @@ class Tape:
             cotangents: of the same shapes.
             consume: called with the gradients of weights, of some at a time; those of a weight that is used in
                 several places come in several calls and are to be added up.
+
+        Raises:
+            UnsoundError: a segment that is computed once more gives something else.
         """
         count = len(outputs)
         self.leaves = [leaf for call in self.calls for leaf in call.leaves]
@@ -111,17 +170,12 @@ class Tape:
 
     def _through(self, call: _Call, count: int, consume: Consume) -> None:
         """One segment, computed once more, for all cotangents."""
-        wanted = self.of_segment[id(call.module)]
+        wanted = self.of_segment[call.name]
         reached = [c for c in range(count) if any(row[c] is not None for row in call.pending)]
         if not reached:
             return
-        inner = [v.detach().requires_grad_(v.requires_grad) if isinstance(v, Tensor) else v for v in call.given]
+        inner, again = self._again(call)
         entries = [i for i, v in enumerate(inner) if isinstance(v, Tensor) and v.requires_grad]
-        arguments, keywords = tree_unflatten(inner, call.spec)
-        enabled, dtype = call.autocast
-        device = call.leaves[0].device.type
-        with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
-            again = [v for v in tree_flatten(call.forward(*arguments, **keywords))[0] if _differentiable(v)]
         sources = [inner[i] for i in entries] + [self.weights[i] for i in wanted]
         found: list[Gradients] = [[None] * count for _ in wanted]
         for c in reached:
@@ -139,6 +193,28 @@ class Tape:
         call.pending = []
         if wanted:
             consume(wanted, found)
+
+    def _again(self, call: _Call) -> tuple[list[Any], list[Tensor]]:
+        """A segment computed once more, with a graph: what it is given, and what it gives."""
+        with without_gradients():
+            inner = [v.detach() if isinstance(v, Tensor) else v for v in call.given]
+        for value, before in zip(inner, call.given, strict=True):
+            if isinstance(value, Tensor):
+                value.requires_grad_(before.requires_grad)
+        arguments, keywords = tree_unflatten(inner, call.spec)
+        enabled, dtype = call.autocast
+        device = call.leaves[0].device.type
+        with (
+            torch.enable_grad(),
+            torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False),
+            self.running(),
+        ):
+            again = [v for v in tree_flatten(call.forward(*arguments, **keywords))[0] if _differentiable(v)]
+        if self.checked:
+            coarse = torch.finfo(dtype).eps if enabled else 0.0
+            if len(again) != len(call.leaves) or not all(map(partial(_alike, coarse), again, call.leaves)):
+                raise UnsoundError(call.name, "gives something else when it is computed once more")
+        return inner, again
 
     def _between(
         self, values: Sequence[Tensor], gradients: Sequence[Tensor], number: int, count: int, consume: Consume
@@ -164,3 +240,15 @@ class Tape:
 
 def _differentiable(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _alike(coarse: float, found: Tensor, expected: Tensor) -> bool:
+    """Whether two results of the same computation agree up to the noise of their precision."""
+    found, expected = found.detach(), expected.detach()
+    if found.shape != expected.shape:
+        return False
+    if torch.equal(found, expected):
+        return True
+    allowed = min(LOUDEST, NOISE * max(coarse, torch.finfo(expected.dtype).eps))
+    found, expected = found.cpu().double(), expected.cpu().double()  # Metal has no float64
+    return bool((found - expected).norm() <= allowed * expected.norm())

@@ -156,7 +156,7 @@ class ProfileWriter:
     def changes(self, values: Mapping[str, Changes]) -> None:
         """Write ``/changes/<output>``, ``[layer, candidate, scene, probe]``."""
         for name, array in values.items():
-            dataset = self.file.create_dataset(f"changes/{name}", data=array.astype(np.float32))
+            dataset = self.file.create_dataset(f"changes/{_stored_as(name)}", data=array.astype(np.float32))
             dataset.attrs["axes"] = "layer, candidate, scene, probe"
             dataset.attrs["candidates"] = json.dumps(list(self.columns["output"]))
             dataset.attrs["meaning"] = "first-order change of a model output along random vectors, by its norm"
@@ -164,7 +164,9 @@ class ProfileWriter:
     def scores(self, group: str, values: Mapping[str, Array]) -> None:
         """Write ``/scores/<group>/<name>``, ``[layer, scheme]`` or ``[scheme]``."""
         for name, array in values.items():
-            dataset = self.file.create_dataset(f"scores/{group}/{name}", data=np.asarray(array, dtype=np.float64))
+            dataset = self.file.create_dataset(
+                f"scores/{group}/{_stored_as(name)}", data=np.asarray(array, dtype=np.float64)
+            )
             dataset.attrs["axes"] = "layer, scheme" if array.ndim == 2 else "scheme"
             dataset.attrs["schemes"] = json.dumps(list(self.columns[group]))
             dataset.attrs["meaning"] = _AXES[group]
@@ -230,11 +232,24 @@ def _read(path: Path, file: h5py.File) -> Profile:
     scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
     damage = _group(file, "output", (len(layers), len(candidates)))
     uniform = _group(file, "uniform", (len(schemes),))
-    changes = {key: dataset[:] for key, dataset in file["changes"].items()}
+    changes = {_name_of(key): dataset[:] for key, dataset in file["changes"].items()}
     for key, array in changes.items():
         if array.ndim != 4 or array.shape[:2] != (len(layers), len(candidates)) or key not in damage:
             raise ValueError(f"changes/{key} has shape {array.shape}, expected layers, candidates, scenes, probes")
     return Profile(path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes)
+
+
+def _stored_as(name: str) -> str:
+    """An output's name as one of HDF5's, in which a slash would open a group.
+
+    >>> _stored_as("pose/quat"), _name_of(_stored_as("50%/2F"))
+    ('pose%2Fquat', '50%/2F')
+    """
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def _name_of(stored: str) -> str:
+    return stored.replace("%2F", "/").replace("%25", "%")
 
 
 def _layer(row: np.void, read_past: Collection[str]) -> Layer:
@@ -244,7 +259,7 @@ def _layer(row: np.void, read_past: Collection[str]) -> Layer:
 
 
 def _group(file: h5py.File, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
-    arrays = {key: dataset[:] for key, dataset in file[f"scores/{name}"].items()}
+    arrays = {_name_of(key): dataset[:] for key, dataset in file[f"scores/{name}"].items()}
     for key, array in arrays.items():
         if array.shape != shape:
             raise ValueError(f"scores/{name}/{key} has shape {array.shape}, expected {shape}")

@@ -14,6 +14,7 @@ from vggtkit.core.memory import LARGE
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
+from vggtkit.subject.state import unchanged_state
 
 _AXES = {
     "conv1d": -2,
@@ -137,7 +138,8 @@ def run_on_meta(subject: Subject, scene: Scene) -> bool:
     weightless = {name: value.detach().to(meta).requires_grad_(value.requires_grad) for name, value in state.items()}
     call = subject.arguments(scene, meta)
     try:
-        functional_call(model, weightless, call.arguments, dict(call.keywords))
+        with unchanged_state(model):
+            functional_call(model, weightless, call.arguments, dict(call.keywords))
     except InputError:
         raise
     except (RuntimeError, NotImplementedError, TypeError, ValueError):

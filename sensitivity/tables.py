@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from sensitivity.agreement import LARGEST, LIMIT, Agreement, agreement
 from sensitivity.store import Array, Profile
 from vggtkit.quant import Layer, get_format, short_name
 
@@ -39,10 +40,11 @@ def role_title(role: str) -> str:
 
 
 def profile_tables(profile: Profile, top: int = 8) -> list[Table]:
-    """The tables that ``profile`` shows: schemes, roles, blocks if not too many, most and least sensitive layers."""
+    """The tables of ``profile``: schemes, roles, blocks if not too many, the estimate's check, extreme layers."""
     tables = [scheme_table(profile), _grouped(profile, "role", lambda layer: role_title(layer.role))]
     if len({layer.block for layer in profile.layers}) <= MOST_BLOCKS:
         tables.append(_grouped(profile, "block", lambda layer: layer.block))
+    tables.append(agreement_table(profile))
     order = _order(profile)
     most, least = order[:top], order[::-1][:top]
     tables.append(layer_table(profile, most, f"{len(most)} most sensitive layers"))
@@ -64,7 +66,7 @@ def scheme_table(profile: Profile) -> Table:
             f"{profile.size_bytes[:, alone].sum() / 1e6:.2f}",
             f"{profile.total_uniform[column]:.2e}",
             f"{profile.total_damage[:, alone].sum():.2e}",
-            *(f"{mean:.4f}" for mean in means),
+            *map(_figure, means),
         )
     table.caption = (
         "measured: NMSE of the outputs, averaged; predicted: the sum of what each layer does alone; MAE to NMSE: of "
@@ -72,6 +74,46 @@ def scheme_table(profile: Profile) -> Table:
     )
     table.caption_justify = "left"
     return table
+
+
+def agreement_table(profile: Profile) -> Table:
+    """One row per output: what is estimated of the uniform INT4 schemes, and what they do."""
+    table = Table(title="Estimate against measurement, uniform INT4", title_justify="left")
+    for name in ("output", "scheme", "sum", "jointly", "measured", "ratio", "FP32 noise"):
+        table.add_column(name, justify="left" if name in ("output", "scheme") else "right", overflow="fold")
+    noise = profile.facts.get("repeatability") or {}
+    for output, row in agreement(profile).items():
+        table.add_row(
+            Text(output),
+            get_format(row.scheme).short_title,
+            f"{row.summed:.2e}",
+            f"{row.jointly:.2e}",
+            f"{row.measured:.2e}",
+            f"{row.ratio:.2g}" if row.holds else f"OFF {row.ratio:.1g}",
+            f"{noise[output]:.0e}" if output in noise else "n/a",
+            style="" if row.holds else "red",
+        )
+    table.caption = (
+        "NMSE under the INT4 scheme where they differ most; sum, jointly: estimated over all layers, without and with "
+        "what they do to each other; ratio: of the nearer one to the measurement, 1 between the two, all counted as "
+        f"{LARGEST:g} at most, OFF beyond {LIMIT:g} and what samples scatter; FP32 noise: between two FP32 passes"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def agreement_sentences(rows: Mapping[str, Agreement]) -> list[str]:
+    """What a reader should know where estimate and measurement differ."""
+    off = {name: row for name, row in rows.items() if not row.holds}
+    if not off:
+        return []
+    worst = max(off, key=lambda name: abs(np.log(off[name].ratio)))
+    row = off[worst]
+    return [
+        f"THE ESTIMATE DOES NOT HOLD for {len(off)} of {len(rows)} outputs, most for {worst}: "
+        f"{get_format(row.scheme).title} everywhere is estimated at {row.summed:.1e} (jointly {row.jointly:.1e}) and "
+        f"measured at {row.measured:.1e}; single layers' damage may be as wrong, check plans with `evaluate`."
+    ]
 
 
 def layer_table(profile: Profile, rows: Sequence[int], title: str) -> Table:
@@ -90,9 +132,9 @@ def layer_table(profile: Profile, rows: Sequence[int], title: str) -> Table:
             _compact(layer.weights),
             f"{profile.total_damage[row, coarse]:.1e}",
             f"{profile.total_damage[row, fine]:.1e}",
-            f"{isolated['cosine'][row, captured]:.4f}",
-            f"{isolated['mae'][row, captured]:.4f}",
-            "n/a" if np.isnan(similarity) else f"{similarity:.4f}",
+            _figure(float(isolated["cosine"][row, captured])),
+            _figure(float(isolated["mae"][row, captured])),
+            _figure(float(similarity)),
         )
     table.caption = (
         "INT4, INT8: damage at the outputs with only this layer at INT4 g128, INT8 per channel; the others: of the "
@@ -100,6 +142,11 @@ def layer_table(profile: Profile, rows: Sequence[int], title: str) -> Table:
     )
     table.caption_justify = "left"
     return table
+
+
+def _figure(value: float) -> str:
+    """A figure with four decimals, of a layer that nobody saw none."""
+    return "n/a" if np.isnan(value) else f"{value:.4f}"
 
 
 def _compact(count: int) -> str:
@@ -135,6 +182,8 @@ def summary(profile: Profile, top: int = 8) -> dict[str, object]:
             role: float(sum(profile.total_damage[i, coarse] for i, la in enumerate(profile.layers) if la.role == role))
             for role in sorted(roles)
         },
+        "estimate_check": {name: {**row._asdict(), "holds": row.holds} for name, row in agreement(profile).items()},
+        "repeatability": profile.facts.get("repeatability"),
         "most_sensitive": [
             {"layer": profile.layers[i].name, "damage": float(profile.total_damage[i, coarse])} for i in order[:top]
         ],
@@ -161,7 +210,7 @@ def _grouped(profile: Profile, title: str, key: Callable[[Layer], str]) -> Table
             f"{damage:.1e}",
             f"{damage / total:.1%}" if total else "n/a",
             f"{profile.total_damage[rows, fine].sum():.1e}",
-            f"{_mean(profile.scores['isolated']['cosine'][rows, captured]):.4f}",
+            _figure(_mean(profile.scores["isolated"]["cosine"][rows, captured])),
         )
     table.caption = "INT4, share: at INT4 g128; INT8: per channel; cosine: of the layers' outputs at INT4, clean input"
     table.caption_justify = "left"

@@ -74,6 +74,7 @@ def make_evaluation(
     held_out = held_out_scenes(run, subject, profile, source)
     facts = provenance(
         schema_version=1,
+        repeatability=profile.facts.get("repeatability") or {},
         model_fingerprint=plan.model_fingerprint,
         scene_fingerprint=fingerprint(held_out),
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
@@ -136,10 +137,20 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
     }
     written = ", ".join(str(run / name) for name in (RESULTS, REPORT, CHARTS))
     lines = [answer.sentence, too_few_scenes(evaluation), f"timed: {evaluation.executed}", f"written: {written}"]
+    lines.append(_noise(evaluation))
     is_random = evaluation.weights_note.startswith(RANDOM)
     lines += [evaluation.weights_note] * is_random
     tables = reports.rich_tables(evaluation, with_outputs=False)
     return View(values, tables, [line for line in lines if line]).of_weights("random" if is_random else "trained")
+
+
+def _noise(evaluation: Evaluation) -> str:
+    """What FP32 itself differs by from pass to pass, where it does."""
+    noise = evaluation.provenance.get("repeatability")
+    loudest = max(noise.values(), default=0.0) if isinstance(noise, dict) else 0.0
+    if not loudest:
+        return ""
+    return f"NOT REPEATABLE: two FP32 passes differ by an NMSE of up to {loudest:.1e}; less damage says nothing."
 
 
 def _weights_note(profile: Profile) -> str:

@@ -112,7 +112,7 @@ def _wider_sentence(source: PlanSource, request: Request, planned: Planned) -> l
         return []
     wider = solve_plan(source.resolve(replace(request, formats=ALL_FORMATS))).plan
     before, after = (planned.search_space.damage(formats) for formats in (planned.plan.formats, wider.formats))
-    if after > WORTH_SAYING * before:
+    if not before or after > WORTH_SAYING * before:
         return []
     return [f"With {setting('formats', 'all')} the same budget would do {after / before:.0%} of this damage."]
 

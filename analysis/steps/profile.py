@@ -16,8 +16,10 @@ from mixedprec import parse_budget
 from mixedprec.budget import FP32_BYTES
 from sensitivity import Profile
 from sensitivity import profile as profile_model
+from sensitivity.agreement import agreement
 from sensitivity.jacobian_sketch import DEFAULT_PROBES
-from sensitivity.tables import profile_tables, summary
+from sensitivity.scrutiny import remarks
+from sensitivity.tables import agreement_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.memory import LARGE
 from vggtkit.core.permits import permit
@@ -126,9 +128,14 @@ def profile_view(profile: Profile) -> View:
     lines = [f"written: {profile.path}"]
     if profile.facts["weights"] != "trained":
         lines.append("RANDOM WEIGHTS: these scores say nothing about a trained network.")
+    lines += remarks(profile.facts, int(profile.facts["parameters"])) + agreement_sentences(agreement(profile))
     facts = {
-        name: profile.facts.get(name) for name in ("expected_peak_bytes", "peak_resident_bytes", "probes", "dtype")
-    }
+        name: profile.facts.get(name)
+        for name in (
+            "expected_peak_bytes", "peak_resident_bytes", "probes", "dtype", "unreached", "silent", "uncovered",
+            "left_out", "zero_outputs",
+        )
+    }  # fmt: skip
     return View(summary(profile) | facts, profile_tables(profile), lines).of_weights(str(profile.facts["weights"]))
 
 

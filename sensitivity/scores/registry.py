@@ -13,6 +13,7 @@ from sensitivity.damage import pair_damage
 from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.response import Response, fit_response, spread_pairs
 from sensitivity.store import Profile
+from vggtkit.core.errors import InputError
 from vggtkit.core.registry import Registry
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
@@ -65,13 +66,15 @@ class ScoringContext:
 
     @cached_property
     def responses(self) -> Mapping[str, Response]:
-        """The response curve of every output, from pairs measured on calibration scenes."""
+        """The response curve of every output, from pairs measured on calibration scenes; the identity for too few."""
         pairs = spread_pairs(self.sketched)
+        if not pairs:
+            return dict.fromkeys(self.sketched, Response())
         named = [(self.layers[layer], self.schemes[scheme]) for layer, scheme in pairs]
         measured = [pair_damage(self.subject, named, scene) for scene in self.scenes[:MEASURED_SCENES]]
         rows, columns = np.transpose(pairs)
         return {
-            name: fit_response(values[rows, columns], np.mean([damage[name] for damage in measured], axis=0))
+            name: _curve(values[rows, columns], np.mean([damage[name] for damage in measured], axis=0))
             for name, values in self.sketched.items()
         }
 
@@ -83,6 +86,13 @@ class ScoringContext:
     def backward_passes(self) -> int:
         """Of the sketch, over all scenes."""
         return len(self.scenes) * self.probes * len(self.sketched)
+
+
+def _curve(sketched: Array, measured: Array) -> Response:
+    try:
+        return fit_response(sketched, measured)
+    except InputError:  # a small network, or an output that hardly anything changes
+        return Response()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
 | `factory` | functions of the user that make models and inputs |
 | `inputs` | the scene kind of what such a function yields |
 | `outputs` | what a model returns, flattened by path |
+| `state` | a pass that leaves no trace in the model |
 | `graph` | which layers feed which |
 | `opening` | from what a user names to a subject |
 """

@@ -76,6 +76,9 @@ class Subject(ABC):
     recorded_whole: tuple[type[nn.Module], ...] | None = None
     """Modules that `sensitivity.replay` records as a whole; None where a pass must not be replayed in parts."""
 
+    segments_are_known: bool = False
+    """Whether all that segments are given and hand on is known to be seen, see `sensitivity.dataflow`."""
+
     def __init__(self, model: nn.Module, source: str = "", names: NameTable | None = None) -> None:
         self.model, self.source, self.names = model, source, names or NameTable()
         self.left_out: Mapping[str, str] = {}
@@ -182,6 +185,11 @@ class Subject(ABC):
     @abstractmethod
     def segments(self) -> dict[str, nn.Module]:
         """The modules that backward passes go through one at a time, by name."""
+
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Within the block parts of the model run as they do in `run`, and what they remember is forgotten after."""
+        yield
 
     def heads_of_segment(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
         """The heads whose outputs see a segment; none where that is not known."""

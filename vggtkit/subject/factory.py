@@ -59,6 +59,7 @@ def load_custom(source: str, device: str | torch.device = "cpu", say: Say = lamb
         raise InputError(f"--model {source}: made {type(model).__name__}, which is no torch.nn.Module")
     model = unwrap(model, say)
     _check_parameters(model, source)
+    leave_inference_mode(model)
     for name in bake_parametrizations(model):
         say(f"layer {name}: its weight is computed from other parameters; it is taken as it is now")
     return model.to(device).eval()
@@ -114,6 +115,25 @@ def unwrap(model: nn.Module, say: Say = lambda _: None) -> nn.Module:
         model = inner
 
 
+def leave_inference_mode(model: nn.Module) -> None:
+    """Replace parameters and buffers that were made under ``torch.inference_mode``, which allow no gradients, in place.
+
+    >>> with torch.inference_mode():
+    ...     model = nn.Linear(2, 2)
+    >>> leave_inference_mode(model)
+    >>> model.weight.is_inference()
+    False
+    """
+    copies: dict[int, Tensor] = {}
+    for module in model.modules():
+        places: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for place in places:
+            for name, value in place.items():
+                if isinstance(value, Tensor) and value.is_inference():
+                    copied = nn.Parameter(value.clone(), value.requires_grad) if place is places[0] else value.clone()
+                    place[name] = copies.setdefault(id(value), copied)
+
+
 def bake_parametrizations(model: nn.Module) -> list[str]:
     """Replace every weight that is computed from other parameters by its present value, in place.
 
@@ -129,6 +149,7 @@ def bake_parametrizations(model: nn.Module) -> list[str]:
         if parametrize.is_parametrized(module):
             for parameter in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, parameter, leave_parametrized=True)
+                _as_parameter(module, parameter)
             baked.append(name)
         hooks: list[Any] = list(module._forward_pre_hooks.values())
         for hook in hooks:  # the generation of hooks: weight and spectral norm
@@ -175,6 +196,13 @@ def _remove_norm_hook(module: nn.Module, hook: Any) -> None:  # noqa: ANN401 - t
                 hook(module, None)  # computes the weight once more, as it would before the next pass
             hook.remove(module)
             del module._forward_pre_hooks[key]
+
+
+def _as_parameter(module: nn.Module, name: str) -> None:
+    """Make a parameter of what torch leaves as a buffer, because its origin was frozen."""
+    value = module._buffers.pop(name, None)
+    if value is not None:
+        module.register_parameter(name, nn.Parameter(value.detach(), requires_grad=False))
 
 
 def _check_parameters(model: nn.Module, source: str) -> None:

@@ -21,6 +21,7 @@ from vggtkit.subject.base import Call, Subject
 from vggtkit.subject.factory import described, raised_by_us
 from vggtkit.subject.graph import traced_graph
 from vggtkit.subject.outputs import flatten_outputs
+from vggtkit.subject.state import unchanged_state
 
 DEFAULT_SIZES = (("img_size", 518), ("patch_size", 14))
 
@@ -42,13 +43,15 @@ class ModuleSubject(Subject):
         return Call((images[None], query[None]) if self._takes_query_points() else (images,), {})
 
     def call(self, call: Call) -> object:
-        """As `Subject.call`, uncompiled; what the model's own code raises is told as the model's.
+        """As `Subject.call`, uncompiled and from the same state every time.
+
+        What the model's own code raises is told as the model's.
 
         Raises:
             InputError: the model's own code failed.
         """
         lower = self.precision != torch.float32
-        with _plainly(), torch.autocast(self.device.type, self.precision, enabled=lower, cache_enabled=False):
+        with self.as_written(), torch.autocast(self.device.type, self.precision, enabled=lower, cache_enabled=False):
             try:
                 return super().call(call)
             except (InputError, torch.OutOfMemoryError, MemoryError):
@@ -59,11 +62,18 @@ class ModuleSubject(Subject):
                 name = self.source or type(self.model).__name__
                 raise InputError(f"the model ({name}) fails on its input with {described(error)}") from error
 
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """As `Subject.as_written`."""
+        with _plainly(), unchanged_state(self.model):
+            yield
+
     def outputs(self, returned: object) -> dict[str, Tensor]:
         """As `Subject.outputs`: by path, see `flatten_outputs`."""
         flattened = flatten_outputs(returned)
         published = {name: flattened.values[name] for name in OUTPUTS if name in flattened.values}
-        self.left_out = flattened.left_out
+        beside = {name: "not one of VGGT's outputs" for name in flattened.values if published and name not in published}
+        self.left_out = flattened.left_out | beside
         return published or flattened.values
 
     def figures(self, outputs: Mapping[str, Tensor], scene: Scene, **options: Any) -> dict[str, float]:  # noqa: ANN401

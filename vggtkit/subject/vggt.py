@@ -33,6 +33,7 @@ class VGGTSubject(Subject):
     """
 
     recorded_whole = (Block, SelfBlock, CrossBlock)
+    segments_are_known = True
 
     def __init__(self, model: VGGT, source: str = "", names: NameTable | None = None) -> None:
         self.vggt = model

@@ -1,0 +1,180 @@
+"""What is asked of a model before it is profiled, and what a reader of the profile has to know of it.
+
+A profile compares passes. That means something only if two passes over the same scene are the same, if another scene
+gives something else, and if it is said which parameters and outputs are not looked at, and which layers do not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from sensitivity.route import largest_nmse, nmse_by_output
+from vggtkit.core.errors import InputError
+from vggtkit.quant import Layer, replaced_weights, simulate_layer, weight_of
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+NOISIEST = 1e-6
+"""NMSE between two FP32 passes over the same scene up to which a model is profiled."""
+
+NAMED = 3
+"""Names that a sentence gives."""
+
+
+@torch.no_grad()
+def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Run the model twice on a scene, and once on another in between.
+
+    Args:
+        subject: unchanged.
+        layers: of it.
+        scenes: to be profiled.
+
+    Returns:
+        Facts for the profile: ``repeatability`` (NMSE between two FP32 passes by output), ``rounding_floor`` (NMSE that
+        the model's own precision makes, about), ``left_out`` (what it returns beside outputs), ``zero_outputs``,
+        ``constant`` (whether two scenes give the same), and ``uncovered`` (parameters that no layer holds).
+
+    Raises:
+        InputError: the passes over the same scene differ, or a weight is not finite.
+    """
+    for layer in layers:
+        if not weight_of(subject.model, layer).isfinite().all():
+            raise InputError(
+                f"weight of {layer.name} contains NaN or Inf: the checkpoint is damaged, fetch or train it again"
+            )
+    before = {name: _sum(parameter) for name, parameter in subject.model.named_parameters()}
+    first = subject.run(scenes[0])
+    left_out = dict(subject.left_out)
+    other = subject.run(scenes[1], check=False) if len(scenes) > 1 else None
+    again = nmse_by_output(first, subject.run(scenes[0], check=False))
+    for name, parameter in subject.model.named_parameters():
+        if _sum(parameter) != before[name]:
+            raise InputError(
+                f"a pass changes the parameter {name}: a weight that is replaced by a quantised one would not stay it; "
+                "change it once, where the model is made"
+            )
+    name = max(again, key=lambda key: again[key])
+    if not again[name] <= NOISIEST:
+        raise InputError(
+            f"two FP32 passes over scene {scenes[0].name} differ by an NMSE of {again[name]:.1e} in output {name}, at "
+            f"most {NOISIEST:.0e} can be profiled; the usual causes are dropout that forgets eval, random numbers in "
+            "the forward and a cache that outlives a call: make the forward repeatable"
+        )
+    constant = other is not None and not _same_inputs(scenes[0], scenes[1]) and _equal(first, other)
+    return {
+        "repeatability": again,
+        "rounding_floor": _rounding(subject),
+        "left_out": left_out,
+        "zero_outputs": [key for key, value in first.items() if not value.any()],
+        "constant": constant,
+        "uncovered": _uncovered(subject, layers),
+    }
+
+
+@torch.no_grad()
+def check_unseen(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene], scheme: str) -> None:
+    """Check that layers whose damage is estimated as none do nothing indeed when they are quantised.
+
+    Raises:
+        InputError: they do.
+    """
+    for scene in scenes if layers else ():
+        weights = {
+            layer.name: simulate_layer(subject.model.get_submodule(layer.name), scheme, layer.name) for layer in layers
+        }
+        reference = subject.run(scene)
+        floor = max(NOISIEST, 4 * largest_nmse(reference, subject.run(scene)))
+        with replaced_weights(subject.model, weights):
+            changed = largest_nmse(reference, subject.run(scene, check=False))
+        if not changed <= floor:
+            raise InputError(
+                f"layer {layers[0].name}{f' and {len(layers) - 1} others' * (len(layers) > 1)}: estimated to do no "
+                f"damage, but outputs of scene {scene.name} change by an NMSE of {changed:.1e} at {scheme}; gradients "
+                "do not see it, the usual causes are rounding, comparisons and whole numbers in the forward"
+            )
+
+
+def remarks(facts: Mapping[str, Any], parameters: int) -> list[str]:
+    """What a reader of a profile has to know of its model, as sentences."""
+    said = []
+    if facts.get("constant"):
+        said.append(
+            "THE OUTPUTS DO NOT DEPEND ON THE SCENE: two different ones give the same bit for bit; does the model keep "
+            "a result from one call to the next?"
+        )
+    if unreached := facts.get("unreached"):
+        said.append(
+            f"Not reached by these scenes ({_counted(unreached)}): {_listed(unreached)}; damage 0, because nothing was "
+            "seen of it."
+        )
+    if silent := facts.get("silent"):
+        said.append(
+            f"Without effect on these scenes ({_counted(silent)}): {_listed(silent)}; no output changes when it is "
+            "quantised."
+        )
+    if uncovered := facts.get("uncovered"):
+        said.append(
+            f"{uncovered['parameters']:,} of {parameters:,} parameters lie in no layer that can be quantised: "
+            f"{_listed(uncovered['names'], uncovered['count'])}."
+        )
+    if left_out := facts.get("left_out"):
+        names = [f"{name} ({what})" for name, what in left_out.items()]
+        said.append(f"Left out of what the model returns: {_listed(names)}.")
+    if zeros := facts.get("zero_outputs"):
+        said.append(f"All zeros in FP32, so that no error can be told relative to it: {_listed(zeros)}.")
+    loud = {name: value for name, value in (facts.get("repeatability") or {}).items() if value > 0}
+    if loud:
+        name = max(loud, key=lambda key: loud[key])
+        said.append(
+            f"NOT REPEATABLE: two FP32 passes differ by an NMSE of {loud[name]:.1e} in {name}; less damage says "
+            "nothing."
+        )
+    return said
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)} layer{'s' * (len(names) != 1)}"
+
+
+def _listed(names: Sequence[str], count: int | None = None) -> str:
+    more = (len(names) if count is None else count) - len(names[:NAMED])
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _rounding(subject: Subject) -> float:
+    """The square of the coarsest precision that weights are held or computed in."""
+    dtypes = {p.dtype for p in subject.model.parameters() if p.is_floating_point()} | {subject.precision}
+    return max(torch.finfo(dtype).eps ** 2 for dtype in dtypes)
+
+
+def _uncovered(subject: Subject, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Parameters that no layer holds: how many numbers and tensors, and the names of the largest."""
+    covered = {id(weight_of(subject.model, layer)) for layer in layers}
+    left = {name: p for name, p in subject.model.named_parameters() if id(p) not in covered}
+    largest = sorted(left, key=lambda name: -left[name].numel())
+    if not left:
+        return {}
+    return {"parameters": sum(p.numel() for p in left.values()), "count": len(left), "names": largest[:NAMED]}
+
+
+def _sum(parameter: Tensor) -> str:
+    """What another parameter hardly has; as text, so that NaN is NaN."""
+    parameter = parameter.cpu() if parameter.device.type == "mps" else parameter  # Metal has no float64
+    dtype = torch.complex128 if parameter.is_complex() else torch.float64
+    return str((parameter.sum(dtype=dtype) + parameter.flatten()[:1].sum(dtype=dtype)).item())
+
+
+def _same_inputs(one: Scene, other: Scene) -> bool:
+    pairs = [(one.images, other.images), (one.query_points, other.query_points)]
+    pairs += list(zip(tree_leaves(one.inputs), tree_leaves(other.inputs), strict=False))
+    return all(a.equal(b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b for a, b in pairs)
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
