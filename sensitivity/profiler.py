@@ -81,20 +81,15 @@ def profile(
     Raises:
         InputError: no scenes, scenes of several sizes, or a model that gives no finite outputs.
     """
-    _check(scenes)
     subject = subject_of(model)
     candidates = scored_formats() if candidates is None else candidates
     layers = subject.layers if layers is None else layers
-    if not layers:
-        raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")
+    _check(scenes, layers)
     progress("counting layers and memory", 0, 1)
     with subject.computing_in(dtype):
         seen = scrutinise(subject, layers, scenes)
-    through = ignores_detach(subject, layers, scenes[0], gradient_dtype)
-    route = foreseen_route(subject, layers, scenes[0], gradient_dtype, through_detach=through)
-    _say_what_is_whole(route, say)
+    route = _route(subject, layers, scenes[0], gradient_dtype, say)
     volumes = survey(subject, layers, scenes[0])
-    never_called = {la.name for la, volume in zip(layers, volumes, strict=True) if la.is_called and not volume.calls}
     layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
     errors = WeightErrors(subject.model, layers, candidates)
@@ -109,8 +104,9 @@ def profile(
     parts = Parts(path, purpose)
     steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
     _say_what_is_done(parts, steps, scenes, say)
-
     tell = partial(_show_step, progress, steps)
+    own: dict[str, Any] = {"probes": probes, "dtype": gradient_dtype, "through_detach": route.through_detach}
+    sketch = partial(sketch_changes, subject, layers, errors, **own)
     with parts.kept_if_any():
         for number, scene in enumerate(scenes):
             recorder = SceneRecorder(subject, layers, volumes, scene, sampling, seed)
@@ -118,22 +114,9 @@ def profile(
                 _capture(recorder, schemes, parts, number, tell)
             if (step := f"{number}-{DAMAGE}") not in parts.done():
                 tell(step)
-                own = seed * len(scenes) + number
-                changes = sketch_changes(
-                    subject,
-                    layers,
-                    errors,
-                    scene,
-                    probes=probes,
-                    seed=own,
-                    dtype=gradient_dtype,
-                    through_detach=through,
-                )
+                changes = sketch(scene, seed=seed * len(scenes) + number)
                 parts.save(step, {name: value.float().numpy() for name, value in changes.items()})
-    unseen = _unseen(parts, layers, len(scenes))
-    check_unseen(subject, unseen, scenes, _coarsest(candidates))
-    seen["unreached"] = [layer.name for layer in unseen if layer.name in never_called]
-    seen["silent"] = [layer.name for layer in unseen if layer.name not in never_called]
+    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected)
@@ -184,17 +167,22 @@ def _foreseen(
     return peak
 
 
-def _unseen(parts: Parts, layers: Sequence[Layer], scenes: int) -> list[Layer]:
-    """Layers that no output of any scene was seen to depend on."""
+def _without_effect(
+    subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], parts: Parts,
+    candidates: Sequence[str],
+) -> dict[str, list[str]]:  # fmt: skip
+    """Layers that no output of any scene was seen to depend on: those that never run, and the others."""
     moved = np.zeros(len(layers), dtype=bool)
-    for number in range(scenes):
+    for number in range(len(scenes)):
         for values in parts.load(f"{number}-{DAMAGE}").values():
             moved |= (values != 0).any(axis=(1, 2))
-    return [layer for layer, matters in zip(layers, moved, strict=True) if not matters]
-
-
-def _coarsest(schemes: Sequence[str]) -> str:
-    return min(schemes, key=lambda key: get_format(key).bits)
+    coarsest = min(candidates, key=lambda key: get_format(key).bits)
+    check_unseen(subject, [la for la, matters in zip(layers, moved, strict=True) if not matters], scenes, coarsest)
+    names: dict[str, list[str]] = {"unreached": [], "silent": []}
+    for layer, volume, matters in zip(layers, volumes, moved, strict=True):
+        if not matters:
+            names["silent" if volume.calls or layer.reader != "" else "unreached"].append(layer.name)
+    return names
 
 
 def _capture(
@@ -283,16 +271,24 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
         )
 
 
-def _say_what_is_whole(route: Route, say: Callable[[str], None]) -> None:
+def _route(
+    subject: Subject, layers: Sequence[Layer], scene: Scene, dtype: torch.dtype, say: Callable[[str], None]
+) -> Route:
+    """How the sketch goes back through the model; what takes more memory than it might is said."""
+    through = ignores_detach(subject, layers, scene, dtype)
+    route = foreseen_route(subject, layers, scene, dtype, through_detach=through)
     if route.unsound:
         name, reason = next(iter(route.unsound.items()))
         say(
             f"{len(route.unsound)} of {len(route.unsound) + len(route.segments)} blocks are differentiated with the "
             f"rest of the model, which takes more memory: {name} {reason}"
         )
+    return route
 
 
-def _check(scenes: Sequence[Scene]) -> None:
+def _check(scenes: Sequence[Scene], layers: Sequence[Layer]) -> None:
+    if not layers:
+        raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")
     if not scenes:
         raise InputError("no calibration scenes: give more photographs, or --scenes synthetic")
     first = scenes[0]

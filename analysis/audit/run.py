@@ -58,7 +58,7 @@ def audit(
         progress: told about every step.
 
     Raises:
-        InputError: no held-out scenes, or no layer that matters on them.
+        InputError: no held-out scenes.
     """
     _check_scenes(held_out, judges)
     context = ScoringContext(profile, subject, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
@@ -68,10 +68,6 @@ def audit(
     processes = processes_for(subject.model, needed) if subject.recorded_whole else 1
     counted = step(f"true damage, memory {processes} x {needed / 1e9:.1f} GB", len(layers) * len(held_out))
     truth = measure_truth(subject, layers, schemes, held_out, processes=processes, step=counted)
-    if not truth.total().any():
-        raise InputError(
-            "no layer in any format changes an output of the held-out scenes: there is nothing to rank; use others"
-        )
     tell = step("cheap scores", len(SCORES))
     scores: dict[str, Mapping[str, Array]] = {}
     for key, score in SCORES.items():

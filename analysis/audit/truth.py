@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sensitivity.damage import Changed, true_damage
+from vggtkit.core.errors import InputError
 from vggtkit.core.processes import in_processes
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH
 from vggtkit.quant import Layer
@@ -70,10 +71,14 @@ def measure_truth(
         step: called after every layer of every scene.
 
     Raises:
-        InputError: the FP32 model gives NaN or Inf, or a process died.
+        InputError: the FP32 model gives NaN or Inf, a process died, or no layer matters.
     """
     processes = max(1, min(processes, len(layers)))
     parts = in_processes(partial(_measure, subject, layers, schemes, scenes), processes, step)
+    if not any(part.total().any() for part in parts):
+        raise InputError(
+            "no layer in any format changes an output of the held-out scenes: there is nothing to rank; use others"
+        )
     return Truth(
         damage={name: _in_turn([part.damage[name] for part in parts]) for name in parts[0].damage},
         worse={key: _in_turn([part.worse[key] for part in parts]) for key in parts[0].worse},
