@@ -106,7 +106,6 @@ def profile(
     _say_what_is_done(parts, steps, scenes, say)
     tell = partial(_show_step, progress, steps)
     own: dict[str, Any] = {"probes": probes, "dtype": gradient_dtype, "through_detach": route.through_detach}
-    sketch = partial(sketch_changes, subject, layers, errors, **own)
     with parts.kept_if_any():
         for number, scene in enumerate(scenes):
             recorder = SceneRecorder(subject, layers, volumes, scene, sampling, seed)
@@ -114,7 +113,7 @@ def profile(
                 _capture(recorder, schemes, parts, number, tell)
             if (step := f"{number}-{DAMAGE}") not in parts.done():
                 tell(step)
-                changes = sketch(scene, seed=seed * len(scenes) + number)
+                changes = sketch_changes(subject, layers, errors, scene, seed=seed * len(scenes) + number, **own)
                 parts.save(step, {name: value.float().numpy() for name, value in changes.items()})
     seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
