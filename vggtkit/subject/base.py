@@ -6,6 +6,7 @@ what is published (`vggtkit.subject.vggt`), any other module from what it shows 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,18 +91,11 @@ class Subject(ABC):
         return tuple(find_layers(self.model, self.names))
 
     def reading(self, layers: Sequence[Layer]) -> Subject:
-        """The same subject, with what is known of its layers from elsewhere: their roles and who reads their weights.
-
-        Layers that are named there and not here are left out, and the other way round.
-        """
-        known = {layer.name: layer for layer in layers}
-        self.layers = tuple(
-            replace(own, role=known[own.name].role, block=known[own.name].block, reader=known[own.name].reader)
-            if own.name in known and known[own.name].reader == ""
-            else own
-            for own in self.layers
-        )
-        return self
+        """The same model with what a profile knows of its layers: those whose weight is read past their module."""
+        read_past = {layer.name for layer in layers if layer.reader == ""}
+        other = copy.copy(self)
+        other.layers = tuple(replace(layer, reader="") if layer.name in read_past else layer for layer in self.layers)
+        return other
 
     @property
     def device(self) -> torch.device:
