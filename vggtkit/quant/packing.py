@@ -112,7 +112,9 @@ def _words(packed: Tensor, bits: int) -> Tensor:
     if packed.numel() % bits:
         packed = torch.nn.functional.pad(packed, (0, -packed.numel() % bits))
     if bits in _HALVES and packed.storage_offset() % bits == 0:
-        return packed.view(_HALVES[bits]).to(torch.int64)
+        words = packed.view(_HALVES[bits]).to(torch.int64)
+        words &= 2 ** (8 * bits) - 1  # without the copies of its sign that the type was widened with
+        return words
     parts = packed.view(-1, bits)
     words = parts[:, 0].to(torch.int64, memory_format=torch.contiguous_format)
     for j in range(1, bits):
@@ -121,12 +123,10 @@ def _words(packed: Tensor, bits: int) -> Tensor:
 
 
 def _spread(words: Tensor, bits: int) -> Tensor:
-    """The eight codes of every word a byte each, in place: halved three times, each half moved to its place.
-
-    What a word of fewer bits was widened with are copies of its sign, which the masks take away.
-    """
+    """The eight codes of every word a byte each, in place: halved three times, the upper halves moved up."""
     for codes in (4, 2, 1):
-        mask = sum((2 ** (bits * codes) - 1) << start for start in range(0, 64, 8 * codes))
-        words |= words << ((8 - bits) * codes)
-        words &= mask
+        lower = words & sum((2 ** (bits * codes) - 1) << start for start in range(0, 64, 16 * codes))
+        words ^= lower
+        words <<= (8 - bits) * codes
+        words |= lower
     return words
