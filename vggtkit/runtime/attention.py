@@ -13,6 +13,8 @@ from torch import Tensor
 
 from vggtkit.model.layers import Attention, Rotary
 
+LEAST_TOKENS = 256
+"""With fewer, starting three operations costs more than the fused one."""
 SCORE_BYTES = 64 * 2**20
 """Scores that are in memory at a time."""
 
@@ -23,7 +25,8 @@ def attend(self: Attention, x: Tensor, rotary: Rotary | None = None) -> Tensor:
     q, k = self.q_norm(q), self.k_norm(k)
     if rotary is not None:
         q, k = rotary(q), rotary(k)
-    mixed = in_parts(q, k, v) if q.dtype == torch.bfloat16 else F.scaled_dot_product_attention(q, k, v)
+    split = q.dtype == torch.bfloat16 and q.shape[2] >= LEAST_TOKENS
+    mixed = in_parts(q, k, v) if split else F.scaled_dot_product_attention(q, k, v)
     result: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
     return result
 

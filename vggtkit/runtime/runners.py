@@ -43,8 +43,8 @@ class Runner(ABC):
     @property
     def bias(self) -> Tensor | None:
         """The module's, as it is now."""
-        bias: Tensor | None = self.module.bias
-        return bias
+        bias = self.module.bias
+        return bias if isinstance(bias, Tensor) else None
 
 
 class Int8Runner(Runner):
@@ -134,9 +134,9 @@ def _apply(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) ->
         case nn.Linear():
             return linear(x, weight, bias)
         case nn.ConvTranspose2d():
-            return F.conv_transpose2d(
-                x, weight, bias, module.stride, module.padding, module.output_padding, module.groups, module.dilation
-            )  # type: ignore[arg-type]
+            where = module.stride, module.padding, module.output_padding, module.groups, module.dilation
+            result: Tensor = torch.conv_transpose2d(x, weight, bias, *where)  # type: ignore[arg-type]
+            return result
         case nn.Conv2d():
             return F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
         case _:
