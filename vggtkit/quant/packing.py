@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-
 _HALVES = {2: torch.int16, 4: torch.int32}
 """Types that hold eight codes exactly, by bits."""
 

@@ -112,3 +112,11 @@ class Backend(ABC):
         Raises:
             InputError: a layer cannot be run and may not be converted.
         """
+
+
+def not_run(backend: str, count: int, layer: str, format_key: str) -> str:
+    """What a user is told of linear layers that a backend does not run."""
+    return (
+        f"--execute {backend}: {count} linear layers are not INT8 per channel, first {layer} ({format_key}): plan with "
+        "--formats int8_per_channel_sym, two-level ones and fp16, or give --convert to round them once more"
+    )

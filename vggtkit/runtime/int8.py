@@ -24,7 +24,7 @@ from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Attention, Block
 from vggtkit.quant import Layer, PackedWeight, QuantizedTensor, get_format
 from vggtkit.runtime.attention import attend
-from vggtkit.runtime.backend import Backend, Execution, Options, Prepared
+from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, not_run
 from vggtkit.runtime.codes import converted, is_int8
 from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.kernels import Choice, Kernel, choose, fastest
@@ -38,6 +38,8 @@ LARGE_WEIGHTS = 2**16
 """A layer of more is not measured and never stays in FP32 or bfloat16, which would take the memory that packing saves.
 
 Those of fewer are 0.4 % of VGGT-1B, and all of the bundled network."""
+SMALL_MODEL = 2**26
+"""Bytes in FP32 of a model of which any weight may stay: the memory is no matter there, and starting operations is."""
 SMALL_ROWS = 128
 """Tokens for which smaller layers are measured: of a few small pictures."""
 SMALL_SIDE = 24
@@ -98,11 +100,7 @@ class Int8(Backend):
         keys = {layer: weights[layer].format.key for layer in linear if layer in weights}
         refused = [layer for layer, key in keys.items() if not self.runs(key, "linear")]
         if refused and not options.convert:
-            raise InputError(
-                f"--execute int8: {len(refused)} linear layers are not INT8 per channel, first {refused[0]} "
-                f"({keys[refused[0]]}): plan with int8_per_channel_sym, two-level formats and fp16, or give --convert "
-                "to round them once more"
-            )
+            raise InputError(not_run(self.key, len(refused), refused[0], keys[refused[0]]))
 
     def _choice(self) -> Choice | None:
         return None if self.missing else choose(torch.get_num_threads())
@@ -151,6 +149,7 @@ class _Chooser:
         self.subject, self.options, self.choice = subject, options, choice
         self.stays = options.resident == "int8"
         self.kernel: Kernel = choice.once if self.stays else choice.each
+        self.is_small = 4 * sum(layer.weights for layer in subject.layers) <= SMALL_MODEL
         self.fell_back: dict[str, str] = {}
         self.converted: dict[str, float] = {}
         self.until = time.perf_counter() + MEASURING_SECONDS
@@ -183,7 +182,7 @@ class _Chooser:
         if fast is None:
             self.fell_back[layer.name] = "FP32 is the fastest here"
             return self._plain(module, packed, torch.float32)
-        if layer.weights <= LARGE_WEIGHTS:
+        if layer.weights <= LARGE_WEIGHTS or self.is_small:
             fast = self._fastest(layer, module, packed, fast)
         if isinstance(module, nn.Linear) and not isinstance(fast, Int8Runner):
             small = "too small to gain from INT8"

@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -123,22 +123,10 @@ class OneDNN(Kernel):
         shifted = codes.view(torch.uint8).bitwise_xor(self.middle)  # as unsigned, x + 128
         packed, scales = weight
         zeros = torch.zeros(len(scales), dtype=torch.int32)
-        arguments: tuple[Any, ...] = (
-            shifted,
-            1.0,
-            self.middle,
-            packed,
-            scales,
-            zeros,
-            None,
-            1.0,
-            0,
-            dtype,
-            "none",
-            [],
-            "",
+        weights = packed, scales, zeros
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            shifted, 1.0, self.middle, *weights, None, 1.0, 0, dtype, "none", [], ""
         )
-        y: Tensor = torch.ops.onednn.qlinear_pointwise(*arguments)
         steps = steps.to(dtype)
         return y.mul_(steps) if bias is None else torch.addcmul(bias.to(dtype), y, steps, out=y)
 
