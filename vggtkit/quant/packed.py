@@ -82,6 +82,15 @@ class PackedWeight(nn.Module):
         finally:
             self.running -= 1
 
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Within the block the weight stays where it was, dequantised once."""
+        self.materialise(self, None)
+        try:
+            yield
+        finally:
+            self.drop(self, None, None)
+
     def extra_repr(self) -> str:
         """Format and shape, for ``print(model)``."""
         return f"{self.format.key}, shape={self.shape}"

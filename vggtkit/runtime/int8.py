@@ -31,7 +31,7 @@ from vggtkit.runtime.kernels import Choice, Kernel, choose, fastest
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
 from vggtkit.runtime.reference import KERNELS as AS_REFERENCE
 from vggtkit.runtime.reference import packed_weights, weight_bytes
-from vggtkit.runtime.runners import FloatRunner, Int8Runner, Runner, has_product, is_pointwise
+from vggtkit.runtime.runners import FloatRunner, Int8Runner, PutBack, Runner, has_product, is_pointwise
 from vggtkit.subject import Subject
 
 LARGE_WEIGHTS = 2**16
@@ -126,9 +126,12 @@ class _Int8Prepared(Prepared):
             undo.enter_context(kept_memory())
             for layer, runner in self.runners.items():
                 module = model.get_submodule(layer)
-                packed = getattr(module, "packed", None)
-                if isinstance(packed, PackedWeight):
-                    undo.enter_context(packed.left_packed())
+                packed = module.packed
+                assert isinstance(packed, PackedWeight)
+                if isinstance(runner, PutBack):
+                    undo.enter_context(packed.put_back())
+                    continue
+                undo.enter_context(packed.left_packed())
                 undo.enter_context(replaced_forward(module, runner))
             for part in model.modules():
                 if isinstance(part, Attention):
@@ -177,20 +180,25 @@ class _Chooser:
             return None
         if not layer.is_called or layer.aliases or not has_product(module):
             self.fell_back[layer.name] = "its weight is read by other modules, or in another way, than a product"
-            return None
+            return PutBack(module, packed) if self._may_stay(layer) else None
         fast = self._fast(layer, module, packed)
         if fast is None:
             self.fell_back[layer.name] = "FP32 is the fastest here"
             return self._plain(module, packed, torch.float32)
-        if layer.weights <= LARGE_WEIGHTS or self.is_small:
+        if self._may_stay(layer):
             fast = self._fastest(layer, module, packed, fast)
         if isinstance(module, nn.Linear) and not isinstance(fast, Int8Runner):
             small = "too small to gain from INT8"
             self.fell_back[layer.name] = "kept in FP16" if packed.format.is_float else small
         return fast
 
+    def _may_stay(self, layer: Layer) -> bool:
+        return layer.weights <= LARGE_WEIGHTS or self.is_small
+
     def _plain(self, module: nn.Module, packed: PackedWeight, computing: torch.dtype) -> Runner:
         """With a weight that stays in memory."""
+        if computing == torch.float32 and module not in self.flowing:
+            return PutBack(module, packed)
         dtype = computing if module in self.flowing else None
         return FloatRunner(module, packed, computing, stays=True, dtype=dtype)
 
@@ -221,7 +229,8 @@ class _Chooser:
         key = (type(module), layer.shape, packed.format.key, module in self.flowing)
         if key not in self.fastest:
             in_time = time.perf_counter() < self.until
-            self.fastest[key] = _fastest(runners, module) if in_time else "fp32"
+            with packed.put_back():
+                self.fastest[key] = _fastest(runners, module) if in_time else "fp32"
         return runners[self.fastest[key]]
 
 

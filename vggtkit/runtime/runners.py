@@ -6,6 +6,7 @@ rounded as the rest of the model is.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -127,6 +128,26 @@ class FloatRunner(Runner):
     def weight_bytes(self) -> int:
         """As `Runner.weight_bytes`."""
         return self.q.nbytes if self.weight is None else self.weight.nbytes
+
+
+class PutBack(Runner):
+    """The module itself, its weight dequantised to FP32 as long as the model runs; for small layers of any kind."""
+
+    way = "FP32"
+
+    def __init__(self, module: nn.Module, packed: PackedWeight) -> None:
+        super().__init__(module, None)
+        self.weights = math.prod(packed.shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As the module does."""
+        result: Tensor = self.module.forward(x)
+        return result
+
+    @property
+    def weight_bytes(self) -> int:
+        """As `Runner.weight_bytes`."""
+        return 4 * self.weights
 
 
 def _apply(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
