@@ -76,7 +76,7 @@ class Int8(Backend):
         """As `Backend.describe`; measures them if nothing did yet."""
         choice = self._choice()
         if choice is None:
-            return f"falls back to the reference ({self._why_none()}): {AS_REFERENCE}"
+            return _fallback(self._why_none())
         return _described(choice, choice.once)
 
     def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:
@@ -87,13 +87,20 @@ class Int8(Backend):
         """
         options = options or Options()
         self._check(subject, options)
-        choice = self._choice()
+        elsewhere = (
+            "" if subject.device.type == "cpu" else f"the model is on {subject.device.type}, not on the processor"
+        )
+        choice = None if elsewhere else self._choice()
         if choice is None:
-            fell_back = dict.fromkeys((layer.name for layer in subject.layers), self._why_none())
-            size = weight_bytes(subject, packed_weights(subject))
-            ways = {"reference": len(fell_back)}
-            return _Int8Prepared(subject, {}, Execution(self.key, self.describe(), size, ways, fell_back))
+            return self._as_reference(subject, elsewhere or self._why_none())
         return _Chooser(subject, options, choice).prepared(self.key)
+
+    def _as_reference(self, subject: Subject, reason: str) -> Prepared:
+        """No layer in whole numbers."""
+        fell_back = dict.fromkeys((layer.name for layer in subject.layers), reason)
+        size = weight_bytes(subject, packed_weights(subject))
+        execution = Execution(self.key, _fallback(reason), size, {"reference": len(fell_back)}, fell_back)
+        return _Int8Prepared(subject, {}, execution)
 
     def _check(self, subject: Subject, options: Options) -> None:
         weights, linear = packed_weights(subject), [each.name for each in subject.layers if each.kind == "linear"]
@@ -250,6 +257,10 @@ def _flowing(model: nn.Module) -> set[nn.Module]:
     """Modules of VGGT between which activations may stay in bfloat16."""
     parts = (part for part in model.modules() if isinstance(part, Block | DPTFeatures))
     return {module for part in parts for module in part.modules()}
+
+
+def _fallback(reason: str) -> str:
+    return f"falls back to the reference ({reason}): {AS_REFERENCE}"
 
 
 def _described(choice: Choice, kernel: Kernel) -> str:

@@ -68,8 +68,9 @@ class Int8Runner(Runner):
         self.q, self.kernel = q, kernel
         self.loaded = kernel.load(expanded(q)) if stays else None
 
+    @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """As `Runner.__call__`; a convolution's pixels are rows."""
+        """As `Runner.__call__`, without gradients; a convolution's pixels are rows."""
         if isinstance(self.module, nn.Linear):
             return self._product(x)
         y: Tensor = self._product(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -122,8 +122,8 @@ def test_packed_weights_stay_as_large_as_in_the_file() -> None:
 def test_any_module_runs_and_returns_what_it_was_given() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ConvTranspose2d(6, 4, 2, stride=2), nn.Flatten(2),
-        nn.Linear(64, 5),
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ConvTranspose2d(6, 4, 2, stride=2),
+        nn.Flatten(2), nn.Linear(64, 5),
     ).eval()  # fmt: skip
     x = torch.randn(2, 3, 4, 4)
     formats = {"0": "int4_group_32", "2": "int4_two_level_64", "3": "int8_per_channel_asym", "5": "fp16"}

@@ -88,7 +88,7 @@ class Saturating(IntMM):
 class Failing(IntMM):
     key = "failing"
 
-    def load(self, weight: Int8Weight) -> tuple[Tensor, Tensor]:
+    def load(self, weight: Int8Weight) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         raise RuntimeError("no such operator")
 
 
