@@ -42,6 +42,8 @@ SIZES = {"tiny": (4, 64, 64), "vggt-1b": (2, 392, 518)}
 """Views, height and width."""
 FORMATS = tuple(key for key in CANDIDATES if key in ("int8_per_channel_sym", "fp16") or get_format(key).two_level)
 FULL_SIZE = "vggt-1b"
+UNITS = ("total", "processor")
+"""Seconds on the wall, and of all threads on the processor, which on a shared machine tells more with one thread."""
 
 Way = Callable[[], AbstractContextManager[object]]
 
@@ -78,8 +80,9 @@ def speed(name: str, repeats: int, budget: str) -> dict[str, Any]:
         "layers": {key: dict(each.execution.layers) for key, each in prepared.items()},
         "seconds": {way: _median([turn["total"] for turn in of_way]) for way, of_way in turns.items()},
         "spread": {way: [min(t["total"] for t in of), max(t["total"] for t in of)] for way, of in turns.items()},
-        "speed_against_fp32": _ratios(turns, "fp32"),
-        "speed_against_bfloat16": _ratios(turns, "bfloat16"),
+        "processor_seconds": {way: _median([turn["processor"] for turn in of_way]) for way, of_way in turns.items()},
+        "speed_against_fp32": {unit: _ratios(turns, "fp32", unit) for unit in UNITS},
+        "speed_against_bfloat16": {unit: _ratios(turns, "bfloat16", unit) for unit in UNITS},
         "stages": {way: _stages(of_way) for way, of_way in turns.items()},
         "nmse_against_reference": {
             key: nmse(value, outputs["int8 packed"][key]) for key, value in outputs["reference"].items()
@@ -113,13 +116,15 @@ def _turns(
                 continue
             with ExitStack() as stack:
                 stack.enter_context(context())
+                begun = time.process_time()
                 with clocked(subject) as seconds:
                     result = subject.model(images)
+                of_processor = time.process_time() - begun
             if turn == 0:
                 outputs[way] = {key: result[key] for key in ("pose_enc", "depth", "world_points")}
             if turn > 0 or way in once:
-                turns[way].append(dict(seconds) | {"total": sum(seconds.values())})
-            print(f"turn {turn} {way}: {sum(seconds.values()):.3f} s", flush=True)
+                turns[way].append(dict(seconds) | {"total": sum(seconds.values()), "processor": of_processor})
+            print(f"turn {turn} {way}: {sum(seconds.values()):.3f} s, {of_processor:.3f} s of processor", flush=True)
     return turns, outputs
 
 
@@ -133,16 +138,16 @@ def _loading(subject: Subject, formats: dict[str, str]) -> float:
         return time.perf_counter() - begun
 
 
-def _ratios(turns: dict[str, list[dict[str, float]]], against: str) -> dict[str, float]:
+def _ratios(turns: dict[str, list[dict[str, float]]], against: str, unit: str) -> dict[str, float]:
     """Median over the turns of another way's time over each way's."""
     return {
-        way: _median([a["total"] / b["total"] for a, b in zip(turns[against], of_way, strict=False)])
+        way: _median([a[unit] / b[unit] for a, b in zip(turns[against], of_way, strict=False)])
         for way, of_way in turns.items()
     }
 
 
 def _stages(turns: list[dict[str, float]]) -> dict[str, float]:
-    return {stage: _median([turn[stage] for turn in turns]) for stage in turns[0] if stage != "total"}
+    return {stage: _median([turn[stage] for turn in turns]) for stage in turns[0] if stage not in UNITS}
 
 
 def _median(values: list[float]) -> float:

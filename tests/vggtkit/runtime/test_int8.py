@@ -186,6 +186,23 @@ def test_it_names_its_kernel_and_the_processor() -> None:
     assert processor.name() in said
 
 
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+def test_a_trunk_that_computes_in_bfloat16_runs_as_well(vggt: VGGT) -> None:
+    formats = uniform_assignment(find_layers(vggt), "int4_two_level_16")
+    with prepared(vggt, formats) as ready, subject_of(vggt).computing_in(torch.bfloat16):
+        reference = outputs(vggt)
+        with ready.running():
+            found = outputs(vggt)
+    assert nmse(reference["depth"], found["depth"]) < 1e-2
+
+
+def test_a_model_elsewhere_falls_back() -> None:
+    model = nn.Sequential(nn.Linear(8, 4, device="meta"))
+    ready = BACKENDS.pick("int8").prepare(ModuleSubject(model))
+    assert ready.execution.fell_back == {"0": "the model is on meta, not on the processor"}
+
+
 def test_what_each_backend_runs() -> None:
     runs = {key: backend.runs("int4_group_32", "linear") for key, backend in BACKENDS.items()}
     assert runs == {"reference": True, "int8": False}

@@ -104,6 +104,11 @@ def test_kernels_that_are_wrong_absent_or_slow_are_not_used(monkeypatch: pytest.
     assert choose(torch.get_num_threads()) is None
 
 
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI")
+def test_with_vnni_every_kernel_is_exact() -> None:
+    assert list(KERNELS) == USABLE
+
+
 @pytest.mark.skipif(not USABLE, reason="no exact kernel on this processor")
 def test_the_choice_says_what_was_measured() -> None:
     found = choose(torch.get_num_threads())
