@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.subject import Subject
 
 RESIDENT = ("packed", "int8")
@@ -33,7 +34,7 @@ class Options:
     >>> Options(resident="int4")
     Traceback (most recent call last):
     ...
-    vggtkit.core.errors.InputError: --resident int4: not known; use packed or int8
+    vggtkit.core.errors.InputError: resident='int4': not known; use packed or int8
     """
 
     resident: str = "packed"
@@ -42,7 +43,7 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse another kind of residence."""
         if self.resident not in RESIDENT:
-            raise InputError(f"--resident {self.resident}: not known; use {' or '.join(RESIDENT)}")
+            raise InputError(f"{setting('resident', self.resident)}: not known; use {' or '.join(RESIDENT)}")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Backend(ABC):
 def not_run(backend: str, count: int, layer: str, format_key: str) -> str:
     """What a user is told of linear layers that a backend does not run."""
     return (
-        f"--execute {backend}: {count} linear layers are not INT8 per channel, first {layer} ({format_key}): plan with "
-        "--formats int8_per_channel_sym, two-level ones and fp16, or give --convert to round them once more"
+        f"{setting('execute', backend)}: {count} linear layers are not INT8 per channel, first {layer} ({format_key}): "
+        f"plan with {setting('formats')} int8_per_channel_sym, two-level ones and fp16, or give {setting('convert')} to "
+        "round them once more"
     )

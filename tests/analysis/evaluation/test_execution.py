@@ -86,7 +86,7 @@ def test_a_plan_that_does_not_run_is_refused_before_anything_does(
 ) -> None:
     monkeypatch.setattr(VGGTSubject, "predict", lambda *_, **__: pytest.fail("the model ran"))
     plan = plan_of(model, "int4_two_level_64", "int4_group_32")
-    with pytest.raises(InputError, match=r"--execute int8: \d+ linear layers .*int4_group_32.*--convert"):
+    with pytest.raises(InputError, match=r"execute='int8': \d+ linear layers .*int4_group_32.*convert"):
         evaluated(model, scenes, plan, execute="int8")
     check_runs(BACKENDS["int8"], subject_of(model), plan, Options(convert=True))
     with pytest.raises(InputError, match="unknown backend"):

@@ -142,7 +142,7 @@ def test_formats_that_are_no_int8_are_refused_by_name() -> None:
     model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
     formats = {"0": "int4_two_level_64", "1": "int4_group_32"}
     with (
-        pytest.raises(InputError, match=r"1 linear layers .* first 1 \(int4_group_32\).*--convert"),
+        pytest.raises(InputError, match=r"1 linear layers .* first 1 \(int4_group_32\).*convert"),
         prepared(model, formats),
     ):
         pass
