@@ -28,10 +28,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mixedprec import Request, data_free, load_quantized, packed_with, planned, quantized_weights, save_quantized
+from mixedprec import data_free, load_quantized, packed_with, parse_request, planned, quantized_weights, save_quantized
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import load_vggt
-from vggtkit.quant import CANDIDATES, QuantizedTensor, get_format
+from vggtkit.quant import QuantizedTensor, candidates, get_format
 from vggtkit.runtime import processor
 from vggtkit.runtime.backend import Options, Prepared
 from vggtkit.runtime.backends import BACKENDS
@@ -40,7 +40,7 @@ from vggtkit.subject import Subject, subject_of
 
 SIZES = {"tiny": (4, 64, 64), "vggt-1b": (2, 392, 518)}
 """Views, height and width."""
-FORMATS = tuple(key for key in CANDIDATES if key in ("int8_per_channel_sym", "fp16") or get_format(key).two_level)
+FORMATS = tuple(key for key in candidates() if key in ("int8_per_channel_sym", "fp16") or get_format(key).two_level)
 FULL_SIZE = "vggt-1b"
 UNITS = ("total", "processor")
 """Seconds on the wall, and of all threads on the processor, which on a shared machine tells more with one thread."""
@@ -48,11 +48,11 @@ UNITS = ("total", "processor")
 Way = Callable[[], AbstractContextManager[object]]
 
 
-def speed(name: str, repeats: int, budget: str) -> dict[str, Any]:
-    """Measure all ways to run a model, in turn."""
-    views, height, width = SIZES[name]
+def speed(name: str, repeats: int, budget: str, size: tuple[int, int, int]) -> dict[str, Any]:
+    """Measure all ways to run a model, in turn, on pictures of a size (views, height, width)."""
+    views, height, width = size
     subject = subject_of(load_vggt(name, weights="random" if name == FULL_SIZE else "pretrained"))
-    plan = planned(data_free(name, candidates=FORMATS), subject, Request(budget, formats=",".join(FORMATS))).plan
+    plan = planned(data_free(name, candidates=FORMATS), subject, parse_request(budget, formats=",".join(FORMATS))).plan
     weights = quantized_weights(subject, plan.formats)
     images = torch.rand(1, views, 3, height, width, generator=torch.Generator().manual_seed(0))
     prepared, seconds = {}, {}
@@ -163,4 +163,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(json.dumps(speed(arguments.model, arguments.repeats, arguments.budget)))
+    print(json.dumps(speed(arguments.model, arguments.repeats, arguments.budget, SIZES[arguments.model])))

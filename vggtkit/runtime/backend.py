@@ -17,6 +17,8 @@ from vggtkit.core.program import setting
 from vggtkit.subject import Subject
 
 RESIDENT = ("packed", "int8")
+RUNNABLE = "int8_per_channel_sym,int6_two_level,int5_two_level,int4_two_level,int3_two_level,fp16"
+"""Formats that one integer kernel runs, as plans are asked for."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,5 @@ def not_run(backend: str, count: int, layer: str, format_key: str) -> str:
     """What a user is told of linear layers that a backend does not run."""
     return (
         f"{setting('execute', backend)}: {count} linear layers are not INT8 per channel, first {layer} ({format_key}): "
-        f"plan with {setting('formats')} int8_per_channel_sym, two-level ones and fp16, or give {setting('convert')} to "
-        "round them once more"
+        f"plan with {setting('formats', RUNNABLE)}, or give {setting('convert')} to round them once more"
     )
