@@ -25,6 +25,27 @@ EXAMPLES = (
     "evaluate --json",
 )
 
+Execute = Annotated[
+    str,
+    typer.Option(
+        "--execute",
+        metavar="NAME",
+        help="What executes the plan, for accuracy and time: reference (exact, no faster) or int8.",
+    ),
+]
+Resident = Annotated[
+    str,
+    typer.Option(
+        "--resident",
+        metavar="HOW",
+        help="Weights of --execute int8 in memory: packed, expanded as they are used, or int8, expanded once.",
+    ),
+]
+Convert = Annotated[
+    bool,
+    typer.Option("--convert", help="Let --execute int8 round what it does not run once more, to INT8 per channel."),
+]
+
 
 def evaluate(
     *,
@@ -44,26 +65,9 @@ def evaluate(
             help="What depth is allowed before it is compared with the truth: median, scale_shift or none.",
         ),
     ] = "median",
-    execute: Annotated[
-        str,
-        typer.Option(
-            "--execute",
-            metavar="NAME",
-            help="What executes the plan, for accuracy and time: reference (exact, no faster) or int8.",
-        ),
-    ] = "reference",
-    resident: Annotated[
-        str,
-        typer.Option(
-            "--resident",
-            metavar="HOW",
-            help="Weights of --execute int8 in memory: packed, expanded as they are used, or int8, expanded once.",
-        ),
-    ] = "packed",
-    convert: Annotated[
-        bool,
-        typer.Option("--convert", help="Let --execute int8 round what it does not run once more, to INT8 per channel."),
-    ] = False,
+    execute: Execute = "reference",
+    resident: Resident = "packed",
+    convert: Convert = False,
     model: RunModel = None,
     device: Device = "auto",
     output: Output,
