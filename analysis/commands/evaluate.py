@@ -21,8 +21,30 @@ from vggtkit.scenes import SceneSource
 EXAMPLES = (
     "evaluate",
     "evaluate --images other-photos/ --repeats 5",
+    "evaluate --execute int8 --resident int8",
     "evaluate --json",
 )
+
+Execute = Annotated[
+    str,
+    typer.Option(
+        "--execute",
+        metavar="NAME",
+        help="What executes the plan, for accuracy and time: reference (exact, no faster) or int8.",
+    ),
+]
+Resident = Annotated[
+    str,
+    typer.Option(
+        "--resident",
+        metavar="HOW",
+        help="Weights of --execute int8 in memory: packed, expanded as they are used, or int8, expanded once.",
+    ),
+]
+Convert = Annotated[
+    bool,
+    typer.Option("--convert", help="Let --execute int8 round what it does not run once more, to INT8 per channel."),
+]
 
 
 def evaluate(
@@ -43,6 +65,9 @@ def evaluate(
             help="What depth is allowed before it is compared with the truth: median, scale_shift or none.",
         ),
     ] = "median",
+    execute: Execute = "reference",
+    resident: Resident = "packed",
+    convert: Convert = False,
     model: RunModel = None,
     device: Device = "auto",
     output: Output,
@@ -65,6 +90,9 @@ def evaluate(
                 device=device,
                 model_name=model,
                 depth_alignment=depth_alignment,
+                execute=execute,
+                resident=resident,
+                convert=convert,
                 progress=progress,
                 say=screen.say,
             )

@@ -13,6 +13,9 @@ from vggtkit.metrics.outputs import OutputMetrics
 from vggtkit.metrics.ratings import NOT_APPLICABLE, THRESHOLDS, rate
 from vggtkit.quant import FORMATS
 
+Stages = Mapping[str, tuple[float, float]]
+"""Seconds of one pass by stage: in FP32, and as executed."""
+
 _DECIBELS = ("psnr_db", "sqnr_db")
 
 
@@ -32,6 +35,9 @@ class SchemeResult:
         per_scene: the damage of each evaluation scene.
         geometry: cameras, depth, points and tracks over the scenes, by the keys of `vggtkit.metrics.geometry.GEOMETRY`.
         changes: of these from FP32's, scene by scene, by the same keys; empty for FP32.
+        execution: how it was executed, as `vggtkit.runtime.backend.Execution`; empty for ``reference``.
+        bfloat16_ratio: as ``speed_ratio``, against FP32's weights with the trunk in bfloat16.
+        stages: seconds by stage; empty for ``reference``.
     """
 
     key: str
@@ -45,6 +51,9 @@ class SchemeResult:
     per_scene: tuple[float, ...]
     geometry: dict[str, Estimate] = field(default_factory=dict)
     changes: dict[str, Estimate] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    bfloat16_ratio: float | None = None
+    stages: Stages = field(default_factory=dict)
 
     @property
     def cost(self) -> str:
@@ -271,13 +280,16 @@ def from_json(text: str) -> Evaluation:
 
 
 def _read_result(data: Mapping[str, Any]) -> SchemeResult:
-    data = {"geometry": {}, "changes": {}} | dict(data)  # results of earlier versions lack them
+    data = {"geometry": {}, "changes": {}, "execution": {}, "bfloat16_ratio": None, "stages": {}} | dict(
+        data
+    )  # results of earlier versions lack them
     named = {each.name: data[each.name] for each in fields(SchemeResult)}
     named["outputs"] = {name: _read_metrics(metrics) for name, metrics in named["outputs"].items()}
     named["damage"] = _nan_if_null(named["damage"])
     named["per_scene"] = tuple(_nan_if_null(damage) for damage in named["per_scene"])
     for name in ("geometry", "changes"):
         named[name] = {key: _read_estimate(estimate) for key, estimate in named[name].items()}
+    named["stages"] = {stage: tuple(seconds) for stage, seconds in named["stages"].items()}
     named["seconds_spread"] = named["seconds_spread"] and tuple(named["seconds_spread"])
     return SchemeResult(**named)
 

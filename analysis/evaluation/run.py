@@ -6,15 +6,18 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from analysis.evaluation.cost import cost_over_scenes
 from analysis.evaluation.evaluator import SEED, Evaluator, Measured
-from analysis.evaluation.results import Evaluation, SchemeResult
+from analysis.evaluation.results import Evaluation, SchemeResult, Stages
 from mixedprec import (
     Assignment,
     Plan,
@@ -33,14 +36,14 @@ from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import over_scenes
 from vggtkit.metrics.outputs import average, compare_outputs
 from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format, quantized_nbytes
+from vggtkit.runtime.backend import Backend, Options, Prepared, not_run
+from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.codes import PER_CHANNEL
+from vggtkit.runtime.stages import clocked
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
-FP32, PLAN = "fp32", "plan"
-EXECUTED = (
-    "packed weights in memory, each layer's weight dequantised to FP32 right before it runs, FP32 kernels of torch; "
-    "no integer kernels, so no speed-up is to be expected"
-)
+FP32, PLAN, REFERENCE = "fp32", "plan", "reference"
 NOT_TIMED = "nothing; give --repeats 3 to time"
 
 
@@ -74,6 +77,8 @@ def evaluate(
     output_weights: Mapping[str, float] | None = None,
     calibration_scenes: Sequence[str] = (),
     repeats: int = 3,
+    execute: str = REFERENCE,
+    options: Options | None = None,
     alignment: Alignment = "median",
     progress: Progress = silent,
 ) -> Evaluation:
@@ -83,6 +88,10 @@ def evaluate(
     Times are of the first scene. After a warm-up, each repeat of a scheme stands right next to one of FP32, and
     a scheme's speed ratio is the median of the ratios of these pairs, so that a machine that slows down or
     speeds up meanwhile cancels out. FP32's own time is the median of its runs next to all the schemes.
+
+    The plan, and the uniform scheme that it runs exactly, are executed by the backend that is asked for, and their
+    accuracy is that of the same execution; they are timed beside the trunk in bfloat16 as well. All others are
+    executed as ``reference`` does.
 
     The geometry figures are against the truth of the scenes that have one, and come from the same outputs.
 
@@ -95,12 +104,16 @@ def evaluate(
         output_weights: what each output counts for in the damage, as the plan was made; all alike by default.
         calibration_scenes: names of the scenes that the plan was made from.
         repeats: timed repeats of each scheme; 0 leaves out timing.
+        execute: key of the backend.
+        options: what the backend may do.
         alignment: of depth to the truth, before its errors are taken.
         progress: told about every step.
 
     Raises:
-        InputError: no scenes, the plan does not fit the model, or FP32 gives no finite outputs.
+        InputError: no scenes, the plan does not fit the model, the backend is unknown or does not run the plan, or FP32
+            gives no finite outputs.
     """
+    backend = BACKENDS.pick(execute)
     if not scenes:
         raise InputError(
             f"no evaluation scenes: give more photographs with {setting('images')}, or {setting('scenes', 'synthetic')}"
@@ -109,6 +122,7 @@ def evaluate(
     if plan:
         check_plan(subject, plan)
     todo = candidates(subject, plan)
+    check_runs(backend, subject, plan, options)
     passes = repeats + 1 if repeats else 0
     total, done = len(scenes) + len(todo) * (len(scenes) + passes), itertools.count()
 
@@ -121,7 +135,8 @@ def evaluate(
     references = evaluator.fp32()
     results, fp32_seconds = [], []
     for candidate in todo:
-        result, beside = _evaluate(evaluator, candidate, references, repeats, step)
+        how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE]
+        result, beside = _evaluate(evaluator, candidate, how, options, references, repeats, step)
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
@@ -131,42 +146,98 @@ def evaluate(
         weights_note=weights_note,
         scenes=tuple(scene.name for scene in scenes),
         calibration_scenes=tuple(calibration_scenes),
-        executed=EXECUTED if repeats else NOT_TIMED,
+        executed=_executed(backend, results) if repeats else NOT_TIMED,
         results=(_fp32_result(subject, references, fp32_seconds), *results),
         plan_formats=layers_by_format(plan) if plan else {},
         predicted_damage=plan.total_damage if plan and plan.score == SKETCH else None,
     )
 
 
+def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: Options | None) -> None:
+    """Refuse a plan that a backend does not run, before anything is quantised.
+
+    Raises:
+        InputError: a linear layer is in another format, and converting it was not asked for.
+    """
+    if plan is None or (options and options.convert):
+        return
+    refused = [
+        layer.name
+        for layer in subject.layers
+        if layer.kind == "linear" and not backend.runs(plan.formats[layer.name], layer.kind)
+    ]
+    if refused:
+        key = plan.formats[refused[0]]
+        raise InputError(not_run(backend.key, len(refused), refused[0], key))
+
+
+def _executed(backend: Backend, results: Sequence[SchemeResult]) -> str:
+    """What was timed, with its kernels."""
+    reference = BACKENDS[REFERENCE].describe()
+    if backend.key == REFERENCE:
+        return reference
+    kernels = next((str(result.execution["kernels"]) for result in results if result.execution), backend.describe())
+    return f"the plan and {PER_CHANNEL}: {kernels}. The other schemes: {reference}"
+
+
 def _evaluate(
-    evaluator: Evaluator, candidate: Candidate, fp32: Measured, repeats: int, step: Callable[[str], None]
+    evaluator: Evaluator,
+    candidate: Candidate,
+    backend: Backend,
+    options: Options | None,
+    fp32: Measured,
+    repeats: int,
+    step: Callable[[str], None],
 ) -> tuple[SchemeResult, list[float]]:
     """What a candidate costs and gives, and the seconds of FP32 next to its own."""
     subject = evaluator.subject
     weights = quantized_weights(subject, candidate.assignment, candidate.keep)
     compared, rows = [], []
     with packed_with(subject, weights, candidate.keep):
-        for number, scene in enumerate(evaluator.scenes):
-            step(f"evaluating {candidate.title}")
-            outputs = subject.predict(scene)
-            compared.append(compare_outputs(evaluator.references[number], outputs))
-            rows.append(evaluator.figures(number, outputs))
+        prepared = backend.prepare(subject, options)
+        with prepared.running():
+            for number, scene in enumerate(evaluator.scenes):
+                step(f"evaluating {candidate.title}")
+                outputs = subject.predict(scene)
+                compared.append(compare_outputs(evaluator.references[number], outputs))
+                rows.append(evaluator.figures(number, outputs))
     per_scene = tuple(evaluator.damage({name: m.nmse for name, m in metrics.items()}) for metrics in compared)
-    beside, seconds = _timed(subject, candidate, weights, evaluator.scenes[0], repeats, step)
+    running = partial(_running, subject, weights, candidate.keep, prepared)
+    is_own = prepared.execution.backend != REFERENCE
+    times = _timed(subject, running, evaluator.scenes[0], repeats, partial(step, f"timing {candidate.title}"), is_own)
     result = SchemeResult(
         key=candidate.key,
         title=candidate.title,
         size_bytes=overhead_bytes(subject, candidate.keep) + sum(q.nbytes for q in weights.values()),
-        seconds=_median(seconds),
-        seconds_spread=_spread(seconds),
-        speed_ratio=_median([fp32_seconds / own for fp32_seconds, own in zip(beside, seconds, strict=True)]),
+        seconds=_median(times.own),
+        seconds_spread=_spread(times.own),
+        speed_ratio=_ratio(times.fp32, times.own),
         outputs=average(compared),
         damage=math.fsum(per_scene) / len(per_scene),
         per_scene=per_scene,
         geometry=over_scenes(rows, SEED),
         changes=cost_over_scenes(fp32.figures, rows, SEED),
+        execution=asdict(prepared.execution) if is_own else {},
+        bfloat16_ratio=_ratio(times.bfloat16, times.own) if times.bfloat16 else None,
+        stages=_stages(subject, running, evaluator.scenes[0]) if is_own and repeats else {},
     )
-    return result, beside
+    return result, times.fp32
+
+
+@contextmanager
+def _running(subject: Subject, weights: Mapping[str, QuantizedTensor], keep: str, prepared: Prepared) -> Iterator[None]:
+    """Packed and executed as prepared."""
+    with packed_with(subject, weights, keep), prepared.running():
+        yield
+
+
+def _stages(subject: Subject, running: Callable[[], AbstractContextManager[None]], scene: Scene) -> Stages:
+    """Seconds of one pass by stage, in FP32 and as executed."""
+    with clocked(subject) as fp32:
+        _seconds(subject, scene)
+    with running(), clocked(subject) as own:
+        _seconds(subject, scene)
+    return {stage: (fp32[stage], own[stage]) for stage in fp32}
 
 
 def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float]) -> SchemeResult:
@@ -186,22 +257,44 @@ def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float]) -> 
     )
 
 
+class Times(NamedTuple):
+    """Seconds, repeat by repeat.
+
+    Attributes:
+        fp32: of FP32.
+        own: of the scheme.
+        bfloat16: of FP32's weights with the trunk in bfloat16; empty where nobody asks.
+    """
+
+    fp32: list[float]
+    own: list[float]
+    bfloat16: list[float]
+
+
 def _timed(
     subject: Subject,
-    candidate: Candidate,
-    weights: Mapping[str, QuantizedTensor],
+    running: Callable[[], AbstractContextManager[None]],
     scene: Scene,
     repeats: int,
-    step: Callable[[str], None],
-) -> tuple[list[float], list[float]]:
-    """Seconds of FP32 and of a scheme, repeat by repeat."""
-    fp32, own = [], []
+    step: Callable[[], None],
+    with_bfloat16: bool,
+) -> Times:
+    """Times of a scheme and of what it is compared with, in turn."""
+    times = Times([], [], [])
     for _ in range(repeats + 1 if repeats else 0):
-        step(f"timing {candidate.title}")
-        fp32.append(_seconds(subject, scene))
-        with packed_with(subject, weights, candidate.keep):
-            own.append(_seconds(subject, scene))
-    return fp32[1:], own[1:]  # without the warm-up
+        step()
+        times.fp32.append(_seconds(subject, scene))
+        if with_bfloat16:
+            with subject.computing_in(torch.bfloat16):
+                times.bfloat16.append(_seconds(subject, scene))
+        with running():
+            times.own.append(_seconds(subject, scene))
+    return Times(*(seconds[1:] for seconds in times))  # without the warm-up
+
+
+def _ratio(others: Sequence[float], own: Sequence[float]) -> float | None:
+    """Median over the repeats."""
+    return _median([other / seconds for other, seconds in zip(others, own, strict=True)])
 
 
 def _median(values: Sequence[float]) -> float | None:

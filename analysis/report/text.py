@@ -81,6 +81,53 @@ def _summary_row(evaluation: Evaluation, result: SchemeResult) -> tuple[str, ...
     )
 
 
+def _execution_lines(evaluation: Evaluation) -> list[str]:
+    """How what was not executed as the reference was; nothing where all was."""
+    lines = []
+    for result in evaluation.quantized:
+        if execution := result.execution:
+            ways = ", ".join(f"{count} layers {way}" for way, count in execution["layers"].items())
+            said = f"{ways}; weights that passes read {format_mb(execution['weight_bytes'])} MB"
+            if result.speed_ratio is not None:
+                said += f"; {_times(result.speed_ratio)} FP32's speed, {_times(result.bfloat16_ratio)} bfloat16's"
+            if converted := execution["converted"]:
+                worst = format_number(max(converted.values()))
+                said += f"; {len(converted)} weights rounded once more, NMSE up to {worst}"
+            lines += _wrapped(said, f"{short_title(result)} executed by {execution['backend']}: ")
+            lines += _wrapped(_fallbacks(execution["fell_back"]), "  not in whole numbers: ")
+    return [*lines, ""] if lines else []
+
+
+def _times(ratio: float | None) -> str:
+    return NOT_APPLICABLE if ratio is None else f"{ratio:.2f}x"
+
+
+def _fallbacks(fell_back: Mapping[str, str]) -> str:
+    """Layers by reason, the first three of each by name."""
+    by_reason: dict[str, list[str]] = {}
+    for layer, reason in fell_back.items():
+        by_reason.setdefault(reason, []).append(layer)
+    parts = []
+    for reason, layers in by_reason.items():
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        parts.append(f"{reason}: {', '.join(layers[:3])}{more}")
+    return "; ".join(parts) or "none"
+
+
+def _stage_grids(evaluation: Evaluation) -> list[Grid]:
+    columns = ("stage", "FP32 s", "executed s", "speed")
+    return [
+        Grid(
+            f"Seconds by stage, {short_title(result)} (one pass)",
+            columns,
+            [(stage, format_number(fp32), format_number(own), _times(fp32 / own if own else None))
+             for stage, (fp32, own) in result.stages.items()],
+        )
+        for result in evaluation.quantized
+        if result.stages
+    ]  # fmt: skip
+
+
 def _verdict_grid(evaluation: Evaluation) -> Grid:
     columns = ("uniform scheme", "size MB", "damage", "/ plan's", "scenes won", "plan better?")
     rows = [
@@ -168,7 +215,9 @@ def to_text(evaluation: Evaluation) -> str:
     parts = ["Quantisation report", "=" * REPORT_WIDTH, *_header(evaluation), "", "Answer", "------"]
     parts += [*_wrapped(verdict(evaluation).sentence), "", *_plan_lines(evaluation), ""]
     geometry = text_grids(evaluation)
-    for grid in (_summary(evaluation), _verdict_grid(evaluation), *geometry, _nmse_grid(evaluation), *outputs):
+    parts += _execution_lines(evaluation)
+    stages = _stage_grids(evaluation)
+    for grid in (_summary(evaluation), *stages, _verdict_grid(evaluation), *geometry, _nmse_grid(evaluation), *outputs):
         parts += [*drawn(grid), ""]
     parts += ["How to read this", "----------------"]
     parts += [line for text in _LEGEND for line in _wrapped(text, "- ")]
@@ -215,7 +264,7 @@ def rich_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Ta
     >>> [str(table.title) for table in rich_tables(evaluation)][0]
     'Size, time and damage'
     """
-    grids = [_summary(evaluation), _verdict_grid(evaluation)]
+    grids = [_summary(evaluation), *_stage_grids(evaluation), _verdict_grid(evaluation)]
     if evaluation.results[0].geometry:
         grids += [cost_grid(evaluation), figure_grid(evaluation)]
     if with_outputs:

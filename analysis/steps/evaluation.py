@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from analysis.evaluation.results import Evaluation, from_json, to_json, verdict
-from analysis.evaluation.run import evaluate
+from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
 from analysis.report.geometry_tables import too_few_scenes
@@ -29,6 +29,8 @@ from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.metrics.depth import alignment_named
+from vggtkit.runtime.backend import Options
+from vggtkit.runtime.backends import BACKENDS
 from vggtkit.scenes import SceneSource, fingerprint, notes_on
 
 RANDOM = "RANDOM WEIGHTS"
@@ -42,6 +44,9 @@ def make_evaluation(
     device: str,
     model_name: str | None = None,
     depth_alignment: str = "median",
+    execute: str = "reference",
+    resident: str = "packed",
+    convert: bool = False,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> View:
@@ -54,6 +59,9 @@ def make_evaluation(
         device: as `pick_device` takes it.
         model_name: what the user calls the run's model; a function runs only if it is named, or was for this folder.
         depth_alignment: ``median``, ``scale_shift`` or ``none``.
+        execute: key of the backend that executes the plan.
+        resident: how it keeps weights, ``packed`` or ``int8``.
+        convert: let it round once more what it does not run.
         progress: called as the work goes on.
         say: told what was left out of the scenes' folder.
 
@@ -62,6 +70,7 @@ def make_evaluation(
     """
     check_number("--repeats", repeats, 0)
     alignment = alignment_named(depth_alignment)
+    backend, options = BACKENDS.pick(execute), Options(resident, convert)
     check_writable(run)
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile)
@@ -71,6 +80,7 @@ def make_evaluation(
         say(note)
     progress("loading", 0, 1)
     subject = subject_of_run(run, profile, device, model_name, say).with_heads(plan.heads)
+    check_runs(backend, subject, plan, options)
     held_out = held_out_scenes(run, subject, profile, source)
     facts = provenance(
         schema_version=1,
@@ -84,7 +94,7 @@ def make_evaluation(
     evaluation = evaluate(
         subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
         output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
-        progress=progress,
+        execute=backend.key, options=options, progress=progress,
     )  # fmt: skip
     write_reports(evaluation, run)
     return evaluation_view(evaluation, run)
@@ -123,6 +133,9 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
             "damage": r.damage,
             "seconds": r.seconds,
             "speed_ratio": r.speed_ratio,
+            "bfloat16_ratio": r.bfloat16_ratio,
+            "execution": r.execution,
+            "stages": r.stages,
             "cost": r.cost,
             "changes": {key: estimate._asdict() for key, estimate in r.changes.items()},
             "geometry": {key: estimate.mean for key, estimate in r.geometry.items()},

@@ -6,7 +6,8 @@ read the weight put the dequantised one in place while they run. It computes wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -71,6 +72,24 @@ class PackedWeight(nn.Module):
         if self.running == 0:
             for owner, name in self.places:
                 owner.__dict__.pop(name, None)
+
+    @contextmanager
+    def left_packed(self) -> Iterator[None]:
+        """Within the block the weight is not put back: something else than the module's own forward reads it."""
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Within the block the weight stays where it was, dequantised once."""
+        self.materialise(self, None)
+        try:
+            yield
+        finally:
+            self.drop(self, None, None)
 
     def extra_repr(self) -> str:
         """Format and shape, for ``print(model)``."""

@@ -10,6 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+_HALVES = {2: torch.int16, 4: torch.int32}
+"""Types that hold eight codes exactly, by bits."""
+
 
 def packed_nbytes(count: int, bits: int) -> int:
     """Bytes that ``count`` codes of ``bits`` bits take.
@@ -90,23 +93,39 @@ def unpack(packed: Tensor, bits: int, count: int, *, signed: bool) -> Tensor:
     >>> unpack(torch.tensor([241, 7], dtype=torch.uint8), bits=4, count=3, signed=True)
     tensor([ 1, -1,  7], dtype=torch.int8)
     """
-    per_word, bytes_per_word, dtype = _word(bits)
+    _word(bits)
     if packed.dtype != torch.uint8 or packed.shape != (packed_nbytes(count, bits),):
         expected = f"torch.uint8 of shape [{packed_nbytes(count, bits)}]"
         raise ValueError(f"packed codes are {packed.dtype} of shape {list(packed.shape)}, must be {expected}")
     if bits == 8:
         return packed.view(torch.int8) if signed else packed
-    if packed.numel() % bytes_per_word:
-        packed = torch.nn.functional.pad(packed, (0, -packed.numel() % bytes_per_word))
-    parts = packed.view(-1, bytes_per_word)
-    words = parts[:, 0].to(dtype)
-    for j in range(1, bytes_per_word):
-        words |= parts[:, j].to(dtype) << (8 * j)
-    columns = torch.empty(len(words), per_word, dtype=torch.uint8, device=packed.device)
-    for i in range(per_word):
-        columns[:, i] = words >> (bits * i) & (2**bits - 1)
-    codes = columns.view(-1)[:count]
+    codes = _spread(_words(packed, bits), bits).view(torch.uint8)[:count]
     if not signed:
         return codes
     sign_bit = 2 ** (bits - 1)  # two's complement: flipping and subtracting the sign bit extends it to 8 bits
     return codes.bitwise_xor_(sign_bit).view(torch.int8).sub_(sign_bit)
+
+
+def _words(packed: Tensor, bits: int) -> Tensor:
+    """Eight codes a word, in its lowest ``8 * bits`` bits, int64."""
+    if packed.numel() % bits:
+        packed = torch.nn.functional.pad(packed, (0, -packed.numel() % bits))
+    if bits in _HALVES and packed.storage_offset() % bits == 0:
+        words = packed.view(_HALVES[bits]).to(torch.int64)
+        words &= 2 ** (8 * bits) - 1  # without the copies of its sign that the type was widened with
+        return words
+    parts = packed.view(-1, bits)
+    words = parts[:, 0].to(torch.int64, memory_format=torch.contiguous_format)
+    for j in range(1, bits):
+        words |= parts[:, j].to(torch.int64) << (8 * j)
+    return words
+
+
+def _spread(words: Tensor, bits: int) -> Tensor:
+    """The eight codes of every word a byte each, in place: halved three times, the upper halves moved up."""
+    for codes in (4, 2, 1):
+        lower = words & sum((2 ** (bits * codes) - 1) << start for start in range(0, 64, 16 * codes))
+        words ^= lower
+        words <<= (8 - bits) * codes
+        words |= lower
+    return words

@@ -239,8 +239,8 @@ def as_int8_per_channel(q: QuantizedTensor) -> QuantizedTensor:
     if q.multipliers is None:
         raise ValueError(f"{q.format.key} has no two levels of scales")
     codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=True)
-    blocks = _blocks(codes.to(torch.float32).view(q.shape[0], -1), q.format)
-    products = _unblock(blocks * _unpacked_multipliers(q)[..., None], q.shape).to(torch.int8)
+    blocks = _blocks(codes.view(q.shape[0], -1), q.format)  # int8 as well: products fit by the choice of ranges
+    products = _unblock(blocks * _unpacked_multipliers(q, torch.int8)[..., None], q.shape)
     return QuantizedTensor(get_format("int8_per_channel_sym"), q.shape, pack(products, 8), q.scales)
 
 
@@ -255,11 +255,11 @@ def _quantize_two_level(blocks: Tensor, shape: tuple[int, ...], fmt: Format) -> 
     )
 
 
-def _unpacked_multipliers(q: QuantizedTensor) -> Tensor:
-    """``[out, groups]``, FP32, from 1."""
+def _unpacked_multipliers(q: QuantizedTensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """``[out, groups]``, from 1."""
     assert q.multipliers is not None
     count = _blocks_of(q.shape, q.format)
-    return unpack(q.multipliers, q.format.multiplier_bits, count, signed=False).float().view(q.shape[0], -1) + 1
+    return unpack(q.multipliers, q.format.multiplier_bits, count, signed=False).to(dtype).view(q.shape[0], -1) + 1
 
 
 def _blocks_of(shape: tuple[int, ...], fmt: Format) -> int:

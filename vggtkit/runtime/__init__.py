@@ -2,6 +2,12 @@
 
 | module | holds |
 |---|---|
+| `backend` | the protocol: what executes a packed model |
+| `backends` | the registry of backends |
+| `reference`, `int8` | dequantised by layer, exactly; in whole numbers |
+| `kernels`, `codes`, `runners`, `attention` | of ``int8``: products, weights, layers, attention in bfloat16 |
+| `processor` | what the processor is called and can multiply |
+| `stages` | seconds of a pass by stage |
 | `forwards` | another function in place of a module's ``forward``, for a while |
 | `fewer_operations` | the same model in a cheaper order of operations, for measurements |
 | `winograd`, `onednn` | the convolutions and products of that order |

@@ -25,6 +25,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scheme-path": ((*OF_RUN["export"], "--scheme", "../plan"), ("../plan",)),
     "repeats": ((*OF_RUN["evaluate"], "--repeats", "-1"), ("--repeats -1",)),
     "evaluate-alignment": ((*OF_RUN["evaluate"], "--depth-alignment", "mean"), ("mean", "scale_shift")),
+    "evaluate-execute": ((*OF_RUN["evaluate"], "--execute", "tpu"), ("tpu", "reference", "int8")),
+    "evaluate-resident": ((*OF_RUN["evaluate"], "--resident", "int4"), ("--resident int4", "packed")),
     "evaluate-device": ((*OF_RUN["evaluate"], "--device", "tpu"), ("--device tpu", "cpu")),
     "evaluate-num-scenes": ((*OF_RUN["evaluate"], "--num-scenes", "-1"), ("--num-scenes -1",)),
     "evaluate-images": ((*OF_RUN["evaluate"], "--images", "{new}"), ("{new}", "does not exist")),

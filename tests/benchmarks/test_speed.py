@@ -1,0 +1,18 @@
+"""The benchmark of speed, on the tiniest network."""
+
+import json
+from pathlib import Path
+
+from benchmarks.speed import UNITS, speed
+
+WAYS = {"fp32", "bfloat16", "reference", "int8 packed", "int8 int8"}
+
+
+def test_every_way_takes_its_turn(model_folder: Path) -> None:
+    found = json.loads(json.dumps(speed(str(model_folder), 1, "10bpw", (2, 32, 32))))
+    assert found["seconds"].keys() == found["processor_seconds"].keys() == found["stages"].keys() == WAYS
+    for unit in UNITS:
+        assert found["speed_against_fp32"][unit]["fp32"] == found["speed_against_bfloat16"][unit]["bfloat16"] == 1
+    assert max(found["nmse_against_reference"].values()) < 1e-2
+    assert found["processor"]
+    assert sum(found["stages"]["fp32"].values()) <= found["seconds"]["fp32"] * 1.01

@@ -1,0 +1,229 @@
+"""The backend ``int8``: what it runs, how far it is from the reference, what it says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mixedprec import Assignment, packed, uniform_assignment
+from vggtkit.core.errors import InputError
+from vggtkit.metrics.tensors import nmse
+from vggtkit.model import VGGT
+from vggtkit.model.config import VGGTConfig
+from vggtkit.quant import PackedWeight, find_layers
+from vggtkit.runtime import int8, processor
+from vggtkit.runtime.backend import RESIDENT, Options, Prepared
+from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.kernels import KERNELS
+from vggtkit.runtime.runners import Int8Runner
+from vggtkit.subject import ModuleSubject, subject_of
+
+needs_kernel = pytest.mark.skipif(bool(processor.missing_for_int8()), reason="no integer kernel on this processor")
+KEYS = ("int8_per_channel_sym", "int4_two_level_64", "int3_two_level_16", "int2_two_level_16")
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No layer is too small for whole numbers."""
+    for name in ("LARGE_WEIGHTS", "SMALL_MODEL", "SMALL_CONVOLUTION"):
+        monkeypatch.setattr(int8, name, 0)
+
+
+@pytest.fixture
+def vggt(tiniest_config: VGGTConfig) -> VGGT:
+    torch.manual_seed(0)
+    model = VGGT(tiniest_config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.mean().round() + 0.1 * torch.randn(parameter.shape))
+    return model
+
+
+@contextmanager
+def prepared(model: nn.Module, formats: Assignment, options: Options | None = None) -> Iterator[Prepared]:
+    """Packed, and ready to run."""
+    with torch.no_grad(), packed(model, formats):
+        yield BACKENDS.pick("int8").prepare(subject_of(model), options)
+
+
+def outputs(model: VGGT) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    returned = model(torch.rand(2, 3, 32, 32, generator=generator), torch.rand(3, 2, generator=generator) * 31)
+    return {name: value for name, value in returned.items() if isinstance(value, Tensor) and name != "images"}
+
+
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+@pytest.mark.parametrize("resident", RESIDENT)
+@pytest.mark.parametrize("key", KEYS)
+def test_a_layer_errs_by_what_rounding_its_input_can_do(key: str, resident: str) -> None:
+    """Half a step of the row on every input: ``step / 2 * sum |w|``, and FP32's own rounding."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(100, 40))
+    x = torch.randn(2, 30, 100) * torch.logspace(-2, 2, 30)[:, None]
+    with prepared(model, {"0": key}, Options(resident)) as ready:
+        assert ready.execution.layers == {"int8": 1}
+        exact = model(x)
+        weight = model[0].packed()
+        with ready.running():
+            found = model(x)
+    steps = x.abs().amax(-1, keepdim=True) / 127
+    bound = steps / 2 * weight.abs().sum(1)
+    assert bool(((found - exact).abs() <= bound + 1e-5 * exact.abs().amax()).all())
+    assert found.dtype == x.dtype
+    assert 0 < nmse(exact, found) < 5e-4
+
+
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+@pytest.mark.parametrize("resident", RESIDENT)
+def test_a_vggt_is_near_the_reference_and_as_before_afterwards(vggt: VGGT, resident: str) -> None:
+    with prepared(vggt, uniform_assignment(find_layers(vggt), "int4_two_level_16"), Options(resident)) as ready:
+        reference = outputs(vggt)
+        with ready.running():
+            found = outputs(vggt)
+        again = outputs(vggt)
+    assert ready.execution.layers["int8"] > 60
+    assert all(again[name].equal(value) for name, value in reference.items())
+    for name in ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf"):
+        assert found[name].dtype == torch.float32
+        assert nmse(reference[name], found[name]) < 1e-2, name
+        assert not found[name].equal(reference[name])
+
+
+@needs_kernel
+def test_small_layers_keep_a_plain_weight_while_the_model_runs(vggt: VGGT) -> None:
+    with prepared(vggt, uniform_assignment(find_layers(vggt), "int4_two_level_16")) as ready:
+        assert all(isinstance(layer, str) for layer in ready.execution.fell_back)
+        with ready.running():
+            outputs(vggt)
+        fc1 = vggt.aggregator.frame_blocks[0].mlp.fc1
+        assert fc1.weight is None
+    assert fc1.weight is not None
+
+
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+def test_packed_weights_stay_as_large_as_in_the_file() -> None:
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
+    sizes = {}
+    for resident in RESIDENT:
+        with prepared(model, dict.fromkeys(("0", "1"), "int4_two_level_64"), Options(resident)) as ready:
+            sizes[resident] = ready.execution.weight_bytes
+            file_bytes = sum(module.packed.quantized.nbytes for module in model)
+    assert sizes["packed"] == file_bytes
+    assert sizes["int8"] == 64 * 32 + 32 * 16 + 4 * (32 + 16)
+
+
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+def test_any_module_runs_and_returns_what_it_was_given() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ConvTranspose2d(6, 4, 2, stride=2),
+        nn.Flatten(2), nn.Linear(64, 5),
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 3, 4, 4)
+    formats = {"0": "int4_group_32", "2": "int4_two_level_64", "3": "int8_per_channel_asym", "5": "fp16"}
+    with prepared(model, formats) as ready:
+        exact = model(x)
+        with ready.running():
+            found = model(x)
+    assert isinstance(ready, int8._Int8Prepared)
+    assert isinstance(ready.runners["2"], Int8Runner)
+    assert found.dtype == torch.float32
+    assert nmse(exact, found) < 1e-3
+    assert ready.execution.fell_back.keys() == {"5"}
+
+
+def test_formats_that_are_no_int8_are_refused_by_name() -> None:
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
+    formats = {"0": "int4_two_level_64", "1": "int4_group_32"}
+    with (
+        pytest.raises(InputError, match=r"1 linear layers .* first 1 \(int4_group_32\).*convert"),
+        prepared(model, formats),
+    ):
+        pass
+
+
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+def test_or_converted_with_the_error_said() -> None:
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
+    formats = {"0": "int4_two_level_64", "1": "int4_group_32"}
+    with prepared(model, formats, Options(convert=True)) as ready:
+        exact = model[1](torch.eye(32))
+        with ready.running():
+            found = model[1](torch.eye(32))
+    assert ready.execution.converted.keys() == {"1"}
+    assert ready.execution.layers == {"int8": 2}
+    bias = model[1].bias.detach()  # the rows of a unit matrix are whole numbers: only the weight differs
+    assert nmse(exact - bias, found - bias) == pytest.approx(ready.execution.converted["1"], rel=0.02)
+
+
+def test_without_the_instructions_it_falls_back_and_says_so(vggt: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "missing_for_int8", lambda: "AVX512-VNNI or AMX")
+    backend = BACKENDS.pick("int8")
+    assert backend.missing == "AVX512-VNNI or AMX"
+    with prepared(vggt, uniform_assignment(find_layers(vggt), "int4_two_level_16")) as ready:
+        reference = outputs(vggt)
+        with ready.running():
+            found = outputs(vggt)
+    assert all(found[name].equal(value) for name, value in reference.items())
+    assert ready.execution.layers == {"reference": len(find_layers(vggt))}
+    assert ready.execution.fell_back.keys() == {layer.name for layer in find_layers(vggt)}
+    for said in (ready.execution.kernels, backend.describe()):
+        assert "lacks AVX512-VNNI or AMX" in said
+        assert "falls back to the reference" in said
+
+
+@needs_kernel
+def test_it_names_its_kernel_and_the_processor() -> None:
+    said = BACKENDS.pick("int8").describe()
+    assert any(kernel.title in said for kernel in KERNELS)
+    assert processor.name() in said
+
+
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+def test_a_trunk_that_computes_in_bfloat16_runs_as_well(vggt: VGGT) -> None:
+    formats = uniform_assignment(find_layers(vggt), "int4_two_level_16")
+    with prepared(vggt, formats) as ready, subject_of(vggt).computing_in(torch.bfloat16):
+        reference = outputs(vggt)
+        with ready.running():
+            found = outputs(vggt)
+    assert nmse(reference["depth"], found["depth"]) < 1e-2
+
+
+def test_a_model_elsewhere_falls_back() -> None:
+    model = nn.Sequential(nn.Linear(8, 4, device="meta"))
+    ready = BACKENDS.pick("int8").prepare(ModuleSubject(model))
+    assert ready.execution.fell_back == {"0": "the model is on meta, not on the processor"}
+
+
+def test_what_each_backend_runs() -> None:
+    runs = {key: backend.runs("int4_group_32", "linear") for key, backend in BACKENDS.items()}
+    assert runs == {"reference": True, "int8": False}
+    assert not BACKENDS["int8"].runs("int8_per_channel_sym", "attention_in")
+    assert BACKENDS["int8"].runs("int3_two_level_16", "linear")
+
+
+def test_the_reference_is_what_packed_layers_do_by_themselves() -> None:
+    model = nn.Sequential(nn.Linear(8, 4))
+    with torch.no_grad(), packed(model, {"0": "int4_group_32"}):
+        ready = BACKENDS.pick("reference").prepare(ModuleSubject(model))
+        exact = model(torch.ones(1, 8))
+        with ready.running():
+            assert model(torch.ones(1, 8)).equal(exact)
+        assert isinstance(model[0].packed, PackedWeight)
+        assert ready.execution.weight_bytes == model[0].packed.quantized.nbytes
+    assert "exact" in ready.execution.kernels
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean int8"):
+        BACKENDS.pick("int9")
+    with pytest.raises(InputError, match="packed or int8"):
+        Options("int4")

@@ -1,0 +1,12 @@
+"""The registry of backends."""
+
+from __future__ import annotations
+
+from vggtkit.core.registry import Registry
+from vggtkit.runtime.backend import Backend
+from vggtkit.runtime.int8 import Int8
+from vggtkit.runtime.reference import Reference
+
+BACKENDS: Registry[Backend] = Registry("backend")
+for backend in (Reference(), Int8()):
+    BACKENDS.register(backend.key, backend)

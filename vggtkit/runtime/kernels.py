@@ -1,0 +1,228 @@
+"""Products of 8-bit activations and 8-bit weights, by the kernels that torch has; and the choice among them.
+
+Activations get one scale per row (token), symmetric, as they come; sums are 32-bit whole numbers. torch's own kernels
+take one scale for all rows at most, so they multiply whole numbers and the rows are scaled afterwards, with the bias.
+
+A kernel is used only if it multiplies extreme numbers exactly here, and the fastest is. That is measured, because the
+names of instructions do not tell: with AVX512-VNNI and no AMX, oneDNN has no kernel for signed activations and falls
+back to one that is three thousand times slower, while unsigned ones around a zero point of 128 run as they should.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vggtkit.runtime.codes import Int8Weight
+
+LARGEST = 127
+PIECE_ROWS = 256
+"""Rows that are scaled at a time, so that they are still in the processor's cache."""
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def quantize_rows(x: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Rows as whole numbers from -127 to 127, each row with a scale of its own.
+
+    Args:
+        x: ``[rows, in]``, floating.
+        dtype: scales are rounded up to numbers of this type, so that it can multiply by them without rounding them.
+
+    Returns:
+        Codes, int8 ``[rows, in]``, and scales ``[rows, 1]`` in FP32: ``max|row| / 127``, or a little more.
+
+    >>> codes, scales = quantize_rows(torch.tensor([[127.0, -2.4], [0.0, 0.0]]))
+    >>> codes.tolist(), scales[0].tolist()
+    ([[127, -2], [0, 0]], [1.0])
+    """
+    x = x.float()
+    scales = torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True)).div_(LARGEST).clamp_min_(_TINY)
+    if dtype != torch.float32:
+        scales = scales.mul_(1 + torch.finfo(dtype).eps).to(dtype).float()
+    return (x / scales).round_().to(torch.int8), scales
+
+
+class Kernel(ABC):
+    """Products of whole numbers.
+
+    Attributes:
+        key: what the function is called in torch.
+        title: in words.
+        loads_at_once: whether `load` costs nothing.
+    """
+
+    key: str
+    title: str
+    loads_at_once = False
+
+    @abstractmethod
+    def load(self, weight: Int8Weight) -> tuple[Tensor, Tensor]:
+        """The weight as the kernel wants it."""
+
+    @abstractmethod
+    def multiply(
+        self, codes: Tensor, steps: Tensor, weight: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """``(codes @ weight.codes.T) * weight.scales * steps + bias`` as ``[rows, out]`` of a dtype.
+
+        Args:
+            codes: int8 ``[rows, in]``.
+            steps: scales of the rows, FP32 ``[rows, 1]``.
+            weight: as `load` gave it.
+            bias: ``[out]``.
+            dtype: FP32 or bfloat16.
+        """
+
+
+class IntMM(Kernel):
+    """torch's own product of int8 matrices; weights need no preparation."""
+
+    key, title = "torch._int_mm", "oneDNN's integer product (torch._int_mm)"
+    loads_at_once = True
+
+    def load(self, weight: Int8Weight) -> tuple[Tensor, Tensor]:
+        """A view."""
+        return weight.codes.t(), weight.scales
+
+    def multiply(
+        self, codes: Tensor, steps: Tensor, weight: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """As `Kernel.multiply`; a piece of the rows is scaled and rounded while it is in the cache."""
+        whole, scales = torch._int_mm(codes, weight[0]), weight[1]
+        y = torch.empty(whole.shape, dtype=dtype)
+        bias = None if bias is None else bias.float()
+        for start in range(0, len(whole), PIECE_ROWS):
+            part = slice(start, start + PIECE_ROWS)
+            piece = whole[part].float().mul_(scales).mul_(steps[part])
+            y[part] = piece if bias is None else piece.add_(bias)
+        return y
+
+
+class OneDNN(Kernel):
+    """oneDNN's product of unsigned activations and signed weights, which are brought into its own order before."""
+
+    key, title = "onednn.qlinear_pointwise", "oneDNN's u8 x s8 product (onednn.qlinear_pointwise)"
+    middle = 128
+
+    def load(self, weight: Int8Weight) -> tuple[Tensor, Tensor]:
+        """Reordered: 5 ns a weight, which pays where it is done once."""
+        packed: Tensor = torch.ops.onednn.qlinear_prepack(weight.codes, None)
+        return packed, weight.scales
+
+    def multiply(
+        self, codes: Tensor, steps: Tensor, weight: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """As `Kernel.multiply`."""
+        shifted = codes.view(torch.uint8).bitwise_xor(self.middle)  # as unsigned, x + 128
+        packed, scales = weight
+        zeros = torch.zeros(len(scales), dtype=torch.int32)
+        weights = packed, scales, zeros
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            shifted, 1.0, self.middle, *weights, None, 1.0, 0, dtype, "none", [], ""
+        )
+        steps = steps.to(dtype)
+        return y.mul_(steps) if bias is None else torch.addcmul(bias.to(dtype), y, steps, out=y)
+
+
+KERNELS: tuple[Kernel, ...] = (IntMM(), OneDNN())
+
+
+class Choice(NamedTuple):
+    """The kernels that a measurement chose.
+
+    Attributes:
+        once: for weights that are loaded once.
+        each: for weights that are loaded in every call.
+        has_bfloat16: whether bfloat16 is multiplied faster than FP32.
+        said: what was measured, in words.
+    """
+
+    once: Kernel
+    each: Kernel
+    has_bfloat16: bool
+    said: str
+
+
+WORTH_LOADING = 1.1
+"""A kernel that must reorder weights has to gain a tenth: the 1.15 billion of VGGT-1B take it 10 s."""
+BFLOAT16_GAIN = 1.3
+"""Least gain for which it is used."""
+_ROWS, _IN, _OUT = 512, 1024, 1024
+
+
+@lru_cache(maxsize=4)
+def choose(threads: int) -> Choice | None:
+    """Measure all kernels with so many threads, in about half a second; None if none is exact.
+
+    The size is a layer's of VGGT-1B and as many rows as half a picture has. What is exact is found out with a few rows
+    first, and what is slow there is left out, since it could take minutes.
+    """
+    assert threads == torch.get_num_threads()
+    usable = [kernel for kernel in KERNELS if _is_exact(kernel)]
+    if not usable:
+        return None
+    x, weight, bias = _example(_ROWS, _IN, _OUT)
+    codes, steps = quantize_rows(x)
+    loaded = {kernel.key: kernel.load(weight) for kernel in usable}
+    plain = [x, weight.codes * weight.scales[:, None], bias]
+    jobs: dict[str, Callable[[], object]] = {
+        "fp32": partial(F.linear, *plain),
+        "bf16": partial(F.linear, *(value.bfloat16() for value in plain)),
+    }
+    for kernel in usable:
+        jobs[kernel.key] = partial(kernel.multiply, codes, steps, loaded[kernel.key], bias, torch.float32)
+        jobs[f"load {kernel.key}"] = partial(kernel.load, weight)
+    seconds = fastest(jobs, repeats=5)
+    once = min(usable, key=lambda kernel: seconds[kernel.key] * (1 if kernel.loads_at_once else WORTH_LOADING))
+    each = min(usable, key=lambda kernel: seconds[kernel.key] + seconds[f"load {kernel.key}"])
+    gains = {name: seconds["fp32"] / seconds[name] for name in ("bf16", *loaded)}
+    said = ", ".join(f"{name} {gain:.1f}x" for name, gain in gains.items())
+    return Choice(once, each, gains["bf16"] >= BFLOAT16_GAIN, f"measured against FP32 on {_ROWS} rows: {said}")
+
+
+def fastest(jobs: Mapping[str, Callable[[], object]], repeats: int = 3) -> dict[str, float]:
+    """Least seconds of each job, taken in turn after a first run of all."""
+    for job in jobs.values():
+        job()
+    seconds = dict.fromkeys(jobs, float("inf"))
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def _example(rows: int, inputs: int, outputs: int) -> tuple[Tensor, Int8Weight, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, inputs, generator=generator)
+    codes = torch.randint(-LARGEST, LARGEST + 1, (outputs, inputs), dtype=torch.int8, generator=generator)
+    return x, Int8Weight(codes, torch.full((outputs,), 2.0**-10)), torch.zeros(outputs)
+
+
+SLOWEST = 0.05
+"""Seconds for 2**18 products, for which a kernel of this purpose takes microseconds."""
+
+
+def _is_exact(kernel: Kernel) -> bool:
+    """Whether sums of the largest products come out, which on processors without VNNI stop at 16 bits; and in time."""
+    codes = torch.full((16, 128), LARGEST, dtype=torch.int8)
+    codes[1::2] *= -1
+    weight = Int8Weight(torch.full((128, 128), LARGEST, dtype=torch.int8), torch.ones(128))
+    try:
+        loaded = kernel.load(weight)
+        multiply = partial(kernel.multiply, codes, torch.ones(16, 1), loaded, torch.zeros(128), torch.float32)
+        multiply()
+        start = time.perf_counter()
+        y = multiply()
+    except (RuntimeError, AttributeError):
+        return False
+    is_fast = time.perf_counter() - start < SLOWEST
+    return is_fast and y.double().equal(codes.double() @ weight.codes.double().t())
