@@ -1,11 +1,13 @@
 """Profiles and plans of models that are no VGGT: a transformer of torch's own, and a convolutional network."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mixedprec import apply_plan, load_plan, load_quantized
@@ -13,6 +15,7 @@ from sensitivity import open_profile
 from tests.analysis.commands.other_models import encoder, pyramid, tokens
 from tests.analysis.commands.running import assert_refused, cli, the_json
 from vggtkit.core.errors import InputError
+from vggtkit.model import VGGT, VGGTConfig
 from vggtkit.quant import dequantize_layer, find_layers, quantize_layer, replaced_weights
 from vggtkit.subject import subject_of
 
@@ -140,3 +143,24 @@ def test_weights_of_a_function_are_its_own(tmp_path: Path) -> None:
     ran = cli("profile", "--model", f"{HERE}:pyramid", "--weights", "random", "--run", tmp_path / "x")
     assert_refused(ran, "--weights random", "function")
     assert pyramid() is not None
+
+
+def test_a_vggt_without_some_heads_goes_through_every_command(tmp_path: Path, tiniest_config: VGGTConfig) -> None:
+    """Heads that its config leaves out are absent: from layers, outputs, figures, plans and files."""
+    config = replace(tiniest_config, heads=("camera", "depth"))
+    folder, run = tmp_path / "network", tmp_path / "run"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(VGGT(config).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(config.to_json())
+    options = ("--num-scenes", 1, "--views", 2, "--probes", 1, "--run", run)
+    assert cli("profile", "--model", folder, *options).code == 0
+    assert set(open_profile(run).damage) == {"pose_enc", "depth", "depth_conf"}
+    plan = the_json(cli("plan", "--run", run, "--refine", 0, "--draw", "--json"))
+    assert plan["heads"] == ["camera", "depth"]
+    rows = the_json(cli("evaluate", "--run", run, "--repeats", 1, "--json"))["results"]
+    assert {"auc30", "abs_rel"} <= set(rows[-1]["geometry"])
+    assert not {"chamfer", "track_px", "agreement"} & set(rows[-1]["geometry"])
+    assert cli("audit", "--run", run).code == 0
+    path = Path(str(the_json(cli("export", "--run", run, "--json"))["path"]))
+    assert load_quantized(path).config.heads == ("camera", "depth")
