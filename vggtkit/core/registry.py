@@ -7,7 +7,7 @@ known everywhere from then on, as long as nobody keeps a copy of the keys.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from vggtkit.core.errors import InputError
@@ -104,20 +104,3 @@ class Registry(Mapping[str, Value], Generic[Value]):
             return ", ".join(keys)
         seen = f", which `{command(self.listing)}` lists" if self.listing else ""
         return f"{', '.join(keys[:SHOWN])} and {more} more{seen}"
-
-
-def registered(registry: Registry[Value], key: str) -> Callable[[Value], Value]:
-    """A decorator that registers a function or class under a key.
-
-    >>> greetings: Registry[Callable[[], str]] = Registry("greeting")
-    >>> @registered(greetings, "short")
-    ... def greet() -> str:
-    ...     return "hi"
-    >>> greetings["short"]()
-    'hi'
-    """
-
-    def decorate(value: Value) -> Value:
-        return registry.register(key, value)
-
-    return decorate

@@ -19,9 +19,6 @@ from vggtkit.scenes import Scene
 from vggtkit.subject.base import Call, Subject, TokenGrid
 from vggtkit.subject.graph import topology
 
-TRUNK_ROLES = ("attention", "mlp")
-"""Roles of the layers that see tokens of all classes."""
-
 
 class VGGTSubject(Subject):
     """A VGGT, whole or without some heads.
