@@ -69,12 +69,12 @@ class Market:
 
     def together(self, picks: Picks) -> dict[str, float]:
         """Predicted damage of every output, with what layers do to each other."""
-        found = {}
+        damages = {}
         columns = np.array([self.evidence.column(key) for key in self.schemes])[picks]
         for name, values in self.evidence.changes.items():
             changes = values[np.arange(len(picks)), columns].astype(np.float64)  # [layers, scenes, probes]
-            found[name] = damage_together(changes, coupling_of(changes))
-        return found
+            damages[name] = damage_together(changes, coupling_of(changes))
+        return damages
 
     def uniform(self, scheme: str) -> Picks:
         """Every layer at one format."""
@@ -156,7 +156,7 @@ def regrets(
         local_halves: true damage of these.
         step: called after every measured plan.
     """
-    found: dict[str, list[Regret]] = {key: [] for key in ways}
+    by_way: dict[str, list[Regret]] = {key: [] for key in ways}
     for budget, factor in BUDGETS.items():
         room = int(factor * market.anchor)
         plans = {key: way(room) for key, way in ways.items()}
@@ -171,8 +171,8 @@ def regrets(
             summed = sum(market.summed(judge, picks) for _, judge in halves) / sums
             local = sum(market.summed(judge, local_picks) for _, judge in local_halves) / local_sums
             measured = float(damages[key].mean()) / best
-            found[key].append(Regret(budget, tuple(damages[key].tolist()), measured, summed, local))
-    return found
+            by_way[key].append(Regret(budget, tuple(damages[key].tolist()), measured, summed, local))
+    return by_way
 
 
 def _reference_sum(market: Market, halves: Sequence[tuple[Array, Array]], room: int) -> float:

@@ -95,7 +95,7 @@ def _draw_correlations(axes: Axes, audit: Audit) -> None:
     for number, group in enumerate(audit.groups):
         rows = [(row, score.agreement[group].spearman) for row, score in enumerate(scores) if group in score.agreement]
         places = [row + 0.25 * (number - 1) for row, _ in rows]
-        values = [found.value for _, found in rows]
+        values = [correlation.value for _, correlation in rows]
         # A bootstrap interval may leave its own estimate outside by a hair.
         errors = [[max(0.0, f.value - f.low) for _, f in rows], [max(0.0, f.high - f.value) for _, f in rows]]
         axes.errorbar(values, places, xerr=errors, fmt="o", markersize=5, capsize=2, color=COLOURS[number], label=group)
@@ -217,10 +217,10 @@ def _draw_plans(axes: Axes, audit: Audit) -> None:
         return
     measured = np.array([np.mean([plan.measured[name] for name in there]) for plan in audit.plans])
     rows = [audit.predictions(plan, there) for plan in audit.plans]
-    found = audit.additivity()["all outputs"]
+    fits = audit.additivity()["all outputs"]
     for number, way in enumerate(rows[0]):
         predicted = np.array([row[way] for row in rows])
-        label = f"{way}: {found[way].spearman:.2f}, slope {found[way].slope:.2f}"
+        label = f"{way}: {fits[way].spearman:.2f}, slope {fits[way].slope:.2f}"
         axes.plot(predicted, measured, "osD^"[number], color=COLOURS[number], label=label, alpha=0.8)
     line = np.geomspace(measured.min(), measured.max(), 10)
     axes.plot(line, line, color="black", linewidth=0.8)

@@ -48,8 +48,8 @@ def rank_agreement(score: Array, truth: Array, seed: int = 0) -> Agreement:
     The bootstrap draws layers, with all their formats, as the pairs of a layer are not independent.
 
     >>> truth = np.arange(1.0, 13.0).reshape(6, 2)
-    >>> found = rank_agreement(truth**3, truth)
-    >>> found.pairs, round(found.spearman.value, 6), round(found.kendall.low, 6), round(found.within, 6)
+    >>> agreement = rank_agreement(truth**3, truth)
+    >>> agreement.pairs, round(agreement.spearman.value, 6), round(agreement.kendall.low, 6), round(agreement.within, 6)
     (12, 1.0, 1.0, 1.0)
     """
     there = np.isfinite(score) & np.isfinite(truth) & (truth > 0)

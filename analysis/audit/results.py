@@ -192,14 +192,14 @@ class Audit:
 
     def additivity(self) -> dict[str, dict[str, Additivity]]:
         """By group of outputs and way to predict."""
-        found: dict[str, dict[str, Additivity]] = {}
+        by_group: dict[str, dict[str, Additivity]] = {}
         for group, outputs in self.groups.items():
             there = [name for name in outputs if name in self.damage]
             if there and self.plans:
                 measured = np.array([np.mean([plan.measured[name] for name in there]) for plan in self.plans])
                 rows = [self.predictions(plan, there) for plan in self.plans]
-                found[group] = {way: _fit(np.array([row[way] for row in rows]), measured) for way in rows[0]}
-        return found
+                by_group[group] = {way: _fit(np.array([row[way] for row in rows]), measured) for way in rows[0]}
+        return by_group
 
 
 def _fit(predicted: Array, measured: Array) -> Additivity:
@@ -226,7 +226,7 @@ def summary(audit: Audit) -> dict[str, object]:
                 "passes": score.passes,
                 "regret": score.regret,
                 "regret_interval": list(audit.intervals[score.key]),
-                "agreement": {group: dataclasses.asdict(found) for group, found in score.agreement.items()},
+                "agreement": {group: dataclasses.asdict(agreement) for group, agreement in score.agreement.items()},
                 "budgets": [dataclasses.asdict(regret) for regret in score.regrets],
             }
             for score in audit.scores
@@ -234,7 +234,7 @@ def summary(audit: Audit) -> dict[str, object]:
         "ceiling": dict(audit.ceiling),
         "responses": {name: dataclasses.asdict(curve) for name, curve in audit.responses.items()},
         "additivity": {
-            group: {way: dataclasses.asdict(found) for way, found in ways.items()}
+            group: {way: dataclasses.asdict(fit) for way, fit in ways.items()}
             for group, ways in audit.additivity().items()
         },
         "geometry": {

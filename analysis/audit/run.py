@@ -146,7 +146,7 @@ def _results(context: ScoringContext, market: Market, truth: Truth, scores: Scor
     local_scores = {key: _mean(values, local) for key, values in scores.items()} | {"truth": truth.total(local)}
     local_scores |= baselines(local_scores["sketch"], context.seed)
     local_ways = from_scores(market, local_scores) | {JOINT: partial(market.plan_jointly, local)}
-    found = regrets(
+    by_way = regrets(
         market,
         compared,
         halves(truth, None),
@@ -156,13 +156,13 @@ def _results(context: ScoringContext, market: Market, truth: Truth, scores: Scor
     )
     results = [
         ScoreResult(
-            key, SCORES[key].title, SCORES[key].passes(context), _agreements(values, truth, context.seed), found[key]
+            key, SCORES[key].title, SCORES[key].passes(context), _agreements(values, truth, context.seed), by_way[key]
         )
         for key, values in scores.items()
     ]
-    results.append(ScoreResult(JOINT, "sketch, joint plan", SCORES["sketch"].passes(context), {}, found[JOINT]))
+    results.append(ScoreResult(JOINT, "sketch, joint plan", SCORES["sketch"].passes(context), {}, by_way[JOINT]))
     passes = float(truth.total().size * len(next(iter(truth.damage.values()))))
-    results.append(ScoreResult("truth", "true damage itself", passes, {}, found["truth"]))
+    results.append(ScoreResult("truth", "true damage itself", passes, {}, by_way["truth"]))
     draws = [key for key in shuffled if key != "inverted"]
     results.append(
         ScoreResult(
@@ -170,11 +170,11 @@ def _results(context: ScoringContext, market: Market, truth: Truth, scores: Scor
             f"sketch of wrong layers ({len(draws)} draws)",
             0.0,
             _agreements(context.everywhere(shuffled[draws[0]]), truth, context.seed),
-            [_average([found[key][budget] for key in draws]) for budget in range(len(found[draws[0]]))],
+            [_average([by_way[key][budget] for key in draws]) for budget in range(len(by_way[draws[0]]))],
         )
     )
     inverted = _agreements(context.everywhere(shuffled["inverted"]), truth, context.seed)
-    return [*results, ScoreResult("inverted", "sketch upside down", 0.0, inverted, found["inverted"])]
+    return [*results, ScoreResult("inverted", "sketch upside down", 0.0, inverted, by_way["inverted"])]
 
 
 def from_scores(market: Market, scores: Mapping[str, Array]) -> dict[str, Way]:
@@ -182,12 +182,12 @@ def from_scores(market: Market, scores: Mapping[str, Array]) -> dict[str, Way]:
     return {key: partial(market.plan, score) for key, score in scores.items()}
 
 
-def _average(found: Sequence[Regret]) -> Regret:
-    damages = tuple(np.mean([one.damages for one in found], axis=0).tolist())
+def _average(draws: Sequence[Regret]) -> Regret:
+    damages = tuple(np.mean([one.damages for one in draws], axis=0).tolist())
     measured, summed, local = (
-        float(np.mean([getattr(one, name) for one in found])) for name in ("measured", "summed", "local")
+        float(np.mean([getattr(one, name) for one in draws])) for name in ("measured", "summed", "local")
     )
-    return Regret(found[0].budget, damages, measured, summed, local)
+    return Regret(draws[0].budget, damages, measured, summed, local)
 
 
 def _agreements(values: Mapping[str, Array], truth: Truth, seed: int) -> dict[str, Agreement]:

@@ -68,8 +68,8 @@ class Sketcher:
 
     def __call__(self, scene: Scene, seed: int, probes: int = 0) -> Array:
         """The sketch on one scene."""
-        found = sketch_damage(self.subject, self.layers, self.errors, scene, probes=probes or self.probes, seed=seed)
-        return np.asarray(np.mean([value.numpy() for value in found.values()], axis=0))
+        damage = sketch_damage(self.subject, self.layers, self.errors, scene, probes=probes or self.probes, seed=seed)
+        return np.asarray(np.mean([value.numpy() for value in damage.values()], axis=0))
 
     def mean(self, scenes: Sequence[Scene], seed: int) -> Array:
         """Mean over scenes."""
@@ -138,14 +138,14 @@ def rounding_floors(subject: Subject, layers: Sequence[Layer], scene: Scene) -> 
     Median over some layers that the output depends on; what quantisation does below it is not told from rounding.
     """
     passes = passes_over(subject, scene)
-    found: dict[str, list[float]] = {name: [] for name in passes.outputs}
+    damages: dict[str, list[float]] = {name: [] for name in passes.outputs}
     for layer in layers[:: max(1, len(layers) // FLOOR_LAYERS)]:
         weight = weight_of(subject.model, layer).detach()
         for name, value in passes.changed(layer, [weight * (1 + 2.0**-23)]).items():
             damage = nmse(passes.outputs[name].cpu(), value.cpu())
             if damage > 0:
-                found[name].append(damage)
-    return {name: float(np.median(values)) if values else 0.0 for name, values in found.items()}
+                damages[name].append(damage)
+    return {name: float(np.median(values)) if values else 0.0 for name, values in damages.items()}
 
 
 def _other(subject: Subject, source: SceneSource, *, views: int = 0, size: int = 0) -> list[Scene]:

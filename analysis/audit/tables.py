@@ -68,9 +68,9 @@ def score_table(audit: Audit) -> Table:
     for score in audit.scores:
         if score.agreement:
             groups = [score.agreement.get(group) for group in (ALL, LOCAL, TRACKS)]
-            overall = next(found for found in groups if found is not None)
+            overall = next(agreement for agreement in groups if agreement is not None)
             cells = [_interval(overall.spearman)]
-            cells += [f"{found.spearman.value:.3f}" if found else "n/a" for found in groups[1:]]
+            cells += [f"{agreement.spearman.value:.3f}" if agreement else "n/a" for agreement in groups[1:]]
             cells += [f"{overall.kendall.value:.3f}", f"{overall.within:.3f}"]
             table.add_row(Text(score.title), f"{score.passes:,.0f}", *cells, style=_style(audit, score))
     truth = audit.score("truth").passes
@@ -122,8 +122,8 @@ def additivity_table(audit: Audit) -> Table:
     for name in ("Spearman", "slope", "measured / predicted"):
         table.add_column(name, justify="right")
     for group, ways in audit.additivity().items():
-        for number, (way, found) in enumerate(ways.items()):
-            cells = (f"{found.spearman:.3f}", f"{found.slope:.2f}", format_number(found.ratio))
+        for number, (way, fit) in enumerate(ways.items()):
+            cells = (f"{fit.spearman:.3f}", f"{fit.slope:.2f}", format_number(fit.ratio))
             table.add_row(group if number == 0 else "", way, *cells)
     table.caption = "slope of log measured over log predicted; where it is not 1, damages of layers do not add up"
     return table
@@ -200,25 +200,25 @@ def geometry_table(audit: Audit) -> Table:
     return table
 
 
-def stability_table(found: Stability) -> Table:
+def stability_table(stability: Stability) -> Table:
     """Repetitions of the sketch."""
     table = _table("Is the sketch stable?")
     table.add_column("what", no_wrap=True)
     table.add_column("found", justify="right")
     rows = [
-        ("relative deviation of one probe, one scene", f"{found.probe_deviation:.2f}"),
-        (f"... of {found.probes} probes, as used", f"{found.probe_deviation / found.probes**0.5:.2f}"),
-        ("... between scenes, without the probes' part", f"{found.scene_deviation:.2f}"),
-        ("layers are told apart if their sketches differ by", f"{found.resolution:.2f}x"),
-        ("Spearman of two scenes", f"{found.scenes:.3f}"),
-        *((f"Spearman, {n} scenes against the others", f"{value:.3f}") for n, value in found.by_count.items()),
-        *((f"Spearman, {n} views", f"{value:.3f}") for n, value in found.views.items()),
-        *((f"Spearman, {n} pixels", f"{value:.3f}") for n, value in found.sizes.items()),
-        *((f"rounding alone: damage of {name}", format_number(value)) for name, value in found.floors.items()),
+        ("relative deviation of one probe, one scene", f"{stability.probe_deviation:.2f}"),
+        (f"... of {stability.probes} probes, as used", f"{stability.probe_deviation / stability.probes**0.5:.2f}"),
+        ("... between scenes, without the probes' part", f"{stability.scene_deviation:.2f}"),
+        ("layers are told apart if their sketches differ by", f"{stability.resolution:.2f}x"),
+        ("Spearman of two scenes", f"{stability.scenes:.3f}"),
+        *((f"Spearman, {n} scenes against the others", f"{value:.3f}") for n, value in stability.by_count.items()),
+        *((f"Spearman, {n} views", f"{value:.3f}") for n, value in stability.views.items()),
+        *((f"Spearman, {n} pixels", f"{value:.3f}") for n, value in stability.sizes.items()),
+        *((f"rounding alone: damage of {name}", format_number(value)) for name, value in stability.floors.items()),
     ]
     for row in rows:
         table.add_row(*row)
-    enough = f"{found.enough} are enough" if found.enough else "more scenes than these are needed"
+    enough = f"{stability.enough} are enough" if stability.enough else "more scenes than these are needed"
     table.caption = f"scenes against the others: from 0.99 on more change nothing that matters; {enough}"
     return table
 
@@ -258,8 +258,8 @@ def _style(audit: Audit, score: ScoreResult) -> str:
     return "bold" if score.key in DEFAULTS else ""
 
 
-def _interval(found: Correlation) -> str:
-    return f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]"
+def _interval(correlation: Correlation) -> str:
+    return f"{correlation.value:.3f} [{correlation.low:.2f}, {correlation.high:.2f}]"
 
 
 def _shaded(value: float, low: float, high: float) -> Text:

@@ -104,19 +104,19 @@ def _measure(
 ) -> Truth:
     """The truth of some layers."""
     layers = layers[share]
-    found = []
+    damages = []
     geometry: dict[str, list[Array]] = {}
     fp32: dict[str, list[float]] = {}
     for number, scene in enumerate(scenes):
         watch = _Geometry(subject, scene, (len(layers), len(schemes)))
         watcher = watch if number < GEOMETRY_SCENES else None
         damage = true_damage(subject, layers, schemes, scene, watcher=watcher, step=step)
-        found.append({name: value.numpy() for name, value in damage.items()})
+        damages.append({name: value.numpy() for name, value in damage.items()})
         for key, worse in watch.worse.items():
             geometry.setdefault(key, []).append(worse)
             fp32.setdefault(key, []).append(watch.fp32[key])
     return Truth(
-        damage={name: np.stack([one[name] for one in found]) for name in found[0]},
+        damage={name: np.stack([one[name] for one in damages]) for name in damages[0]},
         worse={key: np.stack(values) for key, values in geometry.items()},
         fp32={key: float(np.mean(values)) for key, values in fp32.items()},
     )
