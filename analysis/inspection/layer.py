@@ -125,8 +125,8 @@ def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspe
 def distribution(values: Array) -> Values:
     """Moments, outliers and histogram; values that are not finite do not count.
 
-    >>> found = distribution(np.array([0.0] * 99 + [10.0]))
-    >>> found.count, found.outliers, found.largest
+    >>> values = distribution(np.array([0.0] * 99 + [10.0]))
+    >>> values.count, values.outliers, values.largest
     (100, 1, 10.0)
     """
     flat = np.asarray(values, dtype=np.float64).ravel()
@@ -149,10 +149,10 @@ def distribution(values: Array) -> Values:
 def _activations(profile: Profile, name: str) -> Array:
     """Sampled FP32 outputs ``[tokens, channels]``; none where the profile kept none."""
     try:
-        found = profile.activations("fp32", name)
+        sampled = profile.activations("fp32", name)
     except InputError:
         return np.zeros((0, 1))
-    tokens = found.reshape(-1, found.shape[-1]).astype(np.float64)
+    tokens = sampled.reshape(-1, sampled.shape[-1]).astype(np.float64)
     return np.asarray(tokens[np.isfinite(tokens).all(1)])
 
 

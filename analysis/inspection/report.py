@@ -23,37 +23,37 @@ MARKERS = "osD^vp>hX<Pd"
 DPI = 110
 
 
-def inspection_tables(found: Inspection) -> list[Table]:
+def inspection_tables(inspection: Inspection) -> list[Table]:
     """Distributions, then what every format does."""
-    return [_values_table(found), _format_table(found)]
+    return [_values_table(inspection), _format_table(inspection)]
 
 
-def inspection_sentences(found: Inspection) -> list[str]:
+def inspection_sentences(inspection: Inspection) -> list[str]:
     """The layer in words."""
-    layer = found.layer
+    layer = inspection.layer
     shape = " x ".join(map(str, layer.shape))
     lines = [
         f"{layer.name}: {layer.kind}, {layer.role}, block {layer.block}, {shape} = {layer.weights:,} weights; "
-        f"number {found.rank} of {found.layers} by damage at INT4.",
-        f"The widest channel's largest weight is {found.channel_ratio:.1f} times that of the median channel: what one "
-        "scale for the whole tensor wastes on most channels.",
+        f"number {inspection.rank} of {inspection.layers} by damage at INT4.",
+        f"The widest channel's largest weight is {inspection.channel_ratio:.1f} times that of the median channel: what "
+        "one scale for the whole tensor wastes on most channels.",
     ]
-    if found.outlier_channels:
-        some = ", ".join(map(str, found.outlier_channels[:12]))
+    if inspection.outlier_channels:
+        some = ", ".join(map(str, inspection.outlier_channels[:12]))
         lines.append(f"Outlier channels of its output (10 times the median channel's largest): {some}.")
     return lines
 
 
-def inspection_values(found: Inspection) -> dict[str, object]:
+def inspection_values(inspection: Inspection) -> dict[str, object]:
     """The same as plain values."""
-    values = dataclasses.asdict(found)
+    values = dataclasses.asdict(inspection)
     for name in ("weight", "activation"):
         if values[name]:
             values[name] |= {key: values[name][key].tolist() for key in ("edges", "histogram")}
     return values
 
 
-def draw_inspection(found: Inspection, path: Path) -> None:
+def draw_inspection(inspection: Inspection, path: Path) -> None:
     """Two histograms, damage by format and task, damage against bytes; 1540 x 1100 pixels.
 
     Raises:
@@ -61,26 +61,26 @@ def draw_inspection(found: Inspection, path: Path) -> None:
     """
     figure = Figure(figsize=(14.0, 10.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(found.layer.name, fontsize=13)
+    figure.suptitle(inspection.layer.name, fontsize=13)
     axes = figure.subplots(2, 2)
-    _draw_values(axes[0, 0], found.weight, "1  Weights")
-    if found.activation:
-        _draw_values(axes[0, 1], found.activation, "2  Outputs in FP32, sampled")
+    _draw_values(axes[0, 0], inspection.weight, "1  Weights")
+    if inspection.activation:
+        _draw_values(axes[0, 1], inspection.activation, "2  Outputs in FP32, sampled")
     else:
         axes[0, 1].set_axis_off()
-    _draw_errors(axes[1, 0], found)
-    _draw_bytes(axes[1, 1], found)
+    _draw_errors(axes[1, 0], inspection)
+    _draw_bytes(axes[1, 1], inspection)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
-def _values_table(found: Inspection) -> Table:
+def _values_table(inspection: Inspection) -> Table:
     table = Table(title="Distributions", title_justify="left")
     table.add_column("of", no_wrap=True)
     table.add_column("histogram, log scale", no_wrap=True)
     for name in ("range", "deviation", "largest", "kurtosis", "outliers"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, values in (("weights", found.weight), ("outputs", found.activation)):
+    for name, values in (("weights", inspection.weight), ("outputs", inspection.activation)):
         if values is not None:
             table.add_row(
                 name,
@@ -104,13 +104,13 @@ def _histogram_bars(values: Values) -> str:
     return bars(math.log10(1 + count) if count else None for count in merged)
 
 
-def _format_table(found: Inspection) -> Table:
-    tasks = list(found.formats[0].damage) if found.formats else []
+def _format_table(inspection: Inspection) -> Table:
+    tasks = list(inspection.formats[0].damage) if inspection.formats else []
     table = Table(title="What every format does", title_justify="left")
     table.add_column("format", no_wrap=True)
     for name in ("bytes", "weight error", "MAE", "cosine", "SSIM", "damage", *tasks):
         table.add_column(name, justify="right")
-    for row in found.formats:
+    for row in inspection.formats:
         local = [row.local.get(name, math.nan) for name in ("mae", "cosine", "ssim")]
         shown = [f"{value:.4f}" if math.isfinite(value) else "n/a" for value in local]
         cells = [format_number(value) for value in (row.total, *row.damage.values())]
@@ -135,25 +135,25 @@ def _draw_values(axes: Axes, values: Values, title: str) -> None:
     _title(axes, f"{title}: {values.outliers:,} of {values.count:,} beyond {OUTLIER_DEVIATIONS:g} deviations")
 
 
-def _draw_errors(axes: Axes, found: Inspection) -> None:
+def _draw_errors(axes: Axes, inspection: Inspection) -> None:
     _title(axes, "3  Sketched damage at the outputs, by task")
-    places = np.arange(len(found.formats))
-    tasks = list(found.formats[0].damage) if found.formats else []
+    places = np.arange(len(inspection.formats))
+    tasks = list(inspection.formats[0].damage) if inspection.formats else []
     for number, task in enumerate(tasks):
-        values = [row.damage[task] if row.damage[task] > 0 else math.nan for row in found.formats]
+        values = [row.damage[task] if row.damage[task] > 0 else math.nan for row in inspection.formats]
         shift = 0.2 * (number - (len(tasks) - 1) / 2)
         axes.bar(places + shift, values, 0.18, color=COLOURS[number % len(COLOURS)], label=task)
-    if any(value > 0 for row in found.formats for value in row.damage.values()):
+    if any(value > 0 for row in inspection.formats for value in row.damage.values()):
         axes.set_yscale("log")
-    axes.set_xticks(places, [get_format(row.key).short_title for row in found.formats], rotation=30, ha="right")
+    axes.set_xticks(places, [get_format(row.key).short_title for row in inspection.formats], rotation=30, ha="right")
     axes.legend(fontsize=9)
 
 
-def _draw_bytes(axes: Axes, found: Inspection) -> None:
+def _draw_bytes(axes: Axes, inspection: Inspection) -> None:
     _title(axes, "4  Damage against bytes: lower left is better")
     axes.set_xlabel("kB in a file")
     axes.set_ylabel("sketched damage, mean over outputs")
-    shown = [row for row in found.formats if row.total > 0]
+    shown = [row for row in inspection.formats if row.total > 0]
     for number, row in enumerate(shown):
         marker, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
         label = get_format(row.key).short_title
