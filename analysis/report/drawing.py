@@ -75,10 +75,10 @@ def draw_plan(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, path: Path
 def block_graph(graph: nx.DiGraph) -> nx.DiGraph:
     """Blocks instead of layers: an edge where a layer of one feeds a layer of another."""
     blocks = nx.get_node_attributes(graph, "block")
-    found = nx.DiGraph()
-    found.add_nodes_from(dict.fromkeys(blocks.values()))
-    found.add_edges_from((blocks[a], blocks[b]) for a, b in graph.edges if blocks[a] != blocks[b])
-    return found
+    merged = nx.DiGraph()
+    merged.add_nodes_from(dict.fromkeys(blocks.values()))
+    merged.add_edges_from((blocks[a], blocks[b]) for a, b in graph.edges if blocks[a] != blocks[b])
+    return merged
 
 
 def block_order(graph: nx.DiGraph) -> list[str]:

@@ -101,19 +101,22 @@ def figure(key: str, value: float) -> str:
 
 def _figure_rows(result: SchemeResult, keys: list[str]) -> list[tuple[str, ...]]:
     """The means of a result; below those of FP32 the ends of their intervals."""
-    found = [result.geometry[key] for key in keys]
-    parts = {short_title(result): [each.mean for each in found]}
-    if result.key == "fp32" and any(each.has_interval for each in found):
-        parts |= {f"  {LEVEL} from": [each.low for each in found], f"  {LEVEL} to": [each.high for each in found]}
+    estimates = [result.geometry[key] for key in keys]
+    parts = {short_title(result): [each.mean for each in estimates]}
+    if result.key == "fp32" and any(each.has_interval for each in estimates):
+        parts |= {
+            f"  {LEVEL} from": [each.low for each in estimates],
+            f"  {LEVEL} to": [each.high for each in estimates],
+        }
     return [(name, *map(figure, keys, values)) for name, values in parts.items()]
 
 
 def _headline(fp32: SchemeResult) -> str:
     parts = []
     for key in told(fp32.geometry):
-        found = fp32.geometry[key]
-        ends = f" [{figure(key, found.low)}, {figure(key, found.high)}]" if found.has_interval else ""
-        parts.append(f"{GEOMETRY[key].title} {figure(key, found.mean)}{ends}")
+        estimate = fp32.geometry[key]
+        ends = f" [{figure(key, estimate.low)}, {figure(key, estimate.high)}]" if estimate.has_interval else ""
+        parts.append(f"{GEOMETRY[key].title} {figure(key, estimate.mean)}{ends}")
     return ", ".join(parts)
 
 

@@ -22,45 +22,45 @@ _BASELINE_MARKERS = {"first and last layers": "v", "attention and heads": "^", "
                      "policy sensitive": "D"}  # fmt: skip
 
 
-def draw_pareto(found: Pareto, path: Path) -> None:
+def draw_pareto(pareto: Pareto, path: Path) -> None:
     """Write the picture: damage on a logarithmic axis, and the headline geometry figures where they were measured.
 
     Args:
-        found: what to draw.
+        pareto: what to draw.
         path: of the PNG; it appears complete or not at all.
     """
-    keys = [key for key in HEADLINE if key in found.fp32]
+    keys = [key for key in HEADLINE if key in pareto.fp32]
     figure = Figure(figsize=(4.6 + 3.4 * len(keys), 4.3), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 1 + len(keys), squeeze=False, width_ratios=(1.35, *(1.0 for _ in keys)))[0]
-    _draw_damage(panels[0], found)
+    _draw_damage(panels[0], pareto)
     for axes, key in zip(panels[1:], keys, strict=True):
-        _draw_figure(axes, found, key)
-    guessed = str(found.facts.get("score", "")).startswith(DATA_FREE)
-    scenes = f"{len(found.scenes)} held-out scenes" if found.scenes else "a guess" if guessed else "predicted"
-    figure.suptitle(f"{found.model}: what a file size costs ({scenes})", fontsize=11, x=0.01, ha="left")
+        _draw_figure(axes, pareto, key)
+    guessed = str(pareto.facts.get("score", "")).startswith(DATA_FREE)
+    scenes = f"{len(pareto.scenes)} held-out scenes" if pareto.scenes else "a guess" if guessed else "predicted"
+    figure.suptitle(f"{pareto.model}: what a file size costs ({scenes})", fontsize=11, x=0.01, ha="left")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4 if keys else 2, frameon=False, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
-def _draw_damage(axes: Axes, found: Pareto) -> None:
-    plans = found.of_kind(PLAN)
+def _draw_damage(axes: Axes, pareto: Pareto) -> None:
+    plans = pareto.of_kind(PLAN)
     axes.plot(*_line(plans, _predicted), color=_PLAN, linewidth=1.0, linestyle="--", label="plans, predicted")
     if measured := measured_plans(plans):
         axes.plot(
             *_line(measured, _measured), color=_PLAN, linewidth=1.6, marker="o", markersize=4, label="plans, measured"
         )
-    value = _measured_or_predicted if found.scenes else _predicted
-    for point in found.of_kind(UNIFORM):
+    value = _measured_or_predicted if pareto.scenes else _predicted
+    for point in pareto.of_kind(UNIFORM):
         axes.plot(
             _mb(point), value(point), color=_UNIFORM, marker="s", markersize=5, linestyle="none",
-            label="uniform schemes" if point is found.of_kind(UNIFORM)[0] else None,
+            label="uniform schemes" if point is pareto.of_kind(UNIFORM)[0] else None,
         )  # fmt: skip
-    _label_uniform(axes, found.of_kind(UNIFORM), value)
+    _label_uniform(axes, pareto.of_kind(UNIFORM), value)
     named: set[str] = set()
-    for point in found.of_kind(BASELINE):
+    for point in pareto.of_kind(BASELINE):
         kind = next((name for name in _BASELINE_MARKERS if point.title.startswith(name)), point.title)
         axes.plot(
             _mb(point), value(point), color=_BASELINE, marker=_BASELINE_MARKERS.get(kind, "P"), markersize=5,
@@ -71,21 +71,21 @@ def _draw_damage(axes: Axes, found: Pareto) -> None:
     if measured:  # far below what is measured a prediction is of no use
         axes.set_ylim(bottom=min(y for y in _line(measured, _measured)[1]) / 100)
     axes.set_ylabel("damage: NMSE of the outputs against FP32")
-    _tidy(axes, found)
+    _tidy(axes, pareto)
 
 
-def _draw_figure(axes: Axes, found: Pareto, key: str) -> None:
-    fp32 = found.fp32[key]
+def _draw_figure(axes: Axes, pareto: Pareto, key: str) -> None:
+    fp32 = pareto.fp32[key]
     axes.axhline(fp32.mean, color=_FP32, linewidth=1.0, label="FP32")
     axes.axhspan(fp32.low, fp32.high, color=_FP32, alpha=0.08, linewidth=0)
     axes.annotate(
         "FP32; grey: 95% over scenes", (0.98, fp32.mean), xycoords=("axes fraction", "data"), xytext=(0, -10),
         textcoords="offset points", ha="right", fontsize=7, color=_FP32,
     )  # fmt: skip
-    plans = [point for point in measured_plans(found.points) if key in point.geometry]
+    plans = [point for point in measured_plans(pareto.points) if key in point.geometry]
     axes.plot(*_line(plans, lambda p: p.geometry[key].mean), color=_PLAN, linewidth=1.6, marker="o", markersize=4)
     for kind, colour, marker in ((UNIFORM, _UNIFORM, "s"), (BASELINE, _BASELINE, None)):
-        for point in found.of_kind(kind):
+        for point in pareto.of_kind(kind):
             if key in point.geometry:
                 name = next((name for name in _BASELINE_MARKERS if point.title.startswith(name)), "")
                 axes.plot(
@@ -94,7 +94,7 @@ def _draw_figure(axes: Axes, found: Pareto, key: str) -> None:
                 )  # fmt: skip
     metric = GEOMETRY[key]
     axes.set_ylabel(f"{metric.title} ({'higher' if metric.higher_is_better else 'lower'} is better)")
-    _tidy(axes, found)
+    _tidy(axes, pareto)
 
 
 def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point], float]) -> None:
@@ -114,8 +114,8 @@ def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point],
         )  # fmt: skip
 
 
-def _tidy(axes: Axes, found: Pareto) -> None:
-    axes.set_xlabel(f"file size (MB); FP32 is {found.fp32_bytes / 1e6:.1f} MB")
+def _tidy(axes: Axes, pareto: Pareto) -> None:
+    axes.set_xlabel(f"file size (MB); FP32 is {pareto.fp32_bytes / 1e6:.1f} MB")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticks.LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
     axes.xaxis.set_major_formatter(ticks.StrMethodFormatter("{x:g}"))
@@ -126,7 +126,7 @@ def _tidy(axes: Axes, found: Pareto) -> None:
 
 
 def _line(points: Sequence[Point], value: Callable[[Point], float | None]) -> tuple[list[float], list[float]]:
-    drawn = [(point.size_bytes / 1e6, found) for point in points if (found := value(point))]
+    drawn = [(point.size_bytes / 1e6, height) for point in points if (height := value(point))]
     return [x for x, _ in drawn], [y for _, y in drawn]
 
 
