@@ -64,7 +64,7 @@ def nncf(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, Choi
     tool.set_log_level(logging.ERROR)
     data = [(scene.images[None], scene.query_points[None]) for scene in scenes]
     options = tool.AdvancedCompressionParameters(group_size_fallback_mode=tool.GroupSizeFallbackMode.ADJUST)
-    found = None
+    result = None
     for step in range(SETTINGS + 1):  # the least INT4 first
         ratio = step / SETTINGS
         with torch.no_grad():
@@ -73,11 +73,11 @@ def nncf(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, Choi
                 all_layers=True, dataset=tool.Dataset(data), advanced_parameters=options,
                 sensitivity_metric=tool.SensitivityMetric.HESSIAN_INPUT_ACTIVATION,
             )  # fmt: skip
-        found = compressed, _nncf_choice(model, compressed), f"ratio {ratio:g}", tool.__version__
-        if file_bytes(model, found[1]) <= budget:
+        result = compressed, _nncf_choice(model, compressed), f"ratio {ratio:g}", tool.__version__
+        if file_bytes(model, result[1]) <= budget:
             break
-    assert found is not None
-    return found
+    assert result is not None
+    return result
 
 
 def _nncf_choice(model: VGGT, compressed: nn.Module) -> Choice:
@@ -114,7 +114,7 @@ def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, 
         ],
         "algorithm": "max",
     }
-    found = None
+    result = None
     for step in range(SETTINGS + 1):  # the most bits first
         bits = 6.0 - step * 2.0 / SETTINGS
         with torch.enable_grad():
@@ -123,11 +123,11 @@ def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, 
                 quantization_formats=[int4, int8], data_loader=scenes, forward_step=_forward, loss_func=_loss,
                 num_calib_steps=len(scenes), num_score_steps=len(scenes), verbose=False,
             )  # fmt: skip
-        found = quantized, _modelopt_choice(model, quantized), f"effective bits {bits:g}", __version__
-        if file_bytes(model, found[1]) <= budget:
+        result = quantized, _modelopt_choice(model, quantized), f"effective bits {bits:g}", __version__
+        if file_bytes(model, result[1]) <= budget:
             break
-    assert found is not None
-    return found
+    assert result is not None
+    return result
 
 
 def _modelopt_choice(model: VGGT, quantized: nn.Module) -> Choice:
@@ -140,8 +140,8 @@ def _modelopt_choice(model: VGGT, quantized: nn.Module) -> Choice:
 
 
 def _forward(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = model(scene.images[None], scene.query_points[None])
-    return found
+    outputs: dict[str, Tensor] = model(scene.images[None], scene.query_points[None])
+    return outputs
 
 
 def _loss(outputs: dict[str, Tensor], scene: Scene) -> Tensor:
@@ -201,7 +201,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    found = compete(
+    result = compete(
         arguments.tool, arguments.budget, arguments.scenes, arguments.held_out, arguments.seed, arguments.out
     )
-    print(json.dumps(found))
+    print(json.dumps(result))

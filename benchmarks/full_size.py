@@ -96,7 +96,7 @@ def full_size(model_name: str, images: str | None, resolution: int | None, folde
         name: value for name, value in meter.seconds.items() if name not in ("load", "forward", "quantise", "loading")
     }
     total = sum(in_profile.values())
-    expected, found = int(profile.facts["expected_peak_bytes"]), max(meter.peak.values())
+    expected, measured = int(profile.facts["expected_peak_bytes"]), max(meter.peak.values())
     return {
         "question": "cost of a profile: seven schemes, accumulated and isolated, and damage at the outputs",
         "model": model_name,
@@ -113,8 +113,8 @@ def full_size(model_name: str, images: str | None, resolution: int | None, folde
         "stages_in_seconds": in_profile,
         "peak_resident_bytes": meter.peak,
         "expected_peak_bytes": expected,
-        "expected_over_measured": expected / found,
-        "peak_over_weights_bytes": found - 4 * parameters,
+        "expected_over_measured": expected / measured,
+        "peak_over_weights_bytes": measured - 4 * parameters,
         "profile_bytes": (folder / PROFILE).stat().st_size,
         "quantise_seconds": quantise_seconds,
         "quantised_weights_per_second": weights / quantise_seconds,
@@ -127,9 +127,9 @@ def full_size(model_name: str, images: str | None, resolution: int | None, folde
     }
 
 
-def _stage(said: str) -> str:
+def _stage(message: str) -> str:
     """A step of the profile without its scene; the schemes together."""
-    what = said.split(", scene")[0]
+    what = message.split(", scene")[0]
     if what.startswith("errors of every layer"):
         return "FP32 and isolated errors" if what.endswith("fp32") else "seven schemes, accumulated errors"
     return what

@@ -59,24 +59,24 @@ class Blind(nn.Module):
 
 def figures(model: VGGT | Blind, scenes: int) -> dict[str, float]:
     """The held-out figures, and how much worse the point head is than the unprojected depth."""
-    found = held_out(model, scenes, VIEWS)  # type: ignore[arg-type]
-    return found | {"points_over_unprojected": found["points_error"] / found["unprojected_error"]}
+    errors = held_out(model, scenes, VIEWS)  # type: ignore[arg-type]
+    return errors | {"points_over_unprojected": errors["points_error"] / errors["unprojected_error"]}
 
 
 def report(source: str, scenes: int) -> dict[str, object]:
     """Both networks' figures and the targets."""
     model = load_vggt(source)
     start = time.perf_counter()
-    found = figures(model, scenes)
+    measured = figures(model, scenes)
     seconds = time.perf_counter() - start
     return {
         "question": "held-out figures of the bundled network, with their targets",
         "model": source,
         "scenes": scenes,
         "views": VIEWS,
-        "figures": found,
+        "figures": measured,
         "targets": {
-            key: {"value": found[key], "target": target, "met": bool(meets(found[key], target))}
+            key: {"value": measured[key], "target": target, "met": bool(meets(measured[key], target))}
             for key, (meets, target) in TARGETS.items()
         },
         "without_looking": figures(Blind(model.config), scenes),
@@ -92,10 +92,10 @@ if __name__ == "__main__":
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--model", default="tiny")
     arguments = parser.parse_args()
-    found = report(arguments.model, arguments.scenes)
-    for key, row in found["targets"].items():  # type: ignore[attr-defined]
-        blind = found["without_looking"][key]  # type: ignore[index]
+    result = report(arguments.model, arguments.scenes)
+    for key, row in result["targets"].items():  # type: ignore[attr-defined]
+        blind = result["without_looking"][key]  # type: ignore[index]
         sign = "<=" if TARGETS[key][0] is operator.le else ">="
         verdict = "met" if row["met"] else "missed"
         print(f"{key:<24} {row['value']:.3f}  {sign} {row['target']:.2f} {verdict:<6}  without looking {blind:.3f}")
-    print(json.dumps(found))
+    print(json.dumps(result))

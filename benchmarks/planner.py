@@ -78,8 +78,8 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
     }
     fp32 = evaluator.fp32()
     rows = {
-        name: row_of(evaluator.measure(found.plan.formats), fp32, found.plan.size_bytes)
-        for name, found in plans.items()
+        name: row_of(evaluator.measure(candidate.plan.formats), fp32, candidate.plan.size_bytes)
+        for name, candidate in plans.items()
     }
     sizes = uniform_sizes(full, UNIFORM_SCHEMES)
     for key in UNIFORM_SCHEMES:
@@ -111,21 +111,21 @@ def plan_at(evidence: Evidence, model: VGGT, request: Request) -> Planned:
     return planned(evidence, skeleton(model.config), request)
 
 
-def row_of(found: Measured, fp32: Measured, size_bytes: int) -> dict[str, Any]:
+def row_of(measured: Measured, fp32: Measured, size_bytes: int) -> dict[str, Any]:
     """What is told of one candidate."""
-    dense = [value for name, value in found.by_output.items() if name not in TRACKS]
-    told: dict[str, Any] = {
+    dense = [value for name, value in measured.by_output.items() if name not in TRACKS]
+    record: dict[str, Any] = {
         "size_bytes": size_bytes,
-        "damage": found.damage,
+        "damage": measured.damage,
         "damage_without_tracks": sum(dense) / len(dense),
     }
     for key in HEADLINE:
-        changes = [row[key] - reference[key] for row, reference in zip(found.figures, fp32.figures, strict=True)]
+        changes = [row[key] - reference[key] for row, reference in zip(measured.figures, fp32.figures, strict=True)]
         low, high = bootstrap_interval(changes, SEED)
-        told[key] = found.geometry[key].mean
-        told[f"{key}_change"] = {"mean": sum(changes) / len(changes), "low": low, "high": high}
-        told[f"{key}_within_noise"] = low <= 0 <= high
-    return told
+        record[key] = measured.geometry[key].mean
+        record[f"{key}_change"] = {"mean": sum(changes) / len(changes), "low": low, "high": high}
+        record[f"{key}_within_noise"] = low <= 0 <= high
+    return record
 
 
 def against(
@@ -145,19 +145,19 @@ def against(
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return {"status": NOT_INSTALLED if "ModuleNotFoundError" in last else f"failed: {last}"}
-    said = json.loads(done.stdout.strip().splitlines()[-1])
-    formats = said.pop("formats")
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    formats = answer.pop("formats")
     fp32 = evaluator.fp32()
     untouched = tuple(name for name, key in formats.items() if key == "fp16")
-    request = parse_request(f"{said['size_bytes']}B", formats="all", constraints=Constraints(keep_fp=untouched))
+    request = parse_request(f"{answer['size_bytes']}B", formats="all", constraints=Constraints(keep_fp=untouched))
     same_layers = plan_at(evidence, model, request)
     free = plan_at(evidence, model, replace(request, constraints=Constraints()))
-    own = evaluator.compare(torch.load(out, weights_only=True))
-    return said | {
+    theirs = evaluator.compare(torch.load(out, weights_only=True))
+    return answer | {
         "status": "ran",
         "layers_left_in_fp16": len(untouched),
-        "its own arithmetic": row_of(own, fp32, said["size_bytes"]),
-        "its choice in our formats": row_of(evaluator.measure(formats), fp32, said["size_bytes"]),
+        "its own arithmetic": row_of(theirs, fp32, answer["size_bytes"]),
+        "its choice in our formats": row_of(evaluator.measure(formats), fp32, answer["size_bytes"]),
         "our plan, same layers": row_of(evaluator.measure(same_layers.plan.formats), fp32, same_layers.plan.size_bytes),
         "our plan, all layers": row_of(evaluator.measure(free.plan.formats), fp32, free.plan.size_bytes),
     }
@@ -180,12 +180,12 @@ def targets(rows: Mapping[str, Mapping[str, Any]], tools: Mapping[str, Mapping[s
         "better_than_every_int4_at_90_percent": rows["plan at 90%"]["damage"] < best,
         "no_baseline_wins": all(rows[key]["damage"] > rows["plan"]["damage"] for key in others),
     }
-    for name, found in tools.items():
-        if found["status"] != "ran":
-            verdicts[f"ahead_of_{name}"] = found["status"]
+    for name, result in tools.items():
+        if result["status"] != "ran":
+            verdicts[f"ahead_of_{name}"] = result["status"]
             continue
-        theirs = min(found[kind]["damage"] for kind in ("its own arithmetic", "its choice in our formats"))
-        verdicts[f"ahead_of_{name}"] = found["our plan, same layers"]["damage"] < theirs
+        theirs = min(result[kind]["damage"] for kind in ("its own arithmetic", "its choice in our formats"))
+        verdicts[f"ahead_of_{name}"] = result["our plan, same layers"]["damage"] < theirs
     return verdicts
 
 

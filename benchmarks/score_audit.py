@@ -53,12 +53,12 @@ def score_audit(folder: Path, scenes: int) -> dict[str, object]:
         source = SceneSource(count=CALIBRATION)
         make_profile(folder, "tiny", "pretrained", source, probes=4, disk_budget="40MB", device="cpu", seed=0)
     profiled = time.perf_counter()
-    found = make_audit(
+    audit = make_audit(
         folder, lambda source: dataclasses.replace(source, count=scenes), with_stability=True, device="cpu"
     )
     audited = time.perf_counter()
     return {
-        **summary(found),
+        **summary(audit),
         "speed": speed(folder),
         "seconds": {"profile": profiled - start, "audit": audited - profiled},
         "threads": torch.get_num_threads(),
@@ -78,7 +78,7 @@ def speed(folder: Path) -> dict[str, object]:
     shares = min(cores, AT_MOST)
     by_threads, by_processes = (f"{cores} threads", f"{shares} processes") if cores > 1 else ("1 thread", "1 thread")
     settings = {"1 thread": (1, 1), by_threads: (1, cores), by_processes: (shares, cores // shares)}
-    found: dict[str, object] = {}
+    by_setting: dict[str, object] = {}
     medians: dict[str, dict[str, float]] = {}
     for setting, (processes, threads) in settings.items():
         rounds = []
@@ -86,13 +86,13 @@ def speed(folder: Path) -> dict[str, object]:
             runs = {way: _alone(way, processes, threads, folder) for way in WAYS}
             rounds.append({way: seconds for way, (seconds, _) in runs.items()})
         seconds = medians[setting] = {way: float(np.median([one[way] for one in rounds])) for way in WAYS}
-        found[setting] = {
+        by_setting[setting] = {
             "seconds_per_pair": seconds,
             "times_faster": {way: seconds[WHOLE] / seconds[way] for way in (EXACT, FAST)},
             "rounds": rounds,
         }
     whole, exact, fast = (runs[way][1] for way in WAYS)
-    return found | {
+    return by_setting | {
         "audit_times_faster_than_whole_passes_by_threads": medians[by_threads][WHOLE] / medians[by_processes][FAST],
         "every_so_many_layers": TIMED_EVERY,
         "bit_for_bit_equal": all(np.allclose(exact[name], whole[name], rtol=1e-12, atol=0) for name in whole),
@@ -131,12 +131,12 @@ def timed(way: str, threads: int, folder: Path) -> Timed:
     start = time.perf_counter()
     measure([])
     recording, start = time.perf_counter() - start, time.perf_counter()
-    found = measure(layers)
+    damage = measure(layers)
     replaying = time.perf_counter() - start - recording
     formats = len(profile.schemes)
     seconds = replaying / (len(layers) * formats) + recording / (len(profile.layers) * formats)
     columns = [profile.schemes.index(key) for key in schemes]
-    return seconds, {name: values[::WHOLE_EVERY, columns].numpy() for name, values in found.items()}
+    return seconds, {name: values[::WHOLE_EVERY, columns].numpy() for name, values in damage.items()}
 
 
 @torch.no_grad()
@@ -157,10 +157,10 @@ def whole_passes(
     return damage
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+def _difference(damages: np.ndarray, expected: np.ndarray) -> float:
     """Largest relative difference among damages above rounding."""
     there = expected > 1e-9
-    return float(np.max(np.abs(found[there] / expected[there] - 1), initial=0.0))
+    return float(np.max(np.abs(damages[there] / expected[there] - 1), initial=0.0))
 
 
 if __name__ == "__main__":
