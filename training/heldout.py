@@ -43,11 +43,11 @@ def held_out(model: VGGT, scenes: int = 200, views: int = 4, seed: int = 0) -> d
         assert truth.tracks is not None
         assert truth.visible is not None
         outputs = model(scene.images, scene.query_points)
-        found = {name: value[0] for name, value in outputs.items() if isinstance(value, Tensor)}
-        rows.append(_surfaces(found, truth, size))
-        poses.append(pose_errors(decode_pose(found["pose_enc"], size)[0], truth.extrinsics))
+        predicted = {name: value[0] for name, value in outputs.items() if isinstance(value, Tensor)}
+        rows.append(_surfaces(predicted, truth, size))
+        poses.append(pose_errors(decode_pose(predicted["pose_enc"], size)[0], truth.extrinsics))
         if truth.visible[1:].any():
-            tracks.append(track_error(found["track"], truth.tracks, truth.visible))
+            tracks.append(track_error(predicted["track"], truth.tracks, truth.visible))
     errors = PoseErrors(*(torch.cat(angles) for angles in zip(*poses, strict=True)))
     return {name: _mean([row[name] for row in rows]) for name in rows[0]} | {
         "track_px": _mean(tracks),
@@ -57,14 +57,14 @@ def held_out(model: VGGT, scenes: int = 200, views: int = 4, seed: int = 0) -> d
     }
 
 
-def _surfaces(found: dict[str, Tensor], truth: GroundTruth, size: tuple[int, int]) -> dict[str, float]:
-    depth, valid = found["depth"][..., 0], truth.depth > 0
+def _surfaces(predicted: dict[str, Tensor], truth: GroundTruth, size: tuple[int, int]) -> dict[str, float]:
+    depth, valid = predicted["depth"][..., 0], truth.depth > 0
     errors = depth_errors(depth, truth.depth)
-    unprojected = unproject(depth, *decode_pose(found["pose_enc"], size))
+    unprojected = unproject(depth, *decode_pose(predicted["pose_enc"], size))
     return {
         "depth_abs_rel": errors.abs_rel,
         "depth_delta_1_25": errors.delta125,
-        "points_error": scaled_distance(found["world_points"][valid], truth.world_points[valid]),
+        "points_error": scaled_distance(predicted["world_points"][valid], truth.world_points[valid]),
         "unprojected_error": scaled_distance(unprojected[valid], truth.world_points[valid]),
     }
 

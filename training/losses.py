@@ -82,13 +82,13 @@ def probe_losses(maps: list[Tensor], truth: dict[str, Tensor]) -> dict[str, Tens
     points, depth = truth["world_points"][:, :, middles, middles], truth["depth"][:, :, middles, middles]
     displacement, near = displacement_to_first(truth, step)
     near = near[:, 1:].float()
-    found = {name: maps[0].new_zeros(()) for name in ("displacement", "coarse_points", "coarse_depth")}
+    losses = {name: maps[0].new_zeros(()) for name in ("displacement", "coarse_points", "coarse_depth")}
     for one in maps:
         moved = (one[:, 1:, ..., :2] - displacement[:, 1:] / DISPLACEMENT_SCALE).abs().sum(-1)
-        found["displacement"] += (moved * near).sum() / near.sum().clamp(min=1) / len(maps)
-        found["coarse_points"] += ((one[..., 2:5] - points).abs().sum(-1) / points.norm(dim=-1)).mean() / len(maps)
-        found["coarse_depth"] += (one[..., 5] - depth.log()).abs().mean() / len(maps)
-    return found
+        losses["displacement"] += (moved * near).sum() / near.sum().clamp(min=1) / len(maps)
+        losses["coarse_points"] += ((one[..., 2:5] - points).abs().sum(-1) / points.norm(dim=-1)).mean() / len(maps)
+        losses["coarse_depth"] += (one[..., 5] - depth.log()).abs().mean() / len(maps)
+    return losses
 
 
 def depth_loss(depth: Tensor, confidence: Tensor, truth: dict[str, Tensor]) -> Tensor:
@@ -129,9 +129,9 @@ def relative_loss(pose: Tensor, extrinsics: Tensor) -> Tensor:
         extrinsics: truth, ``[B, S, 3, 4]``.
     """
     rotation, translation = rotation_from_xyzw(F.normalize(pose[..., 3:7], dim=-1)), pose[..., :3]
-    found, true = _relative(rotation, translation), _relative(extrinsics[..., :3], extrinsics[..., 3])
-    turned = _angle((found[0] - true[0]).flatten(-2), 2 * 2**0.5)
-    directions = F.normalize(found[1], dim=-1, eps=1e-4) - F.normalize(true[1], dim=-1)
+    estimated, true = _relative(rotation, translation), _relative(extrinsics[..., :3], extrinsics[..., 3])
+    turned = _angle((estimated[0] - true[0]).flatten(-2), 2 * 2**0.5)
+    directions = F.normalize(estimated[1], dim=-1, eps=1e-4) - F.normalize(true[1], dim=-1)
     return turned.mean() + 0.5 * _angle(directions, 2.0).mean()
 
 

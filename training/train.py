@@ -144,14 +144,14 @@ def step_losses(model: VGGT, probes: Probes, batch: dict[str, Tensor], head: str
         # Of every attention in the trunk: the backbone's come first, then frame and global ones in turn.
         attended = [logits[config.vit_depth + 2 * block + 1][:, 0] for block in MATCHED_BLOCKS]
         poses = [pose.float() for pose in model.camera_head(tokens[config.aggregator_depth - 1])]
-        found = _head_losses(model, tokens, size, batch, head)
+        losses = _head_losses(model, tokens, size, batch, head)
     target = matching_patches(batch, config.patch_size)
     matches = [match_loss(one, target, config.patch_start) for one in attended]
-    found["match"] = torch.stack(matches).mean()
-    found |= probe_losses(probes(tokens, (size[0] // config.patch_size, size[1] // config.patch_size)), batch)
-    found["camera"] = camera_loss(poses, batch)
-    found["relative"] = relative_loss(poses[-1], batch["extrinsics"])
-    return found
+    losses["match"] = torch.stack(matches).mean()
+    losses |= probe_losses(probes(tokens, (size[0] // config.patch_size, size[1] // config.patch_size)), batch)
+    losses["camera"] = camera_loss(poses, batch)
+    losses["relative"] = relative_loss(poses[-1], batch["extrinsics"])
+    return losses
 
 
 def _head_losses(
@@ -169,9 +169,9 @@ def _head_losses(
         batch = {name: some[::TRACKED] for name, some in batch.items()}
         maps = model.track_head.feature_extractor(tokens, size)
         tracks, visible, confident = tracker(batch["query_points"], maps)
-        found = track_losses([track.float() for track in tracks], visible.float(), confident.float(), batch)
+        losses = track_losses([track.float() for track in tracks], visible.float(), confident.float(), batch)
         normal = tracker.fmap_norm(maps.movedim(2, -1)).movedim(-1, 2)
-        return found | {"feature": feature_loss(normal, batch, model.config.track_stride)}
+        return losses | {"feature": feature_loss(normal, batch, model.config.track_stride)}
     return {}
 
 
