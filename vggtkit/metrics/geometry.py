@@ -148,15 +148,17 @@ def geometry_metrics(
     depth, track = _scene(outputs, "depth", 4), _scene(outputs, "track", 3)
     depth = None if depth is None else depth[..., 0]
     cameras = None if pose is None else decode_pose(pose.double(), size)
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     if scene_truth is not None:
         if cameras is not None and len(cameras[0]) > 1:
-            found |= _pose_figures(cameras[0], scene_truth.extrinsics)
-        found |= _depth_figures(depth, scene_truth, alignment) | _point_figures(points, scene_truth, query_limit, seed)
-        found |= _track_figures(track, scene_truth)
+            figures |= _pose_figures(cameras[0], scene_truth.extrinsics)
+        figures |= _depth_figures(depth, scene_truth, alignment) | _point_figures(
+            points, scene_truth, query_limit, seed
+        )
+        figures |= _track_figures(track, scene_truth)
     if cameras is not None and depth is not None and points is not None:
-        found["agreement"] = agreement(points, depth, *cameras)
-    return {key: found[key] for key in GEOMETRY if key in found}
+        figures["agreement"] = agreement(points, depth, *cameras)
+    return {key: figures[key] for key in GEOMETRY if key in figures}
 
 
 def track_error(predicted: Tensor, true: Tensor, visible: Tensor) -> float:

@@ -67,6 +67,6 @@ def further_values(output: str, reference: Tensor, candidate: Tensor) -> dict[st
             if value is not None:
                 values[key] = float(value)
         except Exception as error:  # a user's own code may raise anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise InputError(f"metric {key!r} fails on the output {output} ({said})") from error
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(f"metric {key!r} fails on the output {output} ({reason})") from error
     return values
