@@ -220,8 +220,8 @@ def _shared_names(model: nn.Module, layers: Mapping[object, Layer]) -> dict[obje
                 names.setdefault(id(value), []).append(full)
         packed = getattr(module, "packed", None)
         if isinstance(packed, PackedWeight) and id(packed) in layers and packed.twins:
-            own = {id(twin): name for twin, name in packed.twins}
-            names[id(packed)] = [f"{n}.{own[id(m)]}" for n, m in model.named_modules() if id(m) in own]
+            twin_names = {id(twin): name for twin, name in packed.twins}
+            names[id(packed)] = [f"{n}.{twin_names[id(m)]}" for n, m in model.named_modules() if id(m) in twin_names]
     return {key: tuple(values) for key, values in names.items()}
 
 

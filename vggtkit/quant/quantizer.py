@@ -346,8 +346,8 @@ def _check_tensors(fmt: Format, shape: tuple[int, ...], tensors: Mapping[str, Te
         tensor = tensors[part]
         if tensor.dtype not in dtypes or tuple(tensor.shape) != part_shape:
             wanted = f"{' or '.join(map(str, dtypes))} of shape {list(part_shape)}"
-            found = f"{tensor.dtype} of shape {list(tensor.shape)}"
-            raise _damaged(f"{part} of a {fmt.key} weight are {found}, must be {wanted}")
+            actual = f"{tensor.dtype} of shape {list(tensor.shape)}"
+            raise _damaged(f"{part} of a {fmt.key} weight are {actual}, must be {wanted}")
     if fmt.is_float and not bool(tensors["codes"].isfinite().all()):
         raise _damaged(f"values of a {fmt.key} weight contain NaN or Inf")
     if not fmt.is_float and not bool((tensors["scales"].isfinite() & (tensors["scales"] > 0)).all()):

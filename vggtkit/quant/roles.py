@@ -81,29 +81,29 @@ def read_roles(path: str | Path) -> NameTable:
         InputError: no such file, no TOML, or something else in it than patterns.
     """
     path = Path(path)
-    said = setting("roles", path)
+    label = setting("roles", path)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{said}: cannot be read as TOML ({error})") from error
+        raise InputError(f"{label}: cannot be read as TOML ({error})") from error
     if unknown := sorted(set(tables) - {"roles", "blocks"}):
-        raise InputError(f"{said}: unknown table {unknown[0]!r}; it may hold [roles] and [blocks]")
-    checked = [_checked(said, name, tables.get(name, {})) for name in ("roles", "blocks")]
+        raise InputError(f"{label}: unknown table {unknown[0]!r}; it may hold [roles] and [blocks]")
+    checked = [_checked(label, name, tables.get(name, {})) for name in ("roles", "blocks")]
     return NameTable(checked[0] + ROLES, checked[1] + BLOCKS)
 
 
-def _checked(said: str, table: str, patterns: object) -> Patterns:
+def _checked(label: str, table: str, patterns: object) -> Patterns:
     if not isinstance(patterns, dict):
-        raise InputError(f"{said}: {table} must be a table of patterns")
+        raise InputError(f"{label}: {table} must be a table of patterns")
     for pattern, result in patterns.items():
         try:
             if not isinstance(result, str) or not result:
-                raise InputError(f"{said}: {pattern!r} in [{table}] must be given a name, not {result!r}")
+                raise InputError(f"{label}: {pattern!r} in [{table}] must be given a name, not {result!r}")
             groups = re.compile(pattern).groups
             if any(int(used) > groups for used in re.findall(r"\\(\d+)", result)):
-                raise InputError(f"{said}: {result!r} in [{table}] uses a group that {pattern!r} does not have")
+                raise InputError(f"{label}: {result!r} in [{table}] uses a group that {pattern!r} does not have")
         except re.error as error:
-            raise InputError(f"{said}: {pattern!r} in [{table}] is no regular expression ({error})") from error
+            raise InputError(f"{label}: {pattern!r} in [{table}] is no regular expression ({error})") from error
     return tuple(patterns.items())
 
 
