@@ -165,10 +165,10 @@ def described(error: BaseException) -> str:
     >>> described(ValueError("no such weights"))
     'ValueError: no such weights'
     """
-    said = " ".join(str(error).split())
+    reason = " ".join(str(error).split())
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {said}{where}"
+    return f"{type(error).__name__}: {reason}{where}"
 
 
 def raised_by_us(error: BaseException) -> bool:

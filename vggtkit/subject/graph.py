@@ -99,8 +99,8 @@ def topology(config: VGGTConfig) -> nx.DiGraph:
 
 def same_input(graph: nx.DiGraph) -> list[tuple[str, ...]]:
     """Names of the layers that read the same tensor, by tensor."""
-    found: list[tuple[str, ...]] = graph.graph["same_input"]
-    return found
+    groups: list[tuple[str, ...]] = graph.graph["same_input"]
+    return groups
 
 
 class _Recorder:
@@ -130,17 +130,17 @@ class _Recorder:
 
     def sources(self, start: Any) -> set[str]:  # noqa: ANN401 - autograd's nodes have no public type
         """The layers whose outputs are met first on the way back; the pictures where there is none."""
-        found, seen, stack = set(), set(), [start]
+        names, seen, stack = set(), set(), [start]
         while stack:
             node = stack.pop()
             if node is None or node in seen:
                 continue
             seen.add(node)
             if node in self.made_by:
-                found.add(self.made_by[node])
+                names.add(self.made_by[node])
             else:
                 stack += [parent for parent, _ in node.next_functions]
-        return found
+        return names
 
 
 def _origin(tensor: Tensor) -> Any:  # noqa: ANN401 - autograd's nodes have no public type

@@ -37,8 +37,8 @@ class ModuleSubject(Subject):
     def arguments(self, scene: Scene, device: torch.device) -> Call:
         """As `Subject.arguments`; every tensor is a copy, since a model may work in place on its input."""
         if scene.inputs is not None:
-            own: Any = tree_map(partial(_copied, device=device), scene.inputs)
-            return Call((), own) if isinstance(own, Mapping) else Call(tuple(own), {})
+            inputs: Any = tree_map(partial(_copied, device=device), scene.inputs)
+            return Call((), inputs) if isinstance(inputs, Mapping) else Call(tuple(inputs), {})
         images, query = scene.images.to(device, copy=True), scene.query_points.to(device, copy=True)
         return Call((images[None], query[None]) if self._takes_query_points() else (images,), {})
 
@@ -127,9 +127,9 @@ def alike_modules(model: nn.Module) -> dict[str, nn.Module]:
     """
     members: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
-        own = list(module.children()) if isinstance(module, nn.ModuleList | nn.Sequential) else []
+        children = list(module.children()) if isinstance(module, nn.ModuleList | nn.Sequential) else []
         inside = any(name == other or name.startswith(f"{other}.") for other in members)
-        if len(own) > 1 and not inside and len({type(member) for member in own}) == 1:
+        if len(children) > 1 and not inside and len({type(member) for member in children}) == 1:
             members |= {
                 f"{name}.{number}" if name else number: member
                 for number, member in module.named_children()

@@ -81,9 +81,9 @@ def _children(value: object) -> list[tuple[str, Any]] | None:
         return [(str(number), child) for number, child in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    own = getattr(value, "__dict__", None)
-    if own and any(isinstance(child, Tensor | Mapping | list | tuple) for child in own.values()):
-        return [(key, child) for key, child in own.items() if not key.startswith("_")]
+    attributes = getattr(value, "__dict__", None)
+    if attributes and any(isinstance(child, Tensor | Mapping | list | tuple) for child in attributes.values()):
+        return [(key, child) for key, child in attributes.items() if not key.startswith("_")]
     return None
 
 

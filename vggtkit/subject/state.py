@@ -88,18 +88,18 @@ class _State:
                 tensor.copy_(self.copies[key])
 
     def _attributes(self, module: nn.Module) -> None:
-        own = {name: value for name, value in module.__dict__.items() if name not in _OF_EVERY_MODULE}
+        attributes = {name: value for name, value in module.__dict__.items() if name not in _OF_EVERY_MODULE}
 
         def undo() -> None:
             now = module.__dict__
-            for name in [name for name in now if name not in _OF_EVERY_MODULE and name not in own]:
+            for name in [name for name in now if name not in _OF_EVERY_MODULE and name not in attributes]:
                 del now[name]
-            for name, value in own.items():
+            for name, value in attributes.items():
                 if now.get(name, undo) is not value:
                     now[name] = value
 
         self.undo.append(undo)
-        for value in own.values():
+        for value in attributes.values():
             self._follow(value, DEEPEST)
 
     def _follow(self, value: object, levels: int) -> None:
@@ -186,7 +186,7 @@ def _is(one: object, other: object) -> bool:
 def _definitions(model: nn.Module) -> Iterator[object]:
     """The classes of a model's modules, and the Python modules where these are; not torch's own."""
     classes = {cls for module in model.modules() for cls in type(module).__mro__}
-    own = [cls for cls in classes if cls.__module__.split(".")[0] not in ("torch", "builtins")]
-    yield from own
-    names = sorted({cls.__module__ for cls in own})
+    foreign = [cls for cls in classes if cls.__module__.split(".")[0] not in ("torch", "builtins")]
+    yield from foreign
+    names = sorted({cls.__module__ for cls in foreign})
     yield from (sys.modules[name] for name in names if name in sys.modules)

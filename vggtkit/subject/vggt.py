@@ -75,13 +75,13 @@ class VGGTSubject(Subject):
             "point": ("point_head",),
             "track": ("track_head.feature_extractor", "track_head.tracker"),
         }
-        names = [name for head, own in parts.items() if head in self.heads for name in own]
+        names = [name for head, modules in parts.items() if head in self.heads for name in modules]
         return blocks | {name: self.vggt.get_submodule(name) for name in names}
 
     def heads_of_segment(self, name: str) -> tuple[str, ...]:
         """A head's own, or all of them for the trunk."""
-        own = name.split(".")[0].removesuffix("_head")
-        return (own,) if own in self.heads else self.heads
+        head = name.split(".")[0].removesuffix("_head")
+        return (head,) if head in self.heads else self.heads
 
     @property
     def trunk(self) -> nn.Module:
