@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sensitivity.replay import Passes, passes_over, recorded_parts
 from sensitivity.survey import run_for_shapes
-from vggtkit.core.allocator import kept_memory
+from vggtkit.core.allocator import retain_memory
 from vggtkit.core.memory import bytes_of
 from vggtkit.quant import Layer, simulate_layer
 from vggtkit.runtime.fewer_operations import fewer_operations
@@ -91,7 +91,7 @@ def true_damage(
     """
     size = len(schemes)
     with ExitStack() as contexts:
-        contexts.enter_context(kept_memory())
+        contexts.enter_context(retain_memory())
         if not exact and subject.recorded_whole is not None:
             contexts.enter_context(fewer_operations(subject.model))
         passes = passes_over(subject, scene, -(-size // -(-size // rows)))  # as many rows in every batch
@@ -149,7 +149,7 @@ def pair_damage(subject: Subject, pairs: Sequence[tuple[Layer, str]], scene: Sce
         InputError: the FP32 model gives NaN or Inf.
     """
     with ExitStack() as contexts:
-        contexts.enter_context(kept_memory())
+        contexts.enter_context(retain_memory())
         if subject.recorded_whole is not None:
             contexts.enter_context(fewer_operations(subject.model))
         passes = passes_over(subject, scene)

@@ -90,7 +90,7 @@ def footprint(
     if not count.run(scene):
         return None
     references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
-    passes = references + sample_bytes + count.kept + TENSORS_ALIVE * count.largest
+    passes = references + sample_bytes + count.trunk_bytes + TENSORS_ALIVE * count.largest
     errors = FLOAT * candidates * sum(layer.weights for layer in layers)
     cached = errors if errors <= CACHE_BYTES else 0
     moments = [count.largest]
@@ -119,7 +119,7 @@ class _Counter:
         self.trunk = subject.trunk
         self.graphs: dict[str, int] = {}
         self.inside: list[str] = []
-        self.largest = self.stored = self.kept = self.between = 0
+        self.largest = self.stored = self.trunk_bytes = self.between = 0
         self.seen: set[int] = set()
         self.outside: set[int] = set()
         self.given: dict[int, Tensor] = {}
@@ -150,7 +150,7 @@ class _Counter:
             self.inside.pop()
             self._keep(output)
         if module is self.trunk:
-            self.kept = bytes_of(output)
+            self.trunk_bytes = bytes_of(output)
 
     def _keep(self, values: object) -> None:
         """What stays until the way back; what one segment hands to the next is there once."""

@@ -70,16 +70,16 @@ class WeightErrors:
     ) -> None:
         self.model, self.layers, self.schemes = model, layers, schemes
         self.keep = 4 * len(schemes) * sum(layer.weights for layer in layers) <= cache_bytes
-        self.kept: dict[str, Tensor] = {}
+        self.cache: dict[str, Tensor] = {}
 
     def __call__(self, layer: Layer) -> Tensor:
         """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
-        if layer.name not in self.kept:
+        if layer.name not in self.cache:
             errors = self._made(layer, self.schemes)
             if not self.keep:
                 return errors
-            self.kept[layer.name] = errors
-        return self.kept[layer.name]
+            self.cache[layer.name] = errors
+        return self.cache[layer.name]
 
     def products(self, layer: Layer, gradients: Tensor) -> Tensor:
         """Inner products of the errors with gradients ``[n, weights]``: float64 ``[n, schemes]``."""
@@ -223,13 +223,13 @@ def ignores_detach(subject: Subject, layers: Sequence[Layer], scene: Scene, dtyp
     distances = []
     for through in (False, True):
         try:
-            found = sketch_changes(
+            changes = sketch_changes(
                 subject, layers, errors, scene, probes=TRIAL_PROBES, dtype=dtype, through_detach=through
             )
         except InputError:
             distances.append(math.inf)
             continue
-        jointly = {name: float(values.sum(0).square().mean()) for name, values in found.items()}
+        jointly = {name: float(values.sum(0).square().mean()) for name, values in changes.items()}
         distances.append(sum(_apart(jointly[name], measured[name]) for name in jointly))
     return distances[1] < distances[0]
 
@@ -265,7 +265,7 @@ def _changes(
     drawn = _probes(outputs, probes, seed)
     cotangents = [v if late else v / norm for (_, v), norm, late in zip(drawn, norms, halved, strict=True)]
     repeated = [value for value in outputs.values() for _ in range(probes)]
-    found = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
+    changes = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
 
     def consume(rows: list[int], gradients: list[Gradients]) -> None:
         for row, of_weight in zip(rows, gradients, strict=True):
@@ -273,12 +273,12 @@ def _changes(
             if there:
                 stacked = torch.stack([g.flatten() for g in of_weight if g is not None])
                 of_weight.clear()
-                found[row, there] += errors.products(layers[row], stacked)
+                changes[row, there] += errors.products(layers[row], stacked)
 
     tape.back(repeated, cotangents, consume)
     for column in [number for number, late in enumerate(halved) if late]:
-        found[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
-    by_output = found.unflatten(1, (len(outputs), probes)).transpose(2, 3)
+        changes[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
+    by_output = changes.unflatten(1, (len(outputs), probes)).transpose(2, 3)
     return {name: by_output[:, number].clone() for number, name in enumerate(outputs)}
 
 

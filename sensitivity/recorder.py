@@ -105,9 +105,9 @@ class Errors:
 
     def scores(self) -> dict[str, Array]:
         """``{metric: [layers]}``; SSIM is NaN for layers whose output is no picture."""
-        found = {name: values.numpy() for name, values in metrics_from_sums(self.sums).items()}
-        found["ssim"] = (self.similarity / self.maps).numpy()
-        return {name: found[name] for name in SCORE_METRICS}
+        metrics = {name: values.numpy() for name, values in metrics_from_sums(self.sums).items()}
+        metrics["ssim"] = (self.similarity / self.maps).numpy()
+        return {name: metrics[name] for name in SCORE_METRICS}
 
 
 class SceneRecorder:
@@ -142,7 +142,7 @@ class SceneRecorder:
     @torch.no_grad()
     def reference(self, schemes: Sequence[str]) -> dict[str, Errors]:
         """The FP32 pass; errors that each layer makes alone, on clean input, for the schemes given."""
-        found = {key: Errors.none(len(self.layers)) for key in schemes}
+        errors = {key: Errors.none(len(self.layers)) for key in schemes}
         self.values, self.samples = [[] for _ in self.layers], [[] for _ in self.layers]
 
         def observe(call: LayerCall) -> None:
@@ -151,11 +151,11 @@ class SceneRecorder:
             self.values[call.index].append(values)
             self._sample(call)
             if schemes:
-                self._compare(call.index, values, alone(call, layer, schemes, channels), list(found.values()))
+                self._compare(call.index, values, alone(call, layer, schemes, channels), list(errors.values()))
 
         with observed(self.subject.model, self.layers, observe):
             self.outputs = self.subject.run(self.scene)
-        return found
+        return errors
 
     @torch.no_grad()
     def under(self, key: str) -> tuple[Errors, dict[str, Tensor]]:
@@ -192,7 +192,7 @@ class SceneRecorder:
         if maps is None:
             return
         prepared = SsimReference(maps, maps.amax((1, 2)) - maps.amin((1, 2)))
-        laid_out = [found for c in candidates if (found := as_maps(c, self.layers[index], self.grid)) is not None]
+        laid_out = [picture for c in candidates if (picture := as_maps(c, self.layers[index], self.grid)) is not None]
         for errors, value in zip(into, prepared.compare(torch.stack(laid_out)).cpu(), strict=True):
             errors.similarity[index] += len(maps) * value
             errors.maps[index] += len(maps)

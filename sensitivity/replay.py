@@ -117,8 +117,8 @@ class RecordedPass:
         if len(weights) != self.rows:
             raise ValueError(f"{len(weights)} weights for {self.rows} rows")
         replaying = {name: part.replay for name, part in self.parts.items() if not _holds(name, layer.name)}
-        own = _with_weights(self.model.get_submodule(layer.name), weights)
-        with self._running(replaying | {layer.name: own}):
+        forward = _with_weights(self.model.get_submodule(layer.name), weights)
+        with self._running(replaying | {layer.name: forward}):
             return self._run()
 
     def _run(self) -> dict[str, Tensor]:
@@ -167,13 +167,13 @@ def recorded_parts(
         name: of the module.
     """
     for key, child in module.named_children():
-        own = f"{name}.{key}" if name else key
+        full_name = f"{name}.{key}" if name else key
         if not any(layer_kind(inner) for inner in child.modules()):
             continue
         if not isinstance(child, nn.ModuleList):
-            yield own, child
+            yield full_name, child
         if not isinstance(child, whole):
-            yield from recorded_parts(child, whole, own)
+            yield from recorded_parts(child, whole, full_name)
 
 
 def _holds(part: str, layer: str) -> bool:
@@ -187,9 +187,9 @@ def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[...,
     def forward(*arguments: object) -> object:
         outputs = []
         for row, weight in enumerate(weights):
-            own = _row(arguments, row, len(weights))
+            row_arguments = _row(arguments, row, len(weights))
             with replaced_weights(module, {"": weight}):  # the name of a module in itself
-                outputs.append(usual(*own))
+                outputs.append(usual(*row_arguments))
         if isinstance(outputs[0], tuple):
             return tuple(map(torch.cat, zip(*outputs, strict=True)))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -203,16 +203,16 @@ def _row(arguments: tuple[object, ...], row: int, rows: int) -> list[object]:
     return [parts[id(argument)] for argument in arguments]
 
 
-def _same(found: object, before: object) -> bool:
+def _same(given: object, before: object) -> bool:
     """Whether a part is given what it was given before.
 
     What is no tensor (sizes, rotary positions) follows from the size of the pictures, which does not change.
     """
-    if isinstance(found, Tensor) and isinstance(before, Tensor):
-        same_memory = found.data_ptr() == before.data_ptr() and found.stride() == before.stride()
-        return found.shape == before.shape and (same_memory or torch.equal(found, before))
-    if isinstance(found, dict) and isinstance(before, dict):
-        return all(_same(found[key], value) for key, value in before.items())
-    if isinstance(found, list | tuple) and isinstance(before, list | tuple):
-        return all(map(_same, found, before))
+    if isinstance(given, Tensor) and isinstance(before, Tensor):
+        same_memory = given.data_ptr() == before.data_ptr() and given.stride() == before.stride()
+        return given.shape == before.shape and (same_memory or torch.equal(given, before))
+    if isinstance(given, dict) and isinstance(before, dict):
+        return all(_same(given[key], value) for key, value in before.items())
+    if isinstance(given, list | tuple) and isinstance(before, list | tuple):
+        return all(map(_same, given, before))
     return True

@@ -70,8 +70,8 @@ def fit_response(sketched: Array, measured: Array) -> Response:
         InputError: fewer than 8 pairs that count.
 
     >>> cause = 10.0 ** np.arange(-12, -2)
-    >>> found = fit_response(cause, 0.5 * cause + 2e-5 * cause**0.05)
-    >>> round(found.gain, 2), round(found.power, 2)
+    >>> response = fit_response(cause, 0.5 * cause + 2e-5 * cause**0.05)
+    >>> round(response.gain, 2), round(response.power, 2)
     (0.5, 0.05)
     """
     used = (sketched > 0) & (measured > 0) & np.isfinite(measured)
@@ -80,8 +80,8 @@ def fit_response(sketched: Array, measured: Array) -> Response:
     cause, effect = np.log(sketched[used]), np.log(measured[used])
 
     def deviation(x: Array) -> Array:
-        found: Array = np.logaddexp(x[0] + cause, x[1] + x[2] * cause) - effect
-        return found
+        residuals: Array = np.logaddexp(x[0] + cause, x[1] + x[2] * cause) - effect
+        return residuals
 
     level, ratio = float(effect.mean()), float(np.median(effect - cause))
     starts = ((0.0, level, 0.05), (ratio, level - 0.5 * float(cause.mean()) - 3.0, 0.5))

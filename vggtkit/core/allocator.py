@@ -20,7 +20,7 @@ _USUAL = {M_TRIM_THRESHOLD: 64 * 2**20, M_MMAP_THRESHOLD: 32 * 2**20, M_MMAP_MAX
 
 
 @contextmanager
-def kept_memory() -> Iterator[bool]:
+def retain_memory() -> Iterator[bool]:
     """Keep freed memory until the block ends, where the C library is glibc; there is nothing to do elsewhere.
 
     Yields:

@@ -22,9 +22,9 @@ MOST = 500
 def permit(run: Path, source: str) -> None:
     """Remember that the user named a function for a run folder; where nothing can be written, it is not remembered."""
     permits = _read()
-    own = str(run.resolve())
-    sources = [*(one for one in permits.pop(own, []) if one != source), source]
-    permits[own] = sources
+    folder = str(run.resolve())
+    sources = [*(one for one in permits.pop(folder, []) if one != source), source]
+    permits[folder] = sources
     with suppress(InputError, OSError), replacing(_path()) as temporary:
         temporary.write_text(json.dumps(dict(list(permits.items())[-MOST:]), indent=1), encoding="utf-8")
 
@@ -53,5 +53,5 @@ def _read() -> dict[str, list[str]]:
     with suppress(OSError, ValueError, RecursionError):
         values = json.loads(_path().read_text(encoding="utf-8"))
         if isinstance(values, dict):
-            return {str(run): list(map(str, own)) for run, own in values.items() if isinstance(own, list)}
+            return {str(run): list(map(str, sources)) for run, sources in values.items() if isinstance(sources, list)}
     return {}

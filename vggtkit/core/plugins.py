@@ -52,9 +52,9 @@ def _is_file(name: str) -> bool:
 
 
 def _import(name: str, where: str) -> None:
-    said = setting("plugin", name)
+    label = setting("plugin", name)
     if _is_file(name) and not Path(where).is_file():
-        raise InputError(f"{said}: no such file; give a Python file, or a module as package.module")
+        raise InputError(f"{label}: no such file; give a Python file, or a module as package.module")
     try:
         if _is_file(name):
             _import_file(Path(where))
@@ -64,7 +64,7 @@ def _import(name: str, where: str) -> None:
                 sys.path.insert(0, here)
             importlib.import_module(name)
     except Exception as error:  # a user's own code may raise anything
-        raise InputError(f"{said}: cannot be loaded, {_described(error)}") from error
+        raise InputError(f"{label}: cannot be loaded, {_described(error)}") from error
 
 
 def _import_file(path: Path) -> None:
@@ -85,6 +85,6 @@ def _import_file(path: Path) -> None:
 def _described(error: Exception) -> str:
     """The exception and the line of the plugin that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(("<", *_OURS))]
-    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    user_frames = [frame for frame in frames if not frame.filename.startswith(("<", *_OURS))]
+    where = f" ({Path(user_frames[-1].filename).name}:{user_frames[-1].lineno})" if user_frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

@@ -49,21 +49,23 @@ def provenance(**facts: object) -> dict[str, object]:
     }
 
 
-def require_same(what: str, expected: Mapping[str, object], found: Mapping[str, object], keys: tuple[str, ...]) -> None:
+def require_same(
+    what: str, expected: Mapping[str, object], stated: Mapping[str, object], keys: tuple[str, ...]
+) -> None:
     """Refuse a file made for something else.
 
     Args:
         what: the file and what it is compared with, for the message.
         expected: facts that should hold.
-        found: facts that the file states.
+        stated: facts that the file states.
         keys: which of them must agree.
 
     Raises:
         InputError: one differs; the message names both values.
     """
     for key in keys:
-        if expected.get(key) != found.get(key):
+        if expected.get(key) != stated.get(key):
             raise InputError(
-                f"{what}: {key.replace('_', ' ')} is {found.get(key)}, but {expected.get(key)} is needed; "
+                f"{what}: {key.replace('_', ' ')} is {stated.get(key)}, but {expected.get(key)} is needed; "
                 f"run the command that makes the file again, or use another {setting('run')} folder"
             )
