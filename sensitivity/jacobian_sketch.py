@@ -40,7 +40,7 @@ from vggtkit.quant import Layer, replaced_weights, simulate_layer, stored_nbytes
 from vggtkit.quant.packed import out_first
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
-from vggtkit.subject.factory import described
+from vggtkit.subject.factory import describe_error
 
 DEFAULT_PROBES = 4
 FLOAT = 4
@@ -75,7 +75,7 @@ class WeightErrors:
     def __call__(self, layer: Layer) -> Tensor:
         """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
         if layer.name not in self.cache:
-            errors = self._made(layer, self.schemes)
+            errors = self._simulate(layer, self.schemes)
             if not self.keep:
                 return errors
             self.cache[layer.name] = errors
@@ -88,7 +88,7 @@ class WeightErrors:
         some = max(1, PART_BYTES // (4 * layer.weights))
         gradients = gradients.to(computed_in(weight_of(self.model, layer).dtype))
         parts = [self.schemes[start : start + some] for start in range(0, len(self.schemes), some)]
-        return torch.cat([(gradients @ self._made(layer, part).T).double().cpu() for part in parts], dim=1)
+        return torch.cat([(gradients @ self._simulate(layer, part).T).double().cpu() for part in parts], dim=1)
 
     def size_bytes(self) -> list[list[int]]:
         """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
@@ -98,7 +98,7 @@ class WeightErrors:
             sizes.append([stored_nbytes(weight, key, layer.name) for key in self.schemes])
         return sizes
 
-    def _made(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
+    def _simulate(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
         module, weight = self.model.get_submodule(layer.name), weight_of(self.model, layer).detach()
         dtype = computed_in(weight.dtype)
         errors = weight.new_empty(len(schemes), layer.weights, dtype=dtype)
@@ -186,7 +186,7 @@ def sketch_changes(
                 if route.in_place or "inplace" not in str(error):
                     raise InputError(
                         f"the model ({subject.source or type(subject.model).__name__}) cannot be differentiated, which "
-                        f"a profile needs: {described(error)}"
+                        f"a profile needs: {describe_error(error)}"
                     ) from error
                 route = replace(route, in_place=True)
 

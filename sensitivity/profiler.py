@@ -22,6 +22,7 @@ from sensitivity.survey import LayerVolume, survey, with_readers
 from vggtkit.core.errors import InputError
 from vggtkit.core.journal import Arrays, Parts
 from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.tensors import metrics_from_sums
 from vggtkit.quant import UNIFORM_SCHEMES, Layer, get_format
@@ -289,7 +290,7 @@ def _check(scenes: Sequence[Scene], layers: Sequence[Layer]) -> None:
     if not layers:
         raise InputError("the model has no layer whose weight can be quantised (linear or convolutional)")
     if not scenes:
-        raise InputError("no calibration scenes: give more photographs, or --scenes synthetic")
+        raise InputError(f"no calibration scenes: give more photographs, or {setting('scenes', 'synthetic')}")
     first = scenes[0]
     for scene in scenes:
         shapes, expected = (_shapes(one.inputs) for one in (scene, first))

@@ -17,6 +17,7 @@ from sensitivity.capture import LayerCall, alone, observed, under_scheme
 from sensitivity.store import SCORE_METRICS, Array
 from sensitivity.survey import PICTURES, LayerVolume, as_tokens, channel_axis
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.metrics.tensors import SUM_NAMES, SsimReference, error_sums, merge_sums, metrics_from_sums
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
@@ -60,22 +61,22 @@ def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, li
     (16, 4)
     """
 
-    def sized(tokens: int) -> Sampling:
+    def sample_tokens(tokens: int) -> Sampling:
         per_call = tuple(min(max(1, tokens // v.calls), v.tokens // v.calls) if v.calls else 0 for v in volumes)
         values = sum(n * v.calls * v.channels for n, v in zip(per_call, volumes, strict=True))
         return Sampling(per_call, 4 * variants * scenes * values)
 
-    best = sized(1)
+    best = sample_tokens(1)
     if best.size_bytes > limit_bytes:
         raise InputError(
             f"one token per layer already takes {best.size_bytes / 1e6:.1f} MB of activations, what tables leave is "
-            f"{limit_bytes / 1e6:.1f} MB: raise --disk-budget or profile fewer scenes"
+            f"{limit_bytes / 1e6:.1f} MB: raise {setting('disk_budget')} or profile fewer scenes"
         )
     low, high = 1, max(1, min(TOKENS_PER_LAYER, max((v.tokens for v in volumes), default=1)))
     while low < high:  # the size grows with the number of tokens
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if sized(middle).size_bytes <= limit_bytes else (low, middle - 1)
-    return sized(low)
+        low, high = (middle, high) if sample_tokens(middle).size_bytes <= limit_bytes else (low, middle - 1)
+    return sample_tokens(low)
 
 
 @dataclass

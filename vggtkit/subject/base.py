@@ -63,7 +63,7 @@ class Subject(ABC):
 
     Args:
         model: in eval mode, not packed.
-        source: as ``--model`` takes it; for messages and files.
+        source: as `open_subject` takes it; for messages and files.
         names: how roles and blocks are told from the names of layers.
 
     Attributes:

@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 
 _PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _OURS = ("vggtkit", "sensitivity", "mixedprec", "analysis")
@@ -52,11 +53,11 @@ def load_custom(source: str, device: str | torch.device = "cpu", say: Say = lamb
 
     >>> load_custom("torch.nn:Identity")
     Traceback (most recent call last):
-    vggtkit.core.errors.InputError: --model torch.nn:Identity: made Identity, which has no parameters
+    vggtkit.core.errors.InputError: model='torch.nn:Identity': made Identity, which has no parameters
     """
-    model = _call("--model", source)
+    model = _call("model", source)
     if not isinstance(model, nn.Module):
-        raise InputError(f"--model {source}: made {type(model).__name__}, which is no torch.nn.Module")
+        raise InputError(f"{setting('model', source)}: made {type(model).__name__}, which is no torch.nn.Module")
     model = unwrap(model, say)
     _check_parameters(model, source)
     leave_inference_mode(model)
@@ -77,21 +78,20 @@ def load_inputs(source: str, count: int, skip: int = 0) -> list[tuple[Any, ...] 
     Raises:
         InputError: there is no such function, it fails, it yields no tensors, or too few.
     """
-    yielded = _call("--inputs", source)
+    place = setting("inputs", source)
+    yielded = _call("inputs", source)
     if not isinstance(yielded, Iterable) or isinstance(yielded, Tensor | str | Mapping):
-        raise InputError(f"--inputs {source}: returned {type(yielded).__name__}; it must yield tensors, a scene each")
+        raise InputError(f"{place}: returned {type(yielded).__name__}; it must yield tensors, a scene each")
     try:
         items = [_as_call(source, item) for item in islice(yielded, skip, skip + count)]
     except InputError:
         raise
     except Exception as error:  # the user's own generator may raise anything
-        raise InputError(f"--inputs {source}: failed with {described(error)}") from error
+        raise InputError(f"{place}: failed with {describe_error(error)}") from error
     if not items and skip:
-        raise InputError(
-            f"--inputs {source}: yields no more than the {skip} scenes that were profiled; yield others after them"
-        )
+        raise InputError(f"{place}: yields no more than the {skip} scenes that were profiled; yield others after them")
     if not items:
-        raise InputError(f"--inputs {source}: yielded nothing")
+        raise InputError(f"{place}: yielded nothing")
     return items
 
 
@@ -159,10 +159,10 @@ def bake_parametrizations(model: nn.Module) -> list[str]:
     return baked
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An exception of the user's code in one line: its kind, what it says, and where it was raised.
 
-    >>> described(ValueError("no such weights"))
+    >>> describe_error(ValueError("no such weights"))
     'ValueError: no such weights'
     """
     reason = " ".join(str(error).split())
@@ -206,15 +206,14 @@ def _as_parameter(module: nn.Module, name: str) -> None:
 
 
 def _check_parameters(model: nn.Module, source: str) -> None:
+    place = setting("model", source)
     if next(model.parameters(), None) is None:
-        raise InputError(f"--model {source}: made {type(model).__name__}, which has no parameters")
+        raise InputError(f"{place}: made {type(model).__name__}, which has no parameters")
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
-            raise InputError(
-                f"--model {source}: {name} has no shape yet (lazy module); call the model once where it is made"
-            )
+            raise InputError(f"{place}: {name} has no shape yet (lazy module); call the model once where it is made")
         if parameter.device.type == "meta":
-            raise InputError(f"--model {source}: {name} is on the meta device, without values; load its weights")
+            raise InputError(f"{place}: {name} is on the meta device, without values; load its weights")
 
 
 def _as_call(source: str, item: object) -> tuple[Any, ...] | Mapping[str, Any]:
@@ -224,26 +223,28 @@ def _as_call(source: str, item: object) -> tuple[Any, ...] | Mapping[str, Any]:
     values = list(item.values()) if isinstance(item, Mapping) else item
     if not isinstance(values, list | tuple) or not any(isinstance(value, Tensor) for value in values):
         raise InputError(
-            f"--inputs {source}: yielded {type(item).__name__}; it must yield tensors, tuples or dictionaries of them"
+            f"{setting('inputs', source)}: yielded {type(item).__name__}; "
+            "it must yield tensors, tuples or dictionaries of them"
         )
     return {str(key): value for key, value in item.items()} if isinstance(item, Mapping) else tuple(values)
 
 
-def _call(option: str, source: str) -> Any:  # noqa: ANN401
-    """What the function returns."""
-    module, _, name = source.partition(":")
+def _call(name: str, source: str) -> Any:  # noqa: ANN401
+    """What the function returns that a setting of this name gives."""
+    place = setting(name, source)
+    module, _, function_name = source.partition(":")
     if not is_factory(source):
-        raise InputError(f"{option} {source}: give package.module:function")
+        raise InputError(f"{place}: give package.module:function")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        function: Callable[[], Any] = getattr(importlib.import_module(module), name)
+        function: Callable[[], Any] = getattr(importlib.import_module(module), function_name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"{option} {source}: cannot be imported ({error}); is its folder on PYTHONPATH?") from error
+        raise InputError(f"{place}: cannot be imported ({error}); is its folder on PYTHONPATH?") from error
     except Exception as error:  # the user's own module may raise anything while it is imported
-        raise InputError(f"{option} {source}: its module failed with {described(error)}") from error
+        raise InputError(f"{place}: its module failed with {describe_error(error)}") from error
     try:
         return function()
     except Exception as error:  # the user's own code may raise anything
-        raise InputError(f"{option} {source}: failed with {described(error)}") from error
+        raise InputError(f"{place}: failed with {describe_error(error)}") from error

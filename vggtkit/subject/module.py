@@ -18,7 +18,7 @@ from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import layer_kind
 from vggtkit.scenes import Scene
 from vggtkit.subject.base import Call, Subject
-from vggtkit.subject.factory import described, raised_by_us
+from vggtkit.subject.factory import describe_error, raised_by_us
 from vggtkit.subject.graph import traced_graph
 from vggtkit.subject.outputs import flatten_outputs
 from vggtkit.subject.state import unchanged_state
@@ -60,7 +60,7 @@ class ModuleSubject(Subject):
                 if raised_by_us(error):
                     raise
                 name = self.source or type(self.model).__name__
-                raise InputError(f"the model ({name}) fails on its input with {described(error)}") from error
+                raise InputError(f"the model ({name}) fails on its input with {describe_error(error)}") from error
 
     @contextmanager
     def as_written(self) -> Iterator[None]:

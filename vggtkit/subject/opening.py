@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model import VGGT, VGGTConfig, architecture, load_vggt, skeleton
 from vggtkit.quant import NameTable
 from vggtkit.subject.base import Subject
@@ -37,7 +38,7 @@ def open_subject(
     names: NameTable | None = None,
     say: Say = lambda _: None,
 ) -> Subject:
-    """Load what ``--model`` names.
+    """Load the model that a source names.
 
     Args:
         source: as `load_vggt` takes it, or ``package.module:function``.
@@ -55,7 +56,9 @@ def open_subject(
     if not is_factory(source):
         return VGGTSubject(load_vggt(source, weights, device, say), source, names)
     if weights != "pretrained":
-        raise InputError(f"--weights {weights}: a model made by a function has the weights that this gives it")
+        raise InputError(
+            f"{setting('weights', weights)}: a model made by a function has the weights that this gives it"
+        )
     return ModuleSubject(load_custom(source, device, say), source, names)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 from vggtkit.model import VGGT
 from vggtkit.model.layers import Block
 from vggtkit.model.outputs import OUTPUTS
@@ -46,7 +47,9 @@ class VGGTSubject(Subject):
             InputError: the scene has inputs of its own, for another model.
         """
         if scene.inputs is not None:
-            raise InputError(f"scene {scene.name}: VGGT is given pictures, not what a function yields (--inputs)")
+            raise InputError(
+                f"scene {scene.name}: VGGT is given pictures, not what a function yields ({setting('inputs')})"
+            )
         return Call((scene.images[None].to(device), scene.query_points[None].to(device)), {})
 
     def outputs(self, returned: object) -> dict[str, Tensor]:
