@@ -50,7 +50,7 @@ def changes(reference: Mapping[str, float], candidate: Mapping[str, float]) -> d
     return {key: candidate[key] - reference[key] for key in GEOMETRY if key in reference and key in candidate}
 
 
-def told(known: Mapping[str, object], keys: Sequence[str] = HEADLINE) -> list[str]:
+def select_known(known: Mapping[str, object], keys: Sequence[str] = HEADLINE) -> list[str]:
     """Those of the keys that are known; where none is, the label-free agreement."""
     return [key for key in keys if key in known] or [key for key in WITHOUT_TRUTH if key in known]
 
@@ -62,7 +62,7 @@ def describe_cost(
 
     Args:
         cost: what `cost_over_scenes` returned, or `changes` of a scene or of means.
-        keys: which to tell; where none of them is known, the label-free agreement is told.
+        keys: of the figures to name; where none of them is known, the label-free agreement is named.
         intervals: whether to add them, where there are scenes enough.
 
     Returns:
@@ -75,7 +75,7 @@ def describe_cost(
     'AUC@30 -0.4 points [-1.2, +0.3]'
     """
     parts = []
-    for key in told(cost, keys):
+    for key in select_known(cost, keys):
         change = cost[key]
         ends = change_interval(key, change) if intervals and isinstance(change, Estimate) else ""
         parts.append(GEOMETRY[key].change_text(change.mean if isinstance(change, Estimate) else change) + ends)
@@ -96,7 +96,7 @@ def beyond_noise(cost: Mapping[str, Estimate], keys: Sequence[str] = HEADLINE) -
     >>> beyond_noise({"auc30": Estimate(-0.004, -0.012, 0.003, 9), "abs_rel": Estimate(0.002, 0.001, 0.003, 9)})
     'AbsRel'
     """
-    shown = [key for key in told(cost, keys) if cost[key].has_interval and cost[key].scenes >= SCENES_TO_JUDGE]
+    shown = [key for key in select_known(cost, keys) if cost[key].has_interval and cost[key].scenes >= SCENES_TO_JUDGE]
     if not shown:
         return "n/a"
     return ", ".join(GEOMETRY[key].title for key in shown if _excludes_zero(key, cost[key])) or "nothing"

@@ -44,7 +44,6 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
 FP32, PLAN, REFERENCE = "fp32", "plan", "reference"
-NOT_TIMED = "nothing; give --repeats 3 to time"
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def evaluate(
         weights_note=weights_note,
         scenes=tuple(scene.name for scene in scenes),
         calibration_scenes=tuple(calibration_scenes),
-        executed=_executed(backend, results) if repeats else NOT_TIMED,
+        executed=_describe_execution(backend, results, repeats),
         results=(_fp32_result(subject, references, fp32_seconds), *results),
         plan_formats=layers_by_format(plan) if plan else {},
         predicted_damage=plan.total_damage if plan and plan.score == SKETCH else None,
@@ -171,8 +170,10 @@ def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: O
         raise InputError(not_run(backend.key, len(refused), refused[0], key))
 
 
-def _executed(backend: Backend, results: Sequence[SchemeResult]) -> str:
-    """What was timed, with its kernels."""
+def _describe_execution(backend: Backend, results: Sequence[SchemeResult], repeats: int) -> str:
+    """What was timed, with its kernels; without repeats nothing, and how to have some."""
+    if not repeats:
+        return f"nothing; give {setting('repeats', 3)} to time"
     reference = BACKENDS[REFERENCE].describe()
     if backend.key == REFERENCE:
         return reference

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from analysis.evaluation.cost import SCENES_TO_JUDGE, beyond_noise, change_interval, describe_cost, told
+from analysis.evaluation.cost import SCENES_TO_JUDGE, beyond_noise, change_interval, describe_cost, select_known
 from analysis.evaluation.results import Evaluation, SchemeResult, format_number, short_title
 from analysis.report.grid import Grid
+from vggtkit.core.program import setting
 from vggtkit.metrics.geometry import GEOMETRY
 from vggtkit.metrics.ratings import NOT_APPLICABLE
 
@@ -62,7 +63,7 @@ def too_few_scenes(evaluation: Evaluation) -> str:
         return ""
     return (
         f"{_scenes(evaluation)} cannot tell a change of cameras and depth from noise: evaluate with "
-        f"--num-scenes {SCENES_TO_JUDGE} or more."
+        f"{setting('num_scenes', SCENES_TO_JUDGE)} or more."
     )
 
 
@@ -113,7 +114,7 @@ def _figure_rows(result: SchemeResult, keys: list[str]) -> list[tuple[str, ...]]
 
 def _headline(fp32: SchemeResult) -> str:
     parts = []
-    for key in told(fp32.geometry):
+    for key in select_known(fp32.geometry):
         estimate = fp32.geometry[key]
         ends = f" [{figure(key, estimate.low)}, {figure(key, estimate.high)}]" if estimate.has_interval else ""
         parts.append(f"{GEOMETRY[key].title} {figure(key, estimate.mean)}{ends}")

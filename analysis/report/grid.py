@@ -21,10 +21,10 @@ class Grid:
     wraps: str = ""
 
 
-def drawn(grid: Grid) -> list[str]:
+def draw_grid(grid: Grid) -> list[str]:
     """Its lines as plain text, the title underlined.
 
-    >>> drawn(Grid("Sizes", ("scheme", "MB"), [("FP32", "40")]))
+    >>> draw_grid(Grid("Sizes", ("scheme", "MB"), [("FP32", "40")]))
     ['Sizes', '-----', 'scheme  MB', 'FP32    40']
     """
     widths = [max(map(len, column)) for column in zip(grid.columns, *grid.rows, strict=True)]

@@ -26,7 +26,7 @@ from analysis.evaluation.results import (
     verdict,
 )
 from analysis.report.geometry_tables import LEGEND, cost_grid, figure_grid, text_grids
-from analysis.report.grid import Grid, drawn
+from analysis.report.grid import Grid, draw_grid
 from vggtkit.metrics import METRICS
 from vggtkit.metrics.ratings import LEVELS, NOT_APPLICABLE, THRESHOLDS, rate
 from vggtkit.quant import FORMATS
@@ -218,10 +218,10 @@ def to_text(evaluation: Evaluation) -> str:
     parts += _execution_lines(evaluation)
     stages = _stage_grids(evaluation)
     for grid in (_summary(evaluation), *stages, _verdict_grid(evaluation), *geometry, _nmse_grid(evaluation), *outputs):
-        parts += [*drawn(grid), ""]
+        parts += [*draw_grid(grid), ""]
     parts += ["How to read this", "----------------"]
     parts += [line for text in _LEGEND for line in _wrapped(text, "- ")]
-    return "\n".join([*parts, "", *drawn(_threshold_grid())]) + "\n"
+    return "\n".join([*parts, "", *draw_grid(_threshold_grid())]) + "\n"
 
 
 def _header(evaluation: Evaluation) -> Iterator[str]:

@@ -16,7 +16,7 @@ import mixedprec.apply
 from analysis import compare_outputs
 from analysis.evaluation.cost import changes, describe_cost
 from analysis.evaluation.results import Evaluation
-from analysis.evaluation.run import NOT_TIMED, candidates, evaluate
+from analysis.evaluation.run import candidates, evaluate
 from mixedprec import Plan, load_quantized, overhead_bytes, save_quantized, uniform_assignment
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.depth import Alignment
@@ -234,7 +234,7 @@ def test_without_repeats_nothing_is_timed(model: VGGT, scenes: list[Scene], monk
     monkeypatch.setattr(VGGTSubject, "predict", constant)
     found = evaluated(model, scenes[:1], None, repeats=0)
     assert machine.log == []
-    assert found.executed == NOT_TIMED
+    assert found.executed == "nothing; give repeats=3 to time"
     assert {(r.seconds, r.seconds_spread, r.speed_ratio) for r in found.results} == {(None, None, None)}
 
 

@@ -96,6 +96,7 @@ def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
     assert "Cost in" not in to_text(unknown)
 
 
+@pytest.mark.usefixtures("spoken_in_options")
 def test_few_scenes_are_said_to_tell_nothing() -> None:
     evaluation = example_evaluation()
     assert too_few_scenes(evaluation) == ""
