@@ -44,7 +44,7 @@ class Group:
     damage: Mapping[str, float]
 
 
-def grouped(
+def group_damage(
     layers: Sequence[Layer], tasks: Mapping[str, Array], column: int, key: Callable[[Layer], str]
 ) -> list[Group]:
     """Mean true damage of a layer, by a property of the layers, at the format in a column."""

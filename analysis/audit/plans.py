@@ -80,11 +80,11 @@ class Market:
         """Every layer at one format."""
         return np.full(len(self.layers), self.schemes.index(scheme), dtype=np.int64)
 
-    def summed(self, values: Array, picks: Picks) -> float:
+    def sum_damage(self, values: Array, picks: Picks) -> float:
         """Sum over the layers of a score or damage ``[layers, formats]``."""
         return float(values[np.arange(len(picks)), picks].sum())
 
-    def measured(self, picks: Picks) -> dict[str, Array]:
+    def measure_damage(self, picks: Picks) -> dict[str, Array]:
         """NMSE of every output with the whole plan, ``[scenes]``."""
         assignment = {layer.name: self.schemes[pick] for layer, pick in zip(self.layers, picks, strict=True)}
         errors = self.evaluator.measure(assignment).errors
@@ -162,14 +162,14 @@ def regrets(
         plans = {key: way(room) for key, way in ways.items()}
         damages = {}
         for key, picks in plans.items():
-            damages[key] = np.mean(list(market.measured(picks).values()), axis=0)
+            damages[key] = np.mean(list(market.measure_damage(picks).values()), axis=0)
             step()
         best = min(float(values.mean()) for values in damages.values())
         sums, local_sums = (_reference_sum(market, pairs, room) for pairs in (halves, local_halves))
         for key, picks in plans.items():
             local_picks = local_ways[key](room)
-            summed = sum(market.summed(judge, picks) for _, judge in halves) / sums
-            local = sum(market.summed(judge, local_picks) for _, judge in local_halves) / local_sums
+            summed = sum(market.sum_damage(judge, picks) for _, judge in halves) / sums
+            local = sum(market.sum_damage(judge, local_picks) for _, judge in local_halves) / local_sums
             measured = float(damages[key].mean()) / best
             by_way[key].append(Regret(budget, tuple(damages[key].tolist()), measured, summed, local))
     return by_way
@@ -177,7 +177,7 @@ def regrets(
 
 def _reference_sum(market: Market, halves: Sequence[tuple[Array, Array]], room: int) -> float:
     """Summed damage of the plans that are made from one half of the truth and judged by the other."""
-    return sum(market.summed(judge, market.plan(choose, room)) for choose, judge in halves)
+    return sum(market.sum_damage(judge, market.plan(choose, room)) for choose, judge in halves)
 
 
 @dataclass(frozen=True)
@@ -222,10 +222,10 @@ def additivity_plans(
             WholePlan(
                 name=name,
                 size_bytes=int(market.sizes[np.arange(len(picks)), picks].sum()),
-                measured={key: float(values.mean()) for key, values in market.measured(picks).items()},
-                sketched={key: market.summed(values, picks) for key, values in sketched.items()},
+                measured={key: float(values.mean()) for key, values in market.measure_damage(picks).items()},
+                sketched={key: market.sum_damage(values, picks) for key, values in sketched.items()},
                 together=market.together(picks),
-                summed={key: market.summed(values, picks) for key, values in truth.items()},
+                summed={key: market.sum_damage(values, picks) for key, values in truth.items()},
             )
         )
         step()

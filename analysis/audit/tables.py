@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from analysis.audit.attribution import along_depth, by_task, grouped
+from analysis.audit.attribution import along_depth, by_task, group_damage
 from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
 from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
@@ -137,7 +137,7 @@ def payer_table(audit: Audit) -> Table:
     table.add_column("role", no_wrap=True)
     for name in ("layers", "weights", *tasks):
         table.add_column(name, justify="right")
-    for group in grouped(audit.layers, tasks, column, lambda layer: layer.role):
+    for group in group_damage(audit.layers, tasks, column, lambda layer: layer.role):
         cells = [format_number(group.damage[task]) for task in tasks]
         table.add_row(role_title(group.name), str(group.layers), f"{group.weights:,}", *cells)
     table.caption = "; ".join(f"{task}: {', '.join(names)}" for task, names in outputs_by_task(audit.damage).items())

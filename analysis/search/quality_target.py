@@ -58,7 +58,7 @@ class QualityTarget:
     damage: float | None = None
     drops: tuple[Limit, ...] = ()
 
-    def missed(self, fp32: Measured, quantized: Measured) -> list[str]:
+    def list_missed(self, fp32: Measured, quantized: Measured) -> list[str]:
         """What does not hold, in words."""
         limits = [limit.text for limit in self.drops if not limit.holds(fp32.geometry, quantized.geometry)]
         if self.damage is not None and not quantized.damage <= self.damage:
@@ -163,7 +163,7 @@ def find_smallest(
         if position not in trials:
             planned = replanned(start, budgets[position])
             measured = evaluator.measure(planned.plan.formats)
-            trials[position] = Trial(planned, measured, target.missed(fp32, measured))
+            trials[position] = Trial(planned, measured, target.list_missed(fp32, measured))
         return trials[position]
 
     low, high = 0, len(budgets) - 1

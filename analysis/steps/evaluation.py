@@ -28,7 +28,7 @@ from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.metrics.depth import alignment_named
+from vggtkit.metrics.depth import get_alignment
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS
 from vggtkit.scenes import SceneSource, fingerprint, notes_on
@@ -69,7 +69,7 @@ def make_evaluation(
         InputError: the files do not belong together or to the model, or the scenes are those of the profile.
     """
     check_number("--repeats", repeats, 0)
-    alignment = alignment_named(depth_alignment)
+    alignment = get_alignment(depth_alignment)
     backend, options = BACKENDS.pick(execute), Options(resident, convert)
     check_writable(run)
     profile = open_profile(run / PROFILE)

@@ -26,7 +26,7 @@ def retain_memory() -> Iterator[bool]:
     Yields:
         Whether anything is different inside the block.
 
-    >>> with kept_memory() as different:
+    >>> with retain_memory() as different:
     ...     isinstance(different, bool)
     True
     """

@@ -64,7 +64,7 @@ def _import(name: str, where: str) -> None:
                 sys.path.insert(0, here)
             importlib.import_module(name)
     except Exception as error:  # a user's own code may raise anything
-        raise InputError(f"{label}: cannot be loaded, {_described(error)}") from error
+        raise InputError(f"{label}: cannot be loaded, {_describe_error(error)}") from error
 
 
 def _import_file(path: Path) -> None:
@@ -82,7 +82,7 @@ def _import_file(path: Path) -> None:
         raise
 
 
-def _described(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """The exception and the line of the plugin that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     user_frames = [frame for frame in frames if not frame.filename.startswith(("<", *_OURS))]

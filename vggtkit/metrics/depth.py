@@ -29,13 +29,13 @@ class DepthErrors(NamedTuple):
     delta125: float
 
 
-def alignment_named(name: str) -> Alignment:
+def get_alignment(name: str) -> Alignment:
     """An alignment by name.
 
     Raises:
         InputError: not known.
 
-    >>> alignment_named("median")
+    >>> get_alignment("median")
     'median'
     """
     known: tuple[Alignment, ...] = get_args(Alignment)

@@ -76,19 +76,19 @@ def _encode_piece(blocks: Tensor, ideal: Tensor, step: Tensor, fmt: Format, code
     """Writes the codes of some channels, and returns their multipliers."""
     wanted, work = ideal / step, torch.empty_like(codes)
 
-    def rounded(scale: Tensor) -> Tensor:
+    def round_codes(scale: Tensor) -> Tensor:
         return torch.div(blocks, scale, out=codes).round_().clamp_(*fmt.code_range)
 
     best: tuple[Tensor, Tensor] | None = None
     for fraction in _FRACTIONS_2_BIT if fmt.bits == 2 else _FRACTIONS:
         multipliers = (wanted * fraction).round_().clamp_(1, 2**fmt.multiplier_bits)
         scale = (multipliers * step)[..., None]
-        error = torch.mul(rounded(scale), scale, out=work).sub_(blocks).square_().sum(-1)
+        error = torch.mul(round_codes(scale), scale, out=work).sub_(blocks).square_().sum(-1)
         if best is None:
             best = error, multipliers
         else:
             better = error < best[0]
             best = torch.where(better, error, best[0]), torch.where(better, multipliers, best[1])
     assert best is not None
-    rounded((best[1] * step)[..., None])
+    round_codes((best[1] * step)[..., None])
     return best[1]

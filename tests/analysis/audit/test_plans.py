@@ -49,7 +49,7 @@ def made_profile(model: VGGT, path: Path) -> Profile:
 
 def test_a_whole_plan_is_measured_as_the_model_with_these_weights(market: Market) -> None:
     picks = np.arange(len(market.layers)) % len(market.schemes)
-    found = market.measured(picks)
+    found = market.measure_damage(picks)
     original = market.evaluator.subject.model
     changed = load_like(original)
     for layer, pick in zip(market.layers, picks, strict=True):
