@@ -3,7 +3,7 @@
 | module | holds |
 |---|---|
 | `evaluation` | what plans do end to end: every assignment is measured here |
-| `audit` | every score of a layer against true damage; who pays |
+| `audit` | every score of a layer against true damage; its attribution |
 | `inspection` | one layer from close by |
 | `search` | plans sought by measuring: quality targets, swaps, size against damage |
 | `report` | results for people: text, tables, charts |

@@ -1,4 +1,4 @@
-"""Who pays for quantisation: damage by output, by token class, by role and by block."""
+"""Attribution of the damage of quantisation: by output, by token class, by role and by block."""
 
 from __future__ import annotations
 

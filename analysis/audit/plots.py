@@ -1,4 +1,4 @@
-"""An audit as two PNG files: the scores against true damage, and who pays."""
+"""An audit as two PNG files: the scores against true damage, and the attribution of damage."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def draw_scores(audit: Audit, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_payers(audit: Audit, path: Path) -> None:
+def draw_attribution(audit: Audit, path: Path) -> None:
     """Heat map of layers and formats, curves along the depth, tasks and token classes; 1870 x 1650 pixels.
 
     Raises:

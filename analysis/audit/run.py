@@ -1,4 +1,4 @@
-"""The audit: measure true damage, compute every cheap score, compare, plan, and say who pays."""
+"""The audit: measure true damage, compute every cheap score, compare, plan, and attribute the damage."""
 
 from __future__ import annotations
 

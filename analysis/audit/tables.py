@@ -30,7 +30,8 @@ SHADES = ("grey23", "navy_blue", "dark_cyan", "green4", "gold3", "dark_orange3",
 
 def audit_tables(audit: Audit) -> list[Table]:
     """All tables, the answer first."""
-    tables = [score_table(audit), regret_table(audit), additivity_table(audit), payer_table(audit), heat_table(audit)]
+    first = (score_table, regret_table, additivity_table, attribution_table, heat_table)
+    tables = [make(audit) for make in first]
     if audit.trunk:
         tables.append(class_table(audit))
     if audit.worse:
@@ -129,7 +130,7 @@ def additivity_table(audit: Audit) -> Table:
     return table
 
 
-def payer_table(audit: Audit) -> Table:
+def attribution_table(audit: Audit) -> Table:
     """Mean true damage of a layer by role and task, at INT4."""
     column = audit.schemes.index(COARSE)
     tasks = by_task(audit.damage)

@@ -16,7 +16,7 @@
 | `view` | a result as people and as machines see it |
 """
 
-from analysis.steps.audit import AUDIT, AUDIT_CHARTS, PAYER_CHARTS, audit_view, make_audit
+from analysis.steps.audit import ATTRIBUTION_CHARTS, AUDIT, AUDIT_CHARTS, audit_view, make_audit
 from analysis.steps.checkpoint import make_checkpoint
 from analysis.steps.device import pick_device
 from analysis.steps.evaluation import make_evaluation, show_evaluation
@@ -29,10 +29,10 @@ from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
 from analysis.steps.view import View
 
 __all__ = [
+    "ATTRIBUTION_CHARTS",
     "AUDIT",
     "AUDIT_CHARTS",
     "CHARTS",
-    "PAYER_CHARTS",
     "PLAN",
     "PROFILE",
     "REPORT",

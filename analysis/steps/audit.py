@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.audit import Audit, audit, summary, to_json
-from analysis.audit.plots import draw_payers, draw_scores
+from analysis.audit.plots import draw_attribution, draw_scores
 from analysis.audit.tables import audit_sentences, audit_tables
 from analysis.steps.run_folder import (
     PROFILE,
@@ -27,7 +27,7 @@ from vggtkit.subject import INPUTS, Subject
 
 JUDGES = 8
 """Scenes beyond those of true damage on which whole plans are measured, where there are as many."""
-AUDIT, AUDIT_CHARTS, PAYER_CHARTS = "score_audit.json", "score_audit.png", "who_pays.png"
+AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS = "score_audit.json", "score_audit.png", "who_pays.png"
 
 
 def make_audit(
@@ -96,12 +96,12 @@ def _further_scenes(
 def write_audit(found: Audit, run: Path) -> None:
     """Write the JSON and the charts of a run; all three are there before any takes its name."""
     with ExitStack() as files:
-        results, scores, payers = (
-            files.enter_context(replacing(run / name)) for name in (AUDIT, AUDIT_CHARTS, PAYER_CHARTS)
+        results, scores, attribution = (
+            files.enter_context(replacing(run / name)) for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS)
         )
         results.write_text(to_json(found), encoding="utf-8")
         draw_scores(found, scores)
-        draw_payers(found, payers)
+        draw_attribution(found, attribution)
 
 
 def audit_view(found: Audit, run: Path) -> View:
@@ -109,5 +109,5 @@ def audit_view(found: Audit, run: Path) -> View:
     lines = audit_sentences(found)
     if found.facts.get("weights") == "random":
         lines.append("RANDOM WEIGHTS: these figures say nothing about a trained network.")
-    written = ", ".join(str(run / name) for name in (AUDIT, AUDIT_CHARTS, PAYER_CHARTS))
+    written = ", ".join(str(run / name) for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS))
     return View({"path": str(run / AUDIT), **summary(found)}, audit_tables(found), [*lines, f"written: {written}"])

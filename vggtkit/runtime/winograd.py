@@ -1,4 +1,4 @@
-"""3x3 convolutions with half the multiplications: minimal filtering F(4, 3) down the columns of a map.
+"""3x3 convolutions with half the multiplications: Winograd convolution F(4, 3) down the columns of a map.
 
 Four neighbouring outputs of a filter with three taps need six products instead of twelve: inputs and filter are
 polynomials, which are evaluated at 0, 1, -1, 2, -2 and infinity, multiplied there, and interpolated. The other axis

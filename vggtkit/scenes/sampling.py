@@ -25,7 +25,7 @@ def split_pictures(
     sampling: Sampling = "runs",
     seed: int = 0,
 ) -> dict[Split, list[Group]]:
-    """Cut recordings into groups of views and deal the groups to calibration and evaluation in turn.
+    """Cut recordings into groups of views and split the groups into calibration and evaluation, in turn.
 
     Every ``stride``-th frame is used, of these an even spread of ``max_images``. A group is a run of ``views``
     neighbours among them, or (``"random"``) ``views`` of one recording by lot. Where no recording is so long,

@@ -1,4 +1,4 @@
-"""Minimal filtering gives what the direct sum gives, for half the products."""
+"""Winograd convolution gives what the direct sum gives, for half the products."""
 
 import pytest
 import torch

@@ -19,16 +19,16 @@ from vggtkit.scenes.sampling import label, split_pictures
 )
 def test_splits_and_scenes_never_share_a_frame(lengths, views, count, stride, most, sampling, seed) -> None:
     options = {"stride": stride, "max_images": most, "sampling": sampling, "seed": seed}
-    dealt = split_pictures(lengths, views=views, count=count, **options)
-    groups = dealt["calibration"] + dealt["evaluation"]
+    splits = split_pictures(lengths, views=views, count=count, **options)
+    groups = splits["calibration"] + splits["evaluation"]
     frames = [(recording, index) for recording, indices in groups for index in indices]
     assert len(frames) == len(set(frames))
     assert all(0 <= index < lengths[recording] and index % stride == 0 for recording, index in frames)
     assert most is None or len(frames) <= most
     assert len({len(indices) for _, indices in groups}) == 1
     assert all(list(indices) == sorted(indices) and len(indices) <= views for _, indices in groups)
-    assert all(len(own) <= count for own in dealt.values())
-    assert dealt == split_pictures(lengths, views=views, count=count, **options)
+    assert all(len(own) <= count for own in splits.values())
+    assert splits == split_pictures(lengths, views=views, count=count, **options)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_splits_and_scenes_never_share_a_frame(lengths, views, count, stride, mo
     ],
     ids=["stride", "two-recordings", "both-shorter", "one-too-short", "stride-then-max", "single"],
 )
-def test_runs_are_dealt_in_turn(lengths, options, calibration, evaluation) -> None:
+def test_runs_are_split_in_turn(lengths, options, calibration, evaluation) -> None:
     assert split_pictures(lengths, count=4, **options) == {"calibration": calibration, "evaluation": evaluation}
 
 

@@ -80,7 +80,7 @@ def shelf(tmp_path: Path) -> Shelf:
         "max-unreached",
     ],
 )
-def test_photographs_are_dealt_out_in_turn(
+def test_photographs_are_split_in_turn(
     shelf: Shelf,
     count: int,
     options: dict[str, int],
@@ -106,13 +106,13 @@ def test_scene_names_tell_the_pictures(shelf: Shelf) -> None:
 @settings(max_examples=200)
 @given(photos=st.integers(2, 60), views=st.integers(1, 9), count=st.integers(1, 9), most=st.integers(2, 70))
 def test_splits_never_share_a_picture(photos: int, views: int, count: int, most: int) -> None:
-    dealt = split_pictures([photos], views=views, count=count, max_images=most)
-    indices = [index for runs in dealt.values() for _, run in runs for index in run]
+    splits = split_pictures([photos], views=views, count=count, max_images=most)
+    indices = [index for runs in splits.values() for _, run in runs for index in run]
     assert len(indices) == len(set(indices))
-    lengths = {len(run) for runs in dealt.values() for _, run in runs}
+    lengths = {len(run) for runs in splits.values() for _, run in runs}
     assert len(lengths) == 1
     assert lengths <= set(range(1, views + 1))
-    assert all(1 <= len(runs) <= count for runs in dealt.values())
+    assert all(1 <= len(runs) <= count for runs in splits.values())
 
 
 @pytest.mark.parametrize("sampling", ["runs", "random"])
