@@ -52,7 +52,7 @@ def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, li
         volumes: of `survey`.
         variants: FP32 and every scheme.
         scenes: to be profiled.
-        limit_bytes: for float32 activations.
+        limit_bytes: for the float32 activations of all scenes and variants together.
 
     Raises:
         InputError: not even one token per call fits.

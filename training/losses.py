@@ -74,7 +74,8 @@ def probe_losses(maps: list[Tensor], truth: dict[str, Tensor]) -> dict[str, Tens
     """Errors of the linear probes, averaged over the depths that they read.
 
     Args:
-        maps: `probes.Probes`' output.
+        maps: `probes.Probes`' output, ``[B, S, h, w, 6]`` per depth: displacement to the first view (pixels over
+            `DISPLACEMENT_SCALE`), point and log depth.
         truth: what `vggtkit.scenes.render_batch` returns.
     """
     step = truth["depth"].shape[-1] // maps[0].shape[3]
@@ -110,7 +111,12 @@ def points_loss(points: Tensor, confidence: Tensor, truth: dict[str, Tensor]) ->
 
 
 def camera_loss(poses: list[Tensor], truth: dict[str, Tensor]) -> Tensor:
-    """L1 between pose encodings, all iterations, later ones weighing more; rotations by `ROTATION_WEIGHT`."""
+    """L1 between pose encodings, all iterations, later ones weighing more; rotations by `ROTATION_WEIGHT`.
+
+    Args:
+        poses: encodings ``[B, S, 9]`` of every iteration.
+        truth: what `vggtkit.scenes.render_batch` returns.
+    """
     size = truth["images"].shape[-2:]
     target = encode_pose(truth["extrinsics"], truth["intrinsics"], (size[0], size[1]))
     weight = torch.tensor([1.0] * 3 + [ROTATION_WEIGHT] * 4 + [1.0] * 2)
@@ -151,7 +157,14 @@ def _angle(difference: Tensor, diameter: float) -> Tensor:
 def track_losses(
     tracks: list[Tensor], visibility: Tensor, confidence: Tensor, truth: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Pixel error of visible tracks (all iterations), and cross-entropy of visibility and confidence."""
+    """Pixel error of visible tracks (all iterations), and cross-entropy of visibility and confidence.
+
+    Args:
+        tracks: places in pixels, ``[B, S, N, 2]`` of every iteration.
+        visibility: probabilities ``[B, S, N]``.
+        confidence: probabilities ``[B, S, N]`` that the last place is right within `CONFIDENT_WITHIN` pixels.
+        truth: what `vggtkit.scenes.render_batch` returns.
+    """
     visible = truth["visible"].float()
     errors = [(track - truth["tracks"]).abs().sum(-1).clamp(max=64) for track in tracks]
     last = len(errors) - 1

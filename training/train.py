@@ -126,7 +126,7 @@ def batch_of(step: int, seed: int, share: float) -> dict[str, Tensor]:
 
 
 def average_(values: list[Tensor]) -> None:
-    """Mean over the processes, in place."""
+    """Mean over the processes of tensors of any shapes, in place."""
     _, workers = place()
     if workers > 1:
         flat = torch.cat([value.flatten() for value in values])

@@ -47,7 +47,14 @@ class Group:
 def group_damage(
     layers: Sequence[Layer], tasks: Mapping[str, Array], column: int, key: Callable[[Layer], str]
 ) -> list[Group]:
-    """Mean true damage of a layer, by a property of the layers, at the format in a column."""
+    """Mean true damage of a layer, by a property of the layers, at the format in a column.
+
+    Args:
+        layers: in the order of the damage.
+        tasks: NMSE by task, each ``[layers, formats]``.
+        column: of the format that is looked at.
+        key: the property.
+    """
     members: dict[str, list[int]] = {}
     for row, layer in enumerate(layers):
         members.setdefault(key(layer), []).append(row)
@@ -64,6 +71,11 @@ def group_damage(
 
 def along_depth(layers: Sequence[Layer], damage: Array, column: int) -> dict[str, list[float]]:
     """Summed damage of every block of the stacks, in order of depth.
+
+    Args:
+        layers: in the order of the damage.
+        damage: NMSE, ``[layers, formats]``.
+        column: of the format that is looked at.
 
     >>> layers = [Layer("a", "linear", "mlp", f"frame.{n}", (1, 1), 1) for n in (0, 0, 1)]
     >>> along_depth(layers, np.array([[1.0], [2.0], [4.0]]), 0)

@@ -48,6 +48,10 @@ class Market:
         """The place of every layer's format in the plan with the least summed score.
 
         What a score does not know (SSIM of what is no picture) counts as the median of its format.
+
+        Args:
+            score: ``[layers, formats]``, in any unit; more is worse.
+            budget_bytes: of the layers' weights alone.
         """
         usable = usable_score(score)
         groups = [
@@ -129,6 +133,11 @@ def regret_intervals(regrets: Mapping[str, Sequence[Regret]], seed: int = 0) -> 
 def baselines(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
     """The score turned upside down, and handed out to the wrong layers at random.
 
+    Args:
+        score: ``[layers, formats]``.
+        seed: of the shuffles.
+        draws: how many shuffles.
+
     >>> sorted(baselines(np.arange(6.0).reshape(3, 2), seed=0, draws=1))
     ['inverted', 'random 0']
     """
@@ -150,10 +159,10 @@ def regrets(
     Args:
         market: plans and measures.
         ways: by name; planning from the truth is among them where it shall compete.
-        halves: true damage as (to choose the reference plan from, to judge by), from different scenes: a reference
-            judged by the numbers that it was chosen from would win by luck.
+        halves: true damage, ``[layers, formats]`` each, as (to choose the reference plan from, to judge by), from
+            different scenes: a reference judged by the numbers that it was chosen from would win by luck.
         local_ways: the same for camera, depth and points alone.
-        local_halves: true damage of these.
+        local_halves: true damage of these, of the same shapes.
         step: called after every measured plan.
     """
     by_way: dict[str, list[Regret]] = {key: [] for key in ways}

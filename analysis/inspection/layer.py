@@ -123,7 +123,7 @@ def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspe
 
 
 def distribution(values: Array) -> Values:
-    """Moments, outliers and histogram; values that are not finite do not count.
+    """Moments, outliers and histogram of values of any shape; those that are not finite do not count.
 
     >>> values = distribution(np.array([0.0] * 99 + [10.0]))
     >>> values.count, values.outliers, values.largest

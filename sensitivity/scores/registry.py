@@ -79,7 +79,7 @@ class ScoringContext:
         }
 
     def everywhere(self, score: Array) -> dict[str, Array]:
-        """A score that does not know the outputs, as that of each of them."""
+        """A score ``[layers, formats]`` that does not know the outputs, as that of each of them."""
         return dict.fromkeys(self.sketched, score)
 
     @property
@@ -129,7 +129,7 @@ def register(score: Score) -> Score:
 
 
 def usable_score(score: Array) -> Array:
-    """A score as the solver takes it: no NaN, nothing negative, nothing infinite.
+    """A score ``[layers, formats]`` as the solver takes it: no NaN, nothing negative, nothing infinite.
 
     >>> usable_score(np.array([[1.0, np.nan], [-1.0, 3.0], [np.inf, 5.0]])).tolist()
     [[1.0, 4.0], [0.0, 3.0], [10.0, 5.0]]

@@ -57,6 +57,10 @@ def pose_errors(predicted: Tensor, true: Tensor) -> PoseErrors:
 def accuracy_below(errors_deg: Tensor, threshold_deg: float) -> float:
     """RRA or RTA: the fraction of errors strictly below a threshold; NaN without errors or with a NaN among them.
 
+    Args:
+        errors_deg: ``[pairs]`` angles.
+        threshold_deg: in degrees.
+
     >>> accuracy_below(torch.tensor([1.0, 5.0, 7.0, 2.0]), 5)
     0.5
     """

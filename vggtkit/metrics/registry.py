@@ -52,8 +52,8 @@ def further_values(output: str, reference: Tensor, candidate: Tensor) -> dict[st
 
     Args:
         output: its name, for messages.
-        reference: of FP32.
-        candidate: of the same shape.
+        reference: of FP32, of any shape, in the unit of the output.
+        candidate: of the same shape and unit.
 
     Raises:
         InputError: a metric fails or gives no number.

@@ -259,7 +259,7 @@ def psnr_db(reference: Tensor, candidate: Tensor) -> float:
 
 
 def cosine_similarity(reference: Tensor, candidate: Tensor) -> float:
-    """Cosine of the angle between the two, each flattened to one vector; 1 if both are zero, 0 if one is.
+    """Cosine of the angle between the two, each of any shape and flattened; 1 if both are zero, 0 if one is.
 
     >>> round(cosine_similarity(torch.tensor([1.0, 0.0]), torch.tensor([3.0, 4.0])), 6)
     0.6
@@ -268,7 +268,7 @@ def cosine_similarity(reference: Tensor, candidate: Tensor) -> float:
 
 
 def nmse(reference: Tensor, candidate: Tensor) -> float:
-    """Normalised error ``sum((c - r)^2) / sum(r^2)``, without unit; 0.01 is 20 dB of `sqnr_db`.
+    """Normalised error ``sum((c - r)^2) / sum(r^2)``, without unit, any shape; 0.01 is 20 dB of `sqnr_db`.
 
     >>> nmse(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5]))
     0.01
@@ -323,6 +323,10 @@ def ce_excess(reference: Tensor, candidate: Tensor) -> float:
 
     ``cross_entropy(r, c) - cross_entropy(r, r)``, both with the same epsilon, so it is 0 for a candidate that
     equals the reference (or differs by a constant along the last axis, which a softmax does not see).
+
+    Args:
+        reference: ``[..., n]`` logits, as in `cross_entropy`.
+        candidate: the same shape.
 
     Source: Kullback and Leibler, "On Information and Sufficiency", Ann. Math. Statist. 22(1), 1951.
 

@@ -70,7 +70,7 @@ def simulate_layer(module: nn.Module, key: str, name: str = "", channels: Tensor
         module: a quantisable module, not packed.
         key: key of the format.
         name: the layer, for error messages.
-        channels: indices of the output channels wanted; all by default.
+        channels: ``[n]`` indices of the output channels wanted; all by default.
 
     Returns:
         In the layout and dtype of ``module.weight``.

@@ -111,7 +111,7 @@ def out_first(weight: Tensor, kind: str) -> Tensor:
 
 
 def from_out_first(weight: Tensor, kind: str) -> Tensor:
-    """Undo ``out_first``; contiguous, as the module's own weight is.
+    """Undo ``out_first`` of a weight ``[out, in, ...]``; contiguous, as the module's own weight is.
 
     >>> import torch
     >>> from_out_first(torch.zeros(8, 3, 2, 2), "conv_transpose2d").shape

@@ -9,7 +9,7 @@ def stored_scales(scales: Tensor, largest_code: int) -> Tensor:
     """The scales as stored: FP16, or FP32 for all where one overflows, vanishes or moves a code.
 
     Args:
-        scales: FP32, positive.
+        scales: FP32, positive, of any shape.
         largest_code: a rounding of the scale that moves this code by more than half a step is too coarse.
 
     >>> import torch

@@ -63,6 +63,11 @@ def simulate(weight: Tensor, key: str, name: str = "", channels: Tensor | None =
 def stored_nbytes(weight: Tensor, key: str, name: str = "") -> int:
     """Bytes that a weight takes in a file, exactly: ``quantize(weight, key).nbytes`` from its scales alone.
 
+    Args:
+        weight: output channels first, ``[out, ...]``.
+        key: key of the format.
+        name: the layer, for error messages.
+
     Raises:
         InputError: as `quantize`.
 
