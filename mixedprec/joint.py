@@ -100,6 +100,8 @@ def coupling_of(changes: Floats) -> float:
     total = np.zeros((len(changes), len(changes)))
     squares = np.zeros_like(total)
     for scene in range(scenes):
+        # One scene's part of a term, times the scenes, estimates the whole term; so their mean is the term itself, and
+        # their spread says how well it is known. What a layer does alone is no term between layers.
         products = scenes * changes[:, scene] @ changes[:, scene].T
         np.fill_diagonal(products, 0.0)
         total += products
@@ -132,6 +134,7 @@ class _Joint:
         self, groups: Sequence[Sequence[Choice]], changes: Sequence[Floats], budget_bytes: int, coupling: float
     ) -> None:
         self.groups, self.budget_bytes, self.coupling = groups, budget_bytes, coupling
+        # All groups get one width, so that a plan is one index into an array.
         widest = max(map(len, groups))
         filled = [[*range(len(group)), *[0] * (widest - len(group))] for group in groups]
         self.rows = np.arange(len(groups))
@@ -175,6 +178,7 @@ class _Joint:
 
     def _mixed(self, alone: Floats, together: Floats, start: Floats) -> Floats:
         """Shares of the plans in their best mixture."""
+        # SLSQP stops at an absolute tolerance, and damages are small: the value is 1 at the start.
         scale = 1 / max(self._value(float(start @ alone), start @ together), np.finfo(float).tiny)
 
         def value(shares: Floats) -> float:

@@ -116,6 +116,7 @@ class RecordedPass:
         """
         if len(weights) != self.rows:
             raise ValueError(f"{len(weights)} weights for {self.rows} rows")
+        # The parts around the layer must run: what they did before holds the old weight.
         replaying = {name: part.replay for name, part in self.parts.items() if not _holds(name, layer.name)}
         forward = _with_weights(self.model.get_submodule(layer.name), weights)
         with self._running(replaying | {layer.name: forward}):
@@ -123,6 +124,7 @@ class RecordedPass:
 
     def _run(self) -> dict[str, Tensor]:
         call = self.subject.arguments(self.scene, self.subject.device)
+        # The copies of the scene share memory until a layer gives each row a value of its own.
         rows = tuple(value.expand(self.rows, *value.shape[1:]) for value in call.arguments)
         return self.subject.outputs(self.subject.call(Call(rows, call.keywords)))
 
@@ -130,6 +132,7 @@ class RecordedPass:
     def _running(self, forwards: dict[str, Callable[..., object]]) -> Iterator[None]:
         """The model with other functions in place of some modules' ``forward``."""
         with ExitStack() as undo:
+            # A part that runs several times is compared call by call, so every run counts from the first.
             for part in self.parts.values():
                 part.call = 0
             for name, forward in forwards.items():
@@ -151,6 +154,7 @@ class _Part:
         return output
 
     def replay(self, *arguments: object) -> object:
+        # A call that was given something else still uses up its place: the next one is compared with its own past.
         before, output = self.calls[self.call]
         self.call += 1
         return output if _same(arguments, before) else self.forward(*arguments)
@@ -185,6 +189,7 @@ def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[...,
     usual = module.forward
 
     def forward(*arguments: object) -> object:
+        # Row by row, as torch's layers take one weight for all rows; all else of the model runs on the whole batch.
         outputs = []
         for row, weight in enumerate(weights):
             row_arguments = _row(arguments, row, len(weights))
@@ -199,6 +204,7 @@ def _with_weights(module: nn.Module, weights: Sequence[Tensor]) -> Callable[...,
 
 def _row(arguments: tuple[object, ...], row: int, rows: int) -> list[object]:
     """One row's arguments; the batch is the slowest axis of each, and a tensor given twice stays one object."""
+    # By identity: torch's attention projects query, key and value in one product where they are one object.
     parts = {id(a): a.chunk(rows)[row] if isinstance(a, Tensor) else a for a in arguments}
     return [parts[id(argument)] for argument in arguments]
 
@@ -209,6 +215,7 @@ def _same(given: object, before: object) -> bool:
     What is no tensor (sizes, rotary positions) follows from the size of the pictures, which does not change.
     """
     if isinstance(given, Tensor) and isinstance(before, Tensor):
+        # What a replayed part returned is the recorded tensor itself: then no element has to be read.
         same_memory = given.data_ptr() == before.data_ptr() and given.stride() == before.stride()
         return given.shape == before.shape and (same_memory or torch.equal(given, before))
     if isinstance(given, dict) and isinstance(before, dict):
