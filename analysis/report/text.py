@@ -87,13 +87,13 @@ def _execution_lines(evaluation: Evaluation) -> list[str]:
     for result in evaluation.quantized:
         if execution := result.execution:
             ways = ", ".join(f"{count} layers {way}" for way, count in execution["layers"].items())
-            said = f"{ways}; weights that passes read {format_mb(execution['weight_bytes'])} MB"
+            sentence = f"{ways}; weights that passes read {format_mb(execution['weight_bytes'])} MB"
             if result.speed_ratio is not None:
-                said += f"; {_times(result.speed_ratio)} FP32's speed, {_times(result.bfloat16_ratio)} bfloat16's"
+                sentence += f"; {_times(result.speed_ratio)} FP32's speed, {_times(result.bfloat16_ratio)} bfloat16's"
             if converted := execution["converted"]:
                 worst = format_number(max(converted.values()))
-                said += f"; {len(converted)} weights rounded once more, NMSE up to {worst}"
-            lines += _wrapped(said, f"{short_title(result)} executed by {execution['backend']}: ")
+                sentence += f"; {len(converted)} weights rounded once more, NMSE up to {worst}"
+            lines += _wrapped(sentence, f"{short_title(result)} executed by {execution['backend']}: ")
             lines += _wrapped(_fallbacks(execution["fell_back"]), "  not in whole numbers: ")
     return [*lines, ""] if lines else []
 
@@ -120,8 +120,8 @@ def _stage_grids(evaluation: Evaluation) -> list[Grid]:
         Grid(
             f"Seconds by stage, {short_title(result)} (one pass)",
             columns,
-            [(stage, format_number(fp32), format_number(own), _times(fp32 / own if own else None))
-             for stage, (fp32, own) in result.stages.items()],
+            [(stage, format_number(fp32), format_number(quantized), _times(fp32 / quantized if quantized else None))
+             for stage, (fp32, quantized) in result.stages.items()],
         )
         for result in evaluation.quantized
         if result.stages

@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vggtkit.core.allocator import kept_memory
+from vggtkit.core.allocator import retain_memory
 from vggtkit.core.errors import InputError
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Attention, Block
@@ -130,7 +130,7 @@ class _Int8Prepared(Prepared):
             if not self.runners:
                 yield
                 return
-            undo.enter_context(kept_memory())
+            undo.enter_context(retain_memory())
             for layer, runner in self.runners.items():
                 module = model.get_submodule(layer)
                 packed = module.packed
