@@ -15,17 +15,18 @@ from tests.analysis.commands.running import assert_refused, cli, the_json
 from vggtkit.core import plugins
 from vggtkit.metrics import METRICS
 from vggtkit.quant import FORMATS
+from vggtkit.runtime.backends import BACKENDS
 from vggtkit.scenes import SCENE_KINDS
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "extending.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-REGISTRIES = (FORMATS, SCORES, METRICS, SCENE_KINDS)
+REGISTRIES = (FORMATS, SCORES, METRICS, SCENE_KINDS, BACKENDS)
 
 
 def forget() -> None:
     """As in a new process: nothing of a plugin is left."""
     for registry in REGISTRIES:
-        for key in [key for key in registry if key in ("int5_group_48", "peak", "largest", "listed")]:
+        for key in [key for key in registry if key in ("int5_group_48", "peak", "largest", "listed", "autocast")]:
             registry.unregister(key)
     plugins._loaded.clear()
     for name in [name for name in sys.modules if name.startswith("_plugin_")]:
@@ -41,8 +42,8 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_every_example_is_short() -> None:
-    assert len(BLOCKS) == 4
-    assert max(len(block.splitlines()) for block in BLOCKS) < 25
+    assert len(BLOCKS) == 5
+    assert max(len(block.splitlines()) for block in BLOCKS) < 30
 
 
 def test_the_examples_of_the_documentation_stand_in_every_table(
@@ -65,9 +66,11 @@ def test_the_examples_of_the_documentation_stand_in_every_table(
     said = the_json(cli(*plan, "--formats", "int5_group_48", "--budget", "40%", "--json"))
     assert said["layers_by_format"] == {"int5_group_48": len(open_profile(run).layers)}
     assert "INT5 groups of 48" in cli(*plan, "--formats", "int5_group_48", "--budget", "40%").out
-    judged = cli("evaluate", "--run", run, "--plugin", plugin, "--repeats", 0, "--json")
+    judged = cli("evaluate", "--run", run, "--plugin", plugin, "--execute", "autocast", "--repeats", 0, "--json")
     assert judged.code == 0, judged.err
     results = json.loads((run / "comprehensive_results.json").read_text())["results"]
+    executed = [row["key"] for row in results if row["execution"].get("backend") == "autocast"]
+    assert executed == ["int8_per_channel_sym", "plan"]
     assert all(metrics["extra"]["largest"] >= 0 for row in results[1:] for metrics in row["outputs"].values())
     report = (run / "comprehensive_report.txt").read_text()
     assert report.count("largest") == len(results[1]["outputs"])  # a column of every output's table
