@@ -217,8 +217,8 @@ def _walk(starts: Iterable[Edge], ends: Callable[[Edge], bool], met: set[Edge]) 
 def _edge(value: Tensor) -> Edge | None:
     if not value.requires_grad:
         return None
-    found = get_gradient_edge(value)
-    return found.node, found.output_nr
+    edge = get_gradient_edge(value)
+    return edge.node, edge.output_nr
 
 
 def _number(node: Any) -> int:  # noqa: ANN401 - autograd's nodes have no public type

@@ -162,14 +162,14 @@ def largest_nmse(reference: Mapping[str, Tensor], candidate: Mapping[str, Tensor
 
 def nmse_by_output(reference: Mapping[str, Tensor], candidate: Mapping[str, Tensor]) -> dict[str, float]:
     """NMSE of every output; infinite where one has another shape, is not finite, or differs from zeros."""
-    found = {}
+    by_output = {}
     for name, value in reference.items():
         other = candidate.get(name)
         if other is None or other.shape != value.shape:
-            found[name] = float("inf")
+            by_output[name] = float("inf")
             continue
         exact = value.detach().cpu().double()  # Metal has no float64
         error = float((other.detach().cpu().double() - exact).square().sum())
         energy = float(exact.square().sum())
-        found[name] = 0.0 if error == 0 else error / energy if energy and error < float("inf") else float("inf")
-    return found
+        by_output[name] = 0.0 if error == 0 else error / energy if energy and error < float("inf") else float("inf")
+    return by_output

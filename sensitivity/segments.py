@@ -177,7 +177,7 @@ class Tape:
         inner, again = self._again(call)
         entries = [i for i, v in enumerate(inner) if isinstance(v, Tensor) and v.requires_grad]
         sources = [inner[i] for i in entries] + [self.weights[i] for i in wanted]
-        found: list[Gradients] = [[None] * count for _ in wanted]
+        rows: list[Gradients] = [[None] * count for _ in wanted]
         for c in reached:
             given = [(value, row[c]) for value, row in zip(again, call.pending, strict=True) if value.requires_grad]
             heads = [(value, gradient) for value, gradient in given if gradient is not None]
@@ -185,14 +185,14 @@ class Tape:
                 continue
             values, gradients = zip(*heads, strict=True)
             results = torch.autograd.grad(values, sources, gradients, retain_graph=c != reached[-1], allow_unused=True)
-            for row, gradient in zip(found, results[len(entries) :], strict=True):
+            for row, gradient in zip(rows, results[len(entries) :], strict=True):
                 row[c] = gradient
             there = [(call.given[i], g) for i, g in zip(entries, results, strict=False) if g is not None]
             if there:
                 self._between([v for v, _ in there], [g for _, g in there], c, count, consume)
         call.pending = []
         if wanted:
-            consume(wanted, found)
+            consume(wanted, rows)
 
     def _again(self, call: _Call) -> tuple[list[Any], list[Tensor]]:
         """A segment computed once more, with a graph: what it is given, and what it gives."""
@@ -224,15 +224,15 @@ class Tape:
         if not reached:
             return
         sources = [*self.leaves, *(self.weights[i] for i in self.between)]
-        found = torch.autograd.grad(
+        results = torch.autograd.grad(
             [v for v, _ in reached], sources, [g.to(v.dtype) for v, g in reached], retain_graph=True, allow_unused=True
         )
-        for leaf, gradient in zip(self.leaves, found, strict=False):
+        for leaf, gradient in zip(self.leaves, results, strict=False):
             if gradient is not None:
                 call, place = self.place[id(leaf)]
                 before = call.pending[place][number]
                 call.pending[place][number] = gradient if before is None else before + gradient
-        weights = [(i, g) for i, g in zip(self.between, found[len(self.leaves) :], strict=True) if g is not None]
+        weights = [(i, g) for i, g in zip(self.between, results[len(self.leaves) :], strict=True) if g is not None]
         if weights:
             rows: list[Gradients] = [[g if c == number else None for c in range(count)] for _, g in weights]
             consume([i for i, _ in weights], rows)
@@ -242,13 +242,13 @@ def _differentiable(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _alike(coarse: float, found: Tensor, expected: Tensor) -> bool:
+def _alike(coarse: float, actual: Tensor, expected: Tensor) -> bool:
     """Whether two results of the same computation agree up to the noise of their precision."""
-    found, expected = found.detach(), expected.detach()
-    if found.shape != expected.shape:
+    actual, expected = actual.detach(), expected.detach()
+    if actual.shape != expected.shape:
         return False
-    if torch.equal(found, expected):
+    if torch.equal(actual, expected):
         return True
     allowed = min(LOUDEST, NOISE * max(coarse, torch.finfo(expected.dtype).eps))
-    found, expected = found.cpu().double(), expected.cpu().double()  # Metal has no float64
-    return bool((found - expected).norm() <= allowed * expected.norm())
+    actual, expected = actual.cpu().double(), expected.cpu().double()  # Metal has no float64
+    return bool((actual - expected).norm() <= allowed * expected.norm())

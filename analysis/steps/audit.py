@@ -73,11 +73,11 @@ def make_audit(
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts["seed"],
     )
-    found = audit(
+    result = audit(
         subject, profile, calibration, held_out, judges, facts=facts, with_stability=with_stability, progress=progress
     )
-    write_audit(found, run)
-    return found
+    write_audit(result, run)
+    return result
 
 
 def _further_scenes(
@@ -93,15 +93,15 @@ def _further_scenes(
     return held_out_scenes(run, subject, profile, wider)[len(held_out) :]
 
 
-def write_audit(found: Audit, run: Path) -> None:
+def write_audit(result: Audit, run: Path) -> None:
     """Write the JSON and the charts of a run; all three are there before any takes its name."""
     with ExitStack() as files:
         results, scores, attribution = (
             files.enter_context(replacing(run / name)) for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS)
         )
-        results.write_text(to_json(found), encoding="utf-8")
-        draw_scores(found, scores)
-        draw_attribution(found, attribution)
+        results.write_text(to_json(result), encoding="utf-8")
+        draw_scores(result, scores)
+        draw_attribution(result, attribution)
 
 
 def audit_view(found: Audit, run: Path) -> View:
