@@ -263,6 +263,8 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
     done = [step for step in steps if step in parts.done()]
     if parts.replaced:
         say(f"{parts.folder} held an unfinished profile of something else; it is started anew")
+    if parts.damaged:
+        say(f"{len(parts.damaged)} steps in {parts.folder} are damaged and measured again, the first is {parts.damaged[0]}")
     if done:
         number, _, what = done[-1].partition("-")
         say(

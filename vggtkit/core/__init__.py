@@ -7,6 +7,11 @@
 | `plugins` | a user's own file that registers more |
 | `program` | what the program and its options are called, for messages |
 | `atomic` | files that appear complete or not at all |
+| `seal` | JSON files that notice a change |
+| `trial` | reading a file in a child process first |
+| `locks` | one command at a time in a run folder |
+| `interrupts` | Ctrl-C and SIGTERM, in imports too |
+| `escaping` | names and messages out of files, fit for a terminal |
 | `journal` | steps that are done, on disk, so that work can be killed any time |
 | `permits` | which functions of the user a run folder may call again |
 | `provenance` | what every file says about its origin |

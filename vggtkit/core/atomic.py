@@ -1,13 +1,21 @@
-"""Files that appear under their real name complete, or not at all."""
+"""Files that appear under their real name complete, or not at all, and those that belong together at once."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import secrets
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vggtkit.core.errors import InputError
+
+_LONGEST_NAME = 100  # of the real name in the temporary one, whose length file systems limit to 255 bytes
+_PARTIAL = re.compile(r"\..*\.(\d+)(-[0-9a-f]{8})?\.partial", re.DOTALL)
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
 @contextmanager
@@ -21,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path: the file to write or to replace.
 
     Yields:
-        The temporary path, to be written and closed inside the block.
+        The temporary path, an empty file to be written and closed inside the block.
 
     Raises:
         InputError: it cannot be written: a full disk, a missing permission, a folder of that name.
@@ -33,21 +41,101 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> path.read_text(), [entry.name for entry in path.parent.iterdir()]
     ('{}', ['plan.json'])
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_all([path]) as (temporary,):
         yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
+
+
+@contextmanager
+def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """As `replacing`, for files that belong together: all are on the disk before the first takes its name.
+
+    An interruption waits until the last has taken its own.
+
+    Raises:
+        InputError: one cannot be written; all older files stay as they were.
+    """
+    path = paths[0]
+    temporaries: list[Path] = []
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries.append(_created_beside(path))
+        path = paths[0]
+        yield temporaries
+        for path, temporary in zip(paths, temporaries, strict=True):
+            _flush(temporary)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with _uninterrupted():
+            for path, temporary in zip(paths, temporaries, strict=True):
+                temporary.replace(path)
+    except Exception as error:
+        fault = _fault_of_disk(error)
+        if fault is None:
+            raise
+        reason = fault.strerror or str(fault) or type(fault).__name__
         raise InputError(f"cannot write {path}: {reason}; make room or name another place") from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        for temporary in temporaries:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left in a folder; what a living one is writing stays."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        match = _PARTIAL.fullmatch(entry.name)
+        if match and not entry.is_dir() and not _is_alive(int(match[1])):
+            with suppress(OSError):
+                entry.unlink()
+
+
+def _created_beside(path: Path) -> Path:
+    """A new, empty file; never one that was there, and never through a link."""
+    temporary = path.with_name(f".{path.name[:_LONGEST_NAME]}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return temporary
 
 
 def _flush(path: Path) -> None:
     """Wait until the disk has it all: a full one may show only now, and must before the name is taken."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _fault_of_disk(error: BaseException) -> OSError | None:
+    """The system's error: this one, or what a library made another error of."""
+    if isinstance(error, OSError) or isinstance(error, InputError):
+        return error if isinstance(error, OSError) else None
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals that end the work wait."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether another process of this number runs."""
+    if process == os.getpid():  # numbers are used again, in a container almost always
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True

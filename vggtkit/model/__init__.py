@@ -17,7 +17,6 @@
 | `torch_files` | what ``torch.save`` wrote, read without running its code |
 | `state_dicts` | the state dict in a trainer's checkpoint, its names without prefixes |
 | `stored_sizes` | the sizes that shapes tell, held against the config |
-| `escaping` | names out of files, fit for a message |
 """
 
 from vggtkit.model.config import HEADS, PRESETS, VGGTConfig, check_heads

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
-from vggtkit.model.escaping import escape, first_line
+from vggtkit.core.escaping import escape, first_line
 from vggtkit.model.state_dicts import state_in
 from vggtkit.model.torch_files import load_torch_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vggtkit.core.errors import InputError
-from vggtkit.model.escaping import first_line, short_repr
+from vggtkit.core.escaping import first_line, short_repr
 
 HEADS = ("camera", "depth", "point", "track")
 """What a VGGT can predict with; a model may be without some of them."""

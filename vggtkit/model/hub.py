@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
-from vggtkit.model.escaping import escape, first_line
+from vggtkit.core.escaping import escape, first_line
 
 HUB_IDS = {"vggt-1b": "facebook/VGGT-1B"}
 HUB_SECONDS = 5.0  # to wait for the hub's first answer

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
-from vggtkit.model.escaping import escape
+from vggtkit.core.escaping import escape
 from vggtkit.model.torch_files import StandIn
 
 ROOTS = ("aggregator", "camera_head", "point_head", "depth_head", "track_head")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vggtkit.core.errors import InputError
 from vggtkit.model.config import HEADS, VGGTConfig
-from vggtkit.model.escaping import escape
+from vggtkit.core.escaping import escape
 
 _TRUNK, _TRACKER = "aggregator.patch_embed", "track_head.tracker"
 _UPDATER = f"{_TRACKER}.updateformer"

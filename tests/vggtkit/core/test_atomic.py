@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import vggtkit.core.atomic
-from vggtkit.core.atomic import replacing
+from vggtkit.core.atomic import replacing, replacing_all
 from vggtkit.core.errors import InputError
 
 
@@ -55,3 +55,38 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot write .*: Is a directory"), replacing(tmp_path / "plan.json") as part:
         part.touch()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["plan.json", "run"]
+
+
+def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
+    """The temporary file is made anew, so that a link of its name, if it could be guessed, would be refused."""
+    with replacing(tmp_path / "plan.json") as temporary:
+        assert (temporary.is_file(), temporary.is_symlink(), temporary.stat().st_size) == (True, False, 0)
+        with pytest.raises(FileExistsError):
+            vggtkit.core.atomic.os.open(temporary, vggtkit.core.atomic.os.O_CREAT | vggtkit.core.atomic.os.O_EXCL)
+
+
+def test_files_that_belong_together_change_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the last is flushed: none has changed."""
+    paths = [tmp_path / name for name in ("results.json", "report.txt", "charts.png")]
+    for path in paths:
+        path.write_text("old")
+    flushed = []
+
+    def full_at_the_third(descriptor: int) -> None:
+        flushed.append(descriptor)
+        if len(flushed) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(vggtkit.core.atomic.os, "fsync", full_at_the_third)
+    with pytest.raises(InputError, match=r"cannot write .*charts\.png: No space"), replacing_all(paths) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text("new")
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {path.name: "old" for path in paths}
+
+
+def test_a_full_disk_that_a_library_calls_something_else_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No space left on device"), replacing(tmp_path / "steps.npz"):
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise ValueError("Can't close the ZIP file while there is an open writing handle on it")

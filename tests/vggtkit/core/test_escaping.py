@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggtkit.model.escaping import LONGEST, escape, first_line, short_repr
+from vggtkit.core.escaping import LONGEST, escape, first_line, short_repr
 
 ANYTHING = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),

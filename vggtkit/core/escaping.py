@@ -19,8 +19,28 @@ def escape(text: object) -> str:
     >>> escape("träger")
     'träger'
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: LONGEST + 1])
+    shown = printable(str(text)[: LONGEST + 1])
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
+
+
+def printable(text: str) -> str:
+    r"""The same for a text of any length: nothing in it moves a cursor, colours a terminal or turns a line around.
+
+    >>> printable("a\x1b[2J\u202eb")
+    'a\\x1b[2J\\u202eb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def plain_for_charts(text: str) -> str:
+    r"""A text as matplotlib draws it letter by letter: between two dollars it would read TeX.
+
+    >>> plain_for_charts("$x_1$ a\nb")
+    '\\$x_1\\$ a\nb'
+    """
+    return "\n".join(printable(line) for line in text.split("\n")).replace("$", r"\$")
 
 
 def short_repr(value: object) -> str:
