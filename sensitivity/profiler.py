@@ -264,7 +264,8 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
     if parts.replaced:
         say(f"{parts.folder} held an unfinished profile of something else; it is started anew")
     if parts.damaged:
-        say(f"{len(parts.damaged)} steps in {parts.folder} are damaged and measured again, the first is {parts.damaged[0]}")
+        step, reason = next(iter(parts.damaged.items()))
+        say(f"{len(parts.damaged)} steps in {parts.folder} are measured again, {step} is one: {reason}")
     if done:
         number, _, what = done[-1].partition("-")
         say(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,21 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sensitivity.hdf5 import (
+    ACTIVATIONS,
+    DIGEST,
+    SHA256,
+    array_digest,
+    content_digest,
+    datasets_of,
+    plain_item,
+    read_plain,
+    writing_hdf5,
+)
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command
+from vggtkit.core.trial import try_first
 from vggtkit.quant import FORMATS, Layer
 
 SCHEMA_VERSION = 2
@@ -90,13 +104,16 @@ class Profile:
         """Sampled outputs of a layer under ``"fp32"`` or a scheme, ``[scene, token, channel]``.
 
         Raises:
-            InputError: the profile holds no activations of this scheme or layer.
+            InputError: the profile holds no activations of this scheme or layer, or they are damaged.
         """
-        with h5py.File(self.path) as file:
-            found = file.get(f"activations/{scheme}/{layer}")
-            if found is None:
+        name = f"{ACTIVATIONS}/{scheme}/{layer}"
+        with _opened(self.path) as file:
+            if name not in file:
                 raise InputError(f"{self.path}: no activations of {layer} under {scheme}")
-            values: NDArray[np.float32] = found[:]
+            dataset = plain_item(file, name)
+            values: NDArray[np.float32] = read_plain(dataset)
+            if array_digest(name, values) != dataset.attrs.get(SHA256):
+                raise ValueError(f"the activations of {layer} under {scheme} are not those that were written")
             return values
 
 
@@ -124,6 +141,7 @@ class ProfileWriter:
         file.attrs["json_attributes"] = json.dumps(
             [name for name, value in facts.items() if not isinstance(value, (str, int, float))]
         )
+        self._digests: dict[str, Any] = {}
 
     def table(self, size_bytes: Sequence[Sequence[int]]) -> None:
         """Write ``/layers``, one row per layer, with its bytes in every candidate format."""
@@ -146,12 +164,19 @@ class ProfileWriter:
         self.file["layers"] = rows
 
     def activations(self, scheme: str, layer: str, scene: int, scenes: int, tokens: NDArray[np.float32]) -> None:
-        """Write the sampled tokens ``[token, channel]`` of one scene."""
-        name = f"activations/{scheme}/{layer}"
+        """Write the sampled tokens ``[token, channel]`` of one scene, in the order of scenes."""
+        name = f"{ACTIVATIONS}/{scheme}/{layer}"
         if name not in self.file:
             self.file.create_dataset(name, (scenes, *tokens.shape), dtype="f4", fillvalue=np.nan)
             self.file[name].attrs.update({"axes": "scene, token, channel", "units": "the layer's own"})
         self.file[name][scene] = tokens
+        digest = self._digests.setdefault(name, hashlib.sha256(name.encode()))
+        digest.update(np.ascontiguousarray(tokens, dtype=np.float32).data)
+
+    def seal(self) -> None:
+        """Write a digest of each activation; the last thing to be written."""
+        for name, digest in self._digests.items():
+            self.file[name].attrs[SHA256] = digest.hexdigest()
 
     def changes(self, values: Mapping[str, Changes]) -> None:
         """Write ``/changes/<output>``, ``[layer, candidate, scene, probe]``."""
@@ -180,37 +205,79 @@ def writing_profile(
     candidates: Sequence[str],
     facts: Mapping[str, Any],
 ) -> Iterator[ProfileWriter]:
-    """A new profile, which takes its name only when the context ends without an exception."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        yield ProfileWriter(file, layers, schemes, candidates, facts)
+    """A new profile, which takes its name only when the context ends without an exception.
+
+    Raises:
+        InputError: it cannot be written, say because the disk is full; an older profile stays as it was.
+    """
+    with replacing(path) as temporary, writing_hdf5(temporary) as file:
+        writer = ProfileWriter(file, layers, schemes, candidates, facts)
+        yield writer
+        writer.seal()
 
 
 def open_profile(path: str | Path) -> Profile:
     """Read a profile.
 
+    A file that is damaged or made to harm does so in a child process, which has a time limit, and not here.
+
     Args:
         path: of ``profile.h5``, or of the run folder that holds it.
 
     Raises:
-        InputError: there is none, it is truncated, no profile at all, or of another schema version.
+        InputError: there is none, it is truncated, no profile at all, of another schema version, or not as it was
+            written.
     """
     path = Path(path)
     path = path / "profile.h5" if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path}: no such file; make it with `{command('profile', '--run', path.parent)}`")
+    is_tried = try_first(partial(_read, path, verify=True), path)
+    return _read(path, verify=not is_tried)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """The file; whatever is wrong with what is read of it is an error in one line."""
     try:
         with h5py.File(path) as file:
-            return _read(path, file)
+            yield file
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, LookupError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{path}: not a readable profile ({reason}); make it again with `{command('profile')}`"
         ) from error
 
 
-def _read(path: Path, file: h5py.File) -> Profile:
+def _read(path: Path, *, verify: bool) -> Profile:
+    with _opened(path) as file:
+        profile = _parsed(path, file)
+        if verify:
+            _check_digest(file)
+            _check_damage(profile)
+    return profile
+
+
+def _check_digest(file: h5py.File) -> None:
+    if file.attrs.get(DIGEST) != content_digest(file):
+        raise ValueError(f"its {DIGEST} is not that of its content: it was changed or is damaged")
+
+
+def _check_damage(profile: Profile) -> None:
+    """Plans are made from both, so neither may say something else."""
+    for name, damage in profile.damage.items():
+        changes = profile.changes.get(name)
+        if changes is None:
+            raise ValueError(f"changes/{name} is missing")
+        if not np.allclose(
+            np.square(changes, dtype=np.float64).mean((2, 3)), damage, rtol=1e-5, atol=0, equal_nan=True
+        ):
+            raise ValueError(f"scores/output/{name} is not the mean square of changes/{name}")
+
+
+def _parsed(path: Path, file: h5py.File) -> Profile:
     found = file.attrs.get("schema_version")
     if found != SCHEMA_VERSION:
         raise InputError(
@@ -222,9 +289,9 @@ def _read(path: Path, file: h5py.File) -> Profile:
         name: json.loads(value) if name in as_json else value.item() if isinstance(value, np.generic) else value
         for name, value in file.attrs.items()
     }
-    rows = file["layers"][:]
+    rows = read_plain(plain_item(file, "layers"))
     candidates = tuple(name.removeprefix("bytes_") for name in rows.dtype.names if name.startswith("bytes_"))
-    schemes = tuple(json.loads(file["scores/isolated/mae"].attrs["schemes"]))
+    schemes = tuple(json.loads(plain_item(file, "scores/isolated/mae").attrs["schemes"]))
     FORMATS.require((*candidates, *schemes), str(path))
     read_past = set(facts.get(READ_PAST, ()))
     layers = tuple(_layer(row, read_past) for row in rows)
@@ -232,7 +299,7 @@ def _read(path: Path, file: h5py.File) -> Profile:
     scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
     damage = _group(file, "output", (len(layers), len(candidates)))
     uniform = _group(file, "uniform", (len(schemes),))
-    changes = {_name_of(key): dataset[:] for key, dataset in file["changes"].items()}
+    changes = {_name_of(key): values for key, values in datasets_of(file, "changes").items()}
     for key, array in changes.items():
         if array.ndim != 4 or array.shape[:2] != (len(layers), len(candidates)) or key not in damage:
             raise ValueError(f"changes/{key} has shape {array.shape}, expected layers, candidates, scenes, probes")
@@ -259,7 +326,7 @@ def _layer(row: np.void, read_past: Collection[str]) -> Layer:
 
 
 def _group(file: h5py.File, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
-    arrays = {_name_of(key): dataset[:] for key, dataset in file[f"scores/{name}"].items()}
+    arrays = {_name_of(key): values for key, values in datasets_of(file, f"scores/{name}").items()}
     for key, array in arrays.items():
         if array.shape != shape:
             raise ValueError(f"scores/{name}/{key} has shape {array.shape}, expected {shape}")

@@ -1,6 +1,7 @@
 """``profile.h5``: what is written is read back, in the promised layout, and damage is refused in one line."""
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
+from sensitivity.hdf5 import content_digest
 from sensitivity.store import KINDS, SCORE_METRICS, Profile, ProfileWriter, open_profile, writing_profile
 from vggtkit.core.errors import InputError
+from vggtkit.core.trial import try_first
 from vggtkit.quant import Layer
 
 LAYERS = (
@@ -160,6 +163,90 @@ def test_a_changed_file_is_refused(path: Path, change: Callable[[h5py.File], obj
     with h5py.File(path, "r+") as file:
         change(file)
     assert message in refused(path)
+
+
+def link_out(file: h5py.File) -> None:
+    """Damage that lies in another file."""
+    other = Path(file.filename).with_name("other.h5")
+    with h5py.File(other, "w") as theirs:
+        theirs["depth"] = DAMAGE["depth"]
+    del file["scores/output/depth"]
+    file["scores/output/depth"] = h5py.ExternalLink(str(other), "/depth")
+
+
+def link_within(file: h5py.File) -> None:
+    del file["scores/output/depth"]
+    file["scores/output/depth"] = h5py.SoftLink("/scores/output/pose_enc")
+
+
+def store_outside(file: h5py.File) -> None:
+    other = Path(file.filename).with_name("values.bin")
+    other.write_bytes(DAMAGE["depth"].tobytes())
+    del file["scores/output/depth"]
+    outside = [(str(other), 0, other.stat().st_size)]
+    file.create_dataset("scores/output/depth", (2, 3), "f8", external=outside)
+
+
+def make_virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((2, 3), "f8")
+    layout[:] = h5py.VirtualSource(file.filename, "scores/output/pose_enc", (2, 3))
+    del file["scores/output/depth"]
+    file.create_virtual_dataset("scores/output/depth", layout)
+
+
+def claim_terabytes(file: h5py.File) -> None:
+    del file["changes/depth"]
+    file.create_dataset("changes/depth", (2, 3, 10**6, 10**6), "f4", chunks=(1, 1, 10, 10))
+
+
+def lie_about_damage(file: h5py.File) -> None:
+    """With a digest made anew, as somebody would who knows how."""
+    file["scores/output/depth"][0, 1] = 0.0
+    file.attrs["digest"] = content_digest(file)
+
+
+HARMFUL: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+    "external-link": (link_out, "is a link, which may lead out of the file"),
+    "soft-link": (link_within, "is a link"),
+    "external-storage": (store_outside, "not stored in the file as it is"),
+    "virtual": (make_virtual, "not stored in the file as it is"),
+    "terabytes": (claim_terabytes, "more than the file has"),
+    "value": (lambda f: f["scores/output/depth"].write_direct(np.zeros((2, 3))), "digest is not that of its content"),
+    "fact": (lambda f: f.attrs.modify("seed", 4), "digest is not that of its content"),
+    "no-digest": (lambda f: f.attrs.pop("digest"), "digest is not that of its content"),
+    "lie": (lie_about_damage, "scores/output/depth is not the mean square of changes/depth"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), HARMFUL.values(), ids=HARMFUL)
+def test_what_lies_elsewhere_or_has_changed_is_refused(
+    path: Path, change: Callable[[h5py.File], object], message: str
+) -> None:
+    with h5py.File(path, "r+") as file:
+        change(file)
+    assert message in refused(path)
+
+
+def test_activations_that_have_changed_are_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file[f"activations/fp32/{LAYERS[0].name}"][1, 2, 3] += 1
+    with pytest.raises(InputError, match="are not those that were written"):
+        open_profile(path).activations("fp32", LAYERS[0].name)
+
+
+@pytest.mark.parametrize("limit", [0, 100, 2048, 5000, 9000])
+def test_a_full_disk_leaves_the_old_profile_and_no_partial_file(path: Path, limit: int) -> None:
+    """In a child process, whose files may take so many bytes; the library must not end it."""
+    before = path.read_bytes()
+
+    def write() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer:
+            fill(writer)
+
+    with pytest.raises(InputError, match=r"cannot write .*profile\.h5: File too large; make room"):
+        try_first(write, path)
+    assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [(path.name, before)]
 
 
 def test_questions_that_a_profile_cannot_answer_are_refused(path: Path) -> None:

@@ -105,8 +105,10 @@ def _flush(path: Path) -> None:
 
 def _fault_of_disk(error: BaseException) -> OSError | None:
     """The system's error: this one, or what a library made another error of."""
-    if isinstance(error, OSError) or isinstance(error, InputError):
-        return error if isinstance(error, OSError) else None
+    if isinstance(error, OSError):
+        return error
+    if isinstance(error, InputError):
+        return None
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:

@@ -2,8 +2,8 @@
 
 A step is one scene under one scheme (or in FP32, or its damage at the outputs). Its file appears under its name when
 it is complete. The whole is put together from the files alone, in one order, so a profile that was interrupted has the
-numbers of one that was not. A step says what it was made for and carries a digest of its numbers: one that is damaged, or
-of another purpose, is measured again.
+numbers of one that was not. A step says what it was made for and carries a digest of its numbers: one that is
+damaged, or of another purpose, is measured again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggtkit.core.atomic import remove_partials, replacing
+from vggtkit.core.escaping import first_line
 
 PURPOSE = "purpose.json"
 Arrays = dict[str, NDArray[np.generic]]
@@ -51,7 +52,7 @@ class Parts:
             with replacing(self.folder / PURPOSE) as temporary:
                 temporary.write_bytes(self.purpose)
         remove_partials(self.folder)
-        self.damaged: list[str] = []
+        self.damaged: dict[str, str] = {}
         self._done = {step for step in self._files() if self._is_sound(step)}
 
     @contextmanager
@@ -100,9 +101,10 @@ class Parts:
                 arrays = {name: file[name] for name in file.files}
             if str(arrays.pop(_SEAL)) == self._digest(step, arrays):
                 return True
-        except Exception:  # noqa: BLE001, S110: a damaged archive fails in a dozen ways, of four libraries
-            pass
-        self.damaged.append(step)
+        except Exception as error:  # a damaged archive fails in a dozen ways, of four libraries
+            self.damaged[step] = first_line(error)
+        else:
+            self.damaged[step] = "its digest is of something else"
         with suppress(OSError):
             path.unlink()
         return False

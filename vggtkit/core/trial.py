@@ -96,9 +96,8 @@ def _limit(which: int, value: int) -> None:
 
 def _address_space() -> int:
     """Bytes that the process has mapped."""
-    with suppress(OSError, ValueError):
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
-            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError), open("/proc/self/statm", "rb") as file:  # noqa: PTH123
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     return 1 << 46
 
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
-from vggtkit.core.program import setting
 from vggtkit.core.escaping import escape, first_line
+from vggtkit.core.program import setting
 from vggtkit.model.state_dicts import state_in
 from vggtkit.model.torch_files import load_torch_file
 

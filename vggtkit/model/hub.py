@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from vggtkit.core.errors import InputError
-from vggtkit.core.program import setting
 from vggtkit.core.escaping import escape, first_line
+from vggtkit.core.program import setting
 
 HUB_IDS = {"vggt-1b": "facebook/VGGT-1B"}
 HUB_SECONDS = 5.0  # to wait for the hub's first answer

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import escape
 from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
 from vggtkit.model.aggregator import IMAGE_MEAN, IMAGE_STD
 from vggtkit.model.checkpoint_formats import WEIGHTS_FILE, Say, read_state
 from vggtkit.model.config import PRESETS, VGGTConfig
-from vggtkit.core.escaping import escape
 from vggtkit.model.sources import CONFIG_FILE, Place, local_weights, locate, resolve_source
 from vggtkit.model.stored_sizes import fitted, heads_in
 from vggtkit.model.vggt import VGGT

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import escape, first_line
 from vggtkit.core.program import setting
 from vggtkit.model.checkpoint_formats import INDEX_SUFFIX, SUFFIXES, WEIGHTS_FILE, weights_in
 from vggtkit.model.config import BUNDLED, PRESETS, VGGTConfig, read_sizes
-from vggtkit.core.escaping import escape, first_line
 from vggtkit.model.hub import HUB_IDS, cached_file, hub_file
 from vggtkit.model.stored_sizes import StatedConfig
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
-from vggtkit.model.config import HEADS, VGGTConfig
 from vggtkit.core.escaping import escape
+from vggtkit.model.config import HEADS, VGGTConfig
 
 _TRUNK, _TRACKER = "aggregator.patch_embed", "track_head.tracker"
 _UPDATER = f"{_TRACKER}.updateformer"

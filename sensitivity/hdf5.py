@@ -1,0 +1,185 @@
+"""HDF5 files that may come from anybody, and a disk that may be full.
+
+A file of this format can name other files to be read in its place, ask for any amount of memory, and send the library
+round in circles. What is read here is plain: hard links, values in the file itself, no more bytes than the file has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+DIGEST = "digest"
+"""The root attribute with the SHA-256 of everything but activations."""
+ACTIVATIONS = "activations"
+SHA256 = "sha256"
+"""The attribute of an activation with its own digest, which is checked when it is read: together they may be large."""
+
+
+class _Disk(io.RawIOBase):
+    """A file that seems to take everything, and remembers the first error.
+
+    HDF5 can neither write to a full disk nor give up: it fails to close the file, tries again, and ends the program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.file = path.open("r+b", buffering=1 << 20)
+        self.fault: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def _try(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
+        try:
+            return getattr(self.file, name)(*arguments)
+        except OSError as error:
+            self.fault = self.fault or error
+            return None
+
+    def write(self, data: Any) -> int:  # noqa: ANN401
+        if self.fault is None:
+            self._try("write", data)
+        return memoryview(data).nbytes
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        return self._try("readinto", buffer) or 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._try("seek", offset, whence) or 0
+
+    def tell(self) -> int:
+        return self._try("tell") or 0
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._try("truncate", size) or 0
+
+    def flush(self) -> None:
+        if not self.file.closed:
+            self._try("flush")
+
+    def close(self) -> None:
+        if not self.file.closed:
+            self._try("close")
+        super().close()
+
+
+@contextmanager
+def writing_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A new file, sealed at the end.
+
+    Raises:
+        OSError: it does not fit on the disk, or cannot be written for another reason.
+    """
+    disk = _Disk(path)
+    try:
+        with h5py.File(disk, "w") as file:
+            yield file
+            file.attrs[DIGEST] = content_digest(file)
+    finally:
+        disk.close()
+        if disk.fault is not None:
+            raise disk.fault
+
+
+def content_digest(file: h5py.File) -> str:
+    """SHA-256 of all attributes, names and values but activations, which have digests of their own.
+
+    Raises:
+        ValueError: something is not plain, see `plain_item`.
+    """
+    sha256 = hashlib.sha256()
+    _hash_group(sha256, file)
+    return sha256.hexdigest()
+
+
+def array_digest(name: str, array: NDArray[Any]) -> str:
+    """SHA-256 of a name and an array's values."""
+    sha256 = hashlib.sha256(name.encode())
+    sha256.update(_bytes_of(array))
+    return sha256.hexdigest()
+
+
+def read_plain(dataset: h5py.Dataset) -> NDArray[Any]:
+    """All values of a dataset, which must lie in the file itself.
+
+    Raises:
+        ValueError: they lie elsewhere, are filtered, or would take more than the file has.
+    """
+    stored = dataset.id.get_create_plist()
+    if dataset.is_virtual or dataset.external or stored.get_nfilters():
+        raise ValueError(f"{dataset.name} is not stored in the file as it is (virtual, external or filtered)")
+    if dataset.size * dataset.dtype.itemsize > dataset.file.id.get_filesize():
+        raise ValueError(f"{dataset.name} claims {dataset.shape}, more than the file has")
+    values: NDArray[Any] = dataset[()]
+    return values
+
+
+def plain_item(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """What a group holds under a path, through links of this file alone.
+
+    Raises:
+        KeyError: nothing.
+        ValueError: a link that leads out of the file, or anywhere.
+    """
+    found: Any = group
+    for part in name.split("/"):
+        if not isinstance(found, h5py.Group):
+            raise KeyError(f"{found.name} is no group")
+        link = found.get(part, getlink=True)
+        if link is None:
+            raise KeyError(f"{part} is missing in {found.name}")
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{part} in {found.name} is a link, which may lead out of the file")
+        found = found[part]
+    return found
+
+
+def datasets_of(group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:
+    """Values of all datasets right below a path, by name."""
+    inside = plain_item(group, name)
+    return {key: read_plain(plain_item(inside, key)) for key in inside}
+
+
+def _hash_group(sha256: Any, group: h5py.Group) -> None:  # noqa: ANN401
+    _hash_attributes(sha256, group)
+    for name in sorted(group):
+        item = plain_item(group, name)
+        if isinstance(item, h5py.Dataset):
+            values = read_plain(item)
+            sha256.update(f"\n{item.name} {values.dtype.descr} {values.shape}\n".encode())
+            _hash_attributes(sha256, item)
+            sha256.update(_bytes_of(values))
+        elif item.name != f"/{ACTIVATIONS}":
+            sha256.update(f"\n{item.name}\n".encode())
+            _hash_group(sha256, item)
+
+
+def _hash_attributes(sha256: Any, item: h5py.Group | h5py.Dataset) -> None:  # noqa: ANN401
+    for name in sorted(item.attrs):
+        if name != DIGEST:
+            value = item.attrs[name]
+            plain = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+            sha256.update(f"{name}={json.dumps(plain)}\n".encode())
+
+
+def _bytes_of(array: NDArray[Any]) -> bytes | memoryview:
+    """An array's values; of a table with texts their JSON, since such a table holds addresses."""
+    if array.dtype.hasobject:
+        return json.dumps(array.tolist(), default=lambda text: text.decode(errors="backslashreplace")).encode()
+    return np.ascontiguousarray(array).data.cast("B") if array.size else b""
