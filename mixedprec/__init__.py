@@ -36,7 +36,7 @@ from mixedprec.apply import (
 )
 from mixedprec.baselines import baselines, inverted, random_assignment
 from mixedprec.budget import Budget, format_bytes, parse_budget, read_budget
-from mixedprec.checkpoint import load_quantized, overhead_bytes, read_info, save_quantized
+from mixedprec.checkpoint import check_plan_size, load_quantized, overhead_bytes, read_info, save_quantized
 from mixedprec.checkpoint_file import CheckpointInfo
 from mixedprec.comparison import Comparison, comparisons
 from mixedprec.constraints import Constraints, parse_constraints
@@ -87,6 +87,7 @@ __all__ = [
     "baselines",
     "check_assignment",
     "check_plan",
+    "check_plan_size",
     "comparisons",
     "data_free",
     "format_bytes",

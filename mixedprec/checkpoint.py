@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixedprec.apply import KEEP_DTYPES, check_assignment, split_state, stored_value
+from mixedprec.apply import KEEP_DTYPES, check_assignment, check_plan, split_state, stored_value
 from mixedprec.checkpoint_file import (
     FACTORY,
     KIND,
@@ -28,9 +28,9 @@ from mixedprec.checkpoint_file import (
     one_line,
     part_names,
 )
-from mixedprec.container import LENGTH_BYTES, Container, Part, header_capacity
-from mixedprec.plan import KEEPS
-from vggtkit.core.atomic import replacing
+from mixedprec.container import DIGEST, DIGEST_BYTES, DIGEST_DIGITS, LENGTH_BYTES, Container, Part, header_capacity
+from mixedprec.plan import KEEPS, Plan
+from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError
 from vggtkit.model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleton
 from vggtkit.model.vggt import VGGT
@@ -47,8 +47,8 @@ from vggtkit.quant import (
 from vggtkit.subject import Subject, subject_of
 
 SUFFIX = ".safetensors"
-NOTE_BYTES = 4096
-"""Room for a note in the header, as it is escaped there."""
+NOTE_BYTES = 4096 - DIGEST_BYTES
+"""Room for a note in the header, as it is escaped there; files from before digests are as large as those of now."""
 
 _LONGEST_KEY = 32  # of a format; registering a new one must not change the size of files
 
@@ -79,6 +79,21 @@ def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16") -> int:
     stored = KEEP_DTYPES[keep].itemsize
     rest_bytes = sum(t.numel() * (stored if t.is_floating_point() else t.itemsize) for t in rest.values())
     return LENGTH_BYTES + _capacity(_architecture(subject), subject.layers, weights, rest) + rest_bytes
+
+
+def check_plan_size(model: nn.Module | Subject, plan: Plan) -> None:
+    """As `check_plan`, and refuse a plan whose other bytes are not those of the file that it would become.
+
+    Raises:
+        InputError: the message has both numbers.
+    """
+    check_plan(model, plan)
+    overhead = overhead_bytes(model, plan.keep)
+    if overhead != plan.overhead_bytes:
+        raise InputError(
+            f"the plan counts {plan.overhead_bytes} bytes beside its layers' weights, with keep {plan.keep} they are "
+            f"{overhead}; it was changed by hand or made by another version, make it again"
+        )
 
 
 def save_quantized(
@@ -126,16 +141,17 @@ def save_quantized(
         layer_bytes[layer.name] = sum(part.nbytes for part in of_layer)
         parts += of_layer
     container = Container(parts, info.metadata(), _capacity(architecture, layers, weights, rest))
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        container.write_header(file)
-        for name, tensor in rest.items():
-            container.write(file, name, stored_value(name, tensor, keep))
-        for layer in layers:
-            for name, tensor in _stored(subject.model, layer, assignment, weights).items():
-                container.write(file, name, tensor)
-            if on_layer is not None:
-                on_layer(layer.name)
-    _write_sidecar(sidecar, path, info, container.size_bytes, layer_bytes)
+    with replacing_all([path, sidecar]) as (temporary, summary):
+        with temporary.open("wb") as file:
+            for name, tensor in rest.items():
+                container.write(file, name, stored_value(name, tensor, keep))
+            for layer in layers:
+                for name, tensor in _stored(subject.model, layer, assignment, weights).items():
+                    container.write(file, name, tensor)
+                if on_layer is not None:
+                    on_layer(layer.name)
+            container.write_header(file)
+        summary.write_text(_summary(path, info, container, layer_bytes), encoding="utf-8")
     return container.size_bytes
 
 
@@ -151,7 +167,11 @@ def read_info(path: str | Path) -> CheckpointInfo:
 
 
 def load_quantized(
-    path: str | Path, device: str | torch.device = "cpu", *, model: nn.Module | Callable[[], nn.Module] | None = None
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    model: nn.Module | Callable[[], nn.Module] | None = None,
+    verify: bool = True,
 ) -> nn.Module:
     """Load a quantised checkpoint for inference, without the original weights.
 
@@ -164,16 +184,18 @@ def load_quantized(
         device: where the model ends up.
         model: for a network that is no VGGT: a module of its architecture with any weights, which becomes the loaded
             one, or the function that makes it. A file names this function, and nothing of it is ever called unasked.
+        verify: compare the digest of what is read with the one in the header; without, a flipped bit goes unnoticed.
 
     Returns:
         The model in eval mode (a `VGGT` where the file is of one); run it under ``torch.no_grad()``.
 
     Raises:
         InputError: there is no such file, or it is truncated, of another kind or version, its tensors are not exactly
-            those that its header promises, or it is of another network than the one given.
+            those that its header promises, something has changed since it was written, or it is of another network
+            than the one given.
     """
     path = Path(path)
-    with CheckpointReader(path) as reader:
+    with CheckpointReader(path, verify=verify) as reader:
         info = reader.info()
         network = _network(info, path, model)
         try:
@@ -193,6 +215,7 @@ def load_quantized(
             else:
                 hooked = replace(layer, reader=readers.get(layer.name, layer.reader))
                 pack_layer(module, q, twins=twins_of(network, layer), readers=readers_of(network, hooked))
+        reader.check_digest()
     _fill(network, state)
     return network.to(device).eval()
 
@@ -246,7 +269,9 @@ def _capacity(
     longest = {layer.name: "x" * _LONGEST_KEY for layer in layers}
     info = CheckpointInfo(architecture, longest, "fp16", "f" * FINGERPRINT_DIGITS, {})
     numbers = sum(layer.weights for layer in layers) + sum(tensor.numel() for tensor in rest.values())
-    return header_capacity(parts, info.metadata() | {"note": "x" * NOTE_BYTES}, data_bytes=6 * numbers)
+    return header_capacity(
+        parts, info.metadata() | {"note": "x" * NOTE_BYTES, DIGEST: "f" * DIGEST_DIGITS}, data_bytes=6 * numbers
+    )
 
 
 def _stored(
@@ -282,24 +307,22 @@ def _is_summary(path: Path) -> bool:
     return isinstance(values, dict) and values.get("kind") == KIND
 
 
-def _write_sidecar(
-    sidecar: Path, path: Path, info: CheckpointInfo, size_bytes: int, layer_bytes: dict[str, int]
-) -> None:
+def _summary(path: Path, info: CheckpointInfo, container: Container, layer_bytes: dict[str, int]) -> str:
     summary = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
         "file": path.name,
-        "size_bytes": size_bytes,
-        "overhead_bytes": size_bytes - sum(layer_bytes.values()),
+        "size_bytes": container.size_bytes,
+        "overhead_bytes": container.size_bytes - sum(layer_bytes.values()),
         "keep": info.keep,
         "model_fingerprint": info.model_fingerprint,
+        DIGEST: container.content.digest(container.metadata),
         "config": json.loads(info.architecture),
         "note": info.note,
         "formats": info.formats,
         "layer_bytes": layer_bytes,
     }
-    with replacing(sidecar) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return json.dumps(summary, indent=2) + "\n"
 
 
 def _checked_note(note: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mixedprec.apply import KEEP_DTYPES
+from mixedprec.container import DIGEST, Content
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
 from vggtkit.model.checkpoint_formats import PACKED_KIND
@@ -75,8 +76,9 @@ class CheckpointInfo:
 class CheckpointReader:
     """An open checkpoint; every failure is one line that names the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, verify: bool = False) -> None:
         self.path = path
+        self.content = Content() if verify else None
         if not path.is_file():
             raise InputError(f"{path}: no such file; write one with `{command('export')}`")
         try:
@@ -100,7 +102,9 @@ class CheckpointReader:
             raise InputError(
                 f"{self.path}: schema version is {version}, this tool reads {SCHEMA_VERSION}; export it again"
             )
-        absent = [name for name in ("config", "formats", "keep", "model_fingerprint", "note") if name not in texts]
+        absent = [
+            name for name in ("config", "formats", "keep", "model_fingerprint", "note", DIGEST) if name not in texts
+        ]
         if absent:
             raise damaged(self.path, f"{absent[0]!r} is missing in the header")
         self._check_architecture(texts["config"])
@@ -125,6 +129,12 @@ class CheckpointReader:
             raise damaged(self.path, f"{len(missing)} tensors are missing, the first is {missing[0]}")
         if unexpected := sorted(names - expected):
             raise damaged(self.path, f"{len(unexpected)} tensors are unexpected, the first is {unexpected[0]}")
+
+    def check_digest(self) -> None:
+        """Refuse what is not as it was written, if asked to verify; to be called when every tensor has been read."""
+        texts: dict[str, str] = self.file.metadata() or {}
+        if self.content is not None and texts.get(DIGEST) != self.content.digest(texts):
+            raise damaged(self.path, f"its {DIGEST} is not that of its content")
 
     def unquantized(self, name: str, like: Tensor, keep: str) -> Tensor:
         """A tensor that is not quantised, in the precision that the model has it in."""
@@ -155,6 +165,8 @@ class CheckpointReader:
             tensor: Tensor = self.file.get_tensor(name)
         except (SafetensorError, RuntimeError, TypeError, OSError) as error:
             raise damaged(self.path, f"{name} is unreadable ({one_line(error)})") from error
+        if self.content is not None:
+            self.content.add(name, tensor)
         return tensor.clone()
 
     def _object(self, texts: Mapping[str, str], name: str) -> dict[str, Any]:

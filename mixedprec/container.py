@@ -10,6 +10,7 @@ Source: the format's description, https://github.com/huggingface/safetensors#for
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,10 @@ import torch
 from torch import Tensor
 
 LENGTH_BYTES = 8
+DIGEST = "digest"
+DIGEST_DIGITS = 64
+DIGEST_BYTES = len(f',"{DIGEST}":""') + DIGEST_DIGITS
+"""What the digest takes of a header."""
 # From the widest down, so that every tensor is aligned to its own width.
 _DTYPES = {
     torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.float16: "F16",
@@ -50,7 +55,7 @@ class Container:
 
     Args:
         parts: all tensors, in any order.
-        metadata: texts for the header.
+        metadata: texts for the header, without its digest.
         capacity: bytes of the header, filled up with spaces; a multiple of 8.
 
     Raises:
@@ -67,19 +72,50 @@ class Container:
             self.begin[part.name] = end
             end += part.nbytes
         self.size_bytes = LENGTH_BYTES + capacity + end
-        self.header = _header(self.parts, self.begin, metadata)
-        if len(self.header) > capacity:
-            raise ValueError(f"the header takes {len(self.header)} bytes, its capacity is {capacity}")
-
-    def write_header(self, file: BinaryIO) -> None:
-        """Write everything that comes before the data."""
-        file.write(self.capacity.to_bytes(LENGTH_BYTES, "little"))
-        file.write(self.header.ljust(self.capacity))
+        self.metadata = dict(metadata)
+        self.content = Content()
+        self._header(DIGEST_DIGITS * "f")
 
     def write(self, file: BinaryIO, name: str, tensor: Tensor) -> None:
         """Write one part to its place."""
         file.seek(LENGTH_BYTES + self.capacity + self.begin[name])
-        file.write(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        file.write(self.content.add(name, tensor.detach().cpu()))
+
+    def write_header(self, file: BinaryIO) -> None:
+        """Write everything that comes before the data, after the data, whose digest it holds."""
+        file.seek(0)
+        file.write(self.capacity.to_bytes(LENGTH_BYTES, "little"))
+        file.write(self._header(self.content.digest(self.metadata)).ljust(self.capacity))
+
+    def _header(self, digest: str) -> bytes:
+        header = _header(self.parts, self.begin, self.metadata | {DIGEST: digest})
+        if len(header) > self.capacity:
+            raise ValueError(f"the header takes {len(header)} bytes, its capacity is {self.capacity}")
+        return header
+
+
+class Content:
+    """What a file holds, part by part, and the digest of it all.
+
+    >>> one, other = Content(), Content()
+    >>> _ = one.add("a", torch.zeros(2)), other.add("a", torch.zeros(3))
+    >>> one.digest({}) == other.digest({})
+    False
+    """
+
+    def __init__(self) -> None:
+        self.parts: dict[str, str] = {}
+
+    def add(self, name: str, tensor: Tensor) -> memoryview:
+        """Count a tensor in; returns its bytes as they stand in a file."""
+        values = memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        self.parts[name] = f"{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(values).hexdigest()}"
+        return values
+
+    def digest(self, metadata: Mapping[str, str]) -> str:
+        """SHA-256 of the header's texts and of all tensors, their names, types and shapes, whatever their order."""
+        texts = {name: text for name, text in metadata.items() if name != DIGEST}
+        return hashlib.sha256(json.dumps([texts, self.parts], sort_keys=True).encode()).hexdigest()
 
 
 def header_capacity(parts: Sequence[Part], metadata: Mapping[str, str], data_bytes: int) -> int:

@@ -14,6 +14,7 @@ from mixedprec.policies import Assignment
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command
+from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.model import HEADS, check_heads
 from vggtkit.quant import FORMATS, Layer, get_format
 
@@ -22,6 +23,8 @@ ANY_WEIGHTS = "0" * 16
 """Fingerprint in a plan that was made without a profile, for whatever weights the model has."""
 DATA_FREE = "data-free"
 """How the scores of such plans begin."""
+_TOLERANCE = 1e-6
+"""Relative, of sums of floating-point numbers."""
 KEEPS = ("fp16", "fp32")
 """How tensors that are not quantised may be stored."""
 
@@ -107,7 +110,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
         ValueError: a number of the plan is NaN or infinite.
     """
     values = {"schema_version": plan.schema_version, "size_bytes": plan.size_bytes, **asdict(plan)}
-    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(sealed(values), indent=2, allow_nan=False) + "\n"
     with replacing(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -120,10 +123,13 @@ def load_plan(path: str | Path) -> Plan:
 
     Raises:
         InputError: there is no such file, or it is no JSON, of another schema version, lacks a field or has
-            one too many, holds a wrong type or an unknown format, or its sizes contradict each other.
+            one too many, holds a wrong type or an unknown format, its numbers contradict each other, or it has changed
+            since it was written.
     """
     path = Path(path)
-    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0} | _read(path)
+    read = _read(path)
+    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0} | read
+    digest = values.pop(SEAL, None)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
         if not fits(values[name]):
@@ -135,6 +141,9 @@ def load_plan(path: str | Path) -> Plan:
     if plan.size_bytes != size_bytes:
         parts = f"overhead_bytes and layer_bytes sum to {plan.size_bytes}"
         raise _damaged(path, f"size_bytes is {size_bytes}, but {parts}")
+    _check_numbers(plan, path)
+    if digest is None or not is_sealed(read):
+        raise _damaged(path, f"its {SEAL} is not that of its content")
     return plan
 
 
@@ -171,6 +180,16 @@ def _check_formats(plan: Plan, path: Path) -> None:
         raise _damaged(path, f"layer {name!r} is in only one of formats and layer_bytes")
     for name, key in plan.formats.items():
         FORMATS.require([key], f"{path}: layer {name!r}")
+
+
+def _check_numbers(plan: Plan, path: Path) -> None:
+    """Refuse damage below its proven bound, and what is called the best without being there."""
+    below = plan.bound - plan.total_damage
+    if below > _TOLERANCE * abs(plan.bound) or (plan.optimal and -below > _TOLERANCE * abs(plan.bound)):
+        what = "below" if below > 0 else "called optimal, and not at"
+        raise _damaged(path, f"total_damage is {plan.total_damage:.9g}, {what} its bound of {plan.bound:.9g}")
+    if plan.size_bytes > plan.budget_bytes:
+        raise _damaged(path, f"size_bytes is {plan.size_bytes}, over its budget_bytes of {plan.budget_bytes}")
 
 
 def _damaged(path: Path, what: str) -> InputError:

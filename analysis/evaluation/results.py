@@ -8,6 +8,7 @@ from typing import Any
 
 from analysis.evaluation.cost import describe_cost
 from vggtkit.core.errors import InputError
+from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.metrics.geometry import Estimate
 from vggtkit.metrics.outputs import OutputMetrics
 from vggtkit.metrics.ratings import NOT_APPLICABLE, THRESHOLDS, rate
@@ -239,7 +240,8 @@ def to_json(evaluation: Evaluation) -> str:
             # What does not apply is left out, and so is what nobody has added.
             row["outputs"][name] = {k: v for k, v in metrics.items() if v not in (None, {})} | {"ratings": ratings}
     data["verdict"] = asdict(verdict(evaluation))
-    return json.dumps(null_if_not_finite(data), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    finite: Any = null_if_not_finite(data)
+    return json.dumps(sealed(finite), indent=2, allow_nan=False) + "\n"
 
 
 def null_if_not_finite(value: object) -> object:
@@ -259,7 +261,7 @@ def from_json(text: str) -> Evaluation:
     """Read what `to_json` wrote.
 
     Raises:
-        InputError: the text is not JSON, or not an evaluation; the message says what is wrong.
+        InputError: the text is not JSON, not an evaluation, or has changed since it was written.
 
     >>> from_json("[]")
     Traceback (most recent call last):
@@ -272,10 +274,12 @@ def from_json(text: str) -> Evaluation:
         named["results"] = tuple(_read_result(result) for result in named["results"])
         for name in ("scenes", "calibration_scenes"):
             named[name] = tuple(named[name])
+        if not is_sealed(data):
+            raise ValueError(f"its {SEAL} is not that of its content")
         return Evaluation(**named)
     except KeyError as error:
         raise InputError(f"not the JSON of an evaluation: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"not the JSON of an evaluation: {error}") from error
 
 

@@ -21,7 +21,7 @@ from analysis.evaluation.results import Evaluation, SchemeResult, Stages
 from mixedprec import (
     Assignment,
     Plan,
-    check_plan,
+    check_plan_size,
     overhead_bytes,
     packed_with,
     quantized_weights,
@@ -119,7 +119,7 @@ def evaluate(
         )
     subject = subject_of(model)
     if plan:
-        check_plan(subject, plan)
+        check_plan_size(subject, plan)
     todo = candidates(subject, plan)
     check_runs(backend, subject, plan, options)
     passes = repeats + 1 if repeats else 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.steps.run_folder import PLAN, PROFILE, check_source_of_run, check_writable, plan_of, subject_of_run
 from analysis.steps.view import View
-from mixedprec import Plan, check_plan, format_bytes, load_plan, save_quantized, uniform_assignment
+from mixedprec import Plan, check_plan_size, format_bytes, load_plan, save_quantized, uniform_assignment
 from sensitivity import open_profile
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
@@ -46,7 +46,7 @@ def make_checkpoint(
     plan, subject, facts = _of_run(run, scheme, weights, progress, model_name, say)
     layers = subject.layers
     if plan:
-        check_plan(subject, plan)
+        check_plan_size(subject, plan)
     written = itertools.count(1)
 
     def on_layer(_name: str) -> None:

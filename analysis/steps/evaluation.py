@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from analysis.evaluation.results import Evaluation, from_json, to_json, verdict
@@ -24,7 +23,7 @@ from analysis.steps.run_folder import (
 )
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
-from vggtkit.core.atomic import replacing
+from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
@@ -115,9 +114,8 @@ def show_evaluation(run: Path) -> View:
 
 
 def write_reports(evaluation: Evaluation, run: Path) -> None:
-    """Write the JSON, text and chart reports of a run; all three are there before any takes its name."""
-    with ExitStack() as files:
-        results, report, charts = (files.enter_context(replacing(run / name)) for name in (RESULTS, REPORT, CHARTS))
+    """Write the JSON, text and chart reports of a run; all three change, or none."""
+    with replacing_all([run / name for name in (RESULTS, REPORT, CHARTS)]) as (results, report, charts):
         results.write_text(to_json(evaluation), encoding="utf-8")
         report.write_text(reports.to_text(evaluation), encoding="utf-8")
         plots.draw(evaluation, charts)

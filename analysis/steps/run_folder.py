@@ -55,7 +55,20 @@ def plan_of(run: Path, profile: Profile) -> Plan:
     plan = load_plan(path)
     facts = {**plan.provenance, "model_fingerprint": plan.model_fingerprint}
     require_same(str(path), profile.facts, facts, ("model_fingerprint", "scene_fingerprint"))
+    _check_bytes(path, plan, profile)
     return plan
+
+
+def _check_bytes(path: Path, plan: Plan, profile: Profile) -> None:
+    """Refuse a plan that counts other bytes for a layer than were found when the profile was made."""
+    rows = {layer.name: row for layer, row in zip(profile.layers, profile.size_bytes, strict=True)}
+    for name, counted in plan.layer_bytes.items():
+        key = plan.formats[name]
+        if name in rows and key in profile.candidates and rows[name][profile.column(key)] != counted:
+            raise InputError(
+                f"{path}: {name} counts {counted} bytes at {key}, it takes {rows[name][profile.column(key)]}; the plan "
+                f"was changed by hand or is damaged, make it again with `{command('plan', '--run', path.parent)}`"
+            )
 
 
 def subject_of_run(

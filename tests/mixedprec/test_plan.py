@@ -120,6 +120,22 @@ def test_changed_plan_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
+    "change", [{"policy": "joint"}, {"model": "other"}, {"digest": "0" * 64}, {"coupling": 0.5}], ids=str
+)
+def test_a_plan_that_was_edited_is_refused(path: Path, change: dict[str, Any]) -> None:
+    """Whatever was changed, even where it would make sense."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match="its digest is not that of its content; the plan was changed by hand"):
+        load_plan(path)
+
+
+def test_layout_of_the_json_does_not_count(path: Path) -> None:
+    """An editor may sort keys and drop blanks."""
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert load_plan(path) == PLAN
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"",

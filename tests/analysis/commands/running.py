@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import h5py
+
 from cli import main
+from sensitivity.hdf5 import DIGEST, content_digest
 
 RESULTS = ("comprehensive_results.json", "comprehensive_report.txt", "comprehensive_visualizations.png")
 
@@ -46,6 +49,13 @@ def assert_refused(ran: Ran, *fragments: str) -> None:
     assert said[0].startswith("error: ")
     for fragment in fragments:
         assert fragment in said[0]
+
+
+def change_facts(run: Path, **facts: str) -> None:
+    """Give a profile other attributes, and the digest that belongs to them."""
+    with h5py.File(run / "profile.h5", "a") as file:
+        file.attrs.update(facts)
+        file.attrs[DIGEST] = content_digest(file)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.analysis.commands.running import RESULTS, assert_refused, cli, content
+from tests.analysis.commands.running import RESULTS, assert_refused, change_facts, cli, content
+from vggtkit.core.seal import sealed
+from vggtkit.quant import scale_count
 
 
 @pytest.mark.parametrize("command", ["plan", "evaluate", "export", "report"])
@@ -60,10 +61,56 @@ def test_tampered_or_foreign_plan(run: Path, command: str, edit: Edit, message: 
     plan = json.loads((run / "plan.json").read_text())
     assert FIRST in plan["formats"]
     edit(plan)
-    (run / "plan.json").write_text(json.dumps(plan))
     before = content(run)
+    for text, said in ((json.dumps(plan), "plan.json"), (json.dumps(sealed(plan)), message)):
+        (run / "plan.json").write_text(text)
+        assert_refused(cli(command, "--run", run), said)
+        assert content(run) == before | {"plan.json": text.encode()}
+
+
+def give_scales_in_fp32(plan: dict[str, dict[str, object]]) -> None:
+    """Bytes that the format could have, but has not for these weights."""
+    name = "camera_head.pose_branch.fc1"
+    more = 2 * scale_count((16, 32), plan["formats"][name])
+    assert more > 0
+    plan["layer_bytes"][name] += more
+    for total in ("size_bytes", "budget_bytes"):
+        plan[total] += more
+
+
+LIES: dict[str, tuple[Edit, str]] = {
+    "size": (lambda plan: plan.update(size_bytes=plan["size_bytes"] - 8), "size_bytes"),
+    "overhead": (
+        lambda plan: plan.update(size_bytes=plan["size_bytes"] - 8, overhead_bytes=plan["overhead_bytes"] - 8),
+        "bytes beside its layers' weights",
+    ),
+    "keep": (lambda plan: plan.update(keep="fp32"), "bytes beside its layers' weights"),
+    "below-bound": (lambda plan: plan.update(total_damage=0.9 * plan["bound"]), "below its bound"),
+    "not-optimal": (
+        lambda plan: plan.update(total_damage=1.1 * plan["bound"], optimal=True), "called optimal, and not at its bound"
+    ),
+    "over-budget": (lambda plan: plan.update(budget_bytes=plan["size_bytes"] - 1), "over its budget_bytes"),
+    "layer-with-fp32-scales": (give_scales_in_fp32, "pose_branch.fc1 counts"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("edit", "message"), LIES.values(), ids=LIES)
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_a_plan_that_lies_is_refused_with_a_digest_of_its_own_too(
+    run: Path, command: str, edit: Edit, message: str
+) -> None:
+    plan = json.loads((run / "plan.json").read_text())
+    edit(plan)
+    (run / "plan.json").write_text(json.dumps(sealed(plan)))
     assert_refused(cli(command, "--run", run), message)
-    assert content(run) == before
+
+
+def test_results_that_have_changed_are_not_shown(run: Path) -> None:
+    text = (run / RESULTS[0]).read_text()
+    results = json.loads(text)
+    results["results"][1]["damage"] /= 2
+    (run / RESULTS[0]).write_text(json.dumps(results))
+    assert_refused(cli("report", "--run", run), RESULTS[0], "digest", "python cli.py evaluate")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"results": 3}', "\x00"], ids=["empty", "list", "wrong", "binary"])
@@ -90,6 +137,5 @@ def test_weights_with_nan(model_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["evaluate", "export"])
 def test_weights_that_changed_since_the_profile(run: Path, model_folder: Path, tmp_path: Path, command: str) -> None:
     changed = changed_model(model_folder, tmp_path / "model", 0.5)
-    with h5py.File(run / "profile.h5", "a") as file:
-        file.attrs["model"] = str(changed)
+    change_facts(run, model=str(changed))
     assert_refused(cli(command, "--run", run), "model fingerprint", str(changed))

@@ -4,11 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import h5py
 import pytest
 
 from analysis.steps import run_folder
-from tests.analysis.commands.running import assert_refused, cli, content
+from tests.analysis.commands.running import assert_refused, change_facts, cli, content
 
 PROFILE = ("profile", "--run", "{new}", "--model", "{model}")
 OF_RUN: dict[str, tuple[str, ...]] = {name: (name, "--run", "{run}") for name in ("plan", "evaluate", "export")}
@@ -97,8 +96,7 @@ def test_run_folder_that_cannot_be_written(model_folder: Path, tmp_path: Path, c
 def test_a_single_photograph_leaves_nothing_to_evaluate(run: Path, photo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     shutil.copy(photo_folder / "0.png", tmp_path / "one")
-    with h5py.File(run / "profile.h5", "a") as file:
-        file.attrs["scene_source"] = json.dumps({"kind": "photos", "folder": str(tmp_path / "one")})
+    change_facts(run, scene_source=json.dumps({"kind": "photos", "folder": str(tmp_path / "one")}))
     assert_refused(cli("evaluate", "--run", run), "single photograph", "--images")
     assert_refused(cli("evaluate", "--run", run, "--images", tmp_path / "one"), "single photograph", "--images")
 
@@ -111,6 +109,5 @@ def test_evaluation_on_the_calibration_pictures_is_refused(run: Path, monkeypatc
 
 def test_evaluation_never_reaches_into_the_profiled_pictures(run: Path, photo_folder: Path) -> None:
     """Of eight, 0 1 and 4 5 were profiled; every other one in pairs is 0 2 for calibration and 4 6 for evaluation."""
-    with h5py.File(run / "profile.h5", "a") as file:
-        file.attrs["scene_source"] = json.dumps({"kind": "photos", "folder": str(photo_folder)})
+    change_facts(run, scene_source=json.dumps({"kind": "photos", "folder": str(photo_folder)}))
     assert_refused(cli("evaluate", "--run", run, "--stride", 2), "1 of the", "'4.png'", "--stride")
