@@ -1,21 +1,41 @@
 """Command line: the commands by name, what is wrong with a line that cannot be parsed, and exit codes.
 
-Exit codes: 0 done, 1 our fault, 2 the user's input, 130 interrupted.
+Exit codes: 0 done, 1 our fault, 2 the user's input, 130 interrupted, 141 nobody reads the output, 143 terminated.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import typer
-
-from analysis.commands import audit, demo, download, evaluate, export, formats, inspect, pareto, plan, profile, report
-from analysis.commands.groups import laid_out
-from analysis.commands.options import AsJson, Debug, Output, Plugin
-from analysis.commands.screen import session
+from vggtkit.core.interrupts import ending_at_once, exit_code, interruptible
 from vggtkit.core.program import program
+from vggtkit.core.streams import NOBODY_READS, readable_streams
+
+os.environ.pop("MPLBACKEND", None)  # charts are files; one that matplotlib does not know would end the import
+
+with ending_at_once():  # these take seconds
+    import typer
+
+    from analysis.commands import (
+        audit,
+        demo,
+        download,
+        evaluate,
+        export,
+        formats,
+        inspect,
+        pareto,
+        plan,
+        profile,
+        report,
+    )
+    from analysis.commands.groups import laid_out
+    from analysis.commands.options import AsJson, Debug, Output, Plugin
+    from analysis.commands.screen import explained, session
+    from vggtkit.core.escaping import printable
 
 HELP_WIDTH = 100
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -73,15 +93,28 @@ def main(arguments: list[str] | None = None) -> int:
     2
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    with readable_streams(), interruptible():
+        try:
+            code = _run(arguments or ["--help"])
+            sys.stdout.flush()
+        except (KeyboardInterrupt, typer.Abort) as error:
+            return exit_code(error)
+        except BrokenPipeError:
+            return NOBODY_READS
+        except OSError as error:
+            sys.stderr.write(f"{printable(explained(error)[0])} (standard output)\n")
+            return 2
+        return code
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        code: Any = app(arguments or ["--help"], prog_name=program(), standalone_mode=False)
+        code: Any = app(arguments, prog_name=program(), standalone_mode=False)
     except UsageError as error:
         command = getattr(getattr(error, "ctx", None), "command_path", program())
-        said = " ".join(error.format_message().split()).rstrip(".")
+        said = printable(" ".join(error.format_message().split()).rstrip("."))
         sys.stderr.write(f"error: {said}; `{command} --help` shows what there is\n")
         return 2
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
     return int(code or 0)
 
 

@@ -108,7 +108,7 @@ class Content:
 
     def add(self, name: str, tensor: Tensor) -> memoryview:
         """Count a tensor in; returns its bytes as they stand in a file."""
-        values = memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        values: memoryview = tensor.contiguous().view(-1).view(torch.uint8).numpy().data
         self.parts[name] = f"{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(values).hexdigest()}"
         return values
 

@@ -290,7 +290,7 @@ def _parsed(path: Path, file: h5py.File) -> Profile:
         for name, value in file.attrs.items()
     }
     rows = read_plain(plain_item(file, "layers"))
-    candidates = tuple(name.removeprefix("bytes_") for name in rows.dtype.names if name.startswith("bytes_"))
+    candidates = tuple(name.removeprefix("bytes_") for name in rows.dtype.names or () if name.startswith("bytes_"))
     schemes = tuple(json.loads(plain_item(file, "scores/isolated/mae").attrs["schemes"]))
     FORMATS.require((*candidates, *schemes), str(path))
     read_past = set(facts.get(READ_PAST, ()))

@@ -18,6 +18,7 @@ from analysis.audit.plans import BUDGETS
 from analysis.audit.results import ALL, DEFAULTS, LOCAL, TRACKS, Audit, ScoreResult
 from sensitivity.tables import COARSE
 from vggtkit.core.atomic import replacing
+from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
 
 Array = NDArray[np.float64]
@@ -261,7 +262,7 @@ def _draw_depth(axes: Axes, audit: Audit, number: int) -> None:
             curve = np.array(along_depth(audit.layers, damage, column)[stack])
             places = offset + np.arange(len(curve))
             colour = "black" if place == 0 else COLOURS[(place - 1) % len(COLOURS)]
-            label = task if offset == 0 else None
+            label = plain_for_charts(task) if offset == 0 else None
             axes.plot(places, np.where(curve > 0, curve, np.nan), ".-", color=colour, label=label)
         every = max(1, len(values) // 6)
         ticks += list(range(offset, offset + len(values), every))
@@ -286,7 +287,13 @@ def _draw_tasks(axes: Axes, audit: Audit, number: int) -> None:
         ]
         places = np.arange(len(roles)) + width * (place - (len(tasks) - 1) / 2)
         colour = COLOURS[place % len(COLOURS)]
-        axes.bar(places, [value if value > 0 else math.nan for value in sums], 0.9 * width, color=colour, label=task)
+        axes.bar(
+            places,
+            [value if value > 0 else math.nan for value in sums],
+            0.9 * width,
+            color=colour,
+            label=plain_for_charts(task),
+        )
     axes.set_yscale("log")
     axes.set_xticks(range(len(roles)), roles, rotation=20, ha="right", fontsize=9)
     axes.set_ylabel("NMSE")
@@ -306,7 +313,7 @@ def _draw_classes(axes: Axes, audit: Audit, number: int) -> None:
     }
     whole = np.maximum(np.sum(list(sums.values()), axis=0), 1e-300)
     for number, (name, values) in enumerate(sums.items()):
-        axes.bar(range(len(blocks)), values / whole, 0.85, bottom, color=COLOURS[number], label=name)
+        axes.bar(range(len(blocks)), values / whole, 0.85, bottom, color=COLOURS[number], label=plain_for_charts(name))
         bottom = bottom + values / whole
     every = max(1, len(blocks) // 24)
     axes.set_xticks(range(0, len(blocks), every), blocks[::every], rotation=60, fontsize=8)

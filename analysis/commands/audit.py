@@ -51,7 +51,7 @@ def audit(
     def chosen(profiled: SceneSource) -> SceneSource:
         return pictures.held_out(profiled, num_scenes)
 
-    with session(output) as screen:
+    with session(output, run) as screen:
         with screen.progress() as progress:
             audited = make_audit(
                 run,

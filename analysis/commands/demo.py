@@ -33,7 +33,7 @@ def demo(
     output: Output,
 ) -> None:
     """Profile, plan and evaluate the bundled network on rendered rooms."""
-    with session(output) as screen:
+    with session(output, run) as screen:
         source = scene_source(None, None, count=num_scenes, seed=seed)
         with screen.progress() as progress:
             made = make_profile(

@@ -81,7 +81,7 @@ def evaluate(
     def chosen(profiled: SceneSource) -> SceneSource:
         return pictures.held_out(profiled, num_scenes)
 
-    with session(output) as screen:
+    with session(output, run) as screen:
         with screen.progress() as progress:
             view = make_evaluation(
                 run,

@@ -30,7 +30,7 @@ def export(
 
     Writes model-<scheme>.safetensors and a summary beside it.
     """
-    with session(output) as screen:
+    with session(output, run) as screen:
         with screen.progress() as progress:
             view = make_checkpoint(run, scheme, progress, weights=weights, model_name=model, say=screen.say)
         screen.show(view)

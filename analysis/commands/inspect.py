@@ -29,5 +29,5 @@ def inspect(
 
     Reads profile.h5 and writes layer-<name>.png.
     """
-    with session(output) as screen:
+    with session(output, run) as screen:
         screen.show(inspect_layer(run, layer, model))

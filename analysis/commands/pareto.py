@@ -42,7 +42,7 @@ def pareto(
 
     Baselines stand at the bytes of --budget. Reads profile.h5 and writes pareto.json and pareto.png.
     """
-    with session(output) as screen:
+    with session(output, run) as screen:
         with screen.progress() as progress:
             view = make_pareto(
                 run, parse_request(budget, formats=formats), model_name=model, score=score, budgets=points,

@@ -163,7 +163,7 @@ def plan(
 
     Reads profile.h5 and writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
     """
-    with session(output) as screen:
+    with session(output, run) as screen:
         request, extras = asked.request(fixed.constraints()), beyond.extras()
         with screen.progress() as progress:
             view = make_plan(

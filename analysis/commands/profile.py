@@ -76,7 +76,7 @@ def profile(
 
     Writes profile.h5 into the run's folder.
     """
-    with session(output) as screen:
+    with session(output, run) as screen:
         source = scene_source(
             pictures.images, _asked_scenes(pictures.scenes, inputs), count=num_scenes, views=pictures.views, seed=seed,
             max_images=pictures.max_images, stride=pictures.stride, sampling=pictures.sampling, resolution=resolution,

@@ -17,5 +17,5 @@ def report(*, run: RunDir = DEFAULT_RUN, output: Output) -> None:
 
     Redraws its text report and its charts too.
     """
-    with session(output) as screen:
+    with session(output, run) as screen:
         screen.show(show_evaluation(run))

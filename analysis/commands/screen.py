@@ -7,12 +7,15 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,16 +24,46 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from analysis.commands.options import Output
 from analysis.evaluation.results import null_if_not_finite
 from analysis.steps import View
 from vggtkit.core import provenance
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import printable
+from vggtkit.core.interrupts import check_interrupted, exit_code
+from vggtkit.core.locks import working_in
 from vggtkit.core.plugins import load_plugins
-from vggtkit.core.program import on_command_line
+from vggtkit.core.program import command, on_command_line
 
 WIDTH_OF_FILES = 120
+WANT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
+    "could not create a primitive", "could not create a memory", "resource temporarily unavailable",
+)  # fmt: skip
+"""How torch, oneDNN, HDF5 and the system say that memory was refused."""
+
+
+class _Console(Console):
+    """One that leaves a closed pipe to its caller; rich would end the program with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        raise BrokenPipeError
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Output that cannot be written is not the work's fault."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"standard output cannot be written ({error.strerror}); the files are complete, what they say is lost"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -49,24 +82,27 @@ class Screen:
         """Show a result to people, unless machines listen; returns it."""
         if self.as_json:
             return view
-        console = Console()
+        console = _Console()
         if not console.is_terminal:
             console.width = WIDTH_OF_FILES
-        for table in view.tables:
-            console.print(table)
-            console.print()
-        for line in view.lines:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        with _written():
+            for table in view.tables:
+                console.print(printable_table(table))
+                console.print()
+            for line in view.lines:
+                console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
         return view
 
     def json(self, values: object) -> None:
         """Show values to machines, if they listen."""
         if self.as_json:
-            sys.stdout.write(json.dumps(null_if_not_finite(values), allow_nan=False) + "\n")
+            with _written():
+                sys.stdout.write(json.dumps(null_if_not_finite(values), allow_nan=False) + "\n")
+                sys.stdout.flush()
 
     def say(self, line: str) -> None:
         """Something to know beforehand; above the progress bar."""
-        self.errors.print(line, highlight=False, soft_wrap=True, markup=False)
+        self.errors.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
     @contextmanager
     def progress(self) -> Iterator[provenance.Progress]:
@@ -84,29 +120,48 @@ class Screen:
             task = bar.add_task("starting", total=None, visible=False)
 
             def step(stage: str, done: int, total: int) -> None:
-                bar.update(task, description=stage, completed=done, total=total, visible=True)
+                check_interrupted()
+                bar.update(task, description=escape(printable(stage)), completed=done, total=total, visible=True)
 
             yield step
 
 
+def printable_table(table: Table) -> Table:
+    """The same table, whose names come from files, without what would move a cursor; it is changed in place."""
+    for column in table.columns:
+        column.header, column.footer = _printable(column.header), _printable(column.footer)
+        column._cells[:] = [_printable(cell) for cell in column._cells]
+    table.title, table.caption = _printable(table.title), _printable(table.caption)
+    return table
+
+
+def _printable(cell: Any) -> Any:  # noqa: ANN401
+    return "\n".join(printable(line) for line in cell.split("\n")) if isinstance(cell, str) else cell
+
+
 @contextmanager
-def session(output: Output) -> Iterator[Screen]:
+def session(output: Output, run: Path | None = None) -> Iterator[Screen]:
     """What a command runs in: gives it the screen, and turns what goes wrong into a line and an exit code.
 
     Plugins are loaded first, and messages call settings by their options.
+
+    Args:
+        output: how results are shown.
+        run: folder that the command writes into; no other command does meanwhile.
     """
     with warnings.catch_warnings(), on_command_line():
         warnings.simplefilter("default" if output.debug else "ignore")
         try:
             load_plugins(output.plugin or ())
-            yield Screen(output.as_json)
+            with nullcontext() if run is None else working_in(run, " ".join(sys.argv[1:2]) or "a command"):
+                yield Screen(output.as_json)
         except (typer.Exit, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
             if output.debug:
                 traceback.print_exc()
             line, code = explained(error)
-            sys.stderr.write(f"{line}\n")
+            sys.stderr.write(f"{printable(line)}\n")
             raise typer.Exit(code) from error
 
 
@@ -115,12 +170,25 @@ def explained(error: BaseException) -> tuple[str, int]:
 
     >>> explained(InputError("--probes 0: at least 1 is needed"))
     ('error: --probes 0: at least 1 is needed', 2)
+    >>> explained(FileNotFoundError(2, "No such file or directory", "a/b"))
+    ('error: a/b: No such file or directory', 2)
     """
     said = " ".join(str(error).split())
     if isinstance(error, InputError):
         return f"error: {said}", 2
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if _is_want_of_memory(error):
         return "error: out of memory; give a lower --max-images, --num-scenes or --views, or --device cpu", 2
+    if isinstance(error, OSError) and error.strerror:
+        return f"error: {error.filename or 'a file'}: {error.strerror}", 2
     if isinstance(error, KeyboardInterrupt):
-        return said or "interrupted; the files that were there before are as they were", 130
+        kept = "interrupted; the files that were there before are as they were, and this does it again"
+        return said or f"{kept}: {command(*sys.argv[1:])}", exit_code(error)
     return f"internal error: {type(error).__name__}: {said}; --debug shows where", 1
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused, which libraries say in their own words."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and any(words in said for words in WANT_OF_MEMORY)
+    )

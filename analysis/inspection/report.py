@@ -16,6 +16,7 @@ from analysis.audit.tables import bars
 from analysis.evaluation.results import format_number
 from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
 from vggtkit.core.atomic import replacing
+from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -61,7 +62,7 @@ def draw_inspection(inspection: Inspection, path: Path) -> None:
     """
     figure = Figure(figsize=(14.0, 10.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(inspection.layer.name, fontsize=13)
+    figure.suptitle(plain_for_charts(inspection.layer.name), fontsize=13)
     axes = figure.subplots(2, 2)
     _draw_values(axes[0, 0], inspection.weight, "1  Weights")
     if inspection.activation:
@@ -142,7 +143,7 @@ def _draw_errors(axes: Axes, inspection: Inspection) -> None:
     for number, task in enumerate(tasks):
         values = [row.damage[task] if row.damage[task] > 0 else math.nan for row in inspection.formats]
         shift = 0.2 * (number - (len(tasks) - 1) / 2)
-        axes.bar(places + shift, values, 0.18, color=COLOURS[number % len(COLOURS)], label=task)
+        axes.bar(places + shift, values, 0.18, color=COLOURS[number % len(COLOURS)], label=plain_for_charts(task))
     if any(value > 0 for row in inspection.formats for value in row.damage.values()):
         axes.set_yscale("log")
     axes.set_xticks(places, [get_format(row.key).short_title for row in inspection.formats], rotation=30, ha="right")

@@ -24,6 +24,7 @@ from analysis.evaluation.results import (
     verdict,
 )
 from vggtkit.core.atomic import replacing
+from vggtkit.core.escaping import plain_for_charts
 from vggtkit.metrics.ratings import THRESHOLDS
 from vggtkit.quant import FORMATS
 
@@ -76,20 +77,15 @@ def _write_heading(figure: Figure, evaluation: Evaluation) -> None:
     lines = [f"{evaluation.model}: {evaluation.weights_note}", f"evaluation scenes: {named}"]
     lines += textwrap.wrap(verdict(evaluation).sentence, 150)
     warned = "random weights" in evaluation.weights_note.lower()
-    figure.suptitle(_plain("\n".join(lines)), fontsize=12.5, color=_WARNING if warned else "black")
+    figure.suptitle(plain_for_charts("\n".join(lines)), fontsize=12.5, color=_WARNING if warned else "black")
 
 
 def _add_legend(figure: SubFigure, evaluation: Evaluation) -> None:
     handles = [
-        Line2D([], [], **_marker(result, index), label=_plain(short_title(result)), linestyle="none")
+        Line2D([], [], **_marker(result, index), label=plain_for_charts(short_title(result)), linestyle="none")
         for index, result in enumerate(evaluation.quantized)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=max(1, len(handles)), frameon=False)
-
-
-def _plain(text: str) -> str:
-    """Text of the user's that matplotlib must not read as a formula."""
-    return text.replace("$", r"\$")
 
 
 def _colour(result: SchemeResult) -> str:
@@ -113,7 +109,7 @@ def _marker(result: SchemeResult, index: int, scale: float = 1.0) -> dict[str, A
 
 def _label_below(axes: Axes, text: str) -> None:
     """The name of the horizontal axis, or a remark, where it covers nothing."""
-    axes.set_xlabel(_plain(textwrap.fill(text, 58)), fontsize=9)
+    axes.set_xlabel(plain_for_charts(textwrap.fill(text, 58)), fontsize=9)
 
 
 def _tidy(axes: Axes, title: str) -> None:
@@ -127,7 +123,7 @@ def _bars(axes: Axes, results: Sequence[SchemeResult], values: Sequence[float], 
     axes.barh(rows, values, color=[_colour(result) for result in results], height=0.7)
     for row, value, label in zip(rows, values, labels, strict=True):
         axes.annotate(label, (value, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(rows, [_plain(short_title(result)) for result in results])
+    axes.set_yticks(rows, [plain_for_charts(short_title(result)) for result in results])
     for tick, result in zip(axes.get_yticklabels(), results, strict=True):
         tick.set_fontweight("bold" if result.key == "plan" else "normal")
     axes.invert_yaxis()
@@ -223,7 +219,7 @@ def _label_points(axes: Axes, results: Sequence[SchemeResult], *, on_left: bool)
     heights = _spread([float(to_axes.transform(point)[1]) for point in points], 0.055, 0.06, 0.93)
     for result, point, height in zip(results, points, heights, strict=True):
         axes.annotate(
-            _plain(short_title(result)),
+            plain_for_charts(short_title(result)),
             point,
             xytext=(0.015 if on_left else 0.985, height),
             textcoords="axes fraction",
@@ -272,7 +268,7 @@ def _draw_heat_map(axes: Axes, evaluation: Evaluation) -> None:
         bright = not math.isfinite(value) or limits(value) > 0.5
         axes.text(column, row, text, ha="center", va="center", color="black" if bright else "white", fontsize=10)
     axes.set_xticks(range(len(outputs)), outputs, rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(results)), [_plain(short_title(result)) for result in results])
+    axes.set_yticks(range(len(results)), [plain_for_charts(short_title(result)) for result in results])
     for tick, result in zip(axes.get_yticklabels(), results, strict=True):
         tick.set_fontweight("bold" if result.key == "plan" else "normal")
 

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from mixedprec import Plan
 from sensitivity.tables import role_title
 from vggtkit.core.atomic import replacing
+from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import Layer, get_format
 
 COLOURS = {
@@ -56,15 +57,16 @@ def draw_plan(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, path: Path
     for row, head in enumerate(heads):
         top = -(TRUNK_ROWS + 2.2) - row * (HEAD_ROWS + 1.6)
         places[head] = _draw_block(axes, plan, members[head], 8.0, top, HEAD_ROWS)
-        axes.text(7.2, top - HEAD_ROWS / 2, role_title(head), ha="right", va="center", fontsize=9)
+        axes.text(7.2, top - HEAD_ROWS / 2, plain_for_charts(role_title(head)), ha="right", va="center", fontsize=9)
     _draw_arrows(axes, block_graph(graph), places, heads)
     _label_trunk(axes, trunk, places)
     axes.set_aspect("equal")
     axes.autoscale_view()
     axes.axis("off")
     bits = 8 * sum(plan.layer_bytes.values()) / sum(layer.weights for layer in layers)
+    model = plain_for_charts(plan.model)
     figure.suptitle(
-        f"{plan.model}: {plan.size_bytes / 1e6:.2f} MB, {bits:.2f} bits per weight, {len(layers)} layers",
+        f"{model}: {plan.size_bytes / 1e6:.2f} MB, {bits:.2f} bits per weight, {len(layers)} layers",
         x=0.02, ha="left", fontsize=12,
     )  # fmt: skip
     _draw_legend(figure, plan, layers, columns=max(4, int(figure.get_figwidth() / 2.2)))
@@ -134,7 +136,9 @@ def _label_trunk(axes: Axes, trunk: Sequence[str], places: Mapping[str, tuple[fl
     for block in trunk:
         kind = block.partition(".")[0]
         if kind not in seen:
-            axes.text(places[block][0], 0.85, names.get(kind, kind), ha="left", va="bottom", fontsize=9)
+            axes.text(
+                places[block][0], 0.85, plain_for_charts(names.get(kind, kind)), ha="left", va="bottom", fontsize=9
+            )
         seen.add(kind)
     for row, name in enumerate(("attention in", "attention out", "MLP in", "MLP out")):
         axes.text(-0.4, -row - 0.5, name, ha="right", va="center", fontsize=7, color="#666666")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.search.pareto import BASELINE, PLAN, UNIFORM, Pareto, Point, measured_plans
 from mixedprec.plan import DATA_FREE
 from vggtkit.core.atomic import replacing
+from vggtkit.core.escaping import plain_for_charts
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE
 
 DPI = 200
@@ -38,7 +39,8 @@ def draw_pareto(pareto: Pareto, path: Path) -> None:
         _draw_figure(axes, pareto, key)
     guessed = str(pareto.facts.get("score", "")).startswith(DATA_FREE)
     scenes = f"{len(pareto.scenes)} held-out scenes" if pareto.scenes else "a guess" if guessed else "predicted"
-    figure.suptitle(f"{pareto.model}: what a file size costs ({scenes})", fontsize=11, x=0.01, ha="left")
+    model = plain_for_charts(pareto.model)
+    figure.suptitle(f"{model}: what a file size costs ({scenes})", fontsize=11, x=0.01, ha="left")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4 if keys else 2, frameon=False, fontsize=8)
     with replacing(path) as temporary:

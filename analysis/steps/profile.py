@@ -112,7 +112,7 @@ def make_profile(
         )
     except KeyboardInterrupt as error:
         again = command(*sys.argv[1:])
-        raise KeyboardInterrupt(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
+        raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
 
 
 def _permit_functions(run: Path, model_name: str, source: SceneSource) -> None:

@@ -11,6 +11,7 @@
 | `trial` | reading a file in a child process first |
 | `locks` | one command at a time in a run folder |
 | `interrupts` | Ctrl-C and SIGTERM, in imports too |
+| `streams` | standard output that takes any text |
 | `escaping` | names and messages out of files, fit for a terminal |
 | `journal` | steps that are done, on disk, so that work can be killed any time |
 | `permits` | which functions of the user a run folder may call again |

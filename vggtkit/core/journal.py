@@ -76,9 +76,9 @@ class Parts:
             InputError: it cannot be written.
         """
         named: dict[str, Any] = {name: np.asarray(values) for name, values in arrays.items()}
-        seal = np.array(self._digest(step, named))
+        named[_SEAL] = np.array(self._digest(step, named))
         with replacing(self.folder / f"{step}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **named, **{_SEAL: seal})
+            np.savez(file, **named)
         self._done.add(step)
 
     def load(self, step: str) -> Arrays:
