@@ -200,6 +200,10 @@ def weighted_mean(by_output: Mapping[str, float], weights: Mapping[str, float]) 
     return math.fsum(share * by_output[name] for name, share in shares_of(by_output, weights).items())
 
 
+HEAVIEST = 1e9
+"""What an output may count for; only proportions matter."""
+
+
 def parse_weights(text: str) -> dict[str, float]:
     """Weights of outputs as people write them.
 
@@ -223,9 +227,9 @@ def parse_weights(text: str) -> dict[str, float]:
             weight = float(value)
         except ValueError:
             weight = math.nan
-        if not 0 <= weight < math.inf:
+        if not 0 <= weight <= HEAVIEST:
             raise InputError(
-                f"{setting('weights_for')}: the weight of {name} is {value!r}, must be a number, 0 or more"
+                f"{setting('weights_for')}: the weight of {name} is {value!r}, must be a number from 0 to {HEAVIEST:g}"
             )
         weights[name] = weight
     return weights

@@ -138,6 +138,10 @@ class Pictures:
         )  # fmt: skip
 
 
+MOST_SCENES, MOST_VIEWS, MOST_PIXELS = 10**6, 10**4, 2**15
+"""Beyond what any machine can do; what this one can is asked before pictures are made."""
+
+
 def scene_source(
     images: str | None,
     scenes: str | None,
@@ -161,10 +165,10 @@ def scene_source(
     """
     if images is not None and scenes is not None:
         raise InputError("--images and --scenes are both given; --images DIR is short for --scenes photos:DIR")
-    check_number("--num-scenes", count, 1)
+    check_number("--num-scenes", count, 1, MOST_SCENES)
     check_number("--seed", seed, 0, LARGEST_SEED)
     if resolution is not None:
-        check_number("--resolution", resolution, 1)
+        check_number("--resolution", resolution, 1, MOST_PIXELS)
     kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
     chosen = _choice_of_pictures(kind, views, max_images, stride, sampling)
     is_path = SCENE_KINDS[kind].read is not None
@@ -192,7 +196,7 @@ def evaluation_source(
     >>> evaluation_source(SceneSource("photos", "kitchen", stride=2), None, None, count=8).stride
     2
     """
-    check_number("--num-scenes", count, 0)
+    check_number("--num-scenes", count, 0, MOST_SCENES)
     count = count or profiled.count
     if images is not None or scenes is not None:
         return scene_source(
@@ -207,7 +211,7 @@ def _choice_of_pictures(
     kind: str, views: int, max_images: int | None, stride: int | None, sampling: str | None
 ) -> dict[str, int | str]:
     """Those of the options that were given, checked; the defaults and the check of ``sampling`` are `SceneSource`'s."""
-    check_number("--views", views, 0)
+    check_number("--views", views, 0, MOST_VIEWS)
     chosen: dict[str, int | str] = {"views": views} if views else {}
     for option, number in (("max_images", max_images), ("stride", stride), ("sampling", sampling)):
         if number is None:

@@ -48,7 +48,7 @@ def make_pareto(
     Raises:
         InputError: as `make_plan`.
     """
-    check_number("--points", budgets, 2)
+    check_number("--points", budgets, 2, 10**4)
     check_number("--measure", measure, 0, budgets)
     check_writable(run)
     progress("solving", 0, 1)

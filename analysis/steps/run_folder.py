@@ -95,6 +95,11 @@ def subject_of_run(
     subject.precision = torch.float32 if (dtype, place.type) == (torch.float16, "cpu") else dtype
     facts = {"model_fingerprint": model_fingerprint(subject.model)}
     require_same(f"{profile.path} and --model {source}", facts, profile.facts, ("model_fingerprint",))
+    if subject.description() != profile.facts["config"]:
+        raise InputError(
+            f"{profile.path}: the config of --model {source} has changed since, so these weights are another network "
+            "now: restore it, or profile again"
+        )
     return subject
 
 

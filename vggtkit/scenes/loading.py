@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
 from vggtkit.scenes.ground_truth import prepare_views
 from vggtkit.scenes.kinds import SCENE_KINDS
@@ -21,6 +22,7 @@ from vggtkit.scenes.source import SceneSource
 _GRID = 4  # query points a side
 _DIGITS = 16  # of a digest
 _CHUNK = 1 << 20
+_VALUES_PER_PIXEL = 8  # of a rendered picture: colours, a point, depth, a mask
 _NOTES = 8  # lines about recordings that are said, at most
 
 
@@ -70,6 +72,8 @@ def load_scenes(
         raise ValueError(f"img_size {img_size} is no positive multiple of patch_size {patch_size}")
     kind = SCENE_KINDS.pick(source.kind)
     img_size = _resolution(source, img_size, patch_size)
+    if kind.read is None and source.kind == "synthetic":
+        _check_room(source, img_size)
     if kind.load is not None:
         scenes = kind.load(source, split, img_size, patch_size)
     else:
@@ -79,6 +83,18 @@ def load_scenes(
         scenes = _recorded_scenes(recordings, source, split, img_size, patch_size)
     _check_scenes([scene for scene in scenes if scene.inputs is None], patch_size)
     return scenes
+
+
+def _check_room(source: SceneSource, img_size: int) -> None:
+    """Refuse rendered scenes that would not fit into memory, before the first is rendered."""
+    needed = source.count * source.views * _VALUES_PER_PIXEL * 4 * img_size**2
+    free = free_bytes(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise InputError(
+            f"{source.count} scenes of {source.views} pictures of {img_size}x{img_size} take {needed / 1e9:.1f} GB of "
+            f"memory, {free / 1e9:.1f} GB are free: give a lower {setting('num_scenes')}, {setting('views')} or "
+            f"{setting('resolution')}"
+        )
 
 
 def _read(source: SceneSource) -> list[Recording]:

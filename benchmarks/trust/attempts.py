@@ -1,0 +1,144 @@
+"""A finished run of the tiniest network, and commands tried on it in child processes under a time limit."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import resource
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import torch
+from safetensors.torch import save_file
+
+from cli import main
+from vggtkit.core.journal import Parts
+from vggtkit.model.config import VGGTConfig
+from vggtkit.model.vggt import VGGT
+
+SECONDS = 30
+CONFIG = VGGTConfig(
+    img_size=32, patch_size=8, embed_dim=32, num_heads=2, vit_depth=1, vit_num_heads=2, aggregator_depth=1,
+    camera_trunk_depth=1, camera_num_heads=2, dpt_features=8, dpt_out_channels=(8, 8, 8, 8),
+    dpt_layer_idx=(0, 0, 0, 0), track_features=8, track_hidden_size=16, track_corr_levels=2, track_corr_radius=1,
+    track_iters=1, track_depth=1, track_num_heads=2, track_virtual_tracks=2,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a child process ended: its exit code, None where it had to be ended, and what it said."""
+
+    code: int | None
+    said: str
+    answer: object = None
+
+    @property
+    def kind(self) -> str:
+        """What it counts as; ``"done"`` is still to be compared with the right answer."""
+        if self.code is None:
+            return "hang"
+        if "Traceback" in self.said:
+            return "traceback"
+        if self.code == 2:
+            return "refused" if self.said.count("error: ") == 1 else "refused_in_other_words"
+        return {0: "done", 1: "exit_code_1"}.get(self.code, "crash")
+
+
+def profile_command(run: Path, model: Path) -> list[str]:
+    """The profile of the finished run."""
+    return [
+        "profile", "--model", str(model), "--num-scenes", "1", "--views", "1", "--probes", "1", "--run", str(run)
+    ]  # fmt: skip
+
+
+def make_model(folder: Path) -> Path:
+    """The tiniest network, every parameter random."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    state = VGGT(CONFIG).state_dict()
+    save_file(
+        {name: v.mean().round() + 0.1 * torch.randn(v.shape, generator=generator) for name, v in state.items()},
+        folder / "model.safetensors",
+    )
+    (folder / "config.json").write_text(CONFIG.to_json())
+    return folder
+
+
+def make_run(run: Path, model: Path) -> Path:
+    """Profile (whose steps stay), plan, evaluation and packed checkpoint."""
+    with mock.patch.object(Parts, "remove", lambda _parts: None):
+        commands = [profile_command(run, model)]
+        commands += [[*words, "--run", str(run)] for words in (["plan"], ["evaluate", "--repeats", "0"], ["export"])]
+        for words in commands:
+            code, said = run_command(words)
+            if code:
+                raise RuntimeError(f"{words}: {said}")
+    return run
+
+
+def run_command(words: list[str]) -> tuple[int, str]:
+    """A command in this process; its exit code and what it said."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
+        code = main(words)
+    return code, errors.getvalue()
+
+
+def attempt(task: Callable[[], tuple[int, str, object]], seconds: int = SECONDS) -> Attempt:
+    """Run a task, which gives an exit code, messages and an answer, in a copy of this process."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _answer(task, writing, seconds)
+    os.close(writing)
+    deadline, content = time.monotonic() + 4 * seconds, b""
+    os.set_blocking(reading, False)
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        try:
+            while piece := os.read(reading, 1 << 20):
+                content += piece
+        except BlockingIOError:
+            pass
+        if ended:
+            break
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            status = signal.SIGXCPU
+            break
+        time.sleep(0.002)
+    os.close(reading)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return Attempt(None if number == signal.SIGXCPU else -number, f"signal {number}")
+    return Attempt(*pickle.loads(content)) if content else Attempt(-1, "no answer")
+
+
+def _answer(task: Callable[[], tuple[int, str, object]], writing: int, seconds: int) -> None:
+    try:
+        spent = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, spent + seconds + 5))
+        result = task()
+    except BaseException:
+        result = (1, traceback.format_exc(), None)
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(pickle.dumps(result))
+    os._exit(0)
+
+
+def fresh_copy(source: Path, target: Path) -> Path:
+    """A folder as it was at first."""
+    shutil.rmtree(target, ignore_errors=True)
+    return Path(shutil.copytree(source, target))

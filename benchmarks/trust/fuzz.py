@@ -1,0 +1,238 @@
+"""Mutated files of every kind: each is read as it was meant, or refused in one line; never anything else.
+
+Method: files of a finished run of the tiniest network are changed at seeded places (a bit, a byte, 64 zeros, a cut, an
+insertion, two pieces swapped, a digit) and read as commands read them, in a child process under a time limit. Control:
+the answer of the unchanged file; an answer that differs from it counts as silently wrong. A change that nothing reads
+(padding, blanks) gives the same answer, which is right. Limit: the network is small, so its files are; and a file that
+was changed together with its digest is not tried here (tests do that).
+
+    python benchmarks/trust/fuzz.py --cases 3000
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.trust.attempts import attempt, fresh_copy, make_model, make_run, profile_command, run_command
+from mixedprec import load_quantized
+from sensitivity import open_profile
+from vggtkit.core.errors import InputError
+from vggtkit.model import load_vggt
+
+Task = Callable[[Path], tuple[int, str, object]]
+WRONG = ("traceback", "exit_code_1", "hang", "crash", "silently_wrong", "refused_in_other_words")
+
+
+def mutated(content: bytes, generator: np.random.Generator) -> bytes:
+    """The content with one change; never the same."""
+    while True:
+        changed = _CHANGES[int(generator.integers(len(_CHANGES)))](bytearray(content), generator)
+        if changed != content:
+            return bytes(changed)
+
+
+def _flip(content: bytearray, generator: np.random.Generator, mask: int = 0) -> bytearray:
+    content[int(generator.integers(len(content)))] ^= mask or 1 << int(generator.integers(8))
+    return content
+
+
+def _digit(content: bytearray, generator: np.random.Generator) -> bytearray:
+    places = [index for index, byte in enumerate(content[: 1 << 16]) if 48 <= byte <= 57]
+    if places:
+        content[places[int(generator.integers(len(places)))]] = 48 + int(generator.integers(10))
+    return content
+
+
+def _zeros(content: bytearray, generator: np.random.Generator) -> bytearray:
+    start = int(generator.integers(len(content)))
+    length = min(64, len(content) - start)
+    content[start : start + length] = bytes(length)
+    return content
+
+
+def _cut(content: bytearray, generator: np.random.Generator) -> bytearray:
+    return content[: int(generator.integers(len(content)))]
+
+
+def _insert(content: bytearray, generator: np.random.Generator) -> bytearray:
+    start = int(generator.integers(len(content)))
+    return content[:start] + generator.bytes(int(generator.integers(1, 40))) + content[start:]
+
+
+def _swap(content: bytearray, generator: np.random.Generator) -> bytearray:
+    length = int(generator.integers(1, max(2, min(512, len(content) // 3))))
+    first, second = (int(v) for v in generator.integers(0, len(content) - length, 2))
+    content[first : first + length], content[second : second + length] = (
+        content[second : second + length], content[first : first + length]
+    )  # fmt: skip
+    return content
+
+
+_CHANGES = (_flip, partial(_flip, mask=0xFF), _digit, _zeros, _cut, _insert, _swap)
+
+
+def _digest(values: dict[str, object]) -> str:
+    sha256 = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        array = value.numpy() if isinstance(value, torch.Tensor) else value
+        sha256.update(name.encode())
+        sha256.update(array.tobytes() if isinstance(array, np.ndarray) else repr(array).encode())
+    return sha256.hexdigest()
+
+
+def _read(read: Callable[[], str]) -> tuple[int, str, object]:
+    try:
+        return 0, "", read()
+    except InputError as error:
+        return (2 if "\n" not in str(error) else 1), f"error: {error}", None
+
+
+def of_profile(path: Path) -> str:
+    """Everything that plans are made from."""
+    profile = open_profile(path)
+    arrays: dict[str, object] = {f"damage {name}": value for name, value in profile.damage.items()}
+    arrays |= {f"uniform {name}": value for name, value in profile.uniform.items()}
+    arrays |= {f"changes {name}": value for name, value in profile.changes.items()}
+    arrays |= {"sizes": profile.size_bytes, "layers": profile.layers, "facts": dict(sorted(profile.facts.items()))}
+    first = profile.layers[0].name
+    return _digest(arrays | {"activations": profile.activations("fp32", first)})
+
+
+def of_packed(path: Path) -> str:
+    """What the packed model computes."""
+    torch.manual_seed(0)
+    images = torch.rand(1, 1, 3, 32, 32)
+    with torch.no_grad():
+        outputs = load_quantized(path)(images)
+    return _digest({name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)})
+
+
+def _exported(run: Path) -> tuple[int, str, object]:
+    code, said = run_command(["export", "--run", str(run)])
+    return code, said, of_packed(run / "model-plan.safetensors") if code == 0 else None
+
+
+def _reported(run: Path) -> tuple[int, str, object]:
+    code, said = run_command(["report", "--run", str(run)])
+    return code, said, (run / "comprehensive_report.txt").read_bytes() if code == 0 else None
+
+
+def _planned(run: Path) -> tuple[int, str, object]:
+    code, said = run_command(["plan", "--run", str(run)])
+    return code, said, json.loads((run / "plan.json").read_text())["formats"] if code == 0 else None
+
+
+def _resumed(run: Path) -> tuple[int, str, object]:
+    (run / "profile.h5").unlink()
+    code, said = run_command(profile_command(run, run.parent / "model"))
+    profile = open_profile(run) if code == 0 else None
+    return code, said, profile and _digest({**profile.damage, **profile.uniform, **profile.scores["isolated"]})
+
+
+def _loaded(model: Path) -> tuple[int, str, object]:
+    def read() -> str:
+        network = load_vggt(model)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            outputs = network(torch.rand(1, 1, 3, 32, 32))
+        return _digest({name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)})
+
+    return _read(read)
+
+
+KINDS: dict[str, tuple[str, str, float, Task]] = {
+    # kind: file, folder that it is of, share of the cases, how it is read
+    "profile": ("profile.h5", "run", 0.3, lambda run: _read(lambda: of_profile(run / "profile.h5"))),
+    "profile_by_plan": ("profile.h5", "run", 0.06, _planned),
+    "plan": ("plan.json", "run", 0.2, _exported),
+    "packed": (
+        "model-plan.safetensors", "run", 0.25, lambda run: _read(lambda: of_packed(run / "model-plan.safetensors"))
+    ),
+    "results": ("comprehensive_results.json", "run", 0.03, _reported),
+    "step": ("profile.h5.parts/0-damage.npz", "run", 0.03, _resumed),
+    "step_of_errors": ("profile.h5.parts/0-int4_group_128.npz", "run", 0.03, _resumed),
+    "config_of_run": ("config.json", "model", 0.05, lambda model: _exported(model.parent / "run")),
+    "weights_of_run": ("model.safetensors", "model", 0.05, lambda model: _exported(model.parent / "run")),
+}  # fmt: skip
+
+
+def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> dict[str, object]:
+    """Try so many mutated files, or as many as time allows; counts of what came of them, and whatever went wrong."""
+    started = time.monotonic()
+    model = make_model(folder / "whole" / "model")
+    make_run(folder / "whole" / "run", model)
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    wrong: list[dict[str, object]] = []
+    right = {}
+    places = folder / "whole"
+    originals = {kind: (places / where / file).read_bytes() for kind, (file, where, _, _) in KINDS.items()}
+    backup = fresh_copy(places, folder / "backup")
+    for kind, (_, where, _, task) in KINDS.items():
+        right[kind] = attempt(partial(task, places / where))
+        if right[kind].code != 0:
+            raise RuntimeError(f"{kind}: {right[kind].said}")
+        _restore(backup, places)
+    shares = np.array([share for *_, share, _ in KINDS.values()])
+    order = np.random.default_rng(seed).choice(list(KINDS), size=cases, p=shares / shares.sum())
+    for number, kind in enumerate(map(str, order)):
+        if time.monotonic() - started > seconds:
+            break
+        file, where, _, task = KINDS[kind]
+        (places / where / file).write_bytes(mutated(originals[kind], np.random.default_rng([seed, number])))
+        tried = attempt(partial(task, places / where))
+        outcome = tried.kind
+        if outcome == "done":
+            outcome = "same" if tried.answer == right[kind].answer else "silently_wrong"
+        counts[kind][outcome] += 1
+        if outcome in WRONG:
+            wrong.append({"case": number, "kind": kind, "outcome": outcome, "said": tried.said[-300:]})
+        _restore(backup, places)
+    total = sum(counts.values(), Counter())
+    return {
+        "benchmark": "trust_fuzz", "seed": seed, "cases": sum(total.values()),
+        "outcomes": dict(sorted(total.items())), "wrong": sum(total[name] for name in WRONG),
+        "by_kind": {kind: dict(sorted(count.items())) for kind, count in counts.items()}, "first_wrong": wrong[:20],
+        "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
+
+
+def _restore(backup: Path, places: Path) -> None:
+    """What a case has changed is as it was; other files of the runs are left alone, for speed."""
+    for source in backup.rglob("*"):
+        target = places / source.relative_to(backup)
+        if source.is_file() and (not target.is_file() or target.stat().st_mtime_ns != source.stat().st_mtime_ns):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    for leftover in places.rglob(".*"):
+        leftover.unlink()
+
+
+def main() -> None:
+    """Print one JSON line of counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(fuzz(options.cases, options.seed, Path(folder), options.seconds)))
+
+
+if __name__ == "__main__":
+    main()
