@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -142,3 +143,44 @@ def fresh_copy(source: Path, target: Path) -> Path:
     """A folder as it was at first."""
     shutil.rmtree(target, ignore_errors=True)
     return Path(shutil.copytree(source, target))
+
+
+class Started:
+    """A command in a copy of this process, which has imported everything, so that signals meet its work."""
+
+    def __init__(self, child: int, output: Path) -> None:
+        self.child, self.output, self.said = child, output, ""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        os.kill(self.child, number)  # not yet waited for, so the number is still its own
+
+    def wait(self) -> int:
+        """Its exit code, negative for the signal that ended it."""
+        _, status = os.waitpid(self.child, 0)
+        self.said = self.output.read_text(errors="replace")
+        self.output.unlink()
+        return os.waitstatus_to_exitcode(status)
+
+
+def started_command(words: list[str]) -> Started:
+    """Start a command."""
+    sys.stdout.flush()
+    descriptor, name = tempfile.mkstemp()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.dup2(descriptor, 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            sys.argv = ["cli.py", *words]
+            code = main(words)
+            sys.stderr.flush()
+        except KeyboardInterrupt:  # before or after the command's own handling
+            code = 130
+        finally:
+            os._exit(code)
+    os.close(descriptor)
+    return Started(child, Path(name))
