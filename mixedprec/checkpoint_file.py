@@ -78,7 +78,7 @@ class CheckpointReader:
 
     def __init__(self, path: Path, *, verify: bool = False) -> None:
         self.path = path
-        self.content = Content() if verify else None
+        self.content = Content(beside=True) if verify else None
         if not path.is_file():
             raise InputError(f"{path}: no such file; write one with `{command('export')}`")
         try:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 LENGTH_BYTES = 8
 DIGEST = "digest"
+_WORTH_A_THREAD = 1 << 17  # bytes; handing over takes as long as hashing these
 DIGEST_DIGITS = 64
 DIGEST_BYTES = len(f',"{DIGEST}":""') + DIGEST_DIGITS
 """What the digest takes of a header."""
@@ -97,25 +99,42 @@ class Container:
 class Content:
     """What a file holds, part by part, and the digest of it all.
 
-    >>> one, other = Content(), Content()
-    >>> _ = one.add("a", torch.zeros(2)), other.add("a", torch.zeros(3))
+    Args:
+        beside: hash in a thread of its own, so that a reader goes on meanwhile; tensors must not change then.
+
+    >>> one, other = Content(), Content(beside=True)
+    >>> _ = one.add("a", torch.zeros(2)), other.add("a", torch.zeros(2))
     >>> one.digest({}) == other.digest({})
-    False
+    True
     """
 
-    def __init__(self) -> None:
-        self.parts: dict[str, str] = {}
+    def __init__(self, *, beside: bool = False) -> None:
+        self._thread = ThreadPoolExecutor(1) if beside else None
+        self._parts: dict[str, tuple[str, str | Future[str]]] = {}
 
     def add(self, name: str, tensor: Tensor) -> memoryview:
         """Count a tensor in; returns its bytes as they stand in a file."""
         values: memoryview = tensor.contiguous().view(-1).view(torch.uint8).numpy().data
-        self.parts[name] = f"{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(values).hexdigest()}"
+        beside = self._thread is not None and values.nbytes > _WORTH_A_THREAD
+        digest = self._thread.submit(_sha256, values) if self._thread and beside else _sha256(values)
+        self._parts[name] = (f"{tensor.dtype} {list(tensor.shape)}", digest)
         return values
 
     def digest(self, metadata: Mapping[str, str]) -> str:
         """SHA-256 of the header's texts and of all tensors, their names, types and shapes, whatever their order."""
         texts = {name: text for name, text in metadata.items() if name != DIGEST}
-        return hashlib.sha256(json.dumps([texts, self.parts], sort_keys=True).encode()).hexdigest()
+        parts = {
+            name: [kind, digest if isinstance(digest, str) else digest.result()]
+            for name, (kind, digest) in self._parts.items()
+        }
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+        return hashlib.sha256(json.dumps([texts, parts], sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(values: memoryview) -> str:
+    return hashlib.sha256(values).hexdigest()
 
 
 def header_capacity(parts: Sequence[Part], metadata: Mapping[str, str], data_bytes: int) -> int:
