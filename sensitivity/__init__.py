@@ -17,6 +17,7 @@
 | `scrutiny` | what is asked of a model before it is profiled, and said of it afterwards |
 | `agreement` | estimated beside measured damage |
 | `profiler` | the whole profile |
+| `hdf5` | HDF5 files that may come from anybody, and a disk that may be full |
 | `store` | ``profile.h5``, written and read |
 | `tables` | what a profile says, as tables |
 """
