@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.program import setting
 from vggtkit.scenes import SCENE_KINDS, SceneSource, parse_scenes, scene_choices
 
 DEFAULT_RUN = Path("runs/default")
@@ -165,10 +166,10 @@ def scene_source(
     """
     if images is not None and scenes is not None:
         raise InputError("--images and --scenes are both given; --images DIR is short for --scenes photos:DIR")
-    check_number("--num-scenes", count, 1, MOST_SCENES)
-    check_number("--seed", seed, 0, LARGEST_SEED)
+    check_number("num_scenes", count, 1, MOST_SCENES)
+    check_number("seed", seed, 0, LARGEST_SEED)
     if resolution is not None:
-        check_number("--resolution", resolution, 1, MOST_PIXELS)
+        check_number("resolution", resolution, 1, MOST_PIXELS)
     kind, folder = parse_scenes((scenes or "synthetic") if images is None else f"photos:{images}")
     chosen = _choice_of_pictures(kind, views, max_images, stride, sampling)
     is_path = SCENE_KINDS[kind].read is not None
@@ -196,7 +197,7 @@ def evaluation_source(
     >>> evaluation_source(SceneSource("photos", "kitchen", stride=2), None, None, count=8).stride
     2
     """
-    check_number("--num-scenes", count, 0, MOST_SCENES)
+    check_number("num_scenes", count, 0, MOST_SCENES)
     count = count or profiled.count
     if images is not None or scenes is not None:
         return scene_source(
@@ -211,17 +212,16 @@ def _choice_of_pictures(
     kind: str, views: int, max_images: int | None, stride: int | None, sampling: str | None
 ) -> dict[str, int | str]:
     """Those of the options that were given, checked; the defaults and the check of ``sampling`` are `SceneSource`'s."""
-    check_number("--views", views, 0, MOST_VIEWS)
+    check_number("views", views, 0, MOST_VIEWS)
     chosen: dict[str, int | str] = {"views": views} if views else {}
     for option, number in (("max_images", max_images), ("stride", stride), ("sampling", sampling)):
         if number is None:
             continue
-        name = f"--{option.replace('_', '-')}"
         if SCENE_KINDS[kind].read is None:
             raise InputError(
-                f"{name} chooses among pictures, and rooms are rendered; give --images or --scenes KIND:DIR"
+                f"{setting(option)} chooses among pictures, and rooms are rendered; give --images or --scenes KIND:DIR"
             )
         if isinstance(number, int):
-            check_number(name, number, 1)
+            check_number(option, number, 1)
         chosen[option] = number
     return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
 
 
 def pick_device(name: str) -> torch.device:
@@ -20,7 +21,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     if name not in available:
-        raise InputError(f"--device {name}: not known; use auto, {', '.join(available)}")
+        raise InputError(f"{setting('device', name)}: not known; use auto, {', '.join(available)}")
     if not available[name]:
-        raise InputError(f"--device {name}: this machine has none; use --device auto")
+        raise InputError(f"{setting('device', name)}: this machine has none; use {setting('device', 'auto')}")
     return torch.device(name)

@@ -67,7 +67,7 @@ def make_evaluation(
     Raises:
         InputError: the files do not belong together or to the model, or the scenes are those of the profile.
     """
-    check_number("--repeats", repeats, 0, 10**4)
+    check_number("repeats", repeats, 0, 10**4)
     alignment = get_alignment(depth_alignment)
     backend, options = BACKENDS.pick(execute), Options(resident, convert)
     check_writable(run)

@@ -48,8 +48,8 @@ def make_pareto(
     Raises:
         InputError: as `make_plan`.
     """
-    check_number("--points", budgets, 2, 10**4)
-    check_number("--measure", measure, 0, budgets)
+    check_number("points", budgets, 2, 10**4)
+    check_number("measure", measure, 0, budgets)
     check_writable(run)
     progress("solving", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)

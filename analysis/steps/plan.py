@@ -79,7 +79,7 @@ def make_plan(
     Raises:
         InputError: no profile and no model, or as `resolve`, `solve_plan`, `find_smallest` and `refine`.
     """
-    check_number("--refine", extras.refine, 0)
+    check_number("refine", extras.refine, 0)
     check_writable(run)
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)

@@ -23,7 +23,7 @@ from sensitivity.tables import agreement_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.memory import LARGE
 from vggtkit.core.permits import permit
-from vggtkit.core.program import command
+from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.model import gradient_dtype, model_fingerprint, pick_dtype, resolve_source
 from vggtkit.quant import read_roles
@@ -69,7 +69,7 @@ def make_profile(
         InputError: what the user can mend.
         KeyboardInterrupt: with the command that resumes.
     """
-    check_number("--probes", probes, 0)
+    check_number("probes", probes, 0)
     check_writable(run)
     check_source(source)
     names = read_roles(roles) if roles else None
@@ -151,4 +151,4 @@ def _disk_bytes(text: str, parameters: int) -> int:
     try:
         return parse_budget(text, parameters=parameters, fp32_bytes=FP32_BYTES * parameters)
     except InputError as error:
-        raise InputError(f"--disk-budget: {error}") from None
+        raise InputError(f"{setting('disk_budget')}: {error}") from None

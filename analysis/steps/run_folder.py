@@ -14,7 +14,7 @@ from mixedprec.evidence import output_weights, parse_weights
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.permits import check_permitted, permit
-from vggtkit.core.program import command
+from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import require_same
 from vggtkit.model import model_fingerprint, resolve_source
 from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, load_scenes, pictures_of
@@ -44,7 +44,9 @@ def check_writable(run: Path) -> None:
             pass
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(f"--run {run}: {place} cannot be written to ({reason}); name another folder") from error
+        raise InputError(
+            f"{setting('run', run)}: {place} cannot be written to ({reason}); name another folder"
+        ) from error
 
 
 def plan_of(run: Path, profile: Profile) -> Plan:
@@ -94,10 +96,10 @@ def subject_of_run(
     dtype = getattr(torch, str(profile.facts.get("dtype", torch.float32)).removeprefix("torch."))
     subject.precision = torch.float32 if (dtype, place.type) == (torch.float16, "cpu") else dtype
     facts = {"model_fingerprint": model_fingerprint(subject.model)}
-    require_same(f"{profile.path} and --model {source}", facts, profile.facts, ("model_fingerprint",))
+    require_same(f"{profile.path} and {setting('model', source)}", facts, profile.facts, ("model_fingerprint",))
     if subject.description() != profile.facts["config"]:
         raise InputError(
-            f"{profile.path}: the config of --model {source} has changed since, so these weights are another network "
+            f"{profile.path}: the config of {source} has changed since, so these weights are another network "
             "now: restore it, or profile again"
         )
     return subject
@@ -110,9 +112,11 @@ def check_source_of_run(run: Path, source: str, named: str | None) -> None:
         InputError: with both names, or the option that names it.
     """
     if named is not None and resolve_source(named) != source:
-        raise InputError(f"--model {named}: the profile in {run} is of {source}; name that, or another --run folder")
+        raise InputError(
+            f"{setting('model', named)}: the profile in {run} is of {source}; name that, or another {setting('run')}"
+        )
     if named is None and is_factory(source):
-        check_permitted(run, source, "--model")
+        check_permitted(run, source, setting("model", source))
 
 
 def check_held_out(profile: Profile, source: SceneSource) -> None:
@@ -139,8 +143,8 @@ def check_held_out(profile: Profile, source: SceneSource) -> None:
     if shared:
         raise InputError(
             f"{len(shared)} of the evaluation's pictures were profiled, {min(shared).name!r} is one (copies count, and"
-            " so does a folder that has changed since): profile again with the same --views, --max-images, --stride and"
-            " --sampling, or judge on another folder"
+            f" so does a folder that has changed since): profile again with the same {setting('views')},"
+            f" {setting('max_images')}, {setting('stride')} and {setting('sampling')}, or judge on another folder"
         )
 
 
@@ -154,16 +158,19 @@ def held_out_scenes(run: Path, subject: Subject, profile: Profile, source: Scene
     if source.kind == INPUTS and source.folder != SceneSource.from_dict(profile.facts["scene_source"]).folder:
         permit(run, source.folder or "")
     if source.kind == INPUTS:
-        check_permitted(run, source.folder or "", "--scenes inputs:")
+        check_permitted(run, source.folder or "", setting("scenes", f"inputs:{source.folder}"))
     scenes = scenes_for(subject, source, "evaluation")
     profiled = set(profile.facts.get(SCENE_DIGESTS, ()))
     if shared := [scene.name for scene in scenes if fingerprint([scene]) in profiled]:
         raise InputError(
             f"{len(shared)} of the {len(scenes)} scenes to judge on were profiled, {shared[0]} is one; give others "
-            "with --images or --scenes, or a function that yields others"
+            f"with {setting('images')} or {setting('scenes')}, or a function that yields others"
         )
     if fingerprint(scenes) == profile.facts["scene_fingerprint"]:
-        raise InputError("the scenes to judge on are those that were profiled; give others with --images or --scenes")
+        raise InputError(
+            "the scenes to judge on are those that were profiled; give others with "
+            f"{setting('images')} or {setting('scenes')}"
+        )
     return scenes
 
 
@@ -175,7 +182,7 @@ def profiled_scenes(run: Path, subject: Subject, profile: Profile) -> list[Scene
     """
     source = SceneSource.from_dict(profile.facts["scene_source"])
     if source.kind == INPUTS:
-        check_permitted(run, source.folder or "", "--scenes inputs:")
+        check_permitted(run, source.folder or "", setting("scenes", f"inputs:{source.folder}"))
     scenes = scenes_for(subject, source, "calibration")
     seen = {"scene_fingerprint": fingerprint(scenes)}
     require_same(f"{profile.path} and its pictures", seen, profile.facts, ("scene_fingerprint",))

@@ -29,19 +29,19 @@ def permit(run: Path, source: str) -> None:
         temporary.write_text(json.dumps(dict(list(permits.items())[-MOST:]), indent=1), encoding="utf-8")
 
 
-def check_permitted(run: Path, source: str, option: str) -> None:
+def check_permitted(run: Path, source: str, named: str) -> None:
     """Refuse a function that a file of a run folder names and the user never named for this folder.
 
     Args:
         run: the folder.
         source: ``package.module:function``.
-        option: by which the user can name it.
+        named: the setting that names it.
 
     Raises:
         InputError: it was never named here.
     """
     if source not in _read().get(str(run.resolve()), []):
-        raise InputError(f"{run} is of {source}, which is code that runs only when you name it: add {option} {source}")
+        raise InputError(f"{run} is of {source}, which is code that runs only when you name it: add {named}")
 
 
 def _path() -> Path:

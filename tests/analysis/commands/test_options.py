@@ -22,6 +22,7 @@ def test_images_are_short_for_photos(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert source() == source(scenes="synthetic") == SceneSource("synthetic")
 
 
+@pytest.mark.usefixtures("spoken_in_options")
 @pytest.mark.parametrize(
     ("numbers", "option"),
     [
@@ -38,6 +39,7 @@ def test_numbers_out_of_range_are_named_by_their_option(numbers: dict[str, int],
         source(images="a", **numbers)
 
 
+@pytest.mark.usefixtures("spoken_in_options")
 @pytest.mark.parametrize(
     ("option", "name"),
     [({"max_images": 9}, "--max-images"), ({"stride": 2}, "--stride"), ({"sampling": "runs"}, "--sampling")],

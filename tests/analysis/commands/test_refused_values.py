@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model": (("profile", "--run", "{new}", "--model", "huge"), ("--model huge", "tiny")),
     "model-path": (("profile", "--run", "{new}", "--model", "./huge"), ("--model ./huge",)),
     "model-empty-folder": (("profile", "--run", "{new}", "--model", "{photos}"), ("{photos}", "model.safetensors")),
-    "images": ((*PROFILE, "--images", "{new}"), ("{new}", "does not exist")),
+    "images": ((*PROFILE, "--images", "{new}/photos"), ("{new}/photos", "does not exist")),
     "images-empty-name": ((*PROFILE, "--images", ""), ("--images DIR",)),
     "images-without-pictures": ((*PROFILE, "--images", "{model}"), ("{model}", "no photographs")),
     "images-broken": ((*PROFILE, "--images", "{broken}"), ("3.png",)),

@@ -17,6 +17,7 @@ def test_auto_takes_the_fastest_device(monkeypatch: pytest.MonkeyPatch, cuda: bo
     assert pick_device("cpu").type == "cpu"
 
 
+@pytest.mark.usefixtures("spoken_in_options")
 def test_absent_and_unknown_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="--device cuda: this machine has none"):

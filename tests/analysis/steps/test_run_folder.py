@@ -10,6 +10,7 @@ import torch
 from analysis.steps.run_folder import subject_of_run
 from sensitivity import Profile
 from vggtkit.model import VGGT, load_vggt, model_fingerprint
+from vggtkit.subject import subject_of
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,13 @@ from vggtkit.model import VGGT, load_vggt, model_fingerprint
 )
 def test_precision_is_that_of_the_profile(model_folder: Path, profiled: str | None, expected: torch.dtype) -> None:
     source = str(model_folder)
-    facts = {"model": source, "weights": "trained", "model_fingerprint": model_fingerprint(load_vggt(source))}
+    loaded = load_vggt(source)
+    facts = {
+        "model": source,
+        "weights": "trained",
+        "model_fingerprint": model_fingerprint(loaded),
+        "config": subject_of(loaded).description(),
+    }
     profile = SimpleNamespace(
         path=model_folder, layers=(), facts=facts | ({} if profiled is None else {"dtype": profiled})
     )

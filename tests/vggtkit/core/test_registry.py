@@ -40,12 +40,12 @@ def test_a_function_is_permitted_where_it_was_named_and_nowhere_else(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     here, there = tmp_path / "here", tmp_path / "there"
     with pytest.raises(InputError, match=r"add --model mine:build"):
-        check_permitted(here, "mine:build", "--model")
+        check_permitted(here, "mine:build", "--model mine:build")
     permit(here, "mine:build")
-    check_permitted(here, "mine:build", "--model")
+    check_permitted(here, "mine:build", "--model mine:build")
     for run, source in ((there, "mine:build"), (here, "mine:other")):
         with pytest.raises(InputError):
-            check_permitted(run, source, "--model")
+            check_permitted(run, source, f"--model {source}")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"/x": 3}', "\x00"])
@@ -56,9 +56,9 @@ def test_a_damaged_memory_permits_nothing_and_breaks_nothing(
     (tmp_path / "vggt-mixedprec").mkdir()
     (tmp_path / "vggt-mixedprec" / "functions.json").write_text(text)
     with pytest.raises(InputError):
-        check_permitted(tmp_path, "mine:build", "--model")
+        check_permitted(tmp_path, "mine:build", "--model mine:build")
     permit(tmp_path, "mine:build")
-    check_permitted(tmp_path, "mine:build", "--model")
+    check_permitted(tmp_path, "mine:build", "--model mine:build")
 
 
 def test_the_oldest_folders_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +67,6 @@ def test_the_oldest_folders_are_forgotten(tmp_path: Path, monkeypatch: pytest.Mo
     assert MOST > 3
     for number in range(5):
         permit(tmp_path / str(number), "mine:build")
-    check_permitted(tmp_path / "4", "mine:build", "--model")
+    check_permitted(tmp_path / "4", "mine:build", "--model mine:build")
     with pytest.raises(InputError):
-        check_permitted(tmp_path / "0", "mine:build", "--model")
+        check_permitted(tmp_path / "0", "mine:build", "--model mine:build")
