@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from analysis.steps.run_folder import (
 )
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
-from vggtkit.core.atomic import replacing
+from vggtkit.core.atomic import replacing_all
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.scenes import Scene, SceneSource, fingerprint, notes_on
 from vggtkit.subject import INPUTS, Subject
@@ -94,11 +93,9 @@ def _further_scenes(
 
 
 def write_audit(result: Audit, run: Path) -> None:
-    """Write the JSON and the charts of a run; all three are there before any takes its name."""
-    with ExitStack() as files:
-        results, scores, attribution = (
-            files.enter_context(replacing(run / name)) for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS)
-        )
+    """Write the JSON and the charts of a run; all three change, or none."""
+    paths = [run / name for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS)]
+    with replacing_all(paths) as (results, scores, attribution):
         results.write_text(to_json(result), encoding="utf-8")
         draw_scores(result, scores)
         draw_attribution(result, attribution)

@@ -14,7 +14,7 @@ from analysis.steps.run_folder import check_writable
 from analysis.steps.view import View
 from mixedprec import Request, overhead_bytes, solve_plan
 from mixedprec.evidence import SKETCH
-from vggtkit.core.atomic import replacing
+from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import check_number
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import quantized_nbytes
@@ -68,9 +68,9 @@ def make_pareto(
     result = trace_pareto(
         start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress
     )
-    with replacing(run / RESULTS) as results:
+    with replacing_all([run / RESULTS, run / CHART]) as (results, chart):
         results.write_text(to_json(result), encoding="utf-8")
-    draw_pareto(result, run / CHART)
+        draw_pareto(result, chart)
     beating = result.beating()
     others = len(result.of_kind(UNIFORM)) + len(result.of_kind(BASELINE))
     lines = [

@@ -26,7 +26,14 @@ ROOT = Path(__file__).resolve().parents[3]
 def start(*words: object, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "cli.py", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})  # type: ignore[operator]
-    return subprocess.Popen(command, cwd=ROOT, stderr=-1, text=True, env=environment, **options)  # type: ignore[call-overload]
+    return subprocess.Popen(  # type: ignore[call-overload]
+        command, cwd=ROOT, stderr=-1, text=True, env=environment, preexec_fn=_heed_interrupts, **options
+    )  # fmt: skip
+
+
+def _heed_interrupts() -> None:
+    """Tests that run in the background inherit that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_closed_pipe_ends_quietly_and_the_plan_is_there(run: Path) -> None:
