@@ -15,7 +15,7 @@ from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
 from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
 from analysis.audit.stability import Stability
-from analysis.evaluation.results import format_number
+from analysis.evaluation.results import format_fixed, format_number
 from sensitivity.tables import COARSE, MOST_BLOCKS, role_title
 from vggtkit.metrics.geometry import GEOMETRY
 from vggtkit.model.outputs import outputs_by_task
@@ -70,8 +70,8 @@ def score_table(audit: Audit) -> Table:
             groups = [score.agreement.get(group) for group in (ALL, LOCAL, TRACKS)]
             overall = next(found for found in groups if found is not None)
             cells = [_interval(overall.spearman)]
-            cells += [f"{found.spearman.value:.3f}" if found else "n/a" for found in groups[1:]]
-            cells += [f"{overall.kendall.value:.3f}", f"{overall.within:.3f}"]
+            cells += [format_fixed(found.spearman.value, 3) if found else "n/a" for found in groups[1:]]
+            cells += [format_fixed(overall.kendall.value, 3), format_fixed(overall.within, 3)]
             table.add_row(Text(score.title), f"{score.passes:,.0f}", *cells, style=_style(audit, score))
     truth = audit.score("truth").passes
     table.caption = (
@@ -90,10 +90,10 @@ def regret_table(audit: Audit) -> Table:
     for name in ("mean [95 %]", "summed", "no tracks"):
         table.add_column(name, justify="right", no_wrap=True)
     for score in sorted(audit.scores, key=lambda one: one.regret):
-        cells = [f"{regret.measured:.2f}" for regret in score.regrets]
+        cells = [format_fixed(regret.measured, 2) for regret in score.regrets]
         means = [np.mean([getattr(regret, name) for regret in score.regrets]) for name in ("summed", "local")]
         table.add_row(
-            Text(score.title), *cells, _regret(audit, score), *(f"{mean:.2f}" for mean in means),
+            Text(score.title), *cells, _regret(audit, score), *(format_fixed(mean, 2) for mean in means),
             style=_style(audit, score),
         )  # fmt: skip
     table.caption = (
@@ -123,7 +123,7 @@ def additivity_table(audit: Audit) -> Table:
         table.add_column(name, justify="right")
     for group, ways in audit.additivity().items():
         for number, (way, found) in enumerate(ways.items()):
-            cells = (f"{found.spearman:.3f}", f"{found.slope:.2f}", format_number(found.ratio))
+            cells = (format_fixed(found.spearman, 3), format_fixed(found.slope, 2), format_number(found.ratio))
             table.add_row(group if number == 0 else "", way, *cells)
     table.caption = "slope of log measured over log predicted; where it is not 1, damages of layers do not add up"
     return table
@@ -206,14 +206,14 @@ def stability_table(found: Stability) -> Table:
     table.add_column("what", no_wrap=True)
     table.add_column("found", justify="right")
     rows = [
-        ("relative deviation of one probe, one scene", f"{found.probe_deviation:.2f}"),
-        (f"... of {found.probes} probes, as used", f"{found.probe_deviation / found.probes**0.5:.2f}"),
-        ("... between scenes, without the probes' part", f"{found.scene_deviation:.2f}"),
+        ("relative deviation of one probe, one scene", format_fixed(found.probe_deviation, 2)),
+        (f"... of {found.probes} probes, as used", format_fixed(found.probe_deviation / found.probes**0.5, 2)),
+        ("... between scenes, without the probes' part", format_fixed(found.scene_deviation, 2)),
         ("layers are told apart if their sketches differ by", f"{found.resolution:.2f}x"),
-        ("Spearman of two scenes", f"{found.scenes:.3f}"),
-        *((f"Spearman, {n} scenes against the others", f"{value:.3f}") for n, value in found.by_count.items()),
-        *((f"Spearman, {n} views", f"{value:.3f}") for n, value in found.views.items()),
-        *((f"Spearman, {n} pixels", f"{value:.3f}") for n, value in found.sizes.items()),
+        ("Spearman of two scenes", format_fixed(found.scenes, 3)),
+        *((f"Spearman, {n} scenes against the others", format_fixed(value, 3)) for n, value in found.by_count.items()),
+        *((f"Spearman, {n} views", format_fixed(value, 3)) for n, value in found.views.items()),
+        *((f"Spearman, {n} pixels", format_fixed(value, 3)) for n, value in found.sizes.items()),
         *((f"rounding alone: damage of {name}", format_number(value)) for name, value in found.floors.items()),
     ]
     for row in rows:
@@ -259,7 +259,7 @@ def _style(audit: Audit, score: ScoreResult) -> str:
 
 
 def _interval(found: Correlation) -> str:
-    return f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]" if math.isfinite(found.value) else "n/a"
 
 
 def _shaded(value: float, low: float, high: float) -> Text:

@@ -36,7 +36,9 @@ def inspection_sentences(found: Inspection) -> list[str]:
         f"{layer.name}: {layer.kind}, {layer.role}, block {layer.block}, {shape} = {layer.weights:,} weights; "
         f"number {found.rank} of {found.layers} by damage at INT4.",
         f"The widest channel's largest weight is {found.channel_ratio:.1f} times that of the median channel: what one "
-        "scale for the whole tensor wastes on most channels.",
+        "scale for the whole tensor wastes on most channels."
+        if math.isfinite(found.channel_ratio)
+        else "At least half of its channels have no weight but zeros: no other is told apart from the median channel.",
     ]
     if found.outlier_channels:
         some = ", ".join(map(str, found.outlier_channels[:12]))
