@@ -187,7 +187,7 @@ def test_a_pass_that_fails_leaves_the_model_as_it_was(
     subject = VGGTSubject(model)
     monkeypatch.setattr(Mlp, "forward", forward)
     before, weights = state(model), [value.clone() for value in model.state_dict().values()]
-    with pytest.raises((StopError, InputError), match="^$|fails on its input with StopError"):
+    with pytest.raises((StopError, InputError), match=r"^$|fails on its input with StopError"):
         PASSES[name](subject, scene)
     assert state(model) == before
     assert all(map(torch.equal, weights, model.state_dict().values()))

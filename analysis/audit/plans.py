@@ -171,9 +171,8 @@ def regrets(
             summed = sum(market.summed(judge, picks) for _, judge in halves)
             local = sum(market.summed(judge, local_picks) for _, judge in local_halves)
             costs, least = [float(damages[key].mean()), summed, local], [best, sums, local_sums]
-            found[key].append(
-                Regret(budget, tuple(damages[key].tolist()), *_over(np.array(costs), np.array(least)).tolist())
-            )
+            times = _over(np.array(costs), np.array(least)).tolist()
+            found[key].append(Regret(budget, tuple(damages[key].tolist()), *times))
     return found
 
 
