@@ -4,13 +4,24 @@ BIN := $(VENV)/bin
 # `make demo DEMO="--run runs/other"` hands options on.
 DEMO ?=
 
-.PHONY: demo test check docs clean
+# `TORCH=installed`: the newest torch that pip gives is used with the oldest of everything else, see requirements-oldest.txt.
+TORCH ?=
+OLDEST := .venv-oldest
+# What touches other packages most: the command line, files, charts, archives, solvers, statistics.
+OLDEST_TESTS := tests/test_imports.py tests/test_cli.py tests/test_supply.py tests/mixedprec tests/sensitivity/test_store.py \
+	tests/vggtkit/scenes tests/vggtkit/model/test_loading.py tests/vggtkit/metrics tests/analysis/report \
+	tests/analysis/commands/test_way_through.py
+
+.PHONY: demo test test-oldest check docs lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python cli.py demo $(DEMO)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider --numprocesses auto --maxprocesses 4 --dist loadfile $(OLDEST_TESTS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -26,7 +37,21 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
+$(OLDEST)/.installed: requirements-oldest.txt pyproject.toml
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(if $(TORCH),grep -v '^torch==',cat) requirements-oldest.txt > $(OLDEST)/wanted.txt
+	$(OLDEST)/bin/python -m pip install --quiet $(if $(TORCH),torch) --requirement $(OLDEST)/wanted.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Without the project itself, without what comes with every environment, and without which build of torch it is.
+lock: $(VENV)/.installed
+	head -n 2 requirements-dev.lock > requirements-dev.lock.new
+	$(BIN)/python -m pip list --format freeze --exclude-editable --exclude pip --exclude wheel --exclude psutil \
+		| sed 's/+[a-z0-9.]*$$//' | sort -f >> requirements-dev.lock.new
+	mv requirements-dev.lock.new requirements-dev.lock
+
 # Removes what can be made again; `runs/` holds results, so it stays.
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -125,7 +125,7 @@ def regret_intervals(regrets: Mapping[str, Sequence[Regret]], seed: int = 0) -> 
     scenes = damages.shape[2]
     draws = np.random.default_rng(seed).integers(scenes, size=(RESAMPLES, scenes))
     means = damages[:, :, draws].mean(-1)  # [scores, budgets, draws]
-    drawn = (means / means.min(0)).mean(1)
+    drawn = _over(means, means.min(0)).mean(1)
     ends = np.percentile(drawn, (2.5, 97.5), axis=1).T.tolist()
     return {key: (low, high) for key, (low, high) in zip(regrets, ends, strict=True)}
 
@@ -177,11 +177,23 @@ def regrets(
         sums, local_sums = (_reference_sum(market, pairs, room) for pairs in (halves, local_halves))
         for key, picks in plans.items():
             local_picks = local_ways[key](room)
-            summed = sum(market.sum_damage(judge, picks) for _, judge in halves) / sums
-            local = sum(market.sum_damage(judge, local_picks) for _, judge in local_halves) / local_sums
-            measured = float(damages[key].mean()) / best
-            by_way[key].append(Regret(budget, tuple(damages[key].tolist()), measured, summed, local))
+            summed = sum(market.sum_damage(judge, picks) for _, judge in halves)
+            local = sum(market.sum_damage(judge, local_picks) for _, judge in local_halves)
+            costs, least = [float(damages[key].mean()), summed, local], [best, sums, local_sums]
+            times = _over(np.array(costs), np.array(least)).tolist()
+            by_way[key].append(Regret(budget, tuple(damages[key].tolist()), *times))
     return by_way
+
+
+def _over(damage: Array, least: Array) -> Array:
+    """How many times the least damage; where that is none, no damage is as good as the best.
+
+    >>> _over(np.array([3.0, 0.0, 1.0]), np.array([2.0, 0.0, 0.0])).tolist()
+    [1.5, 1.0, inf]
+    """
+    times: Array = np.where(damage == 0, 1.0, np.inf)
+    np.divide(damage, least, out=times, where=np.broadcast_to(least, times.shape) > 0)
+    return times
 
 
 def _reference_sum(market: Market, halves: Sequence[tuple[Array, Array]], room: int) -> float:

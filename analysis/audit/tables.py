@@ -15,7 +15,7 @@ from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
 from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
 from analysis.audit.stability import Stability
-from analysis.evaluation.results import format_number
+from analysis.evaluation.results import format_fixed, format_number
 from sensitivity.tables import COARSE, MOST_BLOCKS, role_title
 from vggtkit.metrics.geometry import GEOMETRY
 from vggtkit.model.outputs import outputs_by_task
@@ -71,8 +71,8 @@ def score_table(audit: Audit) -> Table:
             groups = [score.agreement.get(group) for group in (ALL, LOCAL, TRACKS)]
             overall = next(agreement for agreement in groups if agreement is not None)
             cells = [_interval(overall.spearman)]
-            cells += [f"{agreement.spearman.value:.3f}" if agreement else "n/a" for agreement in groups[1:]]
-            cells += [f"{overall.kendall.value:.3f}", f"{overall.within:.3f}"]
+            cells += [format_fixed(agreement.spearman.value, 3) if agreement else "n/a" for agreement in groups[1:]]
+            cells += [format_fixed(overall.kendall.value, 3), format_fixed(overall.within, 3)]
             table.add_row(Text(score.title), f"{score.passes:,.0f}", *cells, style=_style(audit, score))
     truth = audit.score("truth").passes
     table.caption = (
@@ -91,10 +91,10 @@ def regret_table(audit: Audit) -> Table:
     for name in ("mean [95 %]", "summed", "no tracks"):
         table.add_column(name, justify="right", no_wrap=True)
     for score in sorted(audit.scores, key=lambda one: one.regret):
-        cells = [f"{regret.measured:.2f}" for regret in score.regrets]
+        cells = [format_fixed(regret.measured, 2) for regret in score.regrets]
         means = [np.mean([getattr(regret, name) for regret in score.regrets]) for name in ("summed", "local")]
         table.add_row(
-            Text(score.title), *cells, _regret(audit, score), *(f"{mean:.2f}" for mean in means),
+            Text(score.title), *cells, _regret(audit, score), *(format_fixed(mean, 2) for mean in means),
             style=_style(audit, score),
         )  # fmt: skip
     table.caption = (
@@ -124,7 +124,7 @@ def additivity_table(audit: Audit) -> Table:
         table.add_column(name, justify="right")
     for group, ways in audit.additivity().items():
         for number, (way, fit) in enumerate(ways.items()):
-            cells = (f"{fit.spearman:.3f}", f"{fit.slope:.2f}", format_number(fit.ratio))
+            cells = (format_fixed(fit.spearman, 3), format_fixed(fit.slope, 2), format_number(fit.ratio))
             table.add_row(group if number == 0 else "", way, *cells)
     table.caption = "slope of log measured over log predicted; where it is not 1, damages of layers do not add up"
     return table
@@ -207,14 +207,20 @@ def stability_table(stability: Stability) -> Table:
     table.add_column("what", no_wrap=True)
     table.add_column("found", justify="right")
     rows = [
-        ("relative deviation of one probe, one scene", f"{stability.probe_deviation:.2f}"),
-        (f"... of {stability.probes} probes, as used", f"{stability.probe_deviation / stability.probes**0.5:.2f}"),
-        ("... between scenes, without the probes' part", f"{stability.scene_deviation:.2f}"),
+        ("relative deviation of one probe, one scene", format_fixed(stability.probe_deviation, 2)),
+        (
+            f"... of {stability.probes} probes, as used",
+            format_fixed(stability.probe_deviation / stability.probes**0.5, 2),
+        ),
+        ("... between scenes, without the probes' part", format_fixed(stability.scene_deviation, 2)),
         ("layers are told apart if their sketches differ by", f"{stability.resolution:.2f}x"),
-        ("Spearman of two scenes", f"{stability.scenes:.3f}"),
-        *((f"Spearman, {n} scenes against the others", f"{value:.3f}") for n, value in stability.by_count.items()),
-        *((f"Spearman, {n} views", f"{value:.3f}") for n, value in stability.views.items()),
-        *((f"Spearman, {n} pixels", f"{value:.3f}") for n, value in stability.sizes.items()),
+        ("Spearman of two scenes", format_fixed(stability.scenes, 3)),
+        *(
+            (f"Spearman, {n} scenes against the others", format_fixed(value, 3))
+            for n, value in stability.by_count.items()
+        ),
+        *((f"Spearman, {n} views", format_fixed(value, 3)) for n, value in stability.views.items()),
+        *((f"Spearman, {n} pixels", format_fixed(value, 3)) for n, value in stability.sizes.items()),
         *((f"rounding alone: damage of {name}", format_number(value)) for name, value in stability.floors.items()),
     ]
     for row in rows:
@@ -260,7 +266,11 @@ def _style(audit: Audit, score: ScoreResult) -> str:
 
 
 def _interval(correlation: Correlation) -> str:
-    return f"{correlation.value:.3f} [{correlation.low:.2f}, {correlation.high:.2f}]"
+    return (
+        f"{correlation.value:.3f} [{correlation.low:.2f}, {correlation.high:.2f}]"
+        if math.isfinite(correlation.value)
+        else "n/a"
+    )
 
 
 def _shaded(value: float, low: float, high: float) -> Text:

@@ -324,15 +324,24 @@ def format_number(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits, in few characters.
 
     >>> [format_number(value) for value in (0.00012345, 0.5, 1234.5, 0.0, float("nan"), None)]
-    ['1.23e-4', '0.500', '1.23e3', '0', 'nan', 'n/a']
+    ['1.23e-4', '0.500', '1.23e3', '0', 'n/a', 'n/a']
     """
-    if value is None:
+    if value is None or math.isnan(value):
         return NOT_APPLICABLE
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}"
     plain = 1e-3 <= abs(value) < 1e3
     mantissa, _, exponent = (f"{value:#.{digits}g}" if plain else f"{value:.{digits - 1}e}").partition("e")
     return mantissa.rstrip(".") + (f"e{int(exponent)}" if exponent else "")
+
+
+def format_fixed(value: float, digits: int) -> str:
+    """A number with so many decimals, or what there is instead of one.
+
+    >>> format_fixed(0.5, 3), format_fixed(float("nan"), 3)
+    ('0.500', 'n/a')
+    """
+    return NOT_APPLICABLE if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def format_mb(size_bytes: int) -> str:

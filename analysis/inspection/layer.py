@@ -172,9 +172,18 @@ def _format_row(model: nn.Module, profile: Profile, row: int, key: str) -> Forma
     return FormatRow(
         key=key,
         size_bytes=int(profile.size_bytes[row, column]),
-        weight_error=float(error.square().sum() / weight.double().square().sum()),
+        weight_error=_relative(float(error.square().sum()), float(weight.double().square().sum())),
         largest_error=float(error.abs().max()),
         local={} if captured is None else {name: float(values[row, captured]) for name, values in local.items()},
         damage={task: float(values[row, column]) for task, values in tasks.items()},
         total=float(profile.total_damage[row, column]),
     )
+
+
+def _relative(error: float, energy: float) -> float:
+    """A squared error over an energy; zeros that stay zeros have none.
+
+    >>> _relative(1.0, 4.0), _relative(0.0, 0.0)
+    (0.25, 0.0)
+    """
+    return error / energy if energy > 0 else 0.0 if error == 0 else float("inf")

@@ -37,7 +37,9 @@ def inspection_sentences(inspection: Inspection) -> list[str]:
         f"{layer.name}: {layer.kind}, {layer.role}, block {layer.block}, {shape} = {layer.weights:,} weights; "
         f"number {inspection.rank} of {inspection.layers} by damage at INT4.",
         f"The widest channel's largest weight is {inspection.channel_ratio:.1f} times that of the median channel: what "
-        "one scale for the whole tensor wastes on most channels.",
+        "one scale for the whole tensor wastes on most channels."
+        if math.isfinite(inspection.channel_ratio)
+        else "At least half of its channels have no weight but zeros: no other is told apart from the median channel.",
     ]
     if inspection.outlier_channels:
         some = ", ".join(map(str, inspection.outlier_channels[:12]))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from analysis.evaluation.cost import SCENES_TO_JUDGE, beyond_noise, change_interval, describe_cost, select_known
-from analysis.evaluation.results import Evaluation, SchemeResult, format_number, short_title
+from analysis.evaluation.results import Evaluation, SchemeResult, format_fixed, format_number, short_title
 from analysis.report.grid import Grid
 from vggtkit.core.program import setting
 from vggtkit.metrics.geometry import GEOMETRY
@@ -97,7 +97,7 @@ def figure(key: str, value: float) -> str:
     >>> figure("auc30", 0.5), figure("abs_rel", 0.00123)
     ('0.500', '0.00123')
     """
-    return f"{value:.3f}" if GEOMETRY[key].higher_is_better else format_number(value)
+    return format_fixed(value, 3) if GEOMETRY[key].higher_is_better else format_number(value)
 
 
 def _figure_rows(result: SchemeResult, keys: list[str]) -> list[tuple[str, ...]]:
@@ -124,7 +124,7 @@ def _headline(fp32: SchemeResult) -> str:
 def _change(key: str, result: SchemeResult) -> str:
     change = result.changes[key]
     if not math.isfinite(change.mean):
-        return "nan"
+        return NOT_APPLICABLE
     return GEOMETRY[key].change_number(change.mean) + change_interval(key, change)
 
 
