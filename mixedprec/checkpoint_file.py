@@ -22,7 +22,7 @@ from vggtkit.quant import Format, Layer, QuantizedTensor, get_format, out_first
 from vggtkit.quant import part_names as quantized_parts
 
 KIND = PACKED_KIND
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 FACTORY, READERS = "factory", "readers"
 """Keys of an architecture that is no VGGT: where it comes from, and which module reads weights past their layer."""
 

@@ -18,7 +18,7 @@ from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.model import HEADS, check_heads
 from vggtkit.quant import FORMATS, Layer, get_format
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ANY_WEIGHTS = "0" * 16
 """Fingerprint in a plan that was made without a profile, for whatever weights the model has."""
 DATA_FREE = "data-free"

@@ -32,7 +32,7 @@ from vggtkit.core.program import command
 from vggtkit.core.trial import try_first
 from vggtkit.quant import FORMATS, Layer
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FP32 = "fp32"
 READ_PAST = "read_past"
 """The fact that names layers whose weight is read without a call of the layer."""

@@ -73,8 +73,8 @@ def test_absent_plan_says_which_command_makes_it(tmp_path: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "version": (lambda v: v.update(schema_version=2), "schema version is 2, this tool reads 1"),
-    "version-text": (lambda v: v.update(schema_version="1"), 'schema version is "1"'),
+    "version": (lambda v: v.update(schema_version=1), "schema version is 1, this tool reads 2"),
+    "version-text": (lambda v: v.update(schema_version="2"), 'schema version is "2"'),
     "no-version": (lambda v: v.pop("schema_version"), "field 'schema_version' is missing"),
     "no-formats": (lambda v: v.pop("formats"), "field 'formats' is missing"),
     "no-provenance": (lambda v: v.pop("provenance"), "field 'provenance' is missing"),

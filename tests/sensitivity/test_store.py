@@ -79,7 +79,7 @@ def test_the_file_explains_itself(path: Path) -> None:
     """The layout that the design promises, by h5py alone."""
     with h5py.File(path) as file:
         assert set(file) == {"layers", "activations", "changes", "scores"}
-        assert file.attrs["schema_version"] == 2
+        assert file.attrs["schema_version"] == 3
         for dataset in file["changes"].values():
             assert dataset.attrs["axes"] == "layer, candidate, scene, probe"
             assert len(json.loads(dataset.attrs["candidates"])) == dataset.shape[1]
@@ -143,7 +143,7 @@ def test_what_is_no_hdf5_is_refused(path: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
-    "other-version": (lambda f: f.attrs.modify("schema_version", 9), "schema version is 9, this tool reads 2"),
+    "other-version": (lambda f: f.attrs.modify("schema_version", 9), "schema version is 9, this tool reads 3"),
     "no-version": (lambda f: f.attrs.pop("schema_version"), "schema version is None"),
     "no-layers": (lambda f: f.pop("layers"), "not a readable profile"),
     "layers-a-group": (lambda f: (f.pop("layers"), f.create_group("layers")), "not a readable profile"),
