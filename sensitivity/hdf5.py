@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +26,23 @@ SHA256 = "sha256"
 """The attribute of an activation with its own digest, which is checked when it is read: together they may be large."""
 
 
+_READ_BACK = 1 << 16
+"""Bytes of the largest piece that HDF5 reads again while it writes: its own structures, not values."""
+
+
 class _Disk(io.RawIOBase):
     """A file that seems to take everything, and remembers the first error.
 
     HDF5 can neither write to a full disk nor give up: it fails to close the file, tries again, and ends the program.
+    Nor may it read back something else than it wrote; so what the disk did not take stays in memory, where it is small.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.file = path.open("r+b", buffering=1 << 20)
+        self.file = path.open("r+b", buffering=0)
         self.fault: OSError | None = None
+        self.at = 0
+        self.untaken: list[tuple[int, bytes]] = []
 
     def readable(self) -> bool:
         return True
@@ -45,37 +53,51 @@ class _Disk(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def _try(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
-        try:
-            return getattr(self.file, name)(*arguments)
-        except OSError as error:
-            self.fault = self.fault or error
-            return None
-
     def write(self, data: Any) -> int:  # noqa: ANN401
-        if self.fault is None:
-            self._try("write", data)
-        return memoryview(data).nbytes
+        rest = memoryview(data).cast("B")
+        length, at = rest.nbytes, self.at
+        self.at += length
+        try:
+            while rest and self.fault is None:
+                taken = os.pwrite(self.file.fileno(), rest, at)
+                rest, at = rest[taken:], at + taken
+        except OSError as error:
+            self.fault = error
+        if rest and rest.nbytes <= _READ_BACK:
+            self.untaken.append((at, bytes(rest)))
+        return length
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401
-        return self._try("readinto", buffer) or 0
+        view = memoryview(buffer).cast("B")
+        begin, end = self.at, self.at + view.nbytes
+        taken = os.pread(self.file.fileno(), view.nbytes, begin)
+        view[:] = taken.ljust(view.nbytes, b"\0")
+        for at, piece in self.untaken:
+            first, last = max(begin, at), min(end, at + len(piece))
+            if first < last:
+                view[first - begin : last - begin] = piece[first - at : last - at]
+        self.at = end
+        return view.nbytes
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._try("seek", offset, whence) or 0
+        ends = [os.fstat(self.file.fileno()).st_size, *(at + len(piece) for at, piece in self.untaken)]
+        self.at = offset + (0, self.at, max(ends))[whence]
+        return self.at
 
     def tell(self) -> int:
-        return self._try("tell") or 0
+        return self.at
 
     def truncate(self, size: int | None = None) -> int:
-        return self._try("truncate", size) or 0
-
-    def flush(self) -> None:
-        if not self.file.closed:
-            self._try("flush")
+        size = self.at if size is None else size
+        try:
+            if self.fault is None:
+                os.truncate(self.file.fileno(), size)
+        except OSError as error:
+            self.fault = error
+        return size
 
     def close(self) -> None:
-        if not self.file.closed:
-            self._try("close")
+        self.file.close()
         super().close()
 
 
