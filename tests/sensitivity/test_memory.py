@@ -18,7 +18,7 @@ from vggtkit.subject import subject_of
 def test_memory_is_flat_over_scenes(
     tiniest_config: VGGTConfig, tmp_path: Path, make_scene: Callable[..., Scene]
 ) -> None:
-    """25 scenes more leave next to nothing behind; one scene's intermediates would be 50 MB and more."""
+    """25 scenes more leave next to nothing behind: 25 kB were seen, and 47 MB from the first to the fifth."""
     torch.manual_seed(0)
     subject, resident = subject_of(VGGT(tiniest_config).eval()), {}
 
