@@ -188,8 +188,7 @@ def _draw_pairs(axes: Axes, audit: Audit, outputs: Sequence[str], title: str) ->
         colour = COLOURS[column % len(COLOURS)]
         label = get_format(scheme).short_title
         axes.plot(sketched[shown, column], true[shown, column], "o", label=label, markersize=3, alpha=0.6, color=colour)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    _scale_by_decades(axes)
     positive = sketched[sketched > 0]
     if positive.size:
         line = np.geomspace(positive.min(), positive.max(), 50)
@@ -209,6 +208,14 @@ def _draw_response(axes: Axes, audit: Audit, outputs: Sequence[str], sketched: A
     axes.plot(x, y, color=COLOURS[1], linewidth=2, label="response (fitted elsewhere)")
 
 
+def _scale_by_decades(axes: Axes, which: str = "xy") -> None:
+    """Logarithmic axes for what is drawn, where any of it is above zero."""
+    if "x" in which and math.isfinite(axes.dataLim.minposx):
+        axes.set_xscale("log")
+    if "y" in which and math.isfinite(axes.dataLim.minposy):
+        axes.set_yscale("log")
+
+
 def _draw_plans(axes: Axes, audit: Audit) -> None:
     _title(axes, "6  Whole plans, all outputs")
     axes.set_xlabel("predicted damage")
@@ -223,12 +230,13 @@ def _draw_plans(axes: Axes, audit: Audit) -> None:
         predicted = np.array([row[way] for row in rows])
         label = f"{way}: {fits[way].spearman:.2f}, slope {fits[way].slope:.2f}"
         axes.plot(predicted, measured, "osD^"[number], color=COLOURS[number], label=label, alpha=0.8)
-    line = np.geomspace(measured.min(), measured.max(), 10)
-    axes.plot(line, line, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    _scale_by_decades(axes)
+    positive = measured[(measured > 0) & np.isfinite(measured)]
+    if positive.size:
+        line = np.geomspace(positive.min(), positive.max(), 10)
+        axes.plot(line, line, color="black", linewidth=0.8)
+        axes.set_ylim(positive.min() / 1.5, positive.max() * 5)
     axes.legend(loc="upper left", fontsize=8, title="prediction: Spearman, slope", title_fontsize=8)
-    axes.set_ylim(measured.min() / 1.5, measured.max() * 5)
 
 
 def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
@@ -269,7 +277,7 @@ def _draw_depth(axes: Axes, audit: Audit, number: int) -> None:
         names += [f"{stack} {block}" for block in range(0, len(values), every)]
         offset += len(values) + 1
     axes.set_xticks(ticks, names, rotation=60, fontsize=8)
-    axes.set_yscale("log")
+    _scale_by_decades(axes, "y")
     axes.set_ylabel("NMSE")
     axes.legend(fontsize=8, ncols=3)
 
@@ -294,7 +302,7 @@ def _draw_tasks(axes: Axes, audit: Audit, number: int) -> None:
             color=colour,
             label=plain_for_charts(task),
         )
-    axes.set_yscale("log")
+    _scale_by_decades(axes, "y")
     axes.set_xticks(range(len(roles)), roles, rotation=20, ha="right", fontsize=9)
     axes.set_ylabel("NMSE")
     axes.legend(fontsize=8, ncols=4)
