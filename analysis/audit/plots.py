@@ -241,8 +241,9 @@ def _draw_plans(axes: Axes, audit: Audit) -> None:
 
 def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
     _title(axes, title)
+    norm = LogNorm() if (damage > 0).any() else None
     image = axes.imshow(
-        np.ma.masked_less_equal(damage, 0), norm=LogNorm(), cmap="cividis", aspect="auto", interpolation="nearest"
+        np.ma.masked_less_equal(damage, 0), norm=norm, cmap="cividis", aspect="auto", interpolation="nearest"
     )
     axes.set_facecolor("#DDDDDD")
     axes.set_xticks(
@@ -255,6 +256,9 @@ def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
     axes.set_yticks(middles[::every], [blocks[start] for start in starts][::every], fontsize=8)
     for start in starts[1:]:
         axes.axhline(start - 0.5, color="white", linewidth=0.5)
+    if not (damage > 0).any():
+        axes.text(0.5, 0.5, "no damage", transform=axes.transAxes, ha="center")
+        return
     figure = axes.get_figure()
     assert figure is not None
     figure.colorbar(image, ax=axes, orientation="horizontal", pad=0.01, label="NMSE; grey: no damage")
