@@ -33,7 +33,7 @@ with ending_at_once():  # these take seconds
         report,
     )
     from analysis.commands.groups import laid_out
-    from analysis.commands.options import AsJson, Debug, Output, Plugin
+    from analysis.commands.options import AsJson, Debug, OutputOptions, Plugin
     from analysis.commands.screen import explained, session
     from vggtkit.core.escaping import printable
 
@@ -62,7 +62,7 @@ def common(context: typer.Context, as_json: AsJson = False, debug: Debug = False
     # Given before the command, they become the defaults of the same options after it.
     context.default_map = {str(context.invoked_subcommand): {"as_json": as_json, "debug": debug}}
     if plugin:
-        with session(Output(as_json, debug, plugin)):
+        with session(OutputOptions(as_json, debug, plugin)):
             pass  # they are loaded; those after the command follow
 
 

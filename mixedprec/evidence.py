@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensitivity import Profile
-from sensitivity.agreement import Agreement, agreement
+from sensitivity.estimate_check import EstimateCheck, check_estimates
 from sensitivity.store import Changes
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
@@ -48,7 +48,7 @@ class Evidence:
         weights: what each output counts for, relative to the others; 1 for those not named.
         changes: what each layer does to each output with its sign, ``{output: [layers, candidates, scenes, probes]}``,
             as in `Profile`; empty if not known.
-        agreement: estimated beside measured damage of the uniform INT4 schemes, by output; empty if not measured.
+        estimate_checks: estimated beside measured damage of the uniform INT4 schemes, by output; empty if not measured.
     """
 
     origin: str
@@ -61,7 +61,7 @@ class Evidence:
     uniform: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, Changes] = field(default_factory=dict)
-    agreement: Mapping[str, Agreement] = field(default_factory=dict)
+    estimate_checks: Mapping[str, EstimateCheck] = field(default_factory=dict)
 
     @staticmethod
     def of(source: Profile | Evidence) -> Evidence:
@@ -74,7 +74,7 @@ class Evidence:
         }
         return Evidence(
             str(source.path), source.facts, source.layers, source.candidates, source.size_bytes, source.damage,
-            uniform=uniform, changes=source.changes, agreement=agreement(source),
+            uniform=uniform, changes=source.changes, estimate_checks=check_estimates(source),
         )  # fmt: skip
 
     def scored(self, score: str, damage: Mapping[str, Array], candidates: Sequence[str]) -> Evidence:
@@ -118,7 +118,7 @@ class Evidence:
     @property
     def holds(self) -> bool:
         """Whether estimates agree with what was measured, for every output that counts."""
-        return all(row.holds for name, row in self.agreement.items() if self.weights.get(name, 1.0))
+        return all(row.holds for name, row in self.estimate_checks.items() if self.weights.get(name, 1.0))
 
     def shares(self) -> dict[str, float]:
         """The weight of every output, all together 1."""
@@ -165,7 +165,8 @@ class Evidence:
         changes = {name: values[rows] for name, values in self.changes.items() if name not in gone}
         return replace(
             self, layers=tuple(self.layers[row] for row in rows), size_bytes=self.size_bytes[rows], damage=damage,
-            uniform=uniform, changes=changes, agreement={k: v for k, v in self.agreement.items() if k not in gone},
+            uniform=uniform, changes=changes,
+            estimate_checks={name: row for name, row in self.estimate_checks.items() if name not in gone},
         )  # fmt: skip
 
     def weighted(self, asked: Mapping[str, float]) -> Evidence:

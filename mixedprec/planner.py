@@ -178,8 +178,8 @@ def _known(evidence: Evidence) -> dict[str, object]:
     """What a reader of the plan has to know of its evidence."""
     noise = {name: value for name, value in (evidence.facts.get("repeatability") or {}).items() if value}
     known: dict[str, object] = {
-        "estimate_check": {name: row.ratio for name, row in evidence.agreement.items()},
-        "estimate_holds": evidence.holds if evidence.agreement else None,
+        "estimate_check": {name: row.ratio for name, row in evidence.estimate_checks.items()},
+        "estimate_holds": evidence.holds if evidence.estimate_checks else None,
         "unreached": sorted(evidence.unreached & {layer.name for layer in evidence.layers}),
         "repeatability": noise,
     }

@@ -15,7 +15,7 @@ from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
 from sensitivity.scores import SCORES
-from sensitivity.tables import agreement_sentences, role_title
+from sensitivity.tables import check_sentences, role_title
 from vggtkit.core.program import setting
 from vggtkit.quant import Layer, get_format
 
@@ -77,10 +77,10 @@ def _optimality(planned: Planned) -> list[str]:
     """How good the choice is, as far as the estimates can be trusted."""
     plan, evidence = planned.plan, planned.search_space.evidence
     if plan.policy not in SOLVED:
-        return agreement_sentences(evidence.agreement) + _sensitive_share(planned)
+        return check_sentences(evidence.estimate_checks) + _sensitive_share(planned)
     if not evidence.holds:
         return [
-            *agreement_sentences(evidence.agreement),
+            *check_sentences(evidence.estimate_checks),
             "This plan has the least predicted damage that was found, which says little while the prediction does not "
             "hold.",
         ]

@@ -15,7 +15,7 @@
 | `dataflow`, `route` | which modules of a foreign model may be segments, and how it is differentiated |
 | `differentiable` | a forward that can be differentiated, whatever it says of gradients itself |
 | `scrutiny` | what is asked of a model before it is profiled, and said of it afterwards |
-| `agreement` | estimated beside measured damage |
+| `estimate_check` | estimated beside measured damage |
 | `profiler` | the whole profile |
 | `hdf5` | HDF5 files that may come from anybody, and a disk that may be full |
 | `store` | ``profile.h5``, written and read |

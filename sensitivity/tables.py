@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from sensitivity.agreement import LARGEST, LIMIT, Agreement, agreement
+from sensitivity.estimate_check import LARGEST, LIMIT, EstimateCheck, check_estimates
 from sensitivity.store import Array, Profile
 from vggtkit.quant import Layer, get_format, short_name
 
@@ -82,7 +82,7 @@ def agreement_table(profile: Profile) -> Table:
     for name in ("output", "scheme", "sum", "jointly", "measured", "ratio", "FP32 noise"):
         table.add_column(name, justify="left" if name in ("output", "scheme") else "right", overflow="fold")
     noise = profile.facts.get("repeatability") or {}
-    for output, row in agreement(profile).items():
+    for output, row in check_estimates(profile).items():
         table.add_row(
             Text(output),
             get_format(row.scheme).short_title,
@@ -102,7 +102,7 @@ def agreement_table(profile: Profile) -> Table:
     return table
 
 
-def agreement_sentences(rows: Mapping[str, Agreement]) -> list[str]:
+def check_sentences(rows: Mapping[str, EstimateCheck]) -> list[str]:
     """What a reader should know where estimate and measurement differ."""
     off = {name: row for name, row in rows.items() if not row.holds}
     if not off:
@@ -182,7 +182,9 @@ def summary(profile: Profile, top: int = 8) -> dict[str, object]:
             role: float(sum(profile.total_damage[i, coarse] for i, la in enumerate(profile.layers) if la.role == role))
             for role in sorted(roles)
         },
-        "estimate_check": {name: {**row._asdict(), "holds": row.holds} for name, row in agreement(profile).items()},
+        "estimate_check": {
+            name: {**row._asdict(), "holds": row.holds} for name, row in check_estimates(profile).items()
+        },
         "repeatability": profile.facts.get("repeatability"),
         "most_sensitive": [
             {"layer": profile.layers[i].name, "damage": float(profile.total_damage[i, coarse])} for i in order[:top]

@@ -9,7 +9,7 @@ import typer
 from analysis.commands.options import (
     DEFAULT_RUN,
     Device,
-    Output,
+    OutputOptions,
     Pictures,
     RunDir,
     RunModel,
@@ -37,7 +37,7 @@ def audit(
     ] = False,
     model: RunModel = None,
     device: Device = "auto",
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Do the scores predict damage? Compare them with it.
 

@@ -8,7 +8,7 @@ from analysis.commands.options import (
     Budget,
     Device,
     NumScenes,
-    Output,
+    OutputOptions,
     RunDir,
     Seed,
     scene_source,
@@ -30,7 +30,7 @@ def demo(
     num_scenes: NumScenes = 4,
     device: Device = "auto",
     seed: Seed = 0,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Profile, plan and evaluate the bundled network on rendered rooms."""
     with session(output, run) as screen:

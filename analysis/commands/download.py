@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import Output
+from analysis.commands.options import OutputOptions
 from analysis.commands.screen import session
 from analysis.steps import View
 from vggtkit.core.errors import InputError
@@ -30,7 +30,7 @@ def download(
     depth: Annotated[
         bool, typer.Option("--depth/--no-depth", help="With depth, or cameras alone, which is one archive of three.")
     ] = True,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Fetch a scene with ground truth.
 

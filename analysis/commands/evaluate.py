@@ -9,7 +9,7 @@ import typer
 from analysis.commands.options import (
     DEFAULT_RUN,
     Device,
-    Output,
+    OutputOptions,
     Pictures,
     RunDir,
     RunModel,
@@ -70,7 +70,7 @@ def evaluate(
     convert: Convert = False,
     model: RunModel = None,
     device: Device = "auto",
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Compare the plan with FP32 and the uniform schemes.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, Output, RunDir, RunModel, Weights
+from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir, RunModel, Weights
 from analysis.commands.screen import session
 from analysis.steps import make_checkpoint
 
@@ -24,7 +24,7 @@ def export(
     ] = "plan",
     weights: Weights = "pretrained",
     model: RunModel = None,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Write a packed checkpoint that loads without the original.
 

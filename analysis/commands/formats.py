@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, Output, RunDir
+from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir
 from analysis.commands.screen import session
 from analysis.steps import formats_view
 
@@ -26,7 +26,7 @@ def formats(
             "--model", "--model_name", metavar="SOURCE", help="Whose bytes to show; else the run's model, else tiny."
         ),
     ] = None,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """List the weight formats with their bits per weight and the bytes of the model at hand."""
     with session(output) as screen:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, Output, RunDir, RunModel
+from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir, RunModel
 from analysis.commands.screen import session
 from analysis.steps import inspect_layer
 
@@ -23,7 +23,7 @@ def inspect(
     ],
     run: RunDir = DEFAULT_RUN,
     model: RunModel = None,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Show one layer: weights, activations, outliers, error by format, bytes.
 

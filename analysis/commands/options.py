@@ -112,7 +112,7 @@ Budget = Annotated[
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputOptions:
     """How results are shown, and what is loaded beforehand; all commands share it."""
 
     as_json: AsJson = False

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, Output, RunDir, Score
+from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, OutputOptions, RunDir, Score
 from analysis.commands.screen import session
 from analysis.steps import make_pareto
 from mixedprec import parse_request
@@ -36,7 +36,7 @@ def pareto(
     ] = None,
     run: RunDir = DEFAULT_RUN,
     device: Device = "auto",
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Draw damage against file size: plans over all budgets, uniform schemes, baselines.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, Output, RunDir, Score
+from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, OutputOptions, RunDir, Score
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
@@ -157,7 +157,7 @@ def plan(
     beyond: Beyond,
     run: RunDir = DEFAULT_RUN,
     device: Device = "auto",
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Choose a format for every layer under a byte budget.
 

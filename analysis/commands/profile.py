@@ -11,7 +11,7 @@ from analysis.commands.options import (
     Device,
     Model,
     NumScenes,
-    Output,
+    OutputOptions,
     Pictures,
     Resolution,
     RunDir,
@@ -70,7 +70,7 @@ def profile(
         typer.Option("--roles", metavar="FILE", help="TOML with name patterns that tell the roles of layers."),
     ] = None,
     seed: Seed = 0,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
     """Measure every layer under FP32 and the uniform schemes.
 

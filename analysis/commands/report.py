@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.commands.options import DEFAULT_RUN, Output, RunDir
+from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir
 from analysis.commands.screen import session
 from analysis.steps import show_evaluation
 
@@ -12,7 +12,7 @@ EXAMPLES = (
 )
 
 
-def report(*, run: RunDir = DEFAULT_RUN, output: Output) -> None:
+def report(*, run: RunDir = DEFAULT_RUN, output: OutputOptions) -> None:
     """Show the last evaluation again.
 
     Redraws its text report and its charts too.

@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from analysis.commands.options import Output
+from analysis.commands.options import OutputOptions
 from analysis.evaluation.results import null_if_not_finite
 from analysis.steps import View
 from vggtkit.core import provenance
@@ -140,7 +140,7 @@ def _printable(cell: Any) -> Any:  # noqa: ANN401
 
 
 @contextmanager
-def session(output: Output, run: Path | None = None) -> Iterator[Screen]:
+def session(output: OutputOptions, run: Path | None = None) -> Iterator[Screen]:
     """What a command runs in: gives it the screen, and turns what goes wrong into a line and an exit code.
 
     Plugins are loaded first, and messages call settings by their options.

@@ -16,10 +16,10 @@ from mixedprec import parse_budget
 from mixedprec.budget import FP32_BYTES
 from sensitivity import Profile
 from sensitivity import profile as profile_model
-from sensitivity.agreement import agreement
+from sensitivity.estimate_check import check_estimates
 from sensitivity.jacobian_sketch import DEFAULT_PROBES
 from sensitivity.scrutiny import remarks
-from sensitivity.tables import agreement_sentences, profile_tables, summary
+from sensitivity.tables import check_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.memory import LARGE
 from vggtkit.core.permits import permit
@@ -128,7 +128,7 @@ def profile_view(profile: Profile) -> View:
     lines = [f"written: {profile.path}"]
     if profile.facts["weights"] != "trained":
         lines.append("RANDOM WEIGHTS: these scores say nothing about a trained network.")
-    lines += remarks(profile.facts, int(profile.facts["parameters"])) + agreement_sentences(agreement(profile))
+    lines += remarks(profile.facts, int(profile.facts["parameters"])) + check_sentences(check_estimates(profile))
     facts = {
         name: profile.facts.get(name)
         for name in (

@@ -22,7 +22,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks.trust import foreign
-from sensitivity.agreement import noise_floors
+from sensitivity.estimate_check import noise_floors
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
 from sensitivity.scrutiny import scrutinise
 from vggtkit.core.errors import InputError

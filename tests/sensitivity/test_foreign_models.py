@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from benchmarks.trust import foreign
 from benchmarks.trust.models import rows_of, scenes_of, subject_of_name
-from sensitivity.agreement import Agreement, ratio
+from sensitivity.estimate_check import EstimateCheck, ratio
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
 from sensitivity.route import route_of
 from sensitivity.scrutiny import check_unseen, remarks, scrutinise
@@ -172,8 +172,8 @@ def test_estimate_over_measurement(summed: float, jointly: float, measured: floa
 def test_few_samples_are_given_more_room() -> None:
     """The mean of squares of normal numbers leaves the limits by chance alone as often as that may be."""
 
-    def row(found: float, samples: int) -> Agreement:
-        return Agreement("int4_group_128", found, found, 1.0, found, samples)
+    def row(found: float, samples: int) -> EstimateCheck:
+        return EstimateCheck("int4_group_128", found, found, 1.0, found, samples)
 
     assert not row(3.2, 1000).holds
     assert not row(0.31, 1000).holds

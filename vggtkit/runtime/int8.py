@@ -27,7 +27,7 @@ from vggtkit.runtime.attention import attend
 from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, not_run
 from vggtkit.runtime.codes import converted, is_int8
 from vggtkit.runtime.forwards import replaced_forward
-from vggtkit.runtime.kernels import Choice, Kernel, choose, fastest
+from vggtkit.runtime.kernels import Kernel, KernelChoice, choose, fastest
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
 from vggtkit.runtime.reference import KERNELS as AS_REFERENCE
 from vggtkit.runtime.reference import packed_weights, weight_bytes
@@ -109,7 +109,7 @@ class Int8(Backend):
         if refused and not options.convert:
             raise InputError(not_run(self.key, len(refused), refused[0], keys[refused[0]]))
 
-    def _choice(self) -> Choice | None:
+    def _choice(self) -> KernelChoice | None:
         return None if self.missing else choose(torch.get_num_threads())
 
     def _why_none(self) -> str:
@@ -155,7 +155,7 @@ def _in_fp32(_module: nn.Module, _arguments: object, output: Tensor) -> Tensor:
 class _Chooser:
     """How each layer of a model is run."""
 
-    def __init__(self, subject: Subject, options: Options, choice: Choice) -> None:
+    def __init__(self, subject: Subject, options: Options, choice: KernelChoice) -> None:
         self.subject, self.options, self.choice = subject, options, choice
         self.stays = options.resident == "int8"
         self.kernel: Kernel = choice.once if self.stays else choice.each
@@ -263,7 +263,7 @@ def _fallback(reason: str) -> str:
     return f"falls back to the reference ({reason}): {AS_REFERENCE}"
 
 
-def _described(choice: Choice, kernel: Kernel) -> str:
+def _described(choice: KernelChoice, kernel: Kernel) -> str:
     floats = "bfloat16" if choice.has_bfloat16 else "FP32"
     return (
         f"INT8 weights x INT8 activations (a scale per token) by {kernel.title}, 32-bit sums; convolutions, attention "

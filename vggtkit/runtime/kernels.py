@@ -134,7 +134,7 @@ class OneDNN(Kernel):
 KERNELS: tuple[Kernel, ...] = (IntMM(), OneDNN())
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
     """The kernels that a measurement chose.
 
     Attributes:
@@ -158,7 +158,7 @@ _ROWS, _IN, _OUT = 512, 1024, 1024
 
 
 @lru_cache(maxsize=4)
-def choose(threads: int) -> Choice | None:
+def choose(threads: int) -> KernelChoice | None:
     """Measure all kernels with so many threads, in about half a second; None if none is exact.
 
     The size is a layer's of VGGT-1B and as many rows as half a picture has. What is exact is found out with a few rows
@@ -184,7 +184,7 @@ def choose(threads: int) -> Choice | None:
     each = min(usable, key=lambda kernel: seconds[kernel.key] + seconds[f"load {kernel.key}"])
     gains = {name: seconds["fp32"] / seconds[name] for name in ("bf16", *loaded)}
     said = ", ".join(f"{name} {gain:.1f}x" for name, gain in gains.items())
-    return Choice(once, each, gains["bf16"] >= BFLOAT16_GAIN, f"measured against FP32 on {_ROWS} rows: {said}")
+    return KernelChoice(once, each, gains["bf16"] >= BFLOAT16_GAIN, f"measured against FP32 on {_ROWS} rows: {said}")
 
 
 def fastest(jobs: Mapping[str, Callable[[], object]], repeats: int = 3) -> dict[str, float]:

@@ -29,7 +29,7 @@ FLOORS = 10
 """Damage counts above this many times what two FP32 passes differ by."""
 
 
-class Agreement(NamedTuple):
+class EstimateCheck(NamedTuple):
     """Estimate and measurement of one output under the INT4 scheme where they differ most.
 
     Attributes:
@@ -60,7 +60,7 @@ class Agreement(NamedTuple):
         return least / LIMIT <= self.ratio <= LIMIT * most
 
 
-def agreement(profile: Profile) -> dict[str, Agreement]:
+def check_estimates(profile: Profile) -> dict[str, EstimateCheck]:
     """Estimate beside measurement, for every output; empty where no INT4 scheme was run."""
     schemes = [key for key in profile.schemes if key.startswith("int4") and key in profile.candidates]
     floors = noise_floors(profile.facts, tuple(profile.damage))
@@ -73,14 +73,14 @@ def agreement(profile: Profile) -> dict[str, Agreement]:
     }
 
 
-def _compared(profile: Profile, output: str, scheme: str, floor: float) -> Agreement:
+def _compared(profile: Profile, output: str, scheme: str, floor: float) -> EstimateCheck:
     column = profile.column(scheme)
     summed = float(profile.damage[output][:, column].sum())
     changes: Changes | None = profile.changes.get(output)
     jointly = summed if changes is None else _jointly(changes[:, column])
     measured = float(profile.uniform[output][profile.schemes.index(scheme)])
     samples = 1 if changes is None else int(np.prod(changes.shape[2:]))
-    return Agreement(scheme, summed, jointly, measured, ratio(summed, jointly, measured, floor), samples)
+    return EstimateCheck(scheme, summed, jointly, measured, ratio(summed, jointly, measured, floor), samples)
 
 
 def _jointly(changes: Changes) -> float:
@@ -89,7 +89,7 @@ def _jointly(changes: Changes) -> float:
 
 
 def ratio(summed: float, jointly: float, measured: float, floor: float) -> float:
-    """Estimate over measurement, see `Agreement`.
+    """Estimate over measurement, see `EstimateCheck`.
 
     >>> ratio(2e-3, 4e-3, 3e-3, 1e-9), round(ratio(2e-3, 4e-3, 8e-3, 1e-9), 3)
     (1.0, 0.5)
