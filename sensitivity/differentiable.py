@@ -98,13 +98,13 @@ class DetachWatch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Every function is what it is."""
-        if torch.is_grad_enabled() and _detaches(func):
+        if _stops_a_gradient(func):
             self.noticed |= args[0].requires_grad
         return func(*args, **(kwargs or {}))
 
 
-def _detaches(func: object) -> bool:
-    return func in (Tensor.detach, torch.detach) or func == _DATA
+def _stops_a_gradient(func: object) -> bool:
+    return torch.is_grad_enabled() and (func in (Tensor.detach, torch.detach) or func == _DATA)
 
 
 class _ThroughDetach(TorchFunctionMode):
@@ -118,7 +118,7 @@ class _ThroughDetach(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Every other function is what it is."""
-        if torch.is_grad_enabled() and _detaches(func):
+        if _stops_a_gradient(func):
             return args[0].view_as(args[0])
         return func(*args, **(kwargs or {}))
 

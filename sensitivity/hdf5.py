@@ -80,8 +80,11 @@ class _Disk(io.RawIOBase):
         return view.nbytes
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        ends = [os.fstat(self.file.fileno()).st_size, *(at + len(piece) for at, piece in self.untaken)]
-        self.at = offset + (0, self.at, max(ends))[whence]
+        if whence == os.SEEK_CUR:
+            offset += self.at
+        elif whence == os.SEEK_END:
+            offset += max(os.fstat(self.file.fileno()).st_size, *(at + len(piece) for at, piece in self.untaken), 0)
+        self.at = offset
         return self.at
 
     def tell(self) -> int:

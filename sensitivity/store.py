@@ -28,6 +28,7 @@ from sensitivity.hdf5 import (
 )
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import in_one_line
 from vggtkit.core.program import command
 from vggtkit.core.trial import try_first
 from vggtkit.quant import FORMATS, Layer
@@ -245,7 +246,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, LookupError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise InputError(
             f"{path}: not a readable profile ({reason}); make it again with `{command('profile')}`"
         ) from error

@@ -61,3 +61,12 @@ def first_line(error: BaseException) -> str:
     'EOFError'
     """
     return escape(str(error).splitlines()[0]) if str(error) else type(error).__name__
+
+
+def in_one_line(error: BaseException) -> str:
+    r"""All of an error's text with its line breaks as spaces, or its type where it has none.
+
+    >>> in_one_line(OSError("cannot read\n  header")), in_one_line(EOFError())
+    ('cannot read header', 'EOFError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import in_one_line
 from vggtkit.scenes.cameras import Array, MissingPoseError, intrinsics_matrix, rigid
 from vggtkit.scenes.depth_files import DepthAt, Size, check_depth_size, nearest, read_depth_png
 from vggtkit.scenes.recording import Frame, Omission, Recording, find_recordings, recording_of
@@ -82,7 +83,7 @@ def _read_annotations(path: Path) -> list[Mapping[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"the annotations {str(path)!r} are missing: see docs/data.md for the layout") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise InputError(f"the annotations {str(path)!r} are damaged ({reason}): download them again") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"the annotations {str(path)!r} are no list of objects: download them again")

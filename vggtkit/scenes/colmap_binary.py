@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import in_one_line
 from vggtkit.scenes.colmap import PARAMETERS, Camera, Picture, picture_of
 
 _LONGEST_NAME = 4096
@@ -73,7 +74,7 @@ def read_binary_model(folder: Path) -> list[Picture]:
         state = "is missing" if not path.exists() else f"cannot be read ({error.strerror})"
         raise InputError(f"the COLMAP model {str(path)!r} {state}: export the model again") from error
     except (_Damaged, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         place = shlex.quote(str(folder))
         raise InputError(
             f"the COLMAP model {str(path)!r} is damaged or of a newer version ({reason}); convert it to text with"

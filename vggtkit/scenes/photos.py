@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import in_one_line
 from vggtkit.scenes.naming import natural_key
 from vggtkit.scenes.recording import Frame, Recording
 
@@ -292,7 +293,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     if isinstance(error, UnidentifiedImageError):
         reason = f"it is not an image of a kind that is read here ({_KINDS_READ})"
     else:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
     return InputError(f"cannot read the photograph {str(path)!r}: {reason}; repair or remove it")
 
 

@@ -14,6 +14,7 @@ from py7zr.callbacks import ExtractCallback
 from py7zr.exceptions import ArchiveError, UnsupportedCompressionMethodError
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import in_one_line
 from vggtkit.core.program import setting
 
 MB = 10**6
@@ -89,10 +90,10 @@ def unpack(
             raise
         except (UnsupportedCompressionMethodError, OSError) as error:
             raise InputError(
-                f"{archive}: cannot be unpacked ({_reason(error)}); unpack it by hand, with `7z x` in {to}"
+                f"{archive}: cannot be unpacked ({in_one_line(error)}); unpack it by hand, with `7z x` in {to}"
             ) from error
         except _DAMAGED as error:
-            raise InputError(f"{archive}: is damaged ({_reason(error)}); delete it and fetch it again") from error
+            raise InputError(f"{archive}: is damaged ({in_one_line(error)}); delete it and fetch it again") from error
         return [_moved(Path(place), to, member.filename) for member in wanted]
 
 
@@ -104,10 +105,6 @@ def is_safe(name: str, top: str) -> bool:
     """
     path = PurePosixPath(name)
     return path.parts[:1] == (top,) and ".." not in path.parts and not set(name) & set("\\:\0")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _check_room(to: Path, needed: int, archive: Path) -> None:
