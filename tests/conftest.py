@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.random_vggt import random_vggt
 from vggtkit.core.program import on_command_line
 from vggtkit.model.config import VGGTConfig
 from vggtkit.model.vggt import VGGT
@@ -72,13 +73,7 @@ def small_config() -> VGGTConfig:
 @pytest.fixture
 def small_model() -> VGGT:
     """Every parameter random, biases, norms and tokens included, so that no term is hidden by a zero."""
-    torch.manual_seed(0)
-    model = VGGT(SMALL).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            centre = parameter.mean().round()  # norms stay around 1
-            parameter.copy_(centre + 0.05 * torch.randn(parameter.shape))
-    return model
+    return random_vggt(SMALL, spread=0.05)
 
 
 torch.set_num_threads(1)  # the networks here are tiny, and threads that wait for a busy core are far slower than one

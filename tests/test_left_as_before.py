@@ -22,6 +22,7 @@ from sensitivity.scrutiny import scrutinise
 from sensitivity.segments import Tape
 from sensitivity.survey import LayerVolume, run_on_meta, survey
 from sensitivity.token_classes import class_damage
+from tests.random_vggt import random_vggt
 from training.attention import written_out
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT, VGGTConfig
@@ -50,12 +51,7 @@ class StopError(Exception):
 
 @pytest.fixture
 def model(tiniest_config: VGGTConfig) -> VGGT:
-    torch.manual_seed(0)
-    model = VGGT(tiniest_config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.mean().round() + 0.1 * torch.randn(parameter.shape))
-    return model
+    return random_vggt(tiniest_config)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sensitivity import Profile, profile
+from tests.random_vggt import random_vggt
 from vggtkit.model import VGGT, VGGTConfig
 from vggtkit.model.loading import model_fingerprint
 from vggtkit.scenes import Scene
@@ -39,13 +40,7 @@ MakeScene = Callable[..., Scene]
 
 
 def build_model() -> VGGT:
-    torch.manual_seed(0)
-    model = VGGT(SMALL).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            centre = parameter.mean().round()  # norms stay around 1
-            parameter.copy_(centre + 0.1 * torch.randn(parameter.shape))
-    return model
+    return random_vggt(SMALL)
 
 
 def build_scene(seed: int = 0, frames: int = 2, size: tuple[int, int] = (32, 32), points: int = 3) -> Scene:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mixedprec import Assignment, packed, uniform_assignment
+from tests.random_vggt import random_vggt
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT
@@ -33,12 +34,7 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def vggt(tiniest_config: VGGTConfig) -> VGGT:
-    torch.manual_seed(0)
-    model = VGGT(tiniest_config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.mean().round() + 0.1 * torch.randn(parameter.shape))
-    return model
+    return random_vggt(tiniest_config)
 
 
 @contextmanager
