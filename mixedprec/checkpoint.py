@@ -41,6 +41,7 @@ from vggtkit.quant import (
     own_weight,
     pack_layer,
     quantize_layer,
+    quantized_nbytes,
     readers_of,
     twins_of,
 )
@@ -79,6 +80,17 @@ def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16") -> int:
     stored = KEEP_DTYPES[keep].itemsize
     rest_bytes = sum(t.numel() * (stored if t.is_floating_point() else t.itemsize) for t in rest.values())
     return LENGTH_BYTES + _capacity(_architecture(subject), subject.layers, weights, rest) + rest_bytes
+
+
+def fp32_bytes(model: nn.Module | Subject) -> int:
+    """Bytes of the checkpoint with everything in FP32, which sizes are compared with.
+
+    >>> from vggtkit.model.config import TINY
+    >>> fp32_bytes(VGGT(TINY))
+    38385456
+    """
+    subject = subject_of(model)
+    return overhead_bytes(subject, "fp32") + sum(quantized_nbytes(layer.shape, "fp32") for layer in subject.layers)
 
 
 def check_plan_size(model: nn.Module | Subject, plan: Plan) -> None:

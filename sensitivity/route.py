@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sensitivity.dataflow import observe
 from sensitivity.differentiable import DetachWatch, differentiable, without_gradients
 from vggtkit.core.errors import InputError
+from vggtkit.metrics.tensors import nmse_or_inf
 from vggtkit.quant import Layer, replaced_weights, weight_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -162,14 +163,12 @@ def largest_nmse(reference: Mapping[str, Tensor], candidate: Mapping[str, Tensor
 
 def nmse_by_output(reference: Mapping[str, Tensor], candidate: Mapping[str, Tensor]) -> dict[str, float]:
     """NMSE of every output; infinite where one has another shape, is not finite, or differs from zeros."""
-    by_output = {}
-    for name, value in reference.items():
-        other = candidate.get(name)
-        if other is None or other.shape != value.shape:
-            by_output[name] = float("inf")
-            continue
-        exact = value.detach().cpu().double()  # Metal has no float64
-        error = float((other.detach().cpu().double() - exact).square().sum())
-        energy = float(exact.square().sum())
-        by_output[name] = 0.0 if error == 0 else error / energy if energy and error < float("inf") else float("inf")
-    return by_output
+    return {
+        name: _nmse(value, candidate[name]) if name in candidate else float("inf") for name, value in reference.items()
+    }
+
+
+def _nmse(reference: Tensor, candidate: Tensor) -> float:
+    if candidate.shape != reference.shape:
+        return float("inf")
+    return nmse_or_inf(reference.cpu(), candidate.cpu()) if reference.numel() else 0.0

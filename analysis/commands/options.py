@@ -94,7 +94,7 @@ Plugin = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE",
-        help="Your Python file or module that registers formats, scores, metrics or kinds of scenes; may be repeated.",
+        help="Your Python file or module that registers formats, scores, metrics, scenes or backends; may be repeated.",
     ),
 ]
 Score = Annotated[

@@ -15,7 +15,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import Estimate, over_scenes
-from vggtkit.metrics.tensors import nmse
+from vggtkit.metrics.tensors import nmse_or_inf
 from vggtkit.runtime.fewer_operations import fewer_operations
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -110,7 +110,7 @@ class Evaluator:
         numbers = range(len(self.scenes)) if scenes is None else scenes
         errors, figures = [], []
         for number, outputs in zip(numbers, candidates, strict=True):
-            errors.append({name: _nmse(value, outputs[name]) for name, value in self.references[number].items()})
+            errors.append({name: nmse_or_inf(value, outputs[name]) for name, value in self.references[number].items()})
             figures.append(self.figures(number, outputs))
         per_scene = tuple(self.damage(row) for row in errors)
         damage = math.fsum(per_scene) / len(per_scene)
@@ -132,8 +132,3 @@ class Evaluator:
             if self.cheaper:
                 contexts.enter_context(fewer_operations(self.subject.model))
             yield
-
-
-def _nmse(reference: Tensor, candidate: Tensor) -> float:
-    value = nmse(reference, candidate)
-    return value if math.isfinite(value) else math.inf

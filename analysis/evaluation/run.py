@@ -27,6 +27,7 @@ from mixedprec import (
     quantized_weights,
     uniform_assignment,
 )
+from mixedprec.checkpoint import fp32_bytes
 from mixedprec.evidence import SKETCH
 from mixedprec.planner import layers_by_format
 from vggtkit.core.errors import InputError
@@ -35,7 +36,7 @@ from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import over_scenes
 from vggtkit.metrics.outputs import average, compare_outputs
-from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format, quantized_nbytes
+from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format
 from vggtkit.runtime.backend import Backend, Options, Prepared, not_run
 from vggtkit.runtime.backends import BACKENDS
 from vggtkit.runtime.codes import PER_CHANNEL
@@ -243,11 +244,10 @@ def _stages(subject: Subject, running: Callable[[], AbstractContextManager[None]
 
 def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float]) -> SchemeResult:
     """The reference's row; its size is that of a file with everything in FP32."""
-    layers = sum(quantized_nbytes(layer.shape, FP32) for layer in subject.layers)
     return SchemeResult(
         key=FP32,
         title="FP32",
-        size_bytes=overhead_bytes(subject, FP32) + layers,
+        size_bytes=fp32_bytes(subject),
         seconds=_median(seconds),
         seconds_spread=_spread(seconds),
         speed_ratio=1.0 if seconds else None,

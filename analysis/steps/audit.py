@@ -11,6 +11,8 @@ from analysis.audit.plots import draw_attribution, draw_scores
 from analysis.audit.tables import audit_sentences, audit_tables
 from analysis.steps.run_folder import (
     PROFILE,
+    check_held_out,
+    check_not_profiled,
     check_writable,
     held_out_scenes,
     profiled_scenes,
@@ -63,7 +65,7 @@ def make_audit(
     for note in notes_on(source):
         say(note)
     held_out = held_out_scenes(run, subject, profile, source)
-    judges = _further_scenes(run, subject, profile, source, held_out) or held_out
+    judges = _further_scenes(subject, profile, source, held_out) or held_out
     facts = provenance(
         model=profile.facts["model"],
         weights=profile.facts["weights"],
@@ -79,9 +81,7 @@ def make_audit(
     return result
 
 
-def _further_scenes(
-    run: Path, subject: Subject, profile: Profile, source: SceneSource, held_out: Sequence[Scene]
-) -> list[Scene]:
+def _further_scenes(subject: Subject, profile: Profile, source: SceneSource, held_out: Sequence[Scene]) -> list[Scene]:
     """Scenes that come after those held out; none where the pictures are used up, or more of them are cut otherwise."""
     wider = replace(source, count=source.count + JUDGES)
     if source.kind == INPUTS:
@@ -89,7 +89,9 @@ def _further_scenes(
     more = scenes_for(subject, wider, "evaluation")
     if [scene.name for scene in more[: len(held_out)]] != [scene.name for scene in held_out]:
         return []
-    return held_out_scenes(run, subject, profile, wider)[len(held_out) :]
+    check_held_out(profile, wider)
+    check_not_profiled(profile, more)
+    return more[len(held_out) :]
 
 
 def write_audit(result: Audit, run: Path) -> None:

@@ -12,12 +12,12 @@ from analysis.steps.plan import ALL_FORMATS
 from analysis.steps.plan_source import plan_source
 from analysis.steps.run_folder import check_writable
 from analysis.steps.view import View
-from mixedprec import Request, overhead_bytes, solve_plan
+from mixedprec import Request, solve_plan
+from mixedprec.checkpoint import fp32_bytes
 from mixedprec.evidence import SKETCH
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import check_number
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.quant import quantized_nbytes
 
 RESULTS, CHART = "pareto.json", "pareto.png"
 
@@ -63,10 +63,14 @@ def make_pareto(
         score=source.evidence.score,
         formats=list(start.palette),
     )
-    layers = source.subject.layers
-    fp32 = overhead_bytes(source.subject, "fp32") + sum(quantized_nbytes(layer.shape, "fp32") for layer in layers)
     result = trace_pareto(
-        start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32, progress=progress
+        start,
+        evaluator,
+        budgets=budgets,
+        measure=measure,
+        facts=facts,
+        fp32_bytes=fp32_bytes(source.subject),
+        progress=progress,
     )
     with replacing_all([run / RESULTS, run / CHART]) as (results, chart):
         results.write_text(to_json(result), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -160,6 +160,16 @@ def held_out_scenes(run: Path, subject: Subject, profile: Profile, source: Scene
     if source.kind == INPUTS:
         check_permitted(run, source.folder or "", setting("scenes", f"inputs:{source.folder}"))
     scenes = scenes_for(subject, source, "evaluation")
+    check_not_profiled(profile, scenes)
+    return scenes
+
+
+def check_not_profiled(profile: Profile, scenes: Sequence[Scene]) -> None:
+    """Refuse scenes to judge on that are those of the profile, all or some.
+
+    Raises:
+        InputError: with the name of one.
+    """
     profiled = set(profile.facts.get(SCENE_DIGESTS, ()))
     if shared := [scene.name for scene in scenes if fingerprint([scene]) in profiled]:
         raise InputError(
@@ -171,7 +181,6 @@ def held_out_scenes(run: Path, subject: Subject, profile: Profile, source: Scene
             "the scenes to judge on are those that were profiled; give others with "
             f"{setting('images')} or {setting('scenes')}"
         )
-    return scenes
 
 
 def profiled_scenes(run: Path, subject: Subject, profile: Profile) -> list[Scene]:

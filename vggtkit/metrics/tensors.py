@@ -7,6 +7,7 @@ Inputs are tensors of any floating dtype; sums are float64. A candidate with a N
 never an exception: a broken scheme is a result. Different shapes are a caller's mistake: ``ValueError``.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -214,6 +215,16 @@ class ErrorSums:
     def sqnr_db(self) -> float:
         """``-10 * log10(nmse)``."""
         return self.metrics()["sqnr_db"]
+
+
+def nmse_or_inf(reference: Tensor, candidate: Tensor) -> float:
+    """As `nmse`, infinite where it is not a number: a broken output is as far off as can be.
+
+    >>> [nmse_or_inf(torch.ones(1), torch.tensor([value])) for value in (1.5, torch.nan)]
+    [0.25, inf]
+    """
+    value = nmse(reference, candidate)
+    return value if math.isfinite(value) else math.inf
 
 
 def _one_shot(reference: Tensor, candidate: Tensor, metric: str) -> float:
