@@ -188,15 +188,15 @@ class _Chooser:
         if not layer.is_called or layer.aliases or not has_product(module):
             self.fell_back[layer.name] = "its weight is read by other modules, or in another way, than a product"
             return PutBack(module, packed) if self._may_stay(layer) else None
+        is_kept = isinstance(module, nn.Linear) and packed.format.is_float
         fast = self._fast(layer, module, packed)
         if fast is None:
-            self.fell_back[layer.name] = "FP32 is the fastest here"
+            self.fell_back[layer.name] = "kept in FP16" if is_kept else "FP32 is the fastest here"
             return self._plain(module, packed, torch.float32)
         if self._may_stay(layer):
             fast = self._fastest(layer, module, packed, fast)
         if isinstance(module, nn.Linear) and not isinstance(fast, Int8Runner):
-            small = "too small to gain from INT8"
-            self.fell_back[layer.name] = "kept in FP16" if packed.format.is_float else small
+            self.fell_back[layer.name] = "kept in FP16" if is_kept else "too small to gain from INT8"
         return fast
 
     def _may_stay(self, layer: Layer) -> bool:

@@ -9,6 +9,7 @@ from analysis.evaluation.results import Evaluation, from_json, to_json
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report.text import rich_tables, to_text
 from mixedprec import Plan, overhead_bytes
+from tests.integer_kernels import needs_kernel
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT, load_vggt, model_fingerprint
 from vggtkit.quant import find_layers, quantize_layer
@@ -16,12 +17,10 @@ from vggtkit.runtime import int8
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS
 from vggtkit.runtime.kernels import KERNELS
-from vggtkit.runtime.processor import missing_for_int8
 from vggtkit.scenes import Scene, synthetic_scenes
 from vggtkit.subject import VGGTSubject, subject_of
 
 RUNNABLE = ("int8_per_channel_sym", "int4_two_level_64", "int3_two_level_16", "fp16")
-needs_kernel = pytest.mark.skipif(bool(missing_for_int8()), reason="no integer kernel on this processor")
 
 
 @pytest.fixture(scope="module")
