@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def small_model() -> VGGT:
 
 
 torch.set_num_threads(1)  # the networks here are tiny, and threads that wait for a busy core are far slower than one
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so in the commands that tests start
 
 TINIEST = VGGTConfig(
     img_size=32,

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def test_memory_is_flat_over_scenes(
 ) -> None:
     """25 scenes more leave next to nothing behind: 25 kB were seen, and 47 MB from the first to the fifth."""
     torch.manual_seed(0)
-    subject, resident = subject_of(VGGT(tiniest_config).eval()), {}
+    subject, resident = subject_of(VGGT(replace(tiniest_config, heads=("camera", "depth"))).eval()), {}
 
     def progress(stage: str, _done: int, _total: int) -> None:
         if stage.startswith("damage"):

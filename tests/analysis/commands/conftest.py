@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from analysis.audit import plans, ranks
 from analysis.report import charts
+from analysis.steps import audit
 from tests.analysis.commands.running import RESULTS, Ran, cli
+from vggtkit.quant import UNIFORM_SCHEMES
 
 
 @pytest.fixture(scope="package")
@@ -31,3 +34,12 @@ def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 def run(finished: tuple[Path, dict[str, Ran]], tmp_path: Path) -> Path:
     """A copy of the finished run, to be damaged."""
     return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
+@pytest.fixture
+def few_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profiles score the uniform schemes alone; an audit resamples little and judges on the scenes of true damage."""
+    monkeypatch.setattr(audit, "JUDGES", 0)
+    monkeypatch.setattr(ranks, "RESAMPLES", 3)
+    monkeypatch.setattr(plans, "SPREAD", (1.1, 1.4))
+    monkeypatch.setattr("sensitivity.profiler.scored_formats", lambda: UNIFORM_SCHEMES)

@@ -4,48 +4,45 @@ import json
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from analysis.steps import audit
 from tests.analysis.commands.running import Ran, cli
-from vggtkit.quant import UNIFORM_SCHEMES
+from tests.random_vggt import random_vggt
+from vggtkit.model import VGGTConfig
 
 LAST = r"(camera_head\.pose_branch\.fc2|(depth|point)_head\.scratch\.output_conv2\.2)"
 LAYER = "aggregator.frame_blocks.0.mlp.fc1"
 COMMANDS = (
     ("plan", "--budget", "60%"), ("evaluate", "--repeats", 0), ("pareto", "--measure", 0), ("inspect", LAYER),
-    ("inspect", "camera_head.pose_branch.fc2"),
 )  # fmt: skip
+ALL = VGGTConfig().heads
 CASES = {
-    "grey pictures": ("", lambda number: 120 + number, 2),
-    "one view": ("", None, 1),
-    "a layer of zeros": (rf"{re.escape(LAYER)}\.weight", None, 2),
-    "a dead layer": (r"frame_blocks\.0\.mlp\.fc2", None, 2),
-    "constant outputs": (rf"{LAST}\.weight", None, 2),
-    "outputs of zeros": (rf"{LAST}\.", None, 2),
+    "grey pictures": ("", lambda number: 120 + number, 2, ALL),
+    "one view, and a layer of zeros": (rf"{re.escape(LAYER)}\.weight", None, 1, ("depth", "track")),
+    "a dead layer": (r"frame_blocks\.0\.mlp\.fc2", None, 2, ("camera",)),
+    "constant outputs": (rf"{LAST}\.weight", None, 2, ("camera", "depth")),
+    "outputs of zeros": (rf"{LAST}\.", None, 2, ("camera", "point")),
 }
 
 
-@pytest.fixture(autouse=True)
-def few_formats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no scenes for the audit beyond those of true damage."""
-    monkeypatch.setattr(audit, "JUDGES", 0)
-    monkeypatch.setattr("sensitivity.profiler.scored_formats", lambda: UNIFORM_SCHEMES)
+pytestmark = pytest.mark.usefixtures("few_formats")
 
 
-def with_zeros(model: Path, pattern: str, into: Path) -> Path:
-    into.mkdir()
-    state = load_file(model / "model.safetensors")
+def with_zeros(config: VGGTConfig, pattern: str, into: Path) -> Path:
+    """A network with zeros in the parameters of these names."""
+    state = random_vggt(config).state_dict()
     for name in (name for name in state if pattern and re.search(pattern, name)):
         state[name].zero_()
+    into.mkdir()
     save_file(state, into / "model.safetensors")
-    (into / "config.json").write_text((model / "config.json").read_text())
+    (into / "config.json").write_text(config.to_json())
     return into
 
 
@@ -66,13 +63,14 @@ def checked(*command: object) -> Ran:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_is_nan(case: str, model_folder: Path, tmp_path: Path) -> None:
-    pattern, shade, views = CASES[case]
-    model, run = with_zeros(model_folder, pattern, tmp_path / "model"), tmp_path / "run"
+def test_nothing_is_nan(case: str, tiniest_config: VGGTConfig, tmp_path: Path) -> None:
+    pattern, shade, views, heads = CASES[case]
+    model, run = with_zeros(replace(tiniest_config, heads=heads), pattern, tmp_path / "model"), tmp_path / "run"
     images = ("--images", flat_pictures(shade, tmp_path / "grey")) if shade else ()
     asked = ("--model", model, "--num-scenes", 1, "--probes", 1, "--views", views, *images)
     assert checked("profile", *asked, "--run", run).code == 0
-    for command in COMMANDS:
+    last = (("inspect", "camera_head.pose_branch.fc2"),) if "camera" in heads else ()
+    for command in (*COMMANDS, *last):
         ran = checked(*command, "--run", run)
         assert ran.code == 0, ran.err
     for path in run.glob("*.txt"):
@@ -84,8 +82,9 @@ def test_nothing_is_nan(case: str, model_folder: Path, tmp_path: Path) -> None:
             assert np.isfinite(values[:]).all(), output
 
 
-def test_an_audit_of_outputs_without_damage_has_numbers(model_folder: Path, tmp_path: Path) -> None:
-    model, run = with_zeros(model_folder, CASES["constant outputs"][0], tmp_path / "model"), tmp_path / "run"
+def test_an_audit_of_outputs_without_damage_has_numbers(tiniest_config: VGGTConfig, tmp_path: Path) -> None:
+    config = replace(tiniest_config, heads=("camera", "track"))
+    model, run = with_zeros(config, CASES["constant outputs"][0], tmp_path / "model"), tmp_path / "run"
     assert cli("profile", "--model", model, "--num-scenes", 1, "--probes", 1, "--views", 1, "--run", run).code == 0
     ran = checked("audit", "--run", run)
     assert ran.code == 0, ran.err

@@ -93,6 +93,8 @@ def test_a_plan_is_made_from_any_score(run: Path, score: str) -> None:
     shown = cli("plan", "--run", run, "--budget", "int4_group_64", "--score", score).out
     assert "Planned from the score" in shown
     assert "knows the 7 uniform schemes alone" in shown
+    if score != "fisher":  # none of the others is judged in another way
+        return
     judged = cli("evaluate", "--run", run, "--repeats", 0)
     assert judged.code == 0
     assert "predicted damage n/a" in (run / "comprehensive_report.txt").read_text()
