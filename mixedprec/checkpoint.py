@@ -36,6 +36,7 @@ from vggtkit.model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleto
 from vggtkit.model.vggt import VGGT
 from vggtkit.quant import (
     Layer,
+    QuantizedTensor,
     from_out_first,
     get_format,
     own_weight,
@@ -114,6 +115,7 @@ def save_quantized(
     path: str | Path,
     *,
     keep: str = "fp16",
+    rounded: Mapping[str, QuantizedTensor] | None = None,
     note: dict[str, Any] | None = None,
     on_layer: Callable[[str], None] | None = None,
 ) -> int:
@@ -128,6 +130,8 @@ def save_quantized(
         assignment: format key for every layer of ``find_layers(model)``.
         path: a ``.safetensors`` file; it appears complete or not at all.
         keep: precision of everything that is not quantised, ``"fp16"`` or ``"fp32"``.
+        rounded: the weights of all layers in these formats, as `mixedprec.rounding` makes them; rounded to the nearest
+            by default.
         note: JSON values to keep in the header, such as versions and the command line.
         on_layer: called with the name of every layer that is written, for a progress bar.
 
@@ -146,10 +150,16 @@ def save_quantized(
     fingerprint = model_fingerprint(subject.model)
     info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note))
     weights, rest = split_state(subject.model, layers)
+
+    def stored(layer: Layer) -> dict[str, Tensor]:
+        module, key = subject.model.get_submodule(layer.name), assignment[layer.name]
+        q = quantize_layer(module, key, layer.name) if rounded is None else rounded[layer.name]
+        return _stored(layer, q, weights)
+
     parts = [_part(name, stored_value(name, tensor, keep)) for name, tensor in rest.items()]
     layer_bytes: dict[str, int] = {}
     for layer in layers:
-        of_layer = [_part(*item) for item in _stored(subject.model, layer, assignment, weights).items()]
+        of_layer = [_part(*item) for item in stored(layer).items()]
         layer_bytes[layer.name] = sum(part.nbytes for part in of_layer)
         parts += of_layer
     container = Container(parts, info.metadata(), _capacity(architecture, layers, weights, rest))
@@ -158,7 +168,7 @@ def save_quantized(
             for name, tensor in rest.items():
                 container.write(file, name, stored_value(name, tensor, keep))
             for layer in layers:
-                for name, tensor in _stored(subject.model, layer, assignment, weights).items():
+                for name, tensor in stored(layer).items():
                     container.write(file, name, tensor)
                 if on_layer is not None:
                     on_layer(layer.name)
@@ -232,6 +242,28 @@ def load_quantized(
     return network.to(device).eval()
 
 
+def read_weights(path: str | Path, model: nn.Module | Subject) -> dict[str, QuantizedTensor]:
+    """The quantised weights of a checkpoint alone, by layer name; nothing is run or changed.
+
+    Args:
+        path: a file written by `save_quantized`.
+        model: of the same architecture.
+
+    Raises:
+        InputError: as `load_quantized`, or the file is of another network.
+    """
+    path, module = Path(path), subject_of(model).model
+    with CheckpointReader(path, verify=True) as reader:
+        info = reader.info()
+        layers = check_assignment(model, info.formats, info.keep)
+        names, rest = split_state(module, layers)
+        for name, like in rest.items():
+            reader.unquantized(name, like, info.keep)
+        weights = {layer.name: reader.quantized(layer, info.formats[layer.name], names[layer.name]) for layer in layers}
+        reader.check_digest()
+    return weights
+
+
 def _network(info: CheckpointInfo, path: Path, model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module:
     """The network without its weights, or the one that was given for them."""
     if info.factory is None:
@@ -286,11 +318,8 @@ def _capacity(
     )
 
 
-def _stored(
-    model: nn.Module, layer: Layer, assignment: Mapping[str, str], weights: Mapping[str, str]
-) -> dict[str, Tensor]:
+def _stored(layer: Layer, q: QuantizedTensor, weights: Mapping[str, str]) -> dict[str, Tensor]:
     """What the file holds of a layer's weight, by name; plain values in the module's own layout."""
-    q = quantize_layer(model.get_submodule(layer.name), assignment[layer.name], layer.name)
     tensors = q.tensors()
     if q.format.is_float:
         tensors["codes"] = from_out_first(q.codes, layer.kind)

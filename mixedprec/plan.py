@@ -17,6 +17,7 @@ from vggtkit.core.program import command
 from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.model import HEADS, check_heads
 from vggtkit.quant import FORMATS, Layer, get_format
+from vggtkit.quant.rounding import NEAREST, ROUNDINGS
 
 SCHEMA_VERSION = 2
 ANY_WEIGHTS = "0" * 16
@@ -52,6 +53,7 @@ class Plan:
         provenance: versions of tool, torch and numpy, command line, seed, scene fingerprint.
         schema_version: of the file.
         coupling: how far the damages count what layers do to each other, see `mixedprec.joint`; 0 for sums over layers.
+        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, how codes are chosen; damages are those of ``nearest``.
 
     >>> plan = Plan("0" * 16, "tiny", "optimal", "sketch", "1KB", 1000, "fp16", 600,
     ...             {"fc": "int4_group_32"}, {"fc": 300}, {"depth": 1e-4}, 1e-4, 1e-4, optimal=True)
@@ -77,6 +79,7 @@ class Plan:
     schema_version: int = SCHEMA_VERSION
     heads: tuple[str, ...] = HEADS
     coupling: float = 0.0
+    rounding: str = NEAREST
 
     @property
     def for_any_weights(self) -> bool:
@@ -128,7 +131,7 @@ def load_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     read = _read(path)
-    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0} | read
+    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST} | read
     digest = values.pop(SEAL, None)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
@@ -180,6 +183,7 @@ def _check_formats(plan: Plan, path: Path) -> None:
         raise _damaged(path, f"layer {name!r} is in only one of formats and layer_bytes")
     for name, key in plan.formats.items():
         FORMATS.require([key], f"{path}: layer {name!r}")
+    ROUNDINGS.require([plan.rounding], str(path))
 
 
 def _check_numbers(plan: Plan, path: Path) -> None:
@@ -248,6 +252,7 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "optimal": ("true or false", lambda value: isinstance(value, bool)),
     "heads": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
     "coupling": ("a number from 0 to 1", _is_share),
+    "rounding": _TEXT,
     "provenance": ("an object", lambda value: isinstance(value, dict)),
 }
 assert _TYPES.keys() == {"size_bytes", *(entry.name for entry in fields(Plan))}

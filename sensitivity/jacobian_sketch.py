@@ -24,9 +24,10 @@ needs no more than its weights and a few gigabytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,8 @@ from vggtkit.quant.packed import out_first
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 from vggtkit.subject.factory import describe_error
+
+Result = TypeVar("Result")
 
 DEFAULT_PROBES = 4
 FLOAT = 4
@@ -170,6 +173,37 @@ def sketch_changes(
     Raises:
         InputError: a model that is not VGGT cannot be differentiated, or no gradient reaches a layer that matters.
     """
+    return differentiated(
+        subject, layers, scene, lambda route: _changes(subject, layers, errors, scene, probes, seed, route), dtype,
+        through_detach=through_detach,
+    )  # fmt: skip
+
+
+def differentiated(
+    subject: Subject,
+    layers: Sequence[Layer],
+    scene: Scene,
+    passes: Callable[[Route], Result],
+    dtype: torch.dtype = torch.float32,
+    *,
+    through_detach: bool | None = None,
+) -> Result:
+    """Do passes back through a model on the route that it allows; begun anew where a route turns out not to.
+
+    Args:
+        subject: its weights do not change.
+        layers: whose weights get gradients.
+        scene: what the model sees.
+        passes: forward and back on a route.
+        dtype: that the trunk computes in here.
+        through_detach: what `ignores_detach` says of the model; by default it is asked on this scene.
+
+    Returns:
+        What ``passes`` returned.
+
+    Raises:
+        InputError: as `sketch_changes`.
+    """
     if through_detach is None:
         through_detach = ignores_detach(subject, layers, scene, dtype)
     with _differentiated(subject, layers, dtype):
@@ -177,7 +211,7 @@ def sketch_changes(
         while True:
             try:
                 with mutations(route.in_place), subject.as_written():
-                    return _changes(subject, layers, errors, scene, probes, seed, route)
+                    return passes(route)
             except UnsoundError as error:
                 route = route.without(error.name, error.reason)
             except (RuntimeError, NotImplementedError) as error:
@@ -252,15 +286,12 @@ def _changes(
     subject: Subject, layers: Sequence[Layer], errors: WeightErrors, scene: Scene, probes: int, seed: int, route: Route
 ) -> dict[str, Tensor]:
     """`sketch_changes` on a given way back."""
-    tape = Tape(
-        route.segments, [weight_of(subject.model, layer) for layer in layers], places=route.places,
-        reused=route.reused, running=route.running, checked=route.checked,
-    )  # fmt: skip
+    tape = tape_of(subject, layers, route)
     with tape.recording(), route.running():
         outputs = subject.run(scene)
     # The norm of the reference is a constant of the metric, not something to differentiate. An output of zeros has no
     # error relative to it, whatever changes.
-    norms = [_norm(value) for value in outputs.values() for _ in range(probes)]
+    norms = [norm_of(value) for value in outputs.values() for _ in range(probes)]
     halved = [value.element_size() < FLOAT for value in outputs.values() for _ in range(probes)]
     drawn = _probes(outputs, probes, seed)
     cotangents = [v if late else v / norm for (_, v), norm, late in zip(drawn, norms, halved, strict=True)]
@@ -282,7 +313,15 @@ def _changes(
     return {name: by_output[:, number].clone() for number, name in enumerate(outputs)}
 
 
-def _norm(output: Tensor) -> Tensor:
+def tape_of(subject: Subject, layers: Sequence[Layer], route: Route) -> Tape:
+    """To record a pass that gradients of these layers' weights are wanted of."""
+    return Tape(
+        route.segments, [weight_of(subject.model, layer) for layer in layers], places=route.places,
+        reused=route.reused, running=route.running, checked=route.checked,
+    )  # fmt: skip
+
+
+def norm_of(output: Tensor) -> Tensor:
     """What an output's change is divided by; infinite for zeros, of which no change can be told."""
     norm: Tensor = output.detach().to(computed_in(output.dtype)).norm()
     return norm if norm else norm + torch.inf

@@ -14,6 +14,7 @@ from analysis.steps import make_plan
 from analysis.steps.plan import Extras
 from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
+from vggtkit.quant.rounding import NEAREST
 
 EXAMPLES = (
     "plan --budget 600MB",
@@ -22,6 +23,7 @@ EXAMPLES = (
     "plan --model vggt-1b --budget 600MB --heads camera,depth",
     "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
+    "plan --budget 15% --rounding gptq",
 )
 
 
@@ -135,10 +137,18 @@ class Beyond:
         typer.Option("--refine", metavar="N", help="Measure N swaps of equal bytes on the calibration scenes."),
     ] = 0
     draw: Annotated[bool, typer.Option("--draw", help="Draw the model with bits as colours: plan.png.")] = False
+    rounding: Annotated[
+        str,
+        typer.Option(
+            "--rounding",
+            metavar="NAME",
+            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq or output_gptq.",
+        ),
+    ] = NEAREST
 
     def extras(self) -> Extras:
         """The same, read."""
-        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw)
+        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.rounding)
 
 
 def plan(

@@ -55,16 +55,24 @@ class Candidate:
     title: str
     assignment: Assignment
     keep: str
+    rounded: Mapping[str, QuantizedTensor] | None = None
+
+    def weights(self, subject: Subject) -> Mapping[str, QuantizedTensor]:
+        """The quantised weights."""
+        return quantized_weights(subject, self.assignment, self.keep) if self.rounded is None else self.rounded
 
 
-def candidates(subject: Subject, plan: Plan | None) -> list[Candidate]:
+def candidates(
+    subject: Subject, plan: Plan | None, rounded: Mapping[str, QuantizedTensor] | None = None
+) -> list[Candidate]:
     """The seven uniform schemes and the plan, in this order; all keep the rest as the plan does."""
     layers = subject.layers
     keep = plan.keep if plan else "fp16"
-    found = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
+    compared = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
     if plan:
-        found.append(Candidate(PLAN, f"plan ({plan.policy})", dict(plan.formats), plan.keep))
-    return found
+        how = plan.policy if rounded is None else f"{plan.policy}, {plan.rounding}"
+        compared.append(Candidate(PLAN, f"plan ({how})", dict(plan.formats), plan.keep, rounded))
+    return compared
 
 
 def evaluate(
@@ -79,6 +87,7 @@ def evaluate(
     repeats: int = 3,
     execute: str = REFERENCE,
     options: Options | None = None,
+    rounded: Mapping[str, QuantizedTensor] | None = None,
     alignment: Alignment = "median",
     progress: Progress = silent,
 ) -> Evaluation:
@@ -106,6 +115,7 @@ def evaluate(
         repeats: timed repeats of each scheme; 0 leaves out timing.
         execute: key of the backend.
         options: what the backend may do.
+        rounded: the plan's weights where they are not rounded to the nearest, as `mixedprec.rounding` makes them.
         alignment: of depth to the truth, before its errors are taken.
         progress: told about every step.
 
@@ -121,7 +131,7 @@ def evaluate(
     subject = subject_of(model)
     if plan:
         check_plan_size(subject, plan)
-    todo = candidates(subject, plan)
+    todo = candidates(subject, plan, rounded)
     check_runs(backend, subject, plan, options)
     passes = repeats + 1 if repeats else 0
     total, done = len(scenes) + len(todo) * (len(scenes) + passes), itertools.count()
@@ -193,7 +203,7 @@ def _evaluate(
 ) -> tuple[SchemeResult, list[float]]:
     """What a candidate costs and gives, and the seconds of FP32 next to its own."""
     subject = evaluator.subject
-    weights = quantized_weights(subject, candidate.assignment, candidate.keep)
+    weights = candidate.weights(subject)
     compared, rows = [], []
     with packed_with(subject, weights, candidate.keep):
         prepared = backend.prepare(subject, options)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from analysis.steps.rounding import checkpoint_path, weights_of
 from analysis.steps.run_folder import PLAN, PROFILE, check_source_of_run, check_writable, plan_of, subject_of_run
 from analysis.steps.view import View
 from mixedprec import Plan, check_plan_size, format_bytes, load_plan, save_quantized, uniform_assignment
-from sensitivity import open_profile
+from sensitivity import Profile, open_profile
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
+from vggtkit.quant.rounding import NEAREST
 from vggtkit.subject import Subject, open_subject
 
 
@@ -43,7 +44,8 @@ def make_checkpoint(
     if scheme != "plan":
         get_format(scheme)
     check_writable(run)
-    plan, subject, facts = _of_run(run, scheme, weights, progress, model_name, say)
+    plan, subject, profile = _of_run(run, scheme, weights, progress, model_name, say)
+    facts = profile.facts if profile else plan.provenance if plan else {}
     layers = subject.layers
     if plan:
         check_plan_size(subject, plan)
@@ -52,15 +54,21 @@ def make_checkpoint(
     def on_layer(_name: str) -> None:
         progress("writing", next(written), len(layers))
 
-    path = run / f"model-{scheme}.safetensors"
-    size = save_quantized(
-        subject,
-        plan.formats if plan else uniform_assignment(layers, scheme),
-        path,
-        keep=plan.keep if plan else "fp16",
-        note=provenance(weights=facts["weights"], scene_fingerprint=facts["scene_fingerprint"], seed=facts.get("seed")),
-        on_layer=on_layer,
-    )
+    path = checkpoint_path(run, scheme)
+    if plan and profile and plan.rounding != NEAREST:
+        weights_of(run, plan, profile, subject, progress=progress, say=say)
+        size = path.stat().st_size
+    else:
+        size = save_quantized(
+            subject,
+            plan.formats if plan else uniform_assignment(layers, scheme),
+            path,
+            keep=plan.keep if plan else "fp16",
+            note=provenance(
+                weights=facts["weights"], scene_fingerprint=facts["scene_fingerprint"], seed=facts.get("seed")
+            ),
+            on_layer=on_layer,
+        )
     build = "" if subject.description() else ", model=build"
     lines = [
         f"written: {path}, {format_bytes(size)} ({size:,} bytes)",
@@ -77,15 +85,15 @@ def make_checkpoint(
 
 def _of_run(
     run: Path, scheme: str, weights: str, progress: Progress, named: str | None, say: Callable[[str], None]
-) -> tuple[Plan | None, Subject, Mapping[str, Any]]:
-    """The run's plan, if it is asked for, its model with the plan's heads, and what is known of the scenes."""
+) -> tuple[Plan | None, Subject, Profile | None]:
+    """The run's plan, if it is asked for, its model with the plan's heads, and the profile; none of a free plan."""
     free = load_plan(run / PLAN) if scheme == "plan" and (run / PLAN).is_file() else None
     if free is not None and free.for_any_weights:
         progress("loading", 0, 1)
         check_source_of_run(run, free.model, named)
-        return free, open_subject(free.model, weights, say=say).with_heads(free.heads), free.provenance
+        return free, open_subject(free.model, weights, say=say).with_heads(free.heads), None
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile) if scheme == "plan" else None
     progress("loading", 0, 1)
     subject = subject_of_run(run, profile, "cpu", named, say)
-    return plan, subject.with_heads(plan.heads) if plan else subject, profile.facts
+    return plan, subject.with_heads(plan.heads) if plan else subject, profile

@@ -10,6 +10,7 @@ from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
 from analysis.report.geometry_tables import too_few_scenes
+from analysis.steps.rounding import weights_of
 from analysis.steps.run_folder import (
     CHARTS,
     PROFILE,
@@ -81,6 +82,7 @@ def make_evaluation(
     subject = subject_of_run(run, profile, device, model_name, say).with_heads(plan.heads)
     check_runs(backend, subject, plan, options)
     held_out = held_out_scenes(run, subject, profile, source)
+    rounded = weights_of(run, plan, profile, subject, progress=progress, say=say)
     facts = provenance(
         schema_version=1,
         repeatability=profile.facts.get("repeatability") or {},
@@ -93,7 +95,7 @@ def make_evaluation(
     evaluation = evaluate(
         subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
         output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
-        execute=backend.key, options=options, progress=progress,
+        execute=backend.key, options=options, rounded=rounded, progress=progress,
     )  # fmt: skip
     write_reports(evaluation, run)
     return evaluation_view(evaluation, run)

@@ -21,9 +21,10 @@ from mixedprec.alternatives import alternatives, alternatives_table, alternative
 from mixedprec.evidence import SKETCH
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
-from vggtkit.core.errors import check_number
-from vggtkit.core.program import setting
+from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
+from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
 
 DRAWING = "plan.png"
 ALL_FORMATS = FormatChoice("all")
@@ -39,11 +40,13 @@ class Extras:
         target: what the smallest file has to reach, in the place of a budget.
         refine: swaps to measure on the calibration scenes.
         draw: whether to draw the model with bits as colours.
+        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`.
     """
 
     target: QualityTarget | None = None
     refine: int = 0
     draw: bool = False
+    rounding: str = NEAREST
 
 
 @dataclass
@@ -84,6 +87,7 @@ def make_plan(
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)
     beside = _Said(lines=list(source.notes))
+    rounding = _checked_rounding(source, extras.rounding)
     if extras.target:
         planned = _smallest(source, request, extras.target, progress, beside)
     else:
@@ -91,6 +95,12 @@ def make_plan(
         beside.lines += _wider_sentence(source, request, planned)
     if extras.refine:
         planned = _refined(source, request, planned, extras.refine, progress, beside)
+    planned = replace(planned, plan=replace(planned.plan, rounding=rounding.key))
+    if rounding.key != NEAREST:
+        beside.lines.append(
+            f"Codes will be chosen by {rounding.key} ({rounding.title}); the predicted damage is that of rounding to "
+            f"the nearest, `{command('evaluate', '--run', run)}` measures the other."
+        )
     save_plan(planned.plan, run / PLAN)
     written = str(run / PLAN)
     if source.subject.heads and _wants_alternatives(source, planned):
@@ -103,6 +113,16 @@ def make_plan(
     lines = [*plan_sentences(planned), *beside.lines, f"written: {written}"]
     view = View(_values(planned, run) | beside.values, [*plan_tables(planned), *beside.tables], lines)
     return view.of_weights(str(source.evidence.facts["weights"]))
+
+
+def _checked_rounding(source: PlanSource, key: str) -> Rounding:
+    rounding = ROUNDINGS.pick(key)
+    if key != NEAREST and source.profile is None:
+        raise InputError(
+            f"{source.evidence.origin}: {setting('rounding', key)} calibrates on the scenes of a profile; make one "
+            f"first with `{command('profile')}`, or round to the nearest"
+        )
+    return rounding
 
 
 def _wider_sentence(source: PlanSource, request: Request, planned: Planned) -> list[str]:
@@ -201,6 +221,7 @@ def _values(planned: Planned, run: Path) -> dict[str, Any]:
         "bound": plan.bound,
         "gap": (0.0 if plan.optimal else plan.total_damage - plan.bound) if plan.policy in SOLVED else None,
         "coupling": plan.coupling,
+        "rounding": plan.rounding,
         "optimal": plan.optimal,
         "widened": planned.widened is not None,
         "layers_by_format": layers_by_format(plan),

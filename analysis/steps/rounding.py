@@ -1,0 +1,109 @@
+"""The weights of a plan that is not rounded to the nearest: calibrated once, and kept as its checkpoint."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from analysis.steps.run_folder import profiled_scenes, weights_of_plan
+from mixedprec import Plan, save_quantized
+from mixedprec.checkpoint import read_info, read_weights
+from mixedprec.rounding import rounded_weights
+from sensitivity import Profile
+from sensitivity.moments import Moments, input_moments, output_moments
+from vggtkit.core.errors import InputError
+from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.seal import digest_of
+from vggtkit.quant import QuantizedTensor
+from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
+from vggtkit.subject import Subject
+
+OF_PLAN = "plan_digest"
+
+
+def checkpoint_path(run: Path, scheme: str = "plan") -> Path:
+    """Where the packed checkpoint of a run's plan, or of a scheme, is."""
+    return run / f"model-{scheme}.safetensors"
+
+
+def weights_of(
+    run: Path,
+    plan: Plan,
+    profile: Profile,
+    subject: Subject,
+    *,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> Mapping[str, QuantizedTensor] | None:
+    """The plan's weights as its rounding makes them; None for rounding to the nearest, which needs no calibration.
+
+    They are those of the checkpoint in the run's folder where that is of this plan; else they are made from the
+    profiled scenes, and that checkpoint is written. So what is evaluated is what is exported.
+
+    Args:
+        run: folder of the run.
+        plan: of the run.
+        profile: of the run.
+        subject: the run's model with the plan's heads.
+        progress: called as the work goes on.
+        say: told where layers are rounded without calibration.
+
+    Raises:
+        InputError: the profiled scenes are no longer the same, or the checkpoint cannot be written.
+    """
+    if plan.rounding == NEAREST:
+        return None
+    path, digest = checkpoint_path(run), digest_of_plan(plan)
+    if (ready := _ready(path, digest, subject)) is not None:
+        return ready
+    rounding, written = ROUNDINGS.pick(plan.rounding), itertools.count(1)
+    moments = _moments(run, plan, profile, subject, rounding, progress)
+    rounded = rounded_weights(
+        subject, plan.formats, rounding, moments, keep=plan.keep,
+        on_layer=lambda _: progress(f"rounding by {rounding.key}", next(written), len(plan.formats)),
+    )  # fmt: skip
+    if rounded.fell_back:
+        name, reason = next(iter(rounded.fell_back.items()))
+        say(f"{len(rounded.fell_back)} layers are rounded without calibration, {name} is one: {reason}")
+    note = provenance(
+        weights=profile.facts["weights"], scene_fingerprint=profile.facts["scene_fingerprint"],
+        seed=profile.facts.get("seed"), rounding=rounding.key, **{OF_PLAN: digest},
+    )  # fmt: skip
+    save_quantized(subject, plan.formats, path, keep=plan.keep, rounded=rounded.weights, note=note)
+    return rounded.weights
+
+
+def digest_of_plan(plan: Plan) -> str:
+    """Of what decides a plan's weights."""
+    return digest_of(
+        {
+            "formats": plan.formats, "keep": plan.keep, "rounding": plan.rounding, "heads": list(plan.heads),
+            "model": plan.model_fingerprint, "scenes": plan.provenance.get("scene_fingerprint"),
+            "weights_for": plan.provenance.get("weights_for"),
+        }
+    )  # fmt: skip
+
+
+def _ready(path: Path, digest: str, subject: Subject) -> Mapping[str, QuantizedTensor] | None:
+    """What is in the checkpoint, if it is of the plan and whole."""
+    try:
+        if read_info(path).note.get(OF_PLAN) != digest:
+            return None
+        return read_weights(path, subject)
+    except InputError:
+        return None
+
+
+def _moments(
+    run: Path, plan: Plan, profile: Profile, subject: Subject, rounding: Rounding, progress: Progress
+) -> Moments | None:
+    if not rounding.needs:
+        return None
+    scenes = profiled_scenes(run, subject, profile)
+    if rounding.needs == "inputs":
+        return input_moments(subject, subject.layers, scenes, progress)
+    return output_moments(
+        subject, subject.layers, scenes, weights=weights_of_plan(plan) or None, seed=int(profile.facts["seed"]),
+        progress=progress,
+    )  # fmt: skip

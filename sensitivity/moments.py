@@ -1,0 +1,195 @@
+"""Second moments of what every layer's weight is multiplied by: what calibrated rounding must know of the data.
+
+An error E of a weight changes what its layer puts out by ``E x`` for every row x of inputs, and the sum of squares of
+these changes is ``tr(E H E^T)`` with ``H = sum x x^T``. What counts is what of it reaches the model's outputs. With g
+the gradient of the outputs (each over its own norm, as for NMSE) with respect to a layer's output at one place, the
+change of the outputs is ``g . E x``; where neither the places nor the channels of g are correlated, its mean square is
+proportional to ``tr(E H E^T)`` with ``H = sum |g|^2 x x^T``: a place counts as much as the outputs hear of it. A few
+random combinations of the outputs, as in `sensitivity.jacobian_sketch`, estimate ``|g|^2`` of all outputs together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, differentiated, norm_of, tape_of
+from sensitivity.layer_rows import has_rows, input_rows, output_sizes
+from sensitivity.route import Route
+from sensitivity.segments import Gradients
+from vggtkit.core.provenance import Progress, silent
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+ROWS = 2**14
+"""Rows multiplied at a time; the patches of a large map are many."""
+
+
+class Moments:
+    """Sums of ``x x^T`` by layer, FP32 ``[parts, in, in]``; parts as in `sensitivity.layer_rows`.
+
+    Args:
+        subject: the model.
+        layers: of which; those whose rows are not known are left out.
+    """
+
+    def __init__(self, subject: Subject, layers: Sequence[Layer]) -> None:
+        modules = {layer.name: subject.model.get_submodule(layer.name) for layer in layers}
+        self.modules = {layer.name: modules[layer.name] for layer in layers if has_rows(layer, modules[layer.name])}
+        self.sums: dict[str, Tensor] = {}
+        self.rows: dict[str, int] = {}
+
+    def get(self, name: str) -> Tensor | None:
+        """Of one layer; None where nothing is known, or it is not finite."""
+        sums = self.sums.get(name)
+        return sums if sums is not None and bool(sums.isfinite().all()) and bool(sums.any()) else None
+
+    def add(self, name: str, arguments: Sequence[Any], sizes: Sequence[Tensor] | None = None) -> None:
+        """One call of a layer, each row as often as ``sizes`` (``[rows]`` for each part) say; once by default."""
+        parts = input_rows(self.modules[name], arguments)
+        if name not in self.sums:
+            width = parts[0].shape[1]
+            self.sums[name], self.rows[name] = parts[0].new_zeros(len(parts), width, width, dtype=torch.float32), 0
+        self.rows[name] += len(parts[0])
+        for number, rows in enumerate(parts):
+            for start in range(0, len(rows), ROWS):
+                piece = rows[start : start + ROWS].float()
+                scaled = piece if sizes is None else piece * sizes[number][start : start + ROWS, None].float()
+                self.sums[name][number].addmm_(scaled.T, piece)
+
+
+@torch.no_grad()
+def input_moments(
+    subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene], progress: Progress = silent
+) -> Moments:
+    """Of all rows alike, from one pass over every scene.
+
+    Args:
+        subject: not packed.
+        layers: of `vggtkit.quant.find_layers`.
+        scenes: to calibrate with.
+        progress: told about every scene.
+    """
+    moments = Moments(subject, layers)
+
+    def watch(name: str, _module: nn.Module, arguments: tuple[Any, ...], _output: object) -> None:
+        moments.add(name, arguments)
+
+    with ExitStack() as undo:
+        for name, module in moments.modules.items():
+            undo.callback(module.register_forward_hook(partial(watch, name)).remove)
+        for number, scene in enumerate(scenes):
+            progress(f"inputs of every layer, scene {number + 1}", number, len(scenes))
+            subject.run(scene)
+    return moments
+
+
+def output_moments(
+    subject: Subject,
+    layers: Sequence[Layer],
+    scenes: Sequence[Scene],
+    *,
+    weights: Mapping[str, float] | None = None,
+    probes: int = DEFAULT_PROBES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Moments:
+    """Of rows as much as the model's outputs hear of them, from ``probes`` passes back over every scene.
+
+    Args:
+        subject: not packed.
+        layers: of `vggtkit.quant.find_layers`.
+        scenes: to calibrate with.
+        weights: how much each output counts; all the same by default.
+        probes: random combinations of the outputs.
+        seed: of these.
+        progress: told about every scene.
+
+    Raises:
+        InputError: the model cannot be differentiated.
+    """
+    moments = Moments(subject, layers)
+    for number, scene in enumerate(scenes):
+        progress(f"what reaches the outputs, scene {number + 1}", number, len(scenes))
+        generator = torch.Generator().manual_seed(seed * len(scenes) + number)
+        differentiated(
+            subject, layers, scene, partial(_gather, moments, subject, layers, scene, weights, probes, generator)
+        )
+    return moments
+
+
+def _gather(
+    moments: Moments, subject: Subject, layers: Sequence[Layer], scene: Scene, weights: Mapping[str, float] | None,
+    probes: int, generator: torch.Generator, route: Route,
+) -> None:  # fmt: skip
+    """One scene. A layer's calls wait until all gradients went through the segment that it is in."""
+    tape, pending = tape_of(subject, layers, route), _Pending(moments)
+    with tape.recording(), route.running():
+        with pending.watching():
+            outputs = subject.run(scene)
+        losses = [_combined(outputs, weights, generator) for _ in range(probes)]
+    between = set(tape.between)
+
+    def consume(rows: list[int], _gradients: list[Gradients]) -> None:
+        for row in rows:
+            if row not in between:
+                pending.finish(layers[row].name)
+
+    with pending.watching():
+        tape.back(losses, [torch.ones_like(loss) for loss in losses], consume)
+    for name in list(pending.calls):
+        pending.finish(name)
+
+
+class _Pending:
+    """Calls of layers whose gradients are still to come."""
+
+    def __init__(self, moments: Moments) -> None:
+        self.moments = moments
+        self.calls: dict[str, list[tuple[tuple[Any, ...], list[Tensor]]]] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside, calls that gradients go through are noticed."""
+        with ExitStack() as undo:
+            for name, module in self.moments.modules.items():
+                undo.callback(module.register_forward_hook(partial(self._seen, name)).remove)
+            yield
+
+    def _seen(self, name: str, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+        if not (torch.is_grad_enabled() and output.requires_grad):
+            return
+        given = tuple(value.detach() if isinstance(value, Tensor) else value for value in arguments)
+        sizes: list[Tensor] = []
+
+        def heard(gradient: Tensor) -> None:
+            new = output_sizes(module, given, gradient.detach().float())
+            sizes[:] = [before + size for before, size in zip(sizes, new, strict=True)] if sizes else new
+
+        output.register_hook(heard)
+        self.calls.setdefault(name, []).append((given, sizes))
+
+    @torch.no_grad()
+    def finish(self, name: str) -> None:
+        """Count the calls of a layer."""
+        for given, sizes in self.calls.pop(name, []):
+            if sizes:
+                self.moments.add(name, given, sizes)
+
+
+def _combined(outputs: Mapping[str, Tensor], weights: Mapping[str, float] | None, generator: torch.Generator) -> Tensor:
+    """A random combination of all outputs, each over its norm."""
+    parts = []
+    for name, value in outputs.items():
+        share = 1.0 if weights is None else weights.get(name, 0.0)
+        drawn = torch.randn(value.shape, generator=generator).to(value.device)
+        if share and value.requires_grad:
+            parts.append(math.sqrt(share) * (value.float() * (drawn / norm_of(value))).sum())
+    return torch.stack(parts).sum()

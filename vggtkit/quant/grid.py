@@ -1,0 +1,107 @@
+"""The numbers that a weight may take once its scales are given, for codes that are not the nearest.
+
+Scales, zero points and multipliers stay as they are, so files, packed weights and integer kernels know nothing of how
+the codes came about.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vggtkit.quant.packing import pack, unpack
+from vggtkit.quant.quantizer import QuantizedTensor
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Values ``(code - zero) * step`` for every weight of a matrix.
+
+    Attributes:
+        steps: FP32 ``[out, in]``, more than 0.
+        zeros: FP32, of the same shape; 0 in symmetric formats.
+        low: the smallest code.
+        high: the largest.
+    """
+
+    steps: Tensor
+    zeros: Tensor
+    low: int
+    high: int
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """The nearest codes, FP32 in the shape of ``weight``."""
+        return (weight / self.steps + self.zeros).round_().clamp_(self.low, self.high)
+
+    def values(self, codes: Tensor) -> Tensor:
+        """What codes stand for, FP32."""
+        return (codes - self.zeros) * self.steps
+
+    def rows(self, rows: slice) -> Grid:
+        """The grid of some rows."""
+        return Grid(self.steps[rows], self.zeros[rows], self.low, self.high)
+
+
+def grid_of(q: QuantizedTensor) -> Grid:
+    """The grid that a quantised weight lies on.
+
+    Args:
+        q: in a format with codes.
+
+    Raises:
+        ValueError: a floating-point format.
+
+    >>> from vggtkit.quant.quantizer import quantize
+    >>> grid_of(quantize(torch.tensor([[7.0, -3.5]]), "int4_group_32")).steps
+    tensor([[1., 1.]])
+    """
+    if q.scales is None:
+        raise ValueError(f"{q.format.key} has no codes to choose")
+    out, columns = q.shape[0], math.prod(q.shape[1:])
+    scales = q.scales.float().view(len(q.scales), -1)
+    if q.multipliers is not None:
+        count = -(-columns // _group(q))
+        unpacked = unpack(q.multipliers, q.format.multiplier_bits, out * count, signed=False)
+        scales = scales * (unpacked.float().view(out, count) + 1)
+    zeros = torch.zeros_like(scales) if q.zero_points is None else q.zero_points.float().view(scales.shape)
+    return Grid(_spread(scales, q, out, columns), _spread(zeros, q, out, columns), *q.format.code_range)
+
+
+def codes_of(q: QuantizedTensor) -> Tensor:
+    """The codes of a quantised weight as a matrix, FP32 ``[out, in]``.
+
+    >>> from vggtkit.quant.quantizer import quantize
+    >>> codes_of(quantize(torch.tensor([[7.0, -3.4]]), "int4_group_32"))
+    tensor([[ 7., -3.]])
+    """
+    codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
+    return codes.float().view(q.shape[0], -1)
+
+
+def with_codes(q: QuantizedTensor, codes: Tensor) -> QuantizedTensor:
+    """The same scales with other codes.
+
+    Args:
+        q: in a format with codes.
+        codes: whole numbers within the format's range, ``[out, in]``.
+
+    >>> from vggtkit.quant.quantizer import dequantize, quantize
+    >>> q = quantize(torch.tensor([[7.0, -3.4]]), "int4_group_32")
+    >>> dequantize(with_codes(q, torch.tensor([[6.0, -4.0]])))
+    tensor([[ 6., -4.]])
+    """
+    dtype = torch.int8 if q.format.symmetric else torch.uint8
+    return replace(q, codes=pack(codes.to(dtype).reshape(q.shape), q.format.bits))
+
+
+def _group(q: QuantizedTensor) -> int:
+    columns = math.prod(q.shape[1:])
+    return columns if q.format.group_size is None else q.format.group_size
+
+
+def _spread(values: Tensor, q: QuantizedTensor, out: int, columns: int) -> Tensor:
+    """Values per block, ``[1 or out, blocks]``, for every weight."""
+    return values.repeat_interleave(_group(q), dim=1)[:, :columns].expand(out, columns)

@@ -1,0 +1,14 @@
+"""How codes and scales of a weight are chosen within its format.
+
+| module | holds |
+|---|---|
+| `base` | what a way of rounding is, and the registry |
+| `nearest` | to the nearest; scales by the squared error |
+| `gptq` | columns one after the other, with what is left made up for |
+"""
+
+from vggtkit.quant.rounding import gptq, nearest
+from vggtkit.quant.rounding.base import NEAREST, ROUNDINGS, Rounding
+from vggtkit.quant.rounding.gptq import compensated
+
+__all__ = ["NEAREST", "ROUNDINGS", "Rounding", "compensated", "gptq", "nearest"]

@@ -1,0 +1,109 @@
+"""GPTQ: columns are rounded one after the other, and those still to come make up for what was done so far.
+
+With E the error of a weight's row and H the second moments of its inputs, the squared error of the layer's output is
+``E H E^T``. Given that column j must take the value q, the best change of the columns after it is
+``-(w_j - q) / U_jj * U_j,>j`` with U the upper Cholesky factor of ``H^-1``; nothing else is needed, and all rows go
+together. Columns of large second moments go first (act-order); groups keep the columns and the scales that they have in
+the format, so files stay as they are.
+
+Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vggtkit.quant.grid import Grid, grid_of, with_codes
+from vggtkit.quant.quantizer import QuantizedTensor
+from vggtkit.quant.rounding.base import ROUNDINGS, Needs, Rounding
+from vggtkit.quant.rounding.nearest import LeastError
+
+DAMPING = 0.01
+"""Of the mean second moment, added to all of them, so that directions without inputs are not moved at will."""
+BLOCK = 128
+"""Columns after which the change of the remaining ones is applied."""
+
+
+class GPTQ(Rounding):
+    """Scales as by ``mse``, weighed by the second moments; codes as above."""
+
+    def __init__(self, key: str, title: str, needs: Needs) -> None:
+        self.key, self.title, self.needs = key, title, needs
+
+    def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:
+        """As `Rounding.round`; without second moments as ``mse``."""
+        q = LeastError().round(weight, key, moments, name)
+        if q.scales is None or moments is None:
+            return q
+        matrix, grid = weight.detach().float().reshape(q.shape[0], -1), grid_of(q)
+        share = len(matrix) // len(moments)
+        codes = torch.empty_like(matrix)
+        for number, of_part in enumerate(moments):
+            rows = slice(number * share, (number + 1) * share)
+            codes[rows] = compensated(matrix[rows], grid.rows(rows), of_part)
+        return with_codes(q, codes)
+
+
+def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DAMPING) -> Tensor:
+    """Codes of a matrix, each column rounded with what the columns before it left to make up for.
+
+    Args:
+        weight: FP32 ``[out, in]``.
+        grid: of the same shape.
+        moments: symmetric, positive semidefinite, ``[in, in]``.
+        damping: see `DAMPING`.
+
+    Returns:
+        Codes, FP32 ``[out, in]``. Columns whose inputs are always 0 are rounded to the nearest.
+
+    >>> grid = Grid(torch.ones(1, 2), torch.zeros(1, 2), -8, 7)
+    >>> compensated(torch.tensor([[0.4, 0.4]]), grid, torch.ones(2, 2))  # equal inputs: only the sum counts
+    tensor([[0., 1.]])
+    """
+    diagonal = moments.diagonal()
+    if not bool(diagonal.any()):
+        return grid.codes(weight)
+    order = torch.argsort(diagonal, descending=True, stable=True)
+    factor = _inverse_factor(moments[order][:, order], damping).float()
+    # Columns as rows, which lie together in memory: they are worked on one at a time.
+    left = weight.T[order].contiguous()
+    steps, zeros = grid.steps.T[order].contiguous(), grid.zeros.T[order].contiguous()
+    codes = torch.empty_like(left)
+    for start in range(0, len(left), BLOCK):
+        block = slice(start, start + BLOCK)
+        ordered = Grid(steps[block], zeros[block], grid.low, grid.high)
+        errors = _round_block(left[block], ordered, factor[block, block], codes[block])
+        left[block.stop :] -= factor[block, block.stop :].T @ errors
+    return codes[torch.argsort(order)].T
+
+
+def _round_block(left: Tensor, grid: Grid, factor: Tensor, codes: Tensor) -> Tensor:
+    """Writes the codes of some columns ``[columns, out]``; returns their errors, over entries of the diagonal."""
+    errors = torch.empty_like(left)
+    for column, (step, zero) in enumerate(zip(grid.steps, grid.zeros, strict=True)):
+        wanted = left[column]
+        code = torch.div(wanted, step, out=codes[column]).add_(zero).round_().clamp_(grid.low, grid.high)
+        error = torch.addcmul(wanted, code - zero, step, value=-1, out=errors[column]).div_(factor[column, column])
+        left[column + 1 :].addr_(factor[column, column + 1 :], error, alpha=-1)
+    return errors
+
+
+def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
+    """The upper Cholesky factor of the inverse, ``H^-1 = U^T U``; more is added where that is not positive definite."""
+    moments = moments.double()
+    identity = torch.eye(len(moments), dtype=torch.float64, device=moments.device)
+    mean = moments.diagonal().mean()
+    while True:
+        lower, failed = torch.linalg.cholesky_ex(moments + damping * mean * identity)
+        if not int(failed):
+            inverse = torch.cholesky_inverse(lower)
+            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
+            if not int(failed):
+                result: Tensor = upper
+                return result
+        damping *= 10
+
+
+ROUNDINGS.register("gptq", GPTQ("gptq", "GPTQ on the layer's inputs", "inputs"))
+ROUNDINGS.register("output_gptq", GPTQ("output_gptq", "GPTQ, tokens weighed by what reaches the outputs", "gradients"))
