@@ -10,6 +10,7 @@
 | `segments` | vector-Jacobian products of a large model, one segment at a time |
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |
+| `layer_rows`, `moments` | what weights are multiplied by, and its second moments: for calibrated rounding |
 | `token_classes` | damage by camera, register and patch tokens |
 | `scores` | every cheap score, in one registry |
 | `dataflow`, `route` | which modules of a foreign model may be segments, and how it is differentiated |

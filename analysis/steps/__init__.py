@@ -7,6 +7,7 @@
 | `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
+| `rounding` | the profiled scenes -> the weights of a plan that is not rounded to the nearest |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
 | `inspect` | ``profile.h5`` -> one layer from close by |

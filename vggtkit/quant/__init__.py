@@ -5,6 +5,7 @@
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
 | `scales`, `two_level` | how scales are stored; whole numbers per group under a scale per channel |
+| `grid`, `rounding` | the values that given scales allow, and how codes are chosen among them |
 | `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
 | `roles` | roles and blocks of layers, told from their names |

@@ -1,0 +1,69 @@
+"""Plans whose codes are chosen with the profiled scenes: planned, judged, written, the same codes everywhere."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixedprec import load_plan, load_quantized, quantized_weights
+from mixedprec.checkpoint import read_weights
+from tests.analysis.commands.running import RESULTS, assert_refused, cli, the_json
+from vggtkit.model import load_vggt
+from vggtkit.quant import dequantize
+from vggtkit.scenes import synthetic_scenes
+
+
+def damage_of_plan(run: Path) -> float:
+    results = json.loads((run / RESULTS[0]).read_text())["results"]
+    return next(float(row["damage"]) for row in results if row["key"] == "plan")
+
+
+def test_what_is_judged_is_what_is_written(run: Path, model_folder: Path) -> None:
+    plan = ("plan", "--run", run, "--budget", "int4_group_64", "--json")
+    damages = {}
+    for rounding in ("nearest", "gptq", "output_gptq"):
+        said = the_json(cli(*plan, "--rounding", rounding))
+        assert load_plan(run / "plan.json").rounding == said["rounding"] == rounding
+        assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
+        damages[rounding] = damage_of_plan(run)
+    assert len(set(damages.values())) == 3
+    assert "plan (joint, output_gptq)" in (run / RESULTS[1]).read_text()
+    path = run / "model-plan.safetensors"
+    judged = path.read_bytes()
+    exported = the_json(cli("export", "--run", run, "--json"))
+    assert path.read_bytes() == judged
+    assert exported["size_bytes"] == len(judged) == said["size_bytes"]
+    model = load_vggt(model_folder)
+    formats = load_plan(run / "plan.json").formats
+    ours, nearest = read_weights(path, model), quantized_weights(model, formats)
+    assert {name: q.format.key for name, q in ours.items()} == formats
+    assert sum(dequantize(ours[name]).equal(dequantize(q)) for name, q in nearest.items()) < len(formats) / 2
+    scene = synthetic_scenes(1, 2, (32, 32), seed=5, split="evaluation")[0]
+    with torch.no_grad():
+        assert load_quantized(path)(scene.images, scene.query_points)["depth"].isfinite().all()
+
+
+def test_a_checkpoint_of_another_plan_or_damaged_is_made_anew(run: Path) -> None:
+    path = run / "model-plan.safetensors"
+    plan = ("plan", "--run", run, "--rounding", "mse", "--budget")
+    assert cli(*plan, "int4_group_64").code == 0
+    assert cli("export", "--run", run).code == 0
+    first = path.read_bytes()
+    assert cli(*plan, "70%").code == 0
+    assert cli("export", "--run", run).code == 0
+    assert path.read_bytes() != first
+    good = path.read_bytes()
+    path.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
+    assert cli("export", "--run", run).code == 0
+    assert path.read_bytes() == good
+
+
+@pytest.mark.parametrize("rounding", ["mse", "gptq"])
+def test_it_takes_a_profile(rounding: str, model_folder: Path, tmp_path: Path) -> None:
+    ran = cli("plan", "--run", tmp_path / "run", "--model", model_folder, "--rounding", rounding)
+    assert_refused(ran, f"--rounding {rounding}", "profile")
+
+
+def test_an_unknown_rounding_is_refused(run: Path) -> None:
+    assert_refused(cli("plan", "--run", run, "--rounding", "gptk"), "unknown rounding 'gptk'", "did you mean gptq?")
