@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.errors import InputError
-from vggtkit.core.program import setting
+from vggtkit.core.program import command, setting
 from vggtkit.model import model_fingerprint
 from vggtkit.quant import (
     Layer,
@@ -34,6 +34,7 @@ from vggtkit.quant import (
     unpack_layer,
     weight_of,
 )
+from vggtkit.quant.rounding import NEAREST
 from vggtkit.subject import Subject, subject_of
 
 KEEP_DTYPES = dict(zip(KEEPS, (torch.float16, torch.float32), strict=True))
@@ -54,8 +55,14 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
         Another model with weights of its own, bit-identical to the packed one.
 
     Raises:
-        InputError: the plan was made for other weights, or does not fit the model's layers.
+        InputError: the plan was made for other weights, does not fit the model's layers, or has its codes chosen on
+            scenes, which only its checkpoint holds.
     """
+    if plan.rounding != NEAREST:
+        raise InputError(
+            f"the plan's codes are chosen by {plan.rounding} on profiled scenes: `{command('export')}` makes them, and "
+            "load_quantized reads them"
+        )
     if not plan.for_any_weights and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
         raise InputError(
             f"the plan was made for weights {plan.model_fingerprint} ({setting('model', plan.model)}), "

@@ -176,3 +176,8 @@ def test_plan_may_count_fp32_scales(small_model: VGGT) -> None:
     size = quantize_layer(small_model.camera_head.embed_pose, "int4_group_32").nbytes
     plan = replace(plan, formats=formats, layer_bytes=plan.layer_bytes | {"camera_head.embed_pose": size})
     apply_plan(small_model, plan)
+
+
+def test_codes_that_were_chosen_on_scenes_are_in_the_checkpoint_alone(small_model: VGGT) -> None:
+    with pytest.raises(InputError, match=r"gptq.*export"):
+        apply_plan(small_model, replace(plan_for(small_model), rounding="gptq"))
