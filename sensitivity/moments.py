@@ -23,7 +23,11 @@ from sensitivity.jacobian_sketch import DEFAULT_PROBES, differentiated, norm_of,
 from sensitivity.layer_rows import has_rows, input_rows, output_sizes
 from sensitivity.route import Route
 from sensitivity.segments import Gradients
+from vggtkit.core.errors import InputError
+from vggtkit.core.memory import free_bytes
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
+from vggtkit.model.layers import QKVProjection
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -38,11 +42,21 @@ class Moments:
     Args:
         subject: the model.
         layers: of which; those whose rows are not known are left out.
+
+    Raises:
+        InputError: they do not fit into memory.
     """
 
     def __init__(self, subject: Subject, layers: Sequence[Layer]) -> None:
         modules = {layer.name: subject.model.get_submodule(layer.name) for layer in layers}
         self.modules = {layer.name: modules[layer.name] for layer in layers if has_rows(layer, modules[layer.name])}
+        needed = sum(4 * _numbers(layer, modules[layer.name]) for layer in layers if layer.name in self.modules)
+        free = free_bytes(subject.device)
+        if free is not None and needed > free:
+            raise InputError(
+                f"calibrated rounding keeps {needed / 1e9:.1f} GB of second moments, {free / 1e9:.1f} GB of memory are "
+                f"free: {setting('rounding', 'nearest')} needs none"
+            )
         self.sums: dict[str, Tensor] = {}
         self.rows: dict[str, int] = {}
 
@@ -63,6 +77,12 @@ class Moments:
                 piece = rows[start : start + ROWS].float()
                 scaled = piece if sizes is None else piece * sizes[number][start : start + ROWS, None].float()
                 self.sums[name][number].addmm_(scaled.T, piece)
+
+
+def _numbers(layer: Layer, module: nn.Module) -> int:
+    """How many the moments of a layer are."""
+    parts = 3 if isinstance(module, QKVProjection) else getattr(module, "groups", 1)
+    return int(parts) * (layer.weights // layer.shape[0]) ** 2
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sensitivity.layer_rows import has_rows, input_rows, output_sizes
 from sensitivity.moments import Moments, input_moments, norm_of, output_moments
 from tests.random_vggt import random_vggt
+from vggtkit.core.errors import InputError
 from vggtkit.model import VGGTConfig
 from vggtkit.model.layers import QKVProjection
 from vggtkit.quant import find_layers, out_first
@@ -135,3 +136,13 @@ def test_moments_that_are_not_finite_are_none() -> None:
     moments = Moments(subject_of(model), find_layers(model))
     moments.add("0", [torch.tensor([[1.0, torch.inf]])])
     assert moments.get("0") is None
+
+
+def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(20, 2), nn.Conv2d(4, 4, 3, groups=2), nn.Conv1d(9, 9, 1))
+    needed = 4 * (20**2 + 2 * 18**2)
+    monkeypatch.setattr("sensitivity.moments.free_bytes", lambda _: needed)
+    Moments(subject_of(model), find_layers(model))
+    monkeypatch.setattr("sensitivity.moments.free_bytes", lambda _: needed - 1)
+    with pytest.raises(InputError, match="rounding='nearest'"):
+        Moments(subject_of(model), find_layers(model))

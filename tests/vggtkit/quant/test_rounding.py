@@ -103,6 +103,7 @@ def test_files_stay_as_large_and_outputs_come_nearer(name: str, key: str) -> Non
     QuantizedTensor.from_tensors(key, q.shape, q.tensors())
     ours, theirs = (squared_error(weight, each, moments) for each in (q, nearest))
     if name != "mse":
+        assert q.scales is None or q.scales.equal(nearest.scales)  # type: ignore[arg-type]
         assert ours <= (0.8 * theirs if key in CODED else theirs)
 
 

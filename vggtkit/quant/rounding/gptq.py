@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from vggtkit.quant.grid import Grid, grid_of, with_codes
-from vggtkit.quant.quantizer import QuantizedTensor
+from vggtkit.quant.quantizer import QuantizedTensor, quantize
 from vggtkit.quant.rounding.base import ROUNDINGS, Needs, Rounding
-from vggtkit.quant.rounding.nearest import LeastError
 
 DAMPING = 0.01
 """Of the mean second moment, added to all of them, so that directions without inputs are not moved at will."""
@@ -26,14 +25,14 @@ BLOCK = 128
 
 
 class GPTQ(Rounding):
-    """Scales as by ``mse``, weighed by the second moments; codes as above."""
+    """Scales as in the format: those that clip were worse on the whole, at 3 bits as well; codes as above."""
 
     def __init__(self, key: str, title: str, needs: Needs) -> None:
         self.key, self.title, self.needs = key, title, needs
 
     def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:
-        """As `Rounding.round`; without second moments as ``mse``."""
-        q = LeastError().round(weight, key, moments, name)
+        """As `Rounding.round`; without second moments to the nearest."""
+        q = quantize(weight, key, name)
         if q.scales is None or moments is None:
             return q
         matrix, grid = weight.detach().float().reshape(q.shape[0], -1), grid_of(q)
