@@ -1,11 +1,11 @@
 """Commands that are killed or signalled at seeded moments: nothing is lost, and the next run gives the same numbers.
 
-Method: every command that writes into a run of the tiniest network runs after those that it needs, in a process of its
-own; at a seeded moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed.
-*Lost* is a file that was there before and is not, or cannot be read any more, or a partial file or lock that stays
-after the next run; *different* is a score or a result, or a byte of a plan or of a packed checkpoint, that is not that
-of a run which nobody disturbed. A signal's exit code must be 143, 130, or, where it came after the work, 0; -15 in the
-instant before the command starts.
+Method: every command that writes into a run of the tiniest network (but audit, which takes a minute) runs after those
+that it needs, in a process of its own; at a seeded moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the
+command runs again, undisturbed. *Lost* is a file that was there before and is not, or cannot be read any more, or a
+partial file or lock that stays after the next run; *different* is a score or a result, or a byte of a plan or of a
+packed checkpoint, that is not that of a run which nobody disturbed. A signal's exit code must be 143, 130, or, where it
+came after the work, 0; -15 in the instant before the command starts.
 
     python benchmarks/trust/kill.py --kills 100 --signals 50
 """
@@ -35,12 +35,9 @@ from sensitivity import open_profile
 
 COMMANDS: dict[str, list[str]] = {
     "profile": [], "plan": ["--draw"], "evaluate": ["--repeats", "0"], "export": [], "report": [],
-    "pareto": ["--points", "3", "--measure", "1"], "inspect": ["camera_head.pose_branch.fc1"],
-    "audit": ["--num-scenes", "1"],
+    "pareto": ["--points", "3", "--measure", "0"], "inspect": ["camera_head.pose_branch.fc1"],
 }  # fmt: skip
-"""All that write into a run, in an order in which each finds what it needs."""
-LONG, RARELY = "audit", 0.04
-"""The command that takes a minute, and its share of the cases."""
+"""In an order in which each finds what it needs."""
 NOT_COMPARED = ("provenance", "facts")
 """Of results: when and how they were made."""
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130,)}
@@ -69,13 +66,12 @@ def answers(run: Path) -> dict[str, object]:
     if (run / "comprehensive_results.json").is_file():
         results = json.loads((run / "comprehensive_results.json").read_text())["results"]
         known["damage"] = [row["damage"] for row in results]
-    for name in ("pareto", "score_audit"):
-        if (run / f"{name}.json").is_file():
-            known[name] = _without_times(json.loads((run / f"{name}.json").read_text()))
+    if (run / "pareto.json").is_file():
+        known["pareto"] = _without_times(json.loads((run / "pareto.json").read_text()))
     for path in run.glob("*.png"):
         with Image.open(path) as picture:
             picture.load()
-        known[path.name] = True
+        known[path.name] = "whole"
     if (run / "model-plan.safetensors").is_file():
         load_quantized(run / "model-plan.safetensors")
         known["packed"] = [_sha256(run / f"model-plan.{ending}") for ending in ("safetensors", "json")]
@@ -121,12 +117,6 @@ def disturb(
     return faults
 
 
-def _drawn(generator: np.random.Generator, commands: Sequence[str]) -> str:
-    if LONG in commands and generator.random() < RARELY:
-        return LONG
-    return str(generator.choice([name for name in commands if name != LONG]))
-
-
 def kill(
     kills: int,
     signals: int,
@@ -157,7 +147,7 @@ def kill(
     for case in generator.permutation(len(ends)):
         if time.monotonic() - started > seconds:
             break
-        number, command = ends[case], _drawn(generator, commands)
+        number, command = ends[case], str(generator.choice(commands))
         delay = float(generator.uniform(0, durations[command]))
         # Half of the time the files of an earlier run are there, and must survive.
         source = whole if generator.random() < 0.5 else stages[command]
