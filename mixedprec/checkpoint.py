@@ -32,6 +32,7 @@ from mixedprec.container import DIGEST, DIGEST_BYTES, DIGEST_DIGITS, LENGTH_BYTE
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError
+from vggtkit.core.seal import digests_count
 from vggtkit.model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleton
 from vggtkit.model.vggt import VGGT
 from vggtkit.quant import (
@@ -217,7 +218,7 @@ def load_quantized(
             than the one given.
     """
     path = Path(path)
-    with CheckpointReader(path, verify=verify) as reader:
+    with CheckpointReader(path, verify=verify and digests_count()) as reader:
         info = reader.info()
         network = _network(info, path, model)
         try:

@@ -132,7 +132,7 @@ def load_plan(path: str | Path) -> Plan:
     path = Path(path)
     read = _read(path)
     values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST} | read
-    digest = values.pop(SEAL, None)
+    values.pop(SEAL, None)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
         if not fits(values[name]):
@@ -145,7 +145,7 @@ def load_plan(path: str | Path) -> Plan:
         parts = f"overhead_bytes and layer_bytes sum to {plan.size_bytes}"
         raise _damaged(path, f"size_bytes is {size_bytes}, but {parts}")
     _check_numbers(plan, path)
-    if digest is None or not is_sealed(read):
+    if not is_sealed(read):
         raise _damaged(path, f"its {SEAL} is not that of its content")
     return plan
 

@@ -249,7 +249,7 @@ def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
     axes.set_xticks(
         range(len(audit.schemes)), [get_format(key).short_title for key in audit.schemes], rotation=20, ha="right"
     )
-    blocks = [layer.block for layer in audit.layers]
+    blocks = [plain_for_charts(layer.block) for layer in audit.layers]
     starts = [row for row, block in enumerate(blocks) if row == 0 or block != blocks[row - 1]]
     middles = [(start + end - 1) / 2 for start, end in zip(starts, [*starts[1:], len(blocks)], strict=True)]
     every = max(1, len(starts) // 40)
@@ -278,7 +278,7 @@ def _draw_depth(axes: Axes, audit: Audit, number: int) -> None:
             axes.plot(places, np.where(curve > 0, curve, np.nan), ".-", color=colour, label=label)
         every = max(1, len(values) // 6)
         ticks += list(range(offset, offset + len(values), every))
-        names += [f"{stack} {block}" for block in range(0, len(values), every)]
+        names += [plain_for_charts(f"{stack} {block}") for block in range(0, len(values), every)]
         offset += len(values) + 1
     axes.set_xticks(ticks, names, rotation=60, fontsize=8)
     _scale_by_decades(axes, "y")
@@ -307,7 +307,7 @@ def _draw_tasks(axes: Axes, audit: Audit, number: int) -> None:
             label=plain_for_charts(task),
         )
     _scale_by_decades(axes, "y")
-    axes.set_xticks(range(len(roles)), roles, rotation=20, ha="right", fontsize=9)
+    axes.set_xticks(range(len(roles)), [plain_for_charts(role) for role in roles], rotation=20, ha="right", fontsize=9)
     axes.set_ylabel("NMSE")
     axes.legend(fontsize=8, ncols=4)
 
@@ -328,6 +328,8 @@ def _draw_classes(axes: Axes, audit: Audit, number: int) -> None:
         axes.bar(range(len(blocks)), values / whole, 0.85, bottom, color=COLOURS[number], label=plain_for_charts(name))
         bottom = bottom + values / whole
     every = max(1, len(blocks) // 24)
-    axes.set_xticks(range(0, len(blocks), every), blocks[::every], rotation=60, fontsize=8)
+    axes.set_xticks(
+        range(0, len(blocks), every), [plain_for_charts(block) for block in blocks[::every]], rotation=60, fontsize=8
+    )
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)

@@ -89,6 +89,9 @@ Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of scenes, samples and probes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and warnings.")]
+NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Compare no digests, and do not try to read a profile in a child process.")
+]
 Plugin = Annotated[
     list[str] | None,
     typer.Option(
@@ -118,6 +121,7 @@ class OutputOptions:
     as_json: AsJson = False
     debug: Debug = False
     plugin: Plugin = None
+    no_verify: NoVerify = False
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from vggtkit.core.interrupts import check_interrupted, exit_code
 from vggtkit.core.locks import working_in
 from vggtkit.core.plugins import load_plugins
 from vggtkit.core.program import command, on_command_line
+from vggtkit.core.seal import files_as_they_are
 
 WIDTH_OF_FILES = 120
 WANT_OF_MEMORY = (
@@ -153,7 +154,8 @@ def session(output: OutputOptions, run: Path | None = None) -> Iterator[Screen]:
         warnings.simplefilter("default" if output.debug else "ignore")
         try:
             load_plugins(output.plugin or ())
-            with nullcontext() if run is None else working_in(run, " ".join(sys.argv[1:2]) or "a command"):
+            reading = files_as_they_are() if output.no_verify else nullcontext()
+            with reading, nullcontext() if run is None else working_in(run, " ".join(sys.argv[1:2]) or "a command"):
                 yield Screen(output.as_json)
         except (typer.Exit, BrokenPipeError):
             raise

@@ -267,7 +267,13 @@ def _draw_heat_map(axes: Axes, evaluation: Evaluation) -> None:
         text = f"{value:.1f}" if math.isfinite(value) else format_number(nmse[row][column])
         bright = not math.isfinite(value) or limits(value) > 0.5
         axes.text(column, row, text, ha="center", va="center", color="black" if bright else "white", fontsize=10)
-    axes.set_xticks(range(len(outputs)), outputs, rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_xticks(
+        range(len(outputs)),
+        [plain_for_charts(name) for name in outputs],
+        rotation=30,
+        ha="right",
+        rotation_mode="anchor",
+    )
     axes.set_yticks(range(len(results)), [plain_for_charts(short_title(result)) for result in results])
     for tick, result in zip(axes.get_yticklabels(), results, strict=True):
         tick.set_fontweight("bold" if result.key == "plan" else "normal")
@@ -318,7 +324,13 @@ def _draw_metric(axes: Axes, evaluation: Evaluation, metric: str, place: Callabl
         drawn += [height for _, height in finite]
         if others := sorted({format_number(v) for v in values if v is not None and not math.isfinite(v)}):
             missing.append((result, "/".join(others)))
-    axes.set_xticks(range(len(outputs)), outputs, rotation=20, ha="right", rotation_mode="anchor")
+    axes.set_xticks(
+        range(len(outputs)),
+        [plain_for_charts(name) for name in outputs],
+        rotation=20,
+        ha="right",
+        rotation_mode="anchor",
+    )
     _draw_columns(axes, len(outputs))
     _draw_limits(axes, metric, place, drawn)
     _label_below(axes, _not_drawn(missing).lstrip("; ") if outputs else "no output has this metric")

@@ -27,6 +27,7 @@ from analysis.evaluation.results import (
 )
 from analysis.report.geometry_tables import LEGEND, cost_grid, figure_grid, text_grids
 from analysis.report.grid import Grid, draw_grid
+from vggtkit.core.escaping import printable
 from vggtkit.metrics import METRICS
 from vggtkit.metrics.ratings import LEVELS, NOT_APPLICABLE, THRESHOLDS, rate
 from vggtkit.quant import FORMATS
@@ -221,7 +222,7 @@ def to_text(evaluation: Evaluation) -> str:
         parts += [*draw_grid(grid), ""]
     parts += ["How to read this", "----------------"]
     parts += [line for text in _LEGEND for line in _wrapped(text, "- ")]
-    return "\n".join([*parts, "", *draw_grid(_threshold_grid())]) + "\n"
+    return "\n".join(printable(line) for line in [*parts, "", *draw_grid(_threshold_grid())]) + "\n"
 
 
 def _header(evaluation: Evaluation) -> Iterator[str]:

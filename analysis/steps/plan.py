@@ -21,6 +21,7 @@ from mixedprec.alternatives import alternatives, alternatives_table, alternative
 from mixedprec.evidence import SKETCH
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
+from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
@@ -101,15 +102,16 @@ def make_plan(
             f"Codes will be chosen by {rounding.key} ({rounding.title}); the predicted damage is that of rounding to "
             f"the nearest, `{command('evaluate', '--run', run)}` measures the other."
         )
-    save_plan(planned.plan, run / PLAN)
-    written = str(run / PLAN)
+    paths = [run / PLAN, *([run / DRAWING] if extras.draw else [])]
+    with replacing_all(paths) as (into, *drawing):
+        save_plan(planned.plan, into)
+        for place in drawing:
+            draw_plan(planned.plan, planned.search_space.evidence.layers, source.graph(request), place)
     if source.subject.heads and _wants_alternatives(source, planned):
         rows = alternatives(source.evidence, source.subject, request)
         beside.tables.append(alternatives_table(rows, planned.plan.heads))
         beside.values["alternatives"] = alternatives_values(rows)
-    if extras.draw:
-        draw_plan(planned.plan, planned.search_space.evidence.layers, source.graph(request), run / DRAWING)
-        written += f", {run / DRAWING}"
+    written = ", ".join(map(str, paths))
     lines = [*plan_sentences(planned), *beside.lines, f"written: {written}"]
     view = View(_values(planned, run) | beside.values, [*plan_tables(planned), *beside.tables], lines)
     return view.of_weights(str(source.evidence.facts["weights"]))

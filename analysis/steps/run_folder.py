@@ -123,7 +123,7 @@ def check_held_out(profile: Profile, source: SceneSource) -> None:
     """Refuse scenes to judge on that show a picture which was profiled, whatever it is called now.
 
     Pictures are compared by their content, so that copies count, and so does a folder that has changed since the
-    profile, whose halves are then cut elsewhere. Profiles from before their digests were stored have paths compared.
+    profile, whose halves are then cut elsewhere.
 
     Args:
         profile: its pictures are what must not be shown.
@@ -134,13 +134,7 @@ def check_held_out(profile: Profile, source: SceneSource) -> None:
     """
     held_out = pictures_of(source, "evaluation")
     digests = set(profile.facts.get(PICTURE_DIGESTS, ()))
-    if digests:
-        shared = [path for digest, path in digest_pictures(held_out).items() if digest in digests]
-    else:
-        profiled = SceneSource.from_dict(profile.facts["scene_source"])
-        same_folder = source.folder is not None and source.folder == profiled.folder
-        shared = sorted(held_out & pictures_of(profiled, "calibration")) if same_folder else []
-    if shared:
+    if shared := [path for digest, path in digest_pictures(held_out).items() if digest in digests]:
         raise InputError(
             f"{len(shared)} of the evaluation's pictures were profiled, {min(shared).name!r} is one (copies count, and"
             f" so does a folder that has changed since): profile again with the same {setting('views')},"

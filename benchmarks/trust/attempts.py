@@ -88,8 +88,9 @@ def make_run(run: Path, model: Path) -> Path:
 
 
 def run_command(words: list[str]) -> tuple[int, str]:
-    """A command in this process; its exit code and what it said."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
+    """A command in this process; its exit code and what it said. Files say that they were made by it."""
+    named = mock.patch.object(sys, "argv", ["cli.py", *words])
+    with named, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
         code = main(words)
     return code, errors.getvalue()
 

@@ -164,8 +164,8 @@ KINDS: dict[str, tuple[str, str, float, Task]] = {
         "model-plan.safetensors", "run", 0.25, lambda run: _read(lambda: of_packed(run / "model-plan.safetensors"))
     ),
     "results": ("comprehensive_results.json", "run", 0.03, _reported),
-    "step": ("profile.h5.parts/0-damage.npz", "run", 0.03, _resumed),
-    "step_of_errors": ("profile.h5.parts/0-int4_group_128.npz", "run", 0.03, _resumed),
+    "step": ("profile.h5.parts/0-damage.npz", "run", 0.01, _resumed),
+    "step_of_errors": ("profile.h5.parts/0-int4_group_128.npz", "run", 0.01, _resumed),
     "config_of_run": ("config.json", "model", 0.05, lambda model: _exported(model.parent / "run")),
     "weights_of_run": ("model.safetensors", "model", 0.05, lambda model: _exported(model.parent / "run")),
 }  # fmt: skip

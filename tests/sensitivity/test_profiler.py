@@ -18,6 +18,7 @@ from sensitivity import Profile, profile
 from sensitivity.recorder import TOKENS_PER_LAYER, SceneRecorder, as_maps, choose_channels, plan_sampling
 from sensitivity.survey import LayerVolume, as_tokens
 from vggtkit.core.errors import InputError
+from vggtkit.core.journal import Parts
 from vggtkit.model import VGGT
 from vggtkit.quant import (
     UNIFORM_SCHEMES,
@@ -279,6 +280,27 @@ def test_an_interrupted_profile_goes_on_where_it_was(
     assert said[-1].startswith(f"resuming: {done} of 8 steps")
     assert_same_numbers(whole, resumed)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["p.h5", "whole.h5"]
+
+
+def test_a_profile_that_is_stopped_after_every_step_has_the_same_numbers(
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In FP32, under every scheme, at the damage, of both scenes: each start does one step."""
+    scenes, save = [make_scene(seed, size=(16, 16)) for seed in (0, 1)], Parts.save
+
+    def once(parts: Parts, step: str, arrays: Any) -> None:
+        save(parts, step, arrays)
+        raise KeyboardInterrupt
+
+    whole = profiled(small_model, scenes, tmp_path / "whole.h5")
+    done = []
+    for _ in range(8):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Parts, "save", once)
+            profiled(small_model, scenes, tmp_path / "p.h5")
+        done.append(len(list((tmp_path / "p.h5.parts").glob("*.npz"))))
+    assert done == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert_same_numbers(whole, profiled(small_model, scenes, tmp_path / "p.h5"))
 
 
 def test_steps_of_another_profile_are_not_taken(

@@ -249,23 +249,6 @@ def test_a_full_disk_leaves_the_old_profile_and_no_partial_file(path: Path, limi
     assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [(path.name, before)]
 
 
-@pytest.mark.parametrize("limit", range(0, 400_000, 16_411))
-def test_a_full_disk_does_not_end_the_library(path: Path, limit: int) -> None:
-    """With so many datasets that HDF5 reads its own structures back."""
-    tokens = np.ones((1, 4), dtype=np.float32)
-
-    def write() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer:
-            fill(writer)
-            for number in range(600):
-                writer.activations("fp32", f"layer.{number}", 0, 1, tokens)
-
-    with pytest.raises(InputError, match="File too large"):
-        try_first(write, path)
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-
 def test_questions_that_a_profile_cannot_answer_are_refused(path: Path) -> None:
     profile: Profile = open_profile(path)
     with pytest.raises(InputError, match="no scores for 'int2'; it has int8_per_channel_sym"):

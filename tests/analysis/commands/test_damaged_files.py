@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -66,6 +67,20 @@ def test_tampered_or_foreign_plan(run: Path, command: str, edit: Edit, message: 
         (run / "plan.json").write_text(text)
         assert_refused(cli(command, "--run", run), said)
         assert content(run) == before | {"plan.json": text.encode()}
+
+
+def test_without_verification_digests_alone_are_not_asked_for(run: Path) -> None:
+    """Here a seed in the profile, a policy in the plan; bytes that are not those of the file are refused still."""
+    with h5py.File(run / "profile.h5", "r+") as file:
+        file.attrs["seed"] = 4
+    plan = json.loads((run / "plan.json").read_text())
+    (run / "plan.json").write_text(json.dumps(plan | {"policy": "guess"}))
+    assert_refused(cli("export", "--run", run), "plan.json", "digest is not that of its content")
+    assert cli("export", "--run", run, "--no-verify").code == 0
+    (run / "plan.json").write_text(json.dumps(plan | {"overhead_bytes": 1}))
+    assert_refused(cli("export", "--run", run, "--no-verify"), "plan.json", "size_bytes")
+    assert_refused(cli("plan", "--run", run), "profile.h5", "digest is not that of its content")
+    assert cli("plan", "--run", run, "--no-verify").code == 0
 
 
 def give_scales_in_fp32(plan: dict[str, dict[str, object]]) -> None:

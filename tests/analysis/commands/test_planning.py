@@ -1,5 +1,6 @@
 """The planner's commands: constraints, quality targets, scores, plans without a profile and without heads, Pareto."""
 
+import errno
 import json
 import shlex
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import analysis.steps.plan as steps
 from mixedprec import load_plan, load_quantized
 from sensitivity import open_profile
-from tests.analysis.commands.running import assert_refused, cli, the_json
+from tests.analysis.commands.running import assert_refused, cli, content, the_json
 from vggtkit.quant import UNIFORM_SCHEMES, get_format
 
 
@@ -64,6 +66,16 @@ def test_a_model_without_a_profile_is_planned_drawn_and_written(model_folder: Pa
     written = the_json(cli("export", "--run", tmp_path, "--json"))
     assert written["size_bytes"] == load_plan(tmp_path / "plan.json").size_bytes
     assert_refused(cli("plan", "--model", model_folder, "--run", tmp_path, "--max-damage", "1"), "make a profile")
+
+
+def test_a_plan_whose_drawing_fails_changes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = content(run)
+    monkeypatch.setattr(steps, "draw_plan", full)
+    assert_refused(cli("plan", "--run", run, "--budget", "50%", "--draw"), "No space left on device")
+    assert content(run) == before
 
 
 def test_the_trade_off_is_measured_and_drawn(run: Path) -> None:

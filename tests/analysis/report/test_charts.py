@@ -17,12 +17,13 @@ PIXELS = (1980, 1265)
 
 
 def broken_evaluation() -> Evaluation:
-    """Nothing timed, one scheme broken, one exact, a name that would be a formula."""
+    """Nothing timed, one scheme broken, one exact, names that would be formulas and of no letters."""
     fp32, *schemes = (
         replace(each, seconds=None, seconds_spread=None, speed_ratio=None) for each in example_evaluation().results
     )
     broken = {name: replace(BROKEN, ssim=each.ssim and math.nan) for name, each in schemes[0].outputs.items()}
     schemes[0] = replace(schemes[0], damage=math.nan, outputs=broken)
+    broken["$x_{ \x1b[2J"] = BROKEN
     exact = {name: replace(EXACT, ssim=None if each.ssim is None else 1.0) for name, each in schemes[1].outputs.items()}
     schemes[1] = replace(schemes[1], damage=0.0, outputs=exact)
     schemes[2] = replace(schemes[2], damage=math.inf)

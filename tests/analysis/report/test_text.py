@@ -225,6 +225,15 @@ def test_text_stays_narrow_with_extreme_numbers(broken: OutputMetrics) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_text_holds_no_control_characters() -> None:
+    evaluation = example_evaluation()
+    fp32, first, *rest = evaluation.results
+    named = replace(first, outputs=first.outputs | {"a\x1b[2J\u202e": EXACT})
+    lines = to_text(replace(evaluation, results=(fp32, named, *rest), model="b\x07")).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert r"a\x1b[2J\u202e" in lines
+
+
 def test_terminal_tables_are_whole_in_their_columns() -> None:
     evaluation = example_evaluation()
     tables = rich_tables(evaluation)
