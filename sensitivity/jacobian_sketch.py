@@ -27,11 +27,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sensitivity.differentiable import mutations
+from sensitivity.input_rounding import InputErrors
 from sensitivity.route import Route, nmse_by_output, route_of
 from sensitivity.segments import Gradients, Tape, UnsoundError
 from vggtkit.core.errors import InputError
@@ -138,6 +140,18 @@ def sketch_damage(
     return {name: value.square().mean(2) for name, value in changes.items()}
 
 
+class Sketch(NamedTuple):
+    """First-order changes of outputs along random vectors, as `sketch_changes` describes them.
+
+    Attributes:
+        weights: of the errors of weights, per output ``[layers, schemes, probes]``.
+        inputs: of rounded inputs, per output ``[layers, activation formats, probes]``; NaN where a layer has none.
+    """
+
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+
+
 def sketch_changes(
     subject: Subject,
     layers: Sequence[Layer],
@@ -170,6 +184,31 @@ def sketch_changes(
     Raises:
         InputError: a model that is not VGGT cannot be differentiated, or no gradient reaches a layer that matters.
     """
+    nothing = InputErrors(subject.model, layers, ())
+    return sketch(
+        subject, layers, errors, nothing, scene, probes=probes, seed=seed, dtype=dtype, through_detach=through_detach
+    ).weights
+
+
+def sketch(
+    subject: Subject,
+    layers: Sequence[Layer],
+    errors: WeightErrors,
+    inputs: InputErrors,
+    scene: Scene,
+    *,
+    probes: int = DEFAULT_PROBES,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    through_detach: bool | None = None,
+) -> Sketch:
+    """What errors of weights and rounded inputs change, both from the same backward passes.
+
+    The arguments are those of `sketch_changes`, with ``inputs`` for the inputs of the same layers.
+
+    Raises:
+        InputError: as `sketch_changes`.
+    """
     if through_detach is None:
         through_detach = ignores_detach(subject, layers, scene, dtype)
     with _differentiated(subject, layers, dtype):
@@ -177,7 +216,7 @@ def sketch_changes(
         while True:
             try:
                 with mutations(route.in_place), subject.as_written():
-                    return _changes(subject, layers, errors, scene, probes, seed, route)
+                    return _changes(subject, layers, errors, inputs, scene, probes, seed, route)
             except UnsoundError as error:
                 route = route.without(error.name, error.reason)
             except (RuntimeError, NotImplementedError) as error:
@@ -249,15 +288,27 @@ def _differentiated(subject: Subject, layers: Sequence[Layer], dtype: torch.dtyp
 
 
 def _changes(
-    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, scene: Scene, probes: int, seed: int, route: Route
-) -> dict[str, Tensor]:
-    """`sketch_changes` on a given way back."""
+    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, probes: int,
+    seed: int, route: Route,
+) -> Sketch:  # fmt: skip
+    """`sketch` on a given way back."""
+    places = [set(used) for used in route.places] if route.places is not None else [set() for _ in layers]
+    places += [inputs.places(route.segments, row) | places[row] for row in inputs.rows]
     tape = Tape(
-        route.segments, [weight_of(subject.model, layer) for layer in layers], places=route.places,
+        route.segments, [*(weight_of(subject.model, layer) for layer in layers), *inputs.steps], places=places,
         reused=route.reused, running=route.running, checked=route.checked,
     )  # fmt: skip
-    with tape.recording(), route.running():
-        outputs = subject.run(scene)
+    with inputs.watching():
+        with tape.recording(), route.running():
+            outputs = subject.run(scene)
+        return _gone_back(tape, layers, errors, inputs, outputs, probes, seed)
+
+
+def _gone_back(
+    tape: Tape, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, outputs: dict[str, Tensor],
+    probes: int, seed: int,
+) -> Sketch:  # fmt: skip
+    """The changes of a recorded pass."""
     # The norm of the reference is a constant of the metric, not something to differentiate. An output of zeros has no
     # error relative to it, whatever changes.
     norms = [_norm(value) for value in outputs.values() for _ in range(probes)]
@@ -266,6 +317,8 @@ def _changes(
     cotangents = [v if late else v / norm for (_, v), norm, late in zip(drawn, norms, halved, strict=True)]
     repeated = [value for value in outputs.values() for _ in range(probes)]
     changes = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
+    of_inputs = torch.full((len(layers), len(repeated), len(inputs.formats)), torch.nan, dtype=torch.float64)
+    of_inputs[inputs.rows] = 0
 
     def consume(rows: list[int], gradients: list[Gradients]) -> None:
         for row, of_weight in zip(rows, gradients, strict=True):
@@ -273,13 +326,19 @@ def _changes(
             if there:
                 stacked = torch.stack([g.flatten() for g in of_weight if g is not None])
                 of_weight.clear()
-                changes[row, there] += errors.products(layers[row], stacked)
+                if row < len(layers):
+                    changes[row, there] += errors.products(layers[row], stacked)
+                else:
+                    of_inputs[inputs.rows[row - len(layers)], there] += stacked.double().cpu()
 
     tape.back(repeated, cotangents, consume)
-    for column in [number for number, late in enumerate(halved) if late]:
-        changes[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
-    by_output = changes.unflatten(1, (len(outputs), probes)).transpose(2, 3)
-    return {name: by_output[:, number].clone() for number, name in enumerate(outputs)}
+    found = []
+    for values in (changes, of_inputs):
+        for column in [number for number, late in enumerate(halved) if late]:
+            values[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
+        by_output = values.unflatten(1, (len(outputs), probes)).transpose(2, 3)
+        found.append({name: by_output[:, number].clone() for number, name in enumerate(outputs)})
+    return Sketch(*found)
 
 
 def _norm(output: Tensor) -> Tensor:

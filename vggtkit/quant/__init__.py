@@ -4,6 +4,7 @@
 |---|---|
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
+| `activations` | how inputs of layers are rounded |
 | `scales`, `two_level` | how scales are stored; whole numbers per group under a scale per channel |
 | `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
