@@ -155,7 +155,6 @@ def _channels_last(x: Tensor) -> Tensor:
 def _products(errors: Tensor, gradient: Tensor) -> Tensor:
     """Inner products ``[formats]`` of errors ``[formats, ..., channels]`` with a gradient, in double precision."""
     by_token = torch.linalg.vecdot(errors, gradient.to(errors.dtype)).flatten(1)
-    total = errors.new_zeros(len(errors), dtype=torch.float64 if errors.device.type != "mps" else torch.float32)
-    for piece in by_token.split(TOKENS_AT_ONCE, dim=1):
-        total += piece.to(total.dtype).sum(1)
+    dtype = torch.float32 if errors.device.type == "mps" else torch.float64
+    total: Tensor = torch.stack([piece.sum(1, dtype=dtype) for piece in by_token.split(TOKENS_AT_ONCE, dim=1)]).sum(0)
     return total

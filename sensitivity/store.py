@@ -129,6 +129,14 @@ class Profile:
             for name, values in self.input_changes.items()
         }
 
+    def total_activation_damage(self, key: str) -> Array:
+        """``[layers]``: the mean of `activation_damage` over outputs.
+
+        Raises:
+            InputError: as there.
+        """
+        return _mean(self.activation_damage(key))
+
     def activations(self, scheme: str, layer: str) -> NDArray[np.float32]:
         """Sampled outputs of a layer under ``"fp32"`` or a scheme, ``[scene, token, channel]``.
 

@@ -22,6 +22,7 @@ EXAMPLES = (
     "plan --model vggt-1b --budget 600MB --heads camera,depth",
     "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
+    "plan --formats int8_per_channel_sym,int4_two_level,fp16 --execute int8",
 )
 
 
@@ -135,10 +136,19 @@ class Beyond:
         typer.Option("--refine", metavar="N", help="Measure N swaps of equal bytes on the calibration scenes."),
     ] = 0
     draw: Annotated[bool, typer.Option("--draw", help="Draw the model with bits as colours: plan.png.")] = False
+    execute: Annotated[
+        str,
+        typer.Option(
+            "--execute",
+            metavar="NAME",
+            help="Plan for a backend: layers whose rounded inputs would do too much damage under int8 keep floating "
+            "point.",
+        ),
+    ] = "reference"
 
     def extras(self) -> Extras:
         """The same, read."""
-        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw)
+        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.execute)
 
 
 def plan(

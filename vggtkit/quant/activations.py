@@ -36,6 +36,15 @@ class ActivationFormat:
     block_size: int | None = None
 
     @property
+    def short_title(self) -> str:
+        """The title for narrow tables.
+
+        >>> ACTIVATION_FORMATS["int4_block_128"].short_title
+        'INT4 b128'
+        """
+        return self.title.replace("per ", "").replace("block of ", "b")
+
+    @property
     def largest(self) -> int:
         """The largest code; the smallest is its negative."""
         return int(2 ** (self.bits - 1) - 1)
