@@ -8,6 +8,7 @@
 | `recorder` | of every layer, sums of errors and sampled tokens |
 | `jacobian_sketch` | damage at the outputs from random vector-Jacobian products |
 | `input_rounding` | the same of rounded inputs of layers, from the same passes |
+| `migration` | factors worth folding out of inputs into weights |
 | `segments` | vector-Jacobian products of a large model, one segment at a time |
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |

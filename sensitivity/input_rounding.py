@@ -56,8 +56,8 @@ class InputErrors:
         self.rows = [row for row, la in enumerate(layers) if self.formats and has_rounded_input(model, la)]
         self.steps = [torch.zeros(len(self.formats), requires_grad=True) for _ in self.rows]
 
-    def errors(self, x: Tensor) -> Tensor:
-        """``[formats, *x.shape]``: rounded minus original values, channels last."""
+    def errors(self, row: int, x: Tensor) -> Tensor:  # noqa: ARG002 - for those that round layers differently
+        """``[formats, *x.shape]``: rounded minus original input of a layer, channels last."""
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         return torch.stack([round_activations(x, key) - exact for key in self.formats])
 
@@ -73,12 +73,12 @@ class InputErrors:
         with ExitStack() as undo:
             for row, step in zip(self.rows, self.steps, strict=True):
                 module = self.model.get_submodule(self.layers[row].name)
-                hook = partial(self._before, step)
+                hook = partial(self._before, row, step)
                 undo.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
             yield
 
     def _before(
-        self, step: Tensor, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
+        self, row: int, step: Tensor, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if not torch.is_grad_enabled():
             return None
@@ -86,7 +86,7 @@ class InputErrors:
         if not isinstance(first, Tensor) or not first.is_floating_point():
             return None
         last = (lambda x: x) if isinstance(module, nn.Linear) else _channels_last
-        seen = _watched(first, step.to(first.device), lambda x: self.errors(last(x)), last)
+        seen = _watched(first, step.to(first.device), lambda x: self.errors(row, last(x)), last)
         return (seen, *others), {}
 
 
