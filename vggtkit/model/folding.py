@@ -85,8 +85,8 @@ def fold(model: nn.Module, exponents: Mapping[str, Sequence[int]]) -> None:
         if name not in pairs:
             raise InputError(f"folding: {name} is no norm before a linear layer of this model")
         channels = len(model.get_parameter(f"{name}.weight"))
-        if channels != len(numbers):
-            raise InputError(f"folding: {name} is a norm of {channels} channels, given are {len(numbers)}")
+        if not isinstance(numbers, Sequence) or channels != len(numbers):
+            raise InputError(f"folding: {name} is a norm of {channels} channels, given are {numbers!r:.40}")
         if not all(isinstance(number, int) and abs(number) <= LARGEST_EXPONENT for number in numbers):
             raise InputError(f"folding: exponents of {name} must be whole numbers within {LARGEST_EXPONENT} of 0")
         move(model, pairs[name], torch.ldexp(torch.ones(channels), torch.tensor(numbers)))

@@ -56,7 +56,7 @@ def test_the_twin_has_outliers_and_computes_the_same(tiniest_config: VGGTConfig)
 def test_what_does_not_fit_is_refused(tiniest_config: VGGTConfig) -> None:
     model = VGGT(tiniest_config)
     norm = norm_linear_pairs(model)[0].norm
-    with pytest.raises(InputError, match=f"{norm} is a norm of 32 channels, given are 1"):
+    with pytest.raises(InputError, match=rf"{norm} is a norm of 32 channels, given are \[1\]"):
         fold(model, {norm: [1]})
     with pytest.raises(InputError, match="head is no norm"):
         fold(model, {"head": [1]})
