@@ -81,12 +81,11 @@ def make_profile(
     check_source(source)
     names = read_roles(roles) if roles else None
     progress("loading", 0, 1)
-    place = pick_device(device)
-    precision = pick_dtype(dtype, place)
+    precision = pick_dtype(dtype, place := pick_device(device))
     subject = open_subject(model_name, weights, place, names=names, say=say)
     scenes = scenes_for(subject, source, "calibration", say)
     parameters = subject.parameters
-    limit = _disk_bytes(disk_budget, parameters)
+    activation_bytes = max(0, _disk_bytes(disk_budget, parameters) - OVERHEAD_PER_LAYER * len(subject.layers))
     probes = probes or (DEFAULT_PROBES if parameters <= LARGE else 1)
     _permit_functions(run, model_name, source)
     folding = _folded(subject, scenes[:FOLDING_SCENES], probes, seed, progress, say) if folds else {}
@@ -98,10 +97,9 @@ def make_profile(
         model_fingerprint=model_fingerprint(subject.model),
         scene_fingerprint=fingerprint(scenes),
         scene_source=source.to_dict(),
-        **{PICTURE_DIGESTS: sorted(picture_digests(source, "calibration"))},
         scenes=[scene.name for scene in scenes],
-        **{SCENE_DIGESTS: [fingerprint([scene]) for scene in scenes]},
         seed=seed,
+        **_digests(source, scenes),
         **folding,
     )
     say(f"profiling {model_name} ({facts['weights']} weights, {parameters:,} parameters) on {_described(scenes)}")
@@ -113,7 +111,7 @@ def make_profile(
             facts=facts,
             probes=probes,
             seed=seed,
-            activation_bytes=max(0, limit - OVERHEAD_PER_LAYER * len(subject.layers)),
+            activation_bytes=activation_bytes,
             dtype=precision,
             gradient_dtype=gradient_dtype(precision, place, parameters),
             progress=progress,
@@ -122,6 +120,13 @@ def make_profile(
     except KeyboardInterrupt as error:
         again = command(*sys.argv[1:])
         raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
+
+
+def _digests(source: SceneSource, scenes: Sequence[Scene]) -> dict[str, Any]:
+    return {
+        PICTURE_DIGESTS: sorted(picture_digests(source, "calibration")),
+        SCENE_DIGESTS: [fingerprint([scene]) for scene in scenes],
+    }
 
 
 def _folded(
