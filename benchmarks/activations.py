@@ -11,7 +11,8 @@ layers count as large ones there, since on the bundled network nearly all would 
 faster.
 
 *Truth*: the input of single layers (every fourth) of the bundled network is rounded and the network is run, on the
-scenes of the profile, beside what the profile says. Above a floor, below which FP32 tells nothing.
+first scene of the profile, beside what 32 probes say of it (so many that chance alone is within 25 %). Above a floor,
+below which FP32 tells nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -40,7 +40,8 @@ from analysis.steps.plan import Extras
 from analysis.steps.run_folder import FOLDING, profiled_scenes, subject_of_run
 from mixedprec import Plan, load_plan, packed_with, parse_request, quantized_weights, uniform_assignment
 from sensitivity import Profile, open_profile
-from sensitivity.input_rounding import rounded_inputs
+from sensitivity.input_rounding import InputErrors, rounded_inputs
+from sensitivity.jacobian_sketch import WeightErrors, sketch
 from sensitivity.route import nmse_by_output
 from vggtkit.metrics.geometry import bootstrap_interval
 from vggtkit.model import VGGT, load_vggt
@@ -52,6 +53,7 @@ from vggtkit.scenes import SceneSource, load_scenes
 
 AT = "int4_group_128"
 HEADLINE = ("auc30", "abs_rel")
+TRUTH_PROBES = 32
 FLOOR, LINEAR = 1e-9, 0.1
 """NMSE above which FP32 tells what a layer does, and below which it is of first order."""
 
@@ -168,20 +170,18 @@ def _truth(run: Path, every: int) -> dict[str, Any]:
     """Estimated beside measured damage of rounding single inputs, by activation format."""
     profile: Profile = open_profile(run / PROFILE)
     subject = subject_of_run(run, profile, "cpu")
-    scenes = profiled_scenes(run, subject, profile)
-    references = [subject.predict(scene) for scene in scenes]
+    scene, layers = profiled_scenes(run, subject, profile)[0], subject.layers
+    reference, inputs = subject.predict(scene), InputErrors(subject.model, layers)
+    errors = WeightErrors(subject.model, layers, [AT])
+    sketched = sketch(subject, layers, errors, inputs, scene, probes=TRUTH_PROBES, seed=1).inputs
     found = {}
-    for key in profile.activation_formats:
-        estimates = profile.activation_damage(key)
-        rows = [row for row in range(len(profile.layers)) if np.isfinite(next(iter(estimates.values()))[row])][::every]
+    for column, key in enumerate(inputs.formats):
+        rows = inputs.rows[::every]
         ratios, totals = [], []
         for row in rows:
-            measured = []
-            for scene, reference in zip(scenes, references, strict=True):
-                with rounded_inputs(subject.model, {profile.layers[row].name: key}):
-                    measured.append(nmse_by_output(reference, subject.predict(scene)))
-            truth = {name: statistics.fmean(each[name] for each in measured) for name in estimates}
-            pairs = {name: (float(values[row]), truth[name]) for name, values in estimates.items()}
+            with rounded_inputs(subject.model, {layers[row].name: key}):
+                truth = nmse_by_output(reference, subject.predict(scene))
+            pairs = {name: (float(v[row, column].square().mean()), truth[name]) for name, v in sketched.items()}
             ratios += [a / b for a, b in pairs.values() if FLOOR < b < LINEAR]
             mean = [statistics.fmean(column) for column in zip(*pairs.values(), strict=True)]
             totals += [mean[0] / mean[1]] if FLOOR < mean[1] < LINEAR else []

@@ -136,7 +136,7 @@ def _folded(
     progress("choosing what to fold", 0, 1)
     folding = choose_folding(subject, scenes, probes=probes, seed=seed)
     if not folding.exponents:
-        say("nothing to fold: no layer behind a norm of a transformer block of VGGT gains by it")
+        say("nothing to fold: no layer behind a norm of a VGGT gains by it")
         return {}
     fold(subject.model, folding.exponents)
     say(

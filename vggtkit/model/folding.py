@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
+from vggtkit.model.camera_head import CameraHead
 from vggtkit.model.layers import Block
+from vggtkit.model.track_head import CrossBlock, SelfBlock, UpdateTransformer
 
 TWIN_SHARE, TWIN_FACTOR = 64, 40.0
 """One in so many channels of the outlier twin is so many times larger."""
@@ -38,17 +40,27 @@ class Pair(NamedTuple):
 
 
 def norm_linear_pairs(model: nn.Module) -> list[Pair]:
-    """The pairs of the transformer blocks of a VGGT, two a block; none in a model that has no such blocks.
+    """The pairs in the transformer blocks and heads of a VGGT; none in a model that has no parts of it.
+
+    Left out are norms that something else reads as well: those before dense heads and the tracker's attention.
 
     >>> norm_linear_pairs(nn.Sequential(Block(8, 2, layer_scale=1.0)))
     [Pair(norm='0.norm1', linear='0.attn.qkv'), Pair(norm='0.norm2', linear='0.mlp.fc1')]
     """
     pairs = []
     for name, module in model.named_modules():
-        if isinstance(module, Block):
-            start = f"{name}." if name else ""
-            pairs += [Pair(f"{start}norm1", f"{start}attn.qkv"), Pair(f"{start}norm2", f"{start}mlp.fc1")]
+        start = f"{name}." if name else ""
+        pairs += [Pair(start + norm, start + linear) for norm, linear in _PAIRS.get(type(module), ())]
     return pairs
+
+
+_PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
+    Block: (("norm1", "attn.qkv"), ("norm2", "mlp.fc1")),
+    CameraHead: (("trunk_norm", "pose_branch.fc1"),),
+    SelfBlock: (("norm2", "mlp.fc1"),),
+    CrossBlock: (("norm2", "mlp.fc1"),),
+    UpdateTransformer: (("input_norm", "input_transform"), ("output_norm", "flow_head")),
+}
 
 
 @torch.no_grad()

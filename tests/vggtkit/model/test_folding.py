@@ -10,6 +10,7 @@ from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT, VGGTConfig
 from vggtkit.model.folding import fold, norm_linear_pairs, outlier_twin
 from vggtkit.model.layers import Block
+from vggtkit.model.track_head import CrossBlock, SelfBlock
 
 
 def outputs(model: nn.Module) -> dict[str, Tensor]:
@@ -30,10 +31,13 @@ def test_powers_of_two_change_nothing(tiniest_config: VGGTConfig) -> None:
     assert all(value.equal(before[name]) for name, value in outputs(model).items())
 
 
-def test_all_blocks_have_their_two_pairs(tiniest_config: VGGTConfig) -> None:
+def test_all_blocks_and_heads_have_their_pairs(tiniest_config: VGGTConfig) -> None:
+    """Two a block, one a block of the tracker, three between the parts of camera head and tracker."""
     model = VGGT(tiniest_config)
     pairs = norm_linear_pairs(model)
-    assert len(pairs) == 2 * sum(isinstance(module, Block) for module in model.modules()) > 0
+    counts = [sum(isinstance(module, kind) for module in model.modules()) for kind in (Block, (SelfBlock, CrossBlock))]
+    assert len(pairs) == 2 * counts[0] + counts[1] + 3
+    assert min(counts) > 0
     for norm, linear in pairs:
         assert isinstance(model.get_submodule(norm), nn.LayerNorm)
         assert isinstance(model.get_submodule(linear), nn.Linear)
