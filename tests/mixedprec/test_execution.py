@@ -111,3 +111,10 @@ def test_plans_from_before_have_no_exceptions(chosen: Planned, tmp_path: Path) -
     path.write_text(json.dumps(sealed(values | {"execution": {"nobody": "float"}})))
     with pytest.raises(InputError, match="'nobody' is in execution and not in formats"):
         load_plan(path)
+
+
+def test_what_a_large_layer_makes_unnecessary_is_not_kept() -> None:
+    layers = [Layer(name, "linear", "mlp", "b", (1, n), n) for name, n in (("small", 1), ("large", 100))]
+    assert choose_float(layers, {"small": 0.5, "large": 10.0}, allowed=0.6) == ["large"]
+    assert choose_float(layers, {"small": 0.5, "large": 10.0}, allowed=0.4) == ["small", "large"]
+    assert choose_float(layers, {}, allowed=0.0) == []
