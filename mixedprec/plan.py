@@ -54,6 +54,8 @@ class Plan:
         schema_version: of the file.
         coupling: how far the damages count what layers do to each other, see `mixedprec.joint`; 0 for sums over layers.
         rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, how codes are chosen; damages are those of ``nearest``.
+        execution: by layer name, how it is executed where that is not the backend's own way: ``"float"`` keeps
+            floating-point activations.
 
     >>> plan = Plan("0" * 16, "tiny", "optimal", "sketch", "1KB", 1000, "fp16", 600,
     ...             {"fc": "int4_group_32"}, {"fc": 300}, {"depth": 1e-4}, 1e-4, 1e-4, optimal=True)
@@ -80,11 +82,17 @@ class Plan:
     heads: tuple[str, ...] = HEADS
     coupling: float = 0.0
     rounding: str = NEAREST
+    execution: dict[str, str] = field(default_factory=dict)
 
     @property
     def for_any_weights(self) -> bool:
         """Whether it was made without a profile, so that it belongs to an architecture and not to weights."""
         return self.score.startswith(DATA_FREE) and self.model_fingerprint == ANY_WEIGHTS
+
+    @property
+    def floating(self) -> frozenset[str]:
+        """Layers that keep floating-point activations, whatever executes the plan."""
+        return frozenset(name for name, how in self.execution.items() if how == "float")
 
     @property
     def size_bytes(self) -> int:
@@ -131,7 +139,7 @@ def load_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     read = _read(path)
-    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST} | read
+    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST, "execution": {}} | read
     values.pop(SEAL, None)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
@@ -184,6 +192,8 @@ def _check_formats(plan: Plan, path: Path) -> None:
     for name, key in plan.formats.items():
         FORMATS.require([key], f"{path}: layer {name!r}")
     ROUNDINGS.require([plan.rounding], str(path))
+    if unknown := sorted(plan.execution.keys() - plan.formats.keys()):
+        raise _damaged(path, f"layer {unknown[0]!r} is in execution and not in formats")
 
 
 def _check_numbers(plan: Plan, path: Path) -> None:
@@ -253,6 +263,7 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "heads": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
     "coupling": ("a number from 0 to 1", _is_share),
     "rounding": _TEXT,
+    "execution": ("an object of texts", _object_of(_is_text)),
     "provenance": ("an object", lambda value: isinstance(value, dict)),
 }
 assert _TYPES.keys() == {"size_bytes", *(entry.name for entry in fields(Plan))}

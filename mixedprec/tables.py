@@ -11,6 +11,7 @@ from mixedprec.budget import format_bytes
 from mixedprec.comparison import comparisons
 from mixedprec.data_free import SAMPLED, SHAPES_ALONE
 from mixedprec.evidence import SKETCH
+from mixedprec.execution import ExecutionChoice
 from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
@@ -18,6 +19,9 @@ from sensitivity.scores import SCORES
 from sensitivity.tables import check_sentences, role_title
 from vggtkit.core.program import setting
 from vggtkit.quant import Layer, get_format
+
+NAMED = 3
+"""Layers that a sentence names."""
 
 
 def plan_tables(planned: Planned) -> list[Table]:
@@ -71,6 +75,21 @@ def plan_sentences(planned: Planned) -> list[str]:
     if facts.get("weights") not in ("trained", "none"):
         said.append("RANDOM WEIGHTS: this plan says nothing about a trained network.")
     return said
+
+
+def execution_sentence(choice: ExecutionChoice) -> str:
+    """What a backend that rounds the inputs of layers adds, and which layers keep theirs."""
+    if not choice.without:
+        return f"{choice.backend} rounds no layer's input."
+    added = f"Rounding inputs under {choice.backend} adds a predicted damage of {choice.added:.1e}"
+    if not choice.kept:
+        return f"{added}: no layer needs floating-point activations."
+    count = f"{len(choice.kept)} layer{'s' * (len(choice.kept) > 1)}"
+    names = f"{', '.join(choice.kept[:NAMED])}{f' and {len(choice.kept) - NAMED} more' * (len(choice.kept) > NAMED)}"
+    return (
+        f"{added}, {choice.without:.1e} if all were rounded: {count} with {choice.share:.1%} of the "
+        f"linear weights keep{'s' * (len(choice.kept) == 1)} floating-point activations ({names})."
+    )
 
 
 def _optimality(planned: Planned) -> list[str]:

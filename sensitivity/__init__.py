@@ -7,6 +7,9 @@
 | `capture` | forward hooks that see layers, and let them compute under a scheme |
 | `recorder` | of every layer, sums of errors and sampled tokens |
 | `jacobian_sketch` | damage at the outputs from random vector-Jacobian products |
+| `input_rounding` | the same of rounded inputs of layers, from the same passes |
+| `migration` | factors worth folding out of inputs into weights |
+| `going_back` | a pass back through a model on the route that it allows |
 | `segments` | vector-Jacobian products of a large model, one segment at a time |
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |

@@ -18,12 +18,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from sensitivity.input_rounding import has_rounded_input
 from sensitivity.jacobian_sketch import CACHE_BYTES, PART_BYTES
 from sensitivity.recorder import VALUES_PER_CALL
 from sensitivity.survey import LayerVolume, run_for_shapes
 from vggtkit.core.memory import bytes_of
 from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import Layer
+from vggtkit.quant.activations import ACTIVATION_FORMATS
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -99,8 +101,9 @@ def footprint(
         sizes = [p.numel() * FLOAT for p in module.parameters() if p.ndim > 1] or [0]
         part = 0 if cached else min(PART_BYTES, candidates * max(sizes))
         of_weights = gradients * (sum(sizes) + max(sizes)) + part + SIMULATING * max(sizes)
-        moments.append(count.graphs.get(name, 0) + of_weights)
-    return Footprint(passes, count.stored + count.between + cached + sample_bytes + max(moments))
+        moments.append(count.graphs.get(name, 0) + count.rounding.get(name, 0) + of_weights)
+    between = count.between + count.rounding.get("", 0)
+    return Footprint(passes, count.stored + between + cached + sample_bytes + max(moments))
 
 
 def _outputs_behind(subject: Subject, segment: str) -> int:
@@ -110,14 +113,17 @@ def _outputs_behind(subject: Subject, segment: str) -> int:
 
 
 class _Counter:
-    """Counts bytes of intermediates and of every segment's graph in a run on the meta device."""
+    """Counts bytes of intermediates, of every segment's graph and of its inputs' errors in a run on the meta device."""
 
     def __init__(self, subject: Subject, segments: Mapping[str, nn.Module] | None = None) -> None:
         self.subject = subject
         named = subject.segments() if segments is None else segments
         self.names = {id(module): name for name, module in named.items()}
         self.trunk = subject.trunk
+        rounded = [layer for layer in subject.layers if has_rounded_input(subject.model, layer)]
+        self.rounded = {id(subject.model.get_submodule(layer.name)) for layer in rounded}
         self.graphs: dict[str, int] = {}
+        self.rounding: dict[str, int] = {}
         self.inside: list[str] = []
         self.largest = self.stored = self.trunk_bytes = self.between = 0
         self.seen: set[int] = set()
@@ -138,10 +144,14 @@ class _Counter:
                 handle.remove()
 
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if id(module) in self.rounded:
+            place = self.inside[-1] if self.inside else ""
+            errors = len(ACTIVATION_FORMATS) * FLOAT * sum(value.numel() for value in arguments)
+            self.rounding[place] = self.rounding.get(place, 0) + errors
         if id(module) in self.names:
             self.inside.append(self.names[id(module)])
             self.seen = set()
-            self.graphs[self.inside[-1]] = 0
+            self.graphs[self.inside[-1]] = self.rounding[self.inside[-1]] = 0
             self._keep((arguments, keywords))
 
     def _leave(self, module: nn.Module, _arguments: object, output: object) -> None:

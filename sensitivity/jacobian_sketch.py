@@ -24,24 +24,22 @@ needs no more than its weights and a few gigabytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from sensitivity.differentiable import mutations
+from sensitivity.going_back import computed_in, differentiated, norm_of, tape_of, with_gradients
+from sensitivity.input_rounding import InputErrors
 from sensitivity.route import Route, nmse_by_output, route_of
-from sensitivity.segments import Gradients, Tape, UnsoundError
+from sensitivity.segments import Gradients, Tape
 from vggtkit.core.errors import InputError
 from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import Layer, replaced_weights, simulate_layer, stored_nbytes, weight_of
 from vggtkit.quant.packed import out_first
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
-from vggtkit.subject.factory import describe_error
 
 Result = TypeVar("Result")
 
@@ -111,15 +109,6 @@ class WeightErrors:
         return errors
 
 
-def computed_in(dtype: torch.dtype) -> torch.dtype:
-    """The precision that errors of a weight of some precision are taken in.
-
-    >>> computed_in(torch.bfloat16), computed_in(torch.float64)
-    (torch.float32, torch.float64)
-    """
-    return torch.promote_types(dtype, torch.float32)
-
-
 def sketch_damage(
     subject: Subject,
     layers: Sequence[Layer],
@@ -139,6 +128,18 @@ def sketch_damage(
     """
     changes = sketch_changes(subject, layers, errors, scene, probes=probes, seed=seed, dtype=dtype)
     return {name: value.square().mean(2) for name, value in changes.items()}
+
+
+class Sketch(NamedTuple):
+    """First-order changes of outputs along random vectors, as `sketch_changes` describes them.
+
+    Attributes:
+        weights: of the errors of weights, per output ``[layers, schemes, probes]``.
+        inputs: of rounded inputs, per output ``[layers, activation formats, probes]``; NaN where a layer has none.
+    """
+
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
 
 
 def sketch_changes(
@@ -173,56 +174,38 @@ def sketch_changes(
     Raises:
         InputError: a model that is not VGGT cannot be differentiated, or no gradient reaches a layer that matters.
     """
-    return differentiated(
-        subject, layers, scene, lambda route: _changes(subject, layers, errors, scene, probes, seed, route), dtype,
-        through_detach=through_detach,
-    )  # fmt: skip
+    nothing = InputErrors(subject.model, layers, ())
+    return sketch(
+        subject, layers, errors, nothing, scene, probes=probes, seed=seed, dtype=dtype, through_detach=through_detach
+    ).weights
 
 
-def differentiated(
+def sketch(
     subject: Subject,
     layers: Sequence[Layer],
+    errors: WeightErrors,
+    inputs: InputErrors,
     scene: Scene,
-    passes: Callable[[Route], Result],
-    dtype: torch.dtype = torch.float32,
     *,
+    probes: int = DEFAULT_PROBES,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
     through_detach: bool | None = None,
-) -> Result:
-    """Do passes back through a model on the route that it allows; begun anew where a route turns out not to.
+) -> Sketch:
+    """What errors of weights and rounded inputs change, both from the same backward passes.
 
-    Args:
-        subject: its weights do not change.
-        layers: whose weights get gradients.
-        scene: what the model sees.
-        passes: forward and back on a route.
-        dtype: that the trunk computes in here.
-        through_detach: what `ignores_detach` says of the model; by default it is asked on this scene.
-
-    Returns:
-        What ``passes`` returned.
+    The arguments are those of `sketch_changes`, with ``inputs`` for the inputs of the same layers.
 
     Raises:
         InputError: as `sketch_changes`.
     """
     if through_detach is None:
         through_detach = ignores_detach(subject, layers, scene, dtype)
-    with _differentiated(subject, layers, dtype):
-        route = route_of(subject, layers, scene, through_detach=through_detach)
-        while True:
-            try:
-                with mutations(route.in_place), subject.as_written():
-                    return passes(route)
-            except UnsoundError as error:
-                route = route.without(error.name, error.reason)
-            except (RuntimeError, NotImplementedError) as error:
-                if subject.segments_are_known or isinstance(error, torch.OutOfMemoryError):
-                    raise
-                if route.in_place or "inplace" not in str(error):
-                    raise InputError(
-                        f"the model ({subject.source or type(subject.model).__name__}) cannot be differentiated, which "
-                        f"a profile needs: {describe_error(error)}"
-                    ) from error
-                route = replace(route, in_place=True)
+
+    def passes(route: Route) -> Sketch:
+        return _changes(subject, layers, errors, inputs, scene, probes, seed, route)
+
+    return differentiated(subject, layers, scene, passes, dtype, through_detach=through_detach)
 
 
 def foreseen_route(
@@ -233,7 +216,7 @@ def foreseen_route(
     Raises:
         InputError: it cannot.
     """
-    with _differentiated(subject, layers, dtype):
+    with with_gradients(subject, layers, dtype):
         return route_of(subject, layers, scene, through_detach=through_detach)
 
 
@@ -274,21 +257,25 @@ def _apart(estimated: float, measured: float) -> float:
     return abs(math.log(low / high))
 
 
-@contextmanager
-def _differentiated(subject: Subject, layers: Sequence[Layer], dtype: torch.dtype) -> Iterator[None]:
-    """Gradients for the weights of layers, and a precision."""
-    weights = [weight_of(subject.model, layer) for layer in layers]
-    with torch.enable_grad(), _gradients_of(subject.model, weights), subject.computing_in(dtype):
-        yield
-
-
 def _changes(
-    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, scene: Scene, probes: int, seed: int, route: Route
-) -> dict[str, Tensor]:
-    """`sketch_changes` on a given way back."""
-    tape = tape_of(subject, layers, route)
-    with tape.recording(), route.running():
-        outputs = subject.run(scene)
+    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, probes: int,
+    seed: int, route: Route,
+) -> Sketch:  # fmt: skip
+    """`sketch` on a given way back."""
+    places = [set(used) for used in route.places] if route.places is not None else [set() for _ in layers]
+    places += [inputs.places(route.segments, row) | places[row] for row in inputs.rows]
+    tape = tape_of(route, [*(weight_of(subject.model, layer) for layer in layers), *inputs.steps], places)
+    with inputs.watching():
+        with tape.recording(), route.running():
+            outputs = subject.run(scene)
+        return _gone_back(tape, layers, errors, inputs, outputs, probes, seed)
+
+
+def _gone_back(
+    tape: Tape, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, outputs: dict[str, Tensor],
+    probes: int, seed: int,
+) -> Sketch:  # fmt: skip
+    """The changes of a recorded pass."""
     # The norm of the reference is a constant of the metric, not something to differentiate. An output of zeros has no
     # error relative to it, whatever changes.
     norms = [norm_of(value) for value in outputs.values() for _ in range(probes)]
@@ -297,6 +284,8 @@ def _changes(
     cotangents = [v if late else v / norm for (_, v), norm, late in zip(drawn, norms, halved, strict=True)]
     repeated = [value for value in outputs.values() for _ in range(probes)]
     changes = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
+    of_inputs = torch.full((len(layers), len(repeated), len(inputs.formats)), torch.nan, dtype=torch.float64)
+    of_inputs[inputs.rows] = 0
 
     def consume(rows: list[int], gradients: list[Gradients]) -> None:
         for row, of_weight in zip(rows, gradients, strict=True):
@@ -304,27 +293,19 @@ def _changes(
             if there:
                 stacked = torch.stack([g.flatten() for g in of_weight if g is not None])
                 of_weight.clear()
-                changes[row, there] += errors.products(layers[row], stacked)
+                if row < len(layers):
+                    changes[row, there] += errors.products(layers[row], stacked)
+                else:
+                    of_inputs[inputs.rows[row - len(layers)], there] += stacked.double().cpu()
 
     tape.back(repeated, cotangents, consume)
-    for column in [number for number, late in enumerate(halved) if late]:
-        changes[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
-    by_output = changes.unflatten(1, (len(outputs), probes)).transpose(2, 3)
-    return {name: by_output[:, number].clone() for number, name in enumerate(outputs)}
-
-
-def tape_of(subject: Subject, layers: Sequence[Layer], route: Route) -> Tape:
-    """To record a pass that gradients of these layers' weights are wanted of."""
-    return Tape(
-        route.segments, [weight_of(subject.model, layer) for layer in layers], places=route.places,
-        reused=route.reused, running=route.running, checked=route.checked,
-    )  # fmt: skip
-
-
-def norm_of(output: Tensor) -> Tensor:
-    """What an output's change is divided by; infinite for zeros, of which no change can be told."""
-    norm: Tensor = output.detach().to(computed_in(output.dtype)).norm()
-    return norm if norm else norm + torch.inf
+    found = []
+    for values in (changes, of_inputs):
+        for column in [number for number, late in enumerate(halved) if late]:
+            values[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
+        by_output = values.unflatten(1, (len(outputs), probes)).transpose(2, 3)
+        found.append({name: by_output[:, number].clone() for number, name in enumerate(outputs)})
+    return Sketch(*found)
 
 
 def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -333,17 +314,3 @@ def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tupl
         generator = torch.Generator().manual_seed(seed * len(OUTPUTS) + number)
         for _ in range(probes):
             yield value, torch.randn(value.shape, generator=generator).to(value)
-
-
-@contextmanager
-def _gradients_of(model: nn.Module, wanted: Sequence[Tensor]) -> Iterator[None]:
-    """Gradients for some parameters alone; all flags are as before afterwards."""
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    identities = {id(parameter) for parameter in wanted}
-    try:
-        for parameter, _ in flags:
-            parameter.requires_grad_(id(parameter) in identities)
-        yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, differentiated, norm_of, tape_of
+from sensitivity.going_back import differentiated, norm_of, tape_of
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, ignores_detach
 from sensitivity.layer_rows import has_rows, input_rows, output_sizes
 from sensitivity.route import Route
 from sensitivity.segments import Gradients
@@ -28,7 +29,7 @@ from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.model.layers import QKVProjection
-from vggtkit.quant import Layer
+from vggtkit.quant import Layer, weight_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -77,6 +78,13 @@ class Moments:
                 piece = rows[start : start + ROWS].float()
                 scaled = piece if sizes is None else piece * sizes[number][start : start + ROWS, None].float()
                 self.sums[name][number].addmm_(scaled.T, piece)
+
+    def merge(self, other: Moments) -> None:
+        """Add those of other scenes, which are not to be used any more."""
+        for name, rows in other.rows.items():
+            sums = other.sums.pop(name)
+            self.sums[name] = self.sums[name].add_(sums) if name in self.sums else sums
+            self.rows[name] = self.rows.get(name, 0) + rows
 
 
 def _numbers(layer: Layer, module: nn.Module) -> int:
@@ -135,27 +143,26 @@ def output_moments(
     Raises:
         InputError: the model cannot be differentiated.
     """
-    moments = Moments(subject, layers)
+    moments, through = Moments(subject, layers), ignores_detach(subject, layers, scenes[0], torch.float32)
     for number, scene in enumerate(scenes):
         progress(f"what reaches the outputs, scene {number + 1}", number, len(scenes))
-        generator = torch.Generator().manual_seed(seed * len(scenes) + number)
-        differentiated(
-            subject, layers, scene, partial(_gather, moments, subject, layers, scene, weights, probes, generator)
-        )
+        gather = partial(_gather, subject, layers, scene, weights, probes, seed * len(scenes) + number)
+        moments.merge(differentiated(subject, layers, scene, gather, through_detach=through))
     return moments
 
 
 def _gather(
-    moments: Moments, subject: Subject, layers: Sequence[Layer], scene: Scene, weights: Mapping[str, float] | None,
-    probes: int, generator: torch.Generator, route: Route,
-) -> None:  # fmt: skip
+    subject: Subject, layers: Sequence[Layer], scene: Scene, weights: Mapping[str, float] | None, probes: int,
+    seed: int, route: Route,
+) -> Moments:  # fmt: skip
     """One scene. A layer's calls wait until all gradients went through the segment that it is in."""
-    tape, pending = tape_of(subject, layers, route), _Pending(moments)
+    moments, generator = Moments(subject, layers), torch.Generator().manual_seed(seed)
+    tape = tape_of(route, [weight_of(subject.model, layer) for layer in layers], route.places)
+    pending, between = _Pending(moments), set(tape.between)
     with tape.recording(), route.running():
         with pending.watching():
             outputs = subject.run(scene)
         losses = [_combined(outputs, weights, generator) for _ in range(probes)]
-    between = set(tape.between)
 
     def consume(rows: list[int], _gradients: list[Gradients]) -> None:
         for row in rows:
@@ -166,6 +173,7 @@ def _gather(
         tape.back(losses, [torch.ones_like(loss) for loss in losses], consume)
     for name in list(pending.calls):
         pending.finish(name)
+    return moments
 
 
 class _Pending:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.footprint import footprint
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach, sketch_changes
+from sensitivity.input_rounding import InputErrors
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, Sketch, WeightErrors, foreseen_route, ignores_detach, sketch
 from sensitivity.recorder import Errors, Sampling, SceneRecorder, plan_sampling
 from sensitivity.route import Route
 from sensitivity.scrutiny import check_unseen, scrutinise
@@ -32,6 +33,8 @@ from vggtkit.subject import Subject, subject_of
 
 DEFAULT_ACTIVATION_BYTES = 4 * 10**9
 DAMAGE = "damage"
+WEIGHTS, INPUTS = "weights-", "inputs-"
+"""How the arrays of that step begin: changes by errors of weights, and by rounded inputs."""
 
 DECIDES = ("model_fingerprint", "scene_fingerprint", "tool_version", "torch", "config")
 """Facts that decide the numbers, beside what is measured and how."""
@@ -93,14 +96,14 @@ def profile(
     volumes = survey(subject, layers, scenes[0])
     layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
-    errors = WeightErrors(subject.model, layers, candidates)
+    errors, inputs = WeightErrors(subject.model, layers, candidates), InputErrors(subject.model, layers)
     expected = _foreseen(
         subject, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, route, say
     )
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
-        "schemes": list(schemes), "candidates": list(candidates), "seed": seed, "tokens": list(sampling.per_call),
-        "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
+        "schemes": list(schemes), "candidates": list(candidates), "inputs": list(inputs.formats), "seed": seed,
+        "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
     }  # fmt: skip
     parts = Parts(path, purpose)
     steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
@@ -114,13 +117,13 @@ def profile(
                 _capture(recorder, schemes, parts, number, tell)
             if (step := f"{number}-{DAMAGE}") not in parts.done():
                 tell(step)
-                changes = sketch_changes(subject, layers, errors, scene, seed=seed * len(scenes) + number, **own)
-                parts.save(step, {name: value.float().numpy() for name, value in changes.items()})
+                found = sketch(subject, layers, errors, inputs, scene, seed=seed * len(scenes) + number, **own)
+                parts.save(step, _changes(found))
     seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected)
-    with writing_profile(path, layers, schemes, candidates, facts) as writer:
+    with writing_profile(path, layers, schemes, candidates, facts, inputs.formats) as writer:
         writer.table(errors.size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
     parts.remove()
@@ -174,7 +177,7 @@ def _without_effect(
     """Layers that no output of any scene was seen to depend on: those that never run, and the others."""
     moved = np.zeros(len(layers), dtype=bool)
     for number in range(len(scenes)):
-        for values in parts.load(f"{number}-{DAMAGE}").values():
+        for values in _starting(WEIGHTS, parts.load(f"{number}-{DAMAGE}")).values():
             moved |= (values != 0).any(axis=(1, 2))
     coarsest = min(candidates, key=lambda key: get_format(key).bits)
     check_unseen(subject, [la for la, matters in zip(layers, moved, strict=True) if not matters], scenes, coarsest)
@@ -207,6 +210,18 @@ def _capture(
         parts.save(f"{number}-{key}", _arrays(errors) | _tokens(recorder) | nmse)
 
 
+def _changes(found: Sketch) -> Arrays:
+    return {
+        f"{kind}{name}": value.float().numpy()
+        for kind, by_output in ((WEIGHTS, found.weights), (INPUTS, found.inputs))
+        for name, value in by_output.items()
+    }
+
+
+def _starting(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
 def _arrays(errors: Errors) -> Arrays:
     return {name: value.numpy() for name, value in vars(errors).items()}
 
@@ -222,7 +237,7 @@ def _assemble(
     alone = [Errors.none(len(layers)) for _ in schemes]
     inherited = [Errors.none(len(layers)) for _ in schemes]
     uniform: dict[str, Array] = {}
-    changes: dict[str, list[Any]] = {}
+    changes: dict[str, dict[str, list[Any]]] = {WEIGHTS: {}, INPUTS: {}}
     for number in range(scenes):
         first = parts.load(f"{number}-{FP32}")
         _write_tokens(writer, FP32, layers, number, scenes, first)
@@ -232,16 +247,18 @@ def _assemble(
             found = parts.load(f"{number}-{key}")
             _write_tokens(writer, key, layers, number, scenes, found)
             errors.add(Errors(*(torch.from_numpy(found[name]) for name in ("sums", "similarity", "maps"))))
-            for name in (name for name in found if name.startswith("nmse-")):
-                into = uniform.setdefault(name.removeprefix("nmse-"), np.zeros(len(schemes)))
-                into[column] += float(found[name]) / scenes
-        for name, value in parts.load(f"{number}-{DAMAGE}").items():
-            changes.setdefault(name, []).append(value)
+            for name, value in _starting("nmse-", found).items():
+                uniform.setdefault(name, np.zeros(len(schemes)))[column] += float(value) / scenes
+        sketched = parts.load(f"{number}-{DAMAGE}")
+        for prefix, by_output in changes.items():
+            for name, value in _starting(prefix, sketched).items():
+                by_output.setdefault(name, []).append(value)
     for kind, by_scheme in (("isolated", alone), ("accumulated", inherited)):
         columns = [errors.scores() for errors in by_scheme]
         writer.scores(kind, {metric: np.stack([c[metric] for c in columns], axis=1) for metric in columns[0]})
-    stacked = {name: np.stack(by_scene, axis=2) for name, by_scene in changes.items()}
+    stacked, of_inputs = ({name: np.stack(v, axis=2) for name, v in each.items()} for each in changes.values())
     writer.changes(stacked)
+    writer.input_changes(of_inputs)
     writer.scores("output", {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in stacked.items()})
     writer.scores("uniform", uniform)
 

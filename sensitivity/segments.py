@@ -81,7 +81,7 @@ class Tape:
     def __init__(
         self,
         segments: Mapping[str, nn.Module],
-        weights: Sequence[nn.Parameter],
+        weights: Sequence[Tensor],
         *,
         places: Sequence[Collection[str | None]] | None = None,
         reused: Collection[str] = (),

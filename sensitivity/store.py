@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from vggtkit.core.program import command
 from vggtkit.core.seal import digests_count
 from vggtkit.core.trial import try_first
 from vggtkit.quant import FORMATS, Layer
+from vggtkit.quant.activations import ACTIVATION_FORMATS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FP32 = "fp32"
 READ_PAST = "read_past"
 """The fact that names layers whose weight is read without a call of the layer."""
@@ -69,6 +70,9 @@ class Profile:
         uniform: measured NMSE of each output under a uniform scheme, ``{output: [schemes]}``.
         changes: first-order change of each output, divided by its norm, along random vectors, with its sign,
             ``{output: [layers, candidates, scenes, probes]}``; ``damage`` is its mean square.
+        activation_formats: keys of the formats in which rounding a layer's input was scored.
+        input_changes: as ``changes``, of rounded inputs, ``{output: [layers, activation_formats, scenes, probes]}``;
+            NaN for layers that are no product with each token (`sensitivity.input_rounding`).
     """
 
     path: Path
@@ -81,6 +85,8 @@ class Profile:
     damage: Mapping[str, Array]
     uniform: Mapping[str, Array]
     changes: Mapping[str, Changes]
+    activation_formats: tuple[str, ...] = ()
+    input_changes: Mapping[str, Changes] = field(default_factory=dict)
 
     @property
     def total_damage(self) -> Array:
@@ -101,6 +107,36 @@ class Profile:
         if key not in self.candidates:
             raise InputError(f"{self.path}: no scores for {key!r}; it has {', '.join(self.candidates)}")
         return self.candidates.index(key)
+
+    def activation_damage(self, key: str) -> dict[str, Array]:
+        """First-order NMSE of each output when only one layer's input is rounded.
+
+        Args:
+            key: of an activation format, such as ``"int8_token"``.
+
+        Returns:
+            ``{output: [layers]}``; NaN for layers that are no product with each token.
+
+        Raises:
+            InputError: the profile was made without it.
+        """
+        if key not in self.activation_formats:
+            raise InputError(
+                f"{self.path}: no scores of inputs in {key!r}; it has {', '.join(self.activation_formats) or 'none'}"
+            )
+        column = self.activation_formats.index(key)
+        return {
+            name: np.square(values[:, column], dtype=np.float64).mean((1, 2))
+            for name, values in self.input_changes.items()
+        }
+
+    def total_activation_damage(self, key: str) -> Array:
+        """``[layers]``: the mean of `activation_damage` over outputs.
+
+        Raises:
+            InputError: as there.
+        """
+        return _mean(self.activation_damage(key))
 
     def activations(self, scheme: str, layer: str) -> NDArray[np.float32]:
         """Sampled outputs of a layer under ``"fp32"`` or a scheme, ``[scene, token, channel]``.
@@ -134,8 +170,9 @@ class ProfileWriter:
         schemes: Sequence[str],
         candidates: Sequence[str],
         facts: Mapping[str, Any],
+        activation_formats: Sequence[str] = (),
     ) -> None:
-        self.file, self.layers = file, layers
+        self.file, self.layers, self.activation_formats = file, layers, activation_formats
         self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
         file.attrs["schema_version"] = SCHEMA_VERSION
         for name, value in facts.items():
@@ -182,11 +219,22 @@ class ProfileWriter:
 
     def changes(self, values: Mapping[str, Changes]) -> None:
         """Write ``/changes/<output>``, ``[layer, candidate, scene, probe]``."""
+        meaning = "first-order change of a model output along random vectors, by its norm"
+        self._changes("changes", "candidate", self.columns["output"], values, meaning)
+
+    def input_changes(self, values: Mapping[str, Changes]) -> None:
+        """Write ``/input_changes/<output>``, ``[layer, format, scene, probe]``."""
+        meaning = "the same when only the input of this layer is rounded; NaN where it is no product with each token"
+        self._changes("input_changes", "format", self.activation_formats, values, meaning)
+
+    def _changes(
+        self, group: str, column: str, keys: Sequence[str], values: Mapping[str, Changes], meaning: str
+    ) -> None:
         for name, array in values.items():
-            dataset = self.file.create_dataset(f"changes/{_stored_as(name)}", data=array.astype(np.float32))
-            dataset.attrs["axes"] = "layer, candidate, scene, probe"
-            dataset.attrs["candidates"] = json.dumps(list(self.columns["output"]))
-            dataset.attrs["meaning"] = "first-order change of a model output along random vectors, by its norm"
+            dataset = self.file.create_dataset(f"{group}/{_stored_as(name)}", data=array.astype(np.float32))
+            dataset.attrs["axes"] = f"layer, {column}, scene, probe"
+            dataset.attrs[f"{column}s"] = json.dumps(list(keys))
+            dataset.attrs["meaning"] = meaning
 
     def scores(self, group: str, values: Mapping[str, Array]) -> None:
         """Write ``/scores/<group>/<name>``, ``[layer, scheme]`` or ``[scheme]``."""
@@ -206,6 +254,7 @@ def writing_profile(
     schemes: Sequence[str],
     candidates: Sequence[str],
     facts: Mapping[str, Any],
+    activation_formats: Sequence[str] = (),
 ) -> Iterator[ProfileWriter]:
     """A new profile, which takes its name only when the context ends without an exception.
 
@@ -213,7 +262,7 @@ def writing_profile(
         InputError: it cannot be written, say because the disk is full; an older profile stays as it was.
     """
     with replacing(path) as temporary, writing_hdf5(temporary) as file:
-        writer = ProfileWriter(file, layers, schemes, candidates, facts)
+        writer = ProfileWriter(file, layers, schemes, candidates, facts, activation_formats)
         yield writer
         writer.seal()
 
@@ -275,6 +324,8 @@ def _check_damage(profile: Profile) -> None:
         changes = profile.changes.get(name)
         if changes is None:
             raise ValueError(f"changes/{name} is missing")
+        if name not in profile.input_changes:
+            raise ValueError(f"input_changes/{name} is missing")
         if not np.allclose(
             np.square(changes, dtype=np.float64).mean((2, 3)), damage, rtol=1e-5, atol=0, equal_nan=True
         ):
@@ -303,11 +354,22 @@ def _parsed(path: Path, file: h5py.File) -> Profile:
     scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
     damage = _group(file, "output", (len(layers), len(candidates)))
     uniform = _group(file, "uniform", (len(schemes),))
-    changes = {_name_of(key): values for key, values in datasets_of(file, "changes").items()}
+    changes = _changes(file, "changes", (len(layers), len(candidates)), damage)
+    first = next(iter(damage))
+    formats = tuple(json.loads(plain_item(file, f"input_changes/{_stored_as(first)}").attrs["formats"]))
+    ACTIVATION_FORMATS.require(formats, str(path))
+    inputs = _changes(file, "input_changes", (len(layers), len(formats)), damage)
+    return Profile(
+        path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes, formats, inputs
+    )  # fmt: skip
+
+
+def _changes(file: h5py.File, group: str, shape: tuple[int, int], outputs: Collection[str]) -> dict[str, Changes]:
+    changes: dict[str, Changes] = {_name_of(key): values for key, values in datasets_of(file, group).items()}
     for key, array in changes.items():
-        if array.ndim != 4 or array.shape[:2] != (len(layers), len(candidates)) or key not in damage:
-            raise ValueError(f"changes/{key} has shape {array.shape}, expected layers, candidates, scenes, probes")
-    return Profile(path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes)
+        if array.ndim != 4 or array.shape[:2] != shape or key not in outputs:
+            raise ValueError(f"{group}/{key} has shape {array.shape}, expected {shape}, scenes, probes")
+    return changes
 
 
 def _stored_as(name: str) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 from sensitivity.estimate_check import LARGEST, LIMIT, EstimateCheck, check_estimates
 from sensitivity.store import Array, Profile
 from vggtkit.quant import Layer, get_format, short_name
+from vggtkit.quant.activations import ACTIVATION_FORMATS, INT8_TOKEN
 
 COARSE, FINE = "int4_group_128", "int8_per_channel_sym"
 """The two schemes that tables show where seven would not fit."""
@@ -49,6 +50,8 @@ def profile_tables(profile: Profile, top: int = 8) -> list[Table]:
     most, least = order[:top], order[::-1][:top]
     tables.append(layer_table(profile, most, f"{len(most)} most sensitive layers"))
     tables.append(layer_table(profile, least, f"{len(least)} least sensitive layers"))
+    if inputs := _input_order(profile)[:top]:
+        tables.append(input_table(profile, inputs))
     return tables
 
 
@@ -144,6 +147,27 @@ def layer_table(profile: Profile, rows: Sequence[int], title: str) -> Table:
     return table
 
 
+def input_table(profile: Profile, rows: Sequence[int]) -> Table:
+    """Given layers: damage by rounding their input in every activation format, beside that of the weight at INT8."""
+    table = Table(title=f"{len(rows)} layers with the most sensitive inputs", title_justify="left")
+    titles = [ACTIVATION_FORMATS[key].short_title for key in profile.activation_formats]
+    for name in ("layer", "weights", *titles, "INT8 weight"):
+        table.add_column(name, justify="left" if name == "layer" else "right", overflow="fold")
+    damage = [profile.total_activation_damage(key) for key in profile.activation_formats]
+    fine = profile.total_damage[:, profile.column(FINE)]
+    for row in rows:
+        layer = profile.layers[row]
+        cells = (f"{values[row]:.1e}" for values in (*damage, fine))
+        table.add_row(Text(short_name(layer)), _compact(layer.weights), *cells)
+    table.add_row("all layers", "", *(f"{np.nansum(values):.1e}" for values in (*damage, fine)), style="bold")
+    table.caption = (
+        "damage at the outputs with only the input of this layer rounded; INT8 weight: with only its weight, INT8 per "
+        "channel"
+    )
+    table.caption_justify = "left"
+    return table
+
+
 def _figure(value: float) -> str:
     """A figure with four decimals, of a layer that nobody saw none."""
     return "n/a" if np.isnan(value) else f"{value:.4f}"
@@ -186,6 +210,13 @@ def summary(profile: Profile, top: int = 8) -> dict[str, object]:
             name: {**row._asdict(), "holds": row.holds} for name, row in check_estimates(profile).items()
         },
         "repeatability": profile.facts.get("repeatability"),
+        "activations": {
+            key: float(np.nansum(profile.total_activation_damage(key))) for key in profile.activation_formats
+        },
+        "most_sensitive_inputs": [
+            {"layer": profile.layers[i].name, "damage": float(profile.total_activation_damage(INT8_TOKEN)[i])}
+            for i in _input_order(profile)[:top]
+        ],
         "most_sensitive": [
             {"layer": profile.layers[i].name, "damage": float(profile.total_damage[i, coarse])} for i in order[:top]
         ],
@@ -229,3 +260,11 @@ def _order(profile: Profile) -> list[int]:
     """Layers from the most to the least sensitive."""
     damage = profile.total_damage[:, profile.column(COARSE)]
     return [int(i) for i in np.argsort(-damage, kind="stable")]
+
+
+def _input_order(profile: Profile) -> list[int]:
+    """Layers with a rounded input, from the most to the least sensitive at INT8."""
+    if INT8_TOKEN not in profile.activation_formats:
+        return []
+    damage = profile.total_activation_damage(INT8_TOKEN)
+    return [int(i) for i in np.argsort(-damage, kind="stable") if not np.isnan(damage[i])]

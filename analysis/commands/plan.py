@@ -24,6 +24,7 @@ EXAMPLES = (
     "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
     "plan --budget 15% --rounding gptq",
+    "plan --formats int8_per_channel_sym,int4_two_level,fp16 --execute int8",
 )
 
 
@@ -146,9 +147,19 @@ class Beyond:
         ),
     ] = NEAREST
 
+    execute: Annotated[
+        str,
+        typer.Option(
+            "--execute",
+            metavar="NAME",
+            help="Plan for a backend: layers whose rounded inputs would do too much damage under int8 keep floating "
+            "point.",
+        ),
+    ] = "reference"
+
     def extras(self) -> Extras:
         """The same, read."""
-        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.rounding)
+        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.rounding, self.execute)
 
 
 def plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -29,8 +30,31 @@ EXAMPLES = (
     "profile --images photos/ --run runs/photos",
     "profile --scenes rgbd:recording/ --stride 5 --sampling random",
     "profile --model vggt-1b --images photos/ --max-images 8",
+    "profile --fold",
     "profile --model my_models:build --inputs my_models:pictures --roles roles.toml",
 )
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """How damage is estimated, and of what."""
+
+    probes: Annotated[
+        int,
+        typer.Option(
+            "--probes",
+            metavar="N",
+            help="Random vectors per output and scene that damage is estimated with; 0: 4, of large networks 1.",
+        ),
+    ] = 0
+    fold: Annotated[
+        bool,
+        typer.Option(
+            "--fold",
+            help="First move outliers of activations into weights, where that lowers damage in INT8 execution; what "
+            "the network computes stays.",
+        ),
+    ] = False
 
 
 def profile(
@@ -41,14 +65,7 @@ def profile(
     pictures: Pictures,
     num_scenes: NumScenes = 8,
     resolution: Resolution = None,
-    probes: Annotated[
-        int,
-        typer.Option(
-            "--probes",
-            metavar="N",
-            help="Random vectors per output and scene that damage is estimated with; 0: 4, of large networks 1.",
-        ),
-    ] = 0,
+    sketched: Sketched,
     disk_budget: Annotated[
         str, typer.Option("--disk-budget", metavar="SIZE", help="The profile takes at most this much of the disk.")
     ] = "4GB",
@@ -83,8 +100,8 @@ def profile(
         )  # fmt: skip
         with screen.progress() as progress:
             made = make_profile(
-                run, model, weights, source, probes=probes, disk_budget=disk_budget, device=device, seed=seed,
-                dtype=dtype, roles=roles, progress=progress, say=screen.say,
+                run, model, weights, source, probes=sketched.probes, disk_budget=disk_budget, device=device, seed=seed,
+                dtype=dtype, roles=roles, folds=sketched.fold, progress=progress, say=screen.say,
             )  # fmt: skip
         screen.show(profile_view(made))
 

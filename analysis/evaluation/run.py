@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -146,7 +146,8 @@ def evaluate(
     results, fp32_seconds = [], []
     for candidate in todo:
         how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE]
-        result, beside = _evaluate(evaluator, candidate, how, options, references, repeats, step)
+        own = _options_of(plan, options) if plan and candidate.key == PLAN else options
+        result, beside = _evaluate(evaluator, candidate, how, own, references, repeats, step)
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
@@ -174,11 +175,18 @@ def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: O
     refused = [
         layer.name
         for layer in subject.layers
-        if layer.kind == "linear" and not backend.runs(plan.formats[layer.name], layer.kind)
+        if layer.kind == "linear"
+        and layer.name not in plan.floating
+        and not backend.runs(plan.formats[layer.name], layer.kind)
     ]
     if refused:
         key = plan.formats[refused[0]]
         raise InputError(not_run(backend.key, len(refused), refused[0], key))
+
+
+def _options_of(plan: Plan, options: Options | None) -> Options:
+    """What the backend may do, with the layers that the plan keeps in floating point."""
+    return replace(options or Options(), floating=plan.floating)
 
 
 def _describe_execution(backend: Backend, results: Sequence[SchemeResult], repeats: int) -> str:

@@ -83,6 +83,8 @@ class Inspection:
         activation: of its sampled FP32 outputs; None where none were kept.
         outlier_channels: output channels whose activations reach 10 times the median channel's largest.
         formats: every candidate.
+        inputs: sketched damage of rounding its input, by activation format and task, with the mean over outputs as
+            ``total``; empty where it is no product with each token.
     """
 
     layer: Layer
@@ -93,6 +95,7 @@ class Inspection:
     activation: Values | None
     outlier_channels: Sequence[int]
     formats: Sequence[FormatRow]
+    inputs: Mapping[str, Mapping[str, float]]
 
 
 def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspection:
@@ -119,6 +122,7 @@ def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspe
         activation=distribution(samples) if samples.size else None,
         outlier_channels=_outlier_channels(samples) if samples.size else (),
         formats=[_format_row(model, profile, row, key) for key in profile.candidates],
+        inputs=_inputs(profile, row),
     )
 
 
@@ -178,6 +182,16 @@ def _format_row(model: nn.Module, profile: Profile, row: int, key: str) -> Forma
         damage={task: float(values[row, column]) for task, values in tasks.items()},
         total=float(profile.total_damage[row, column]),
     )
+
+
+def _inputs(profile: Profile, row: int) -> dict[str, dict[str, float]]:
+    inputs = {}
+    for key in profile.activation_formats:
+        total = float(profile.total_activation_damage(key)[row])
+        if not np.isnan(total):
+            tasks = by_task(profile.activation_damage(key))
+            inputs[key] = {"total": total, **{task: float(values[row]) for task, values in tasks.items()}}
+    return inputs
 
 
 def _relative(error: float, energy: float) -> float:

@@ -18,6 +18,7 @@ from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
+from vggtkit.quant.activations import ACTIVATION_FORMATS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vp>hX<Pd"
@@ -26,7 +27,8 @@ DPI = 110
 
 def inspection_tables(inspection: Inspection) -> list[Table]:
     """Distributions, then what every format does."""
-    return [_values_table(inspection), _format_table(inspection)]
+    tables = [_values_table(inspection), _format_table(inspection)]
+    return [*tables, _input_table(inspection)] if inspection.inputs else tables
 
 
 def inspection_sentences(inspection: Inspection) -> list[str]:
@@ -123,6 +125,18 @@ def _format_table(inspection: Inspection) -> Table:
         "weight error: squared, over the weights' energy; MAE, cosine, SSIM: of the layer's own output on clean input; "
         "damage: sketched NMSE at the model's outputs, their mean and by task"
     )
+    table.caption_justify = "left"
+    return table
+
+
+def _input_table(inspection: Inspection) -> Table:
+    table = Table(title="What rounding its input does", title_justify="left")
+    table.add_column("activations", no_wrap=True)
+    for name in next(iter(inspection.inputs.values())):
+        table.add_column("damage" if name == "total" else name, justify="right")
+    for key, damage in inspection.inputs.items():
+        table.add_row(ACTIVATION_FORMATS[key].title, *map(format_number, damage.values()))
+    table.caption = "sketched NMSE at the model's outputs with this layer's input rounded and its weight in FP32"
     table.caption_justify = "left"
     return table
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from analysis.evaluation.cost import changes, describe_cost
+from analysis.evaluation.run import REFERENCE
 from analysis.report.drawing import draw_plan
 from analysis.search.quality_target import QualityTarget, Trial, find_smallest
 from analysis.search.swaps import Refined, refine
@@ -19,13 +20,16 @@ from analysis.steps.view import View
 from mixedprec import SOLVED, FormatChoice, Planned, Request, read_budget, save_plan, solve_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
 from mixedprec.evidence import SKETCH
+from mixedprec.execution import with_execution
 from mixedprec.planner import layers_by_format
-from mixedprec.tables import plan_sentences, plan_tables
+from mixedprec.tables import execution_sentence, plan_sentences, plan_tables
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
+from vggtkit.runtime.backend import Backend
+from vggtkit.runtime.backends import BACKENDS
 
 DRAWING = "plan.png"
 ALL_FORMATS = FormatChoice("all")
@@ -42,12 +46,15 @@ class Extras:
         refine: swaps to measure on the calibration scenes.
         draw: whether to draw the model with bits as colours.
         rounding: key of `vggtkit.quant.rounding.ROUNDINGS`.
+        execute: key of the backend that the plan is made for; layers whose rounded inputs would do too much damage
+            under it keep floating-point activations.
     """
 
     target: QualityTarget | None = None
     refine: int = 0
     draw: bool = False
     rounding: str = NEAREST
+    execute: str = REFERENCE
 
 
 @dataclass
@@ -84,6 +91,7 @@ def make_plan(
         InputError: no profile and no model, or as `resolve`, `solve_plan`, `find_smallest` and `refine`.
     """
     check_number("refine", extras.refine, 0)
+    backend = BACKENDS.pick(extras.execute)
     check_writable(run)
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)
@@ -96,6 +104,8 @@ def make_plan(
         beside.lines += _wider_sentence(source, request, planned)
     if extras.refine:
         planned = _refined(source, request, planned, extras.refine, progress, beside)
+    if extras.execute != REFERENCE:
+        planned = _executed(source, planned, backend, beside)
     planned = replace(planned, plan=replace(planned.plan, rounding=rounding.key))
     if rounding.key != NEAREST:
         beside.lines.append(
@@ -199,6 +209,23 @@ def _refined(
         "tried": refined.tried, "accepted": len(refined.accepted), "before": refined.before, "after": refined.after
     }  # fmt: skip
     return refined.planned
+
+
+def _executed(source: PlanSource, planned: Planned, backend: Backend, beside: _Said) -> Planned:
+    """The plan as a backend is to execute it; what that does is said beside it.
+
+    Raises:
+        InputError: there is no profile, or as `with_execution`.
+    """
+    if source.profile is None:
+        raise InputError(
+            f"{setting('execute', backend.key)}: what rounded activations do is known from a profile alone; make one "
+            f"with `{command('profile')}`"
+        )
+    planned, choice = with_execution(planned, source.profile, backend)
+    beside.lines.append(execution_sentence(choice))
+    beside.values["execution"] = asdict(choice)
+    return planned
 
 
 def _refined_sentence(refined: Refined) -> str:

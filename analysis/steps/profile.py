@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from analysis.steps.device import pick_device
-from analysis.steps.run_folder import PICTURE_DIGESTS, PROFILE, SCENE_DIGESTS, check_writable, scenes_for
+from analysis.steps.run_folder import FOLDING, PICTURE_DIGESTS, PROFILE, SCENE_DIGESTS, check_writable, scenes_for
 from analysis.steps.view import View
 from mixedprec import parse_budget
 from mixedprec.budget import FP32_BYTES
@@ -18,6 +19,7 @@ from sensitivity import Profile
 from sensitivity import profile as profile_model
 from sensitivity.estimate_check import check_estimates
 from sensitivity.jacobian_sketch import DEFAULT_PROBES
+from sensitivity.migration import choose_folding
 from sensitivity.scrutiny import remarks
 from sensitivity.tables import check_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
@@ -26,10 +28,13 @@ from vggtkit.core.permits import permit
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.model import gradient_dtype, model_fingerprint, pick_dtype, resolve_source
+from vggtkit.model.folding import fold
 from vggtkit.quant import read_roles
 from vggtkit.scenes import Scene, SceneSource, check_source, fingerprint, picture_digests
-from vggtkit.subject import INPUTS, is_factory, open_subject
+from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
 
+FOLDING_SCENES = 2
+"""Scenes that decide what is folded."""
 OVERHEAD_PER_LAYER = 20_000
 """Bytes that HDF5 and the scores add to the activations of a layer, measured: 15,500 with seven schemes."""
 
@@ -46,6 +51,7 @@ def make_profile(
     seed: int,
     dtype: str = "auto",
     roles: str | None = None,
+    folds: bool = False,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -62,6 +68,7 @@ def make_profile(
         seed: of samples and probes.
         dtype: as `vggtkit.model.pick_dtype` takes it.
         roles: TOML file of name patterns, see `vggtkit.quant.roles`.
+        folds: fold outliers of activations into weights first, where that lowers the predicted damage.
         progress: told about every step.
         say: told what is worth knowing beforehand.
 
@@ -74,14 +81,14 @@ def make_profile(
     check_source(source)
     names = read_roles(roles) if roles else None
     progress("loading", 0, 1)
-    place = pick_device(device)
-    precision = pick_dtype(dtype, place)
+    precision = pick_dtype(dtype, place := pick_device(device))
     subject = open_subject(model_name, weights, place, names=names, say=say)
     scenes = scenes_for(subject, source, "calibration", say)
     parameters = subject.parameters
-    limit = _disk_bytes(disk_budget, parameters)
+    activation_bytes = max(0, _disk_bytes(disk_budget, parameters) - OVERHEAD_PER_LAYER * len(subject.layers))
     probes = probes or (DEFAULT_PROBES if parameters <= LARGE else 1)
     _permit_functions(run, model_name, source)
+    folding = _folded(subject, scenes[:FOLDING_SCENES], probes, seed, progress, say) if folds else {}
     facts = provenance(
         model=resolve_source(model_name),
         weights="random" if weights == "random" else "trained",
@@ -90,10 +97,10 @@ def make_profile(
         model_fingerprint=model_fingerprint(subject.model),
         scene_fingerprint=fingerprint(scenes),
         scene_source=source.to_dict(),
-        **{PICTURE_DIGESTS: sorted(picture_digests(source, "calibration"))},
         scenes=[scene.name for scene in scenes],
-        **{SCENE_DIGESTS: [fingerprint([scene]) for scene in scenes]},
         seed=seed,
+        **_digests(source, scenes),
+        **folding,
     )
     say(f"profiling {model_name} ({facts['weights']} weights, {parameters:,} parameters) on {_described(scenes)}")
     try:
@@ -104,7 +111,7 @@ def make_profile(
             facts=facts,
             probes=probes,
             seed=seed,
-            activation_bytes=max(0, limit - OVERHEAD_PER_LAYER * len(subject.layers)),
+            activation_bytes=activation_bytes,
             dtype=precision,
             gradient_dtype=gradient_dtype(precision, place, parameters),
             progress=progress,
@@ -113,6 +120,30 @@ def make_profile(
     except KeyboardInterrupt as error:
         again = command(*sys.argv[1:])
         raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
+
+
+def _digests(source: SceneSource, scenes: Sequence[Scene]) -> dict[str, Any]:
+    return {
+        PICTURE_DIGESTS: sorted(picture_digests(source, "calibration")),
+        SCENE_DIGESTS: [fingerprint([scene]) for scene in scenes],
+    }
+
+
+def _folded(
+    subject: Subject, scenes: Sequence[Scene], probes: int, seed: int, progress: Progress, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The fact of what was folded, in place; nothing where nothing gains."""
+    progress("choosing what to fold", 0, 1)
+    folding = choose_folding(subject, scenes, probes=probes, seed=seed)
+    if not folding.exponents:
+        say("nothing to fold: no layer behind a norm of a VGGT gains by it")
+        return {}
+    fold(subject.model, folding.exponents)
+    say(
+        f"folded factors of {len(folding.exponents)} norms into the layers behind them: predicted damage of these with "
+        f"INT8 inputs and 4-bit weights {folding.before:.1e} -> {folding.after:.1e}; in FP32 nothing changes"
+    )
+    return {FOLDING: folding.exponents}
 
 
 def _permit_functions(run: Path, model_name: str, source: SceneSource) -> None:

@@ -17,6 +17,7 @@ from vggtkit.core.permits import check_permitted, permit
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import require_same
 from vggtkit.model import model_fingerprint, resolve_source
+from vggtkit.model.folding import fold
 from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, load_scenes, pictures_of
 from vggtkit.scenes.source import Split
 from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
@@ -30,6 +31,9 @@ RESULTS, REPORT, CHARTS = (
 
 SCENE_DIGESTS = "scene_digests"
 """The fact of a profile that says what its scenes looked like to the model, one fingerprint each."""
+FOLDING = "folding"
+"""The fact of a profile that says by which powers of two the norms of the profiled model were multiplied, as
+`vggtkit.model.folding.fold` takes them; its fingerprint is that of the folded weights."""
 PICTURE_DIGESTS = "picture_digests"
 """The fact of a profile that says which pictures it was made from, as `vggtkit.scenes.picture_digests` has them."""
 
@@ -76,7 +80,7 @@ def _check_bytes(path: Path, plan: Plan, profile: Profile) -> None:
 def subject_of_run(
     run: Path, profile: Profile, device: str, named: str | None = None, say: Callable[[str], None] = lambda _: None
 ) -> Subject:
-    """The profiled model, computing in the precision of the profile (on a processor FP32 for FP16).
+    """The profiled model, folded as then, computing in the precision of the profile (on a processor FP32 for FP16).
 
     Args:
         run: folder of the run.
@@ -95,6 +99,7 @@ def subject_of_run(
     subject = open_subject(source, weights, place, say=say).reading(profile.layers)
     dtype = getattr(torch, str(profile.facts.get("dtype", torch.float32)).removeprefix("torch."))
     subject.precision = torch.float32 if (dtype, place.type) == (torch.float16, "cpu") else dtype
+    fold(subject.model, profile.facts.get(FOLDING) or {})
     facts = {"model_fingerprint": model_fingerprint(subject.model)}
     require_same(f"{profile.path} and {setting('model', source)}", facts, profile.facts, ("model_fingerprint",))
     if subject.description() != profile.facts["config"]:

@@ -16,6 +16,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.memory import check_disk, check_memory
 from vggtkit.model import VGGT, VGGTConfig, skeleton
 from vggtkit.quant import find_layers
+from vggtkit.quant.activations import ACTIVATION_FORMATS
 from vggtkit.scenes import Scene
 from vggtkit.subject import subject_of
 
@@ -64,6 +65,7 @@ def test_the_graph_of_a_segment_is_what_torch_saves() -> None:
     vector = 5 * 8 * 4
     assert counter.graphs == {"0": 2 * vector, "1": 2 * vector}
     assert counter.stored == 3 * vector
+    assert counter.rounding == dict.fromkeys(("0", "1"), 2 * len(ACTIVATION_FORMATS) * vector)
 
 
 def test_a_large_model_that_looks_at_values_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sensitivity.going_back import norm_of
 from sensitivity.layer_rows import has_rows, input_rows, output_sizes
-from sensitivity.moments import Moments, input_moments, norm_of, output_moments
+from sensitivity.moments import Moments, input_moments, output_moments
 from tests.random_vggt import random_vggt
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGTConfig

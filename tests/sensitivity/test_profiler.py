@@ -309,7 +309,7 @@ def test_steps_of_another_profile_are_not_taken(
     """Another seed; and a leftover of a process that was killed while it wrote."""
     scenes, path, said = [make_scene(0, size=(16, 16))], tmp_path / "p.h5", []
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("sensitivity.profiler.sketch_changes", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("sensitivity.profiler.sketch", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         profiled(small_model, scenes, path, seed=1)
     (tmp_path / "p.h5.parts" / ".0-damage.npz.7.partial").write_bytes(b"half")
     found = profiled(small_model, scenes, path, seed=2, say=said.append)

@@ -28,6 +28,8 @@ SCORES = {kind: {metric: rng.random((2, 2)) for metric in SCORE_METRICS} for kin
 SCORES["isolated"]["ssim"][1, 0] = np.nan
 SIGNED = {name: rng.standard_normal((2, 3, 2, 4)).astype(np.float32) for name in ("depth", "pose_enc")}
 DAMAGE = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in SIGNED.items()}
+FORMATS = ("int8_token", "int4_token")
+ROUNDED = {name: rng.standard_normal((2, 2, 2, 4)).astype(np.float32) for name in ("depth", "pose_enc")}
 UNIFORM = {"depth": rng.random(2), "pose_enc": rng.random(2)}
 TOKENS = rng.random((2, 5, 8)).astype(np.float32)
 
@@ -37,6 +39,7 @@ def fill(writer: ProfileWriter) -> None:
     for kind in KINDS:
         writer.scores(kind, SCORES[kind])
     writer.changes(SIGNED)
+    writer.input_changes(ROUNDED)
     writer.scores("output", DAMAGE)
     writer.scores("uniform", UNIFORM)
     for scene, tokens in enumerate(TOKENS):
@@ -46,7 +49,7 @@ def fill(writer: ProfileWriter) -> None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "run" / "profile.h5"
-    with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer:
+    with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS, FORMATS) as writer:
         fill(writer)
     return path
 
@@ -60,7 +63,11 @@ def test_a_profile_survives_its_file(path: Path) -> None:
         assert profile.scores[kind].keys() == set(SCORE_METRICS)
         for metric, values in SCORES[kind].items():
             np.testing.assert_array_equal(profile.scores[kind][metric], values)
-    for found, expected in ((profile.damage, DAMAGE), (profile.uniform, UNIFORM), (profile.changes, SIGNED)):
+    assert profile.activation_formats == FORMATS
+    for found, expected in (
+        (profile.damage, DAMAGE), (profile.uniform, UNIFORM), (profile.changes, SIGNED),
+        (profile.input_changes, ROUNDED),
+    ):  # fmt: skip
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values)
@@ -75,11 +82,19 @@ def test_totals_are_means_over_the_outputs(path: Path) -> None:
     assert profile.column("int3_group_32") == 2
 
 
+def test_damage_of_rounded_inputs_is_the_mean_square_of_what_it_changes(path: Path) -> None:
+    profile = open_profile(path)
+    for name, values in profile.activation_damage("int4_token").items():
+        np.testing.assert_allclose(values, (ROUNDED[name][:, 1].astype(np.float64) ** 2).mean((1, 2)))
+    with pytest.raises(InputError, match="it has int8_token, int4_token"):
+        profile.activation_damage("int4_block_128")
+
+
 def test_the_file_explains_itself(path: Path) -> None:
     """The layout that the design promises, by h5py alone."""
     with h5py.File(path) as file:
-        assert set(file) == {"layers", "activations", "changes", "scores"}
-        assert file.attrs["schema_version"] == 3
+        assert set(file) == {"layers", "activations", "changes", "input_changes", "scores"}
+        assert file.attrs["schema_version"] == 4
         for dataset in file["changes"].values():
             assert dataset.attrs["axes"] == "layer, candidate, scene, probe"
             assert len(json.loads(dataset.attrs["candidates"])) == dataset.shape[1]
@@ -106,7 +121,7 @@ def test_a_crash_while_writing_leaves_the_old_file(path: Path, failure: type[Bas
     before = path.read_bytes()
     with (
         pytest.raises(failure),
-        writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer,
+        writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS, FORMATS) as writer,
     ):
         writer.table(SIZES)
         raise failure
@@ -143,7 +158,7 @@ def test_what_is_no_hdf5_is_refused(path: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
-    "other-version": (lambda f: f.attrs.modify("schema_version", 9), "schema version is 9, this tool reads 3"),
+    "other-version": (lambda f: f.attrs.modify("schema_version", 9), "schema version is 9, this tool reads 4"),
     "no-version": (lambda f: f.attrs.pop("schema_version"), "schema version is None"),
     "no-layers": (lambda f: f.pop("layers"), "not a readable profile"),
     "layers-a-group": (lambda f: (f.pop("layers"), f.create_group("layers")), "not a readable profile"),
@@ -241,7 +256,7 @@ def test_a_full_disk_leaves_the_old_profile_and_no_partial_file(path: Path, limi
 
     def write() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer:
+        with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS, FORMATS) as writer:
             fill(writer)
 
     with pytest.raises(InputError, match=r"cannot write .*profile\.h5: File too large; make room"):

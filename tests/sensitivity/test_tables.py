@@ -44,7 +44,11 @@ def vggt_1b_profile(small_profile: Profile) -> Profile:
     }
     damage = {name: 1e-9 * rng.random((len(layers), 10)) for name in small_profile.damage}
     sizes = np.array([[layer.weights] * 10 for layer in layers])
-    return replace(small_profile, layers=layers, size_bytes=sizes, scores=kinds, damage=damage)
+    inputs = {
+        name: np.resize(values, (len(layers), *values.shape[1:]))
+        for name, values in small_profile.input_changes.items()
+    }
+    return replace(small_profile, layers=layers, size_bytes=sizes, scores=kinds, damage=damage, input_changes=inputs)
 
 
 def test_tables_fit_100_columns_without_ellipsis(small_profile: Profile, vggt_1b_profile: Profile) -> None:
@@ -99,13 +103,19 @@ def test_shares_of_the_roles_sum_to_everything(small_profile: Profile) -> None:
 
 
 def test_layers_are_ordered_by_damage_at_the_outputs(small_profile: Profile) -> None:
-    *_, most, least = profile_tables(small_profile, top=3)
+    *_, most, least, inputs = profile_tables(small_profile, top=3)
     damage = small_profile.total_damage[:, small_profile.column("int4_group_128")]
     order = np.argsort(-damage)
     for table, rows in ((most, order[:3]), (least, order[::-1][:3])):
         names = [str(cell) for cell in table.columns[0].cells]
         assert names == [short_name(small_profile.layers[row]) for row in rows]
     assert str(most.title) == "3 most sensitive layers"
+    rounded = small_profile.total_activation_damage("int8_token")
+    rows = np.argsort(-np.nan_to_num(rounded, nan=-1))[:3]
+    assert [str(cell) for cell in inputs.columns[0].cells][:3] == [
+        short_name(small_profile.layers[row]) for row in rows
+    ]
+    assert list(inputs.columns[2].cells)[-1] == f"{np.nansum(rounded):.1e}"
 
 
 def test_a_layer_that_is_no_picture_has_no_ssim(small_profile: Profile) -> None:

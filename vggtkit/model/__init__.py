@@ -4,6 +4,7 @@
 |---|---|
 | `config` | sizes and heads, their limits, the presets |
 | `layers` | attention, MLP, LayerScale, rotary positions |
+| `folding` | factors per channel moved between norms and the layers behind; the twin with outliers |
 | `aggregator` | the trunk: backbone, then frame and global attention in alternation |
 | `camera_head`, `dpt_head`, `track_head` | what is predicted from the trunk's tokens |
 | `vggt` | the network |

@@ -4,6 +4,7 @@
 |---|---|
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
+| `activations` | how inputs of layers are rounded |
 | `scales`, `two_level` | how scales are stored; whole numbers per group under a scale per channel |
 | `grid`, `rounding` | the values that given scales allow, and how codes are chosen among them |
 | `simulate` | the weight that a format stands for, without packing |

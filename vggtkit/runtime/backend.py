@@ -29,6 +29,7 @@ class Options:
         resident: ``"packed"``: weights stay as in the file and are expanded layer by layer as they are used;
             ``"int8"``: they are expanded once, for more memory and less time.
         convert: round weights that the backend does not run once more, to what it does, instead of refusing them.
+        floating: names of layers that keep floating-point activations.
 
     Raises:
         InputError: ``resident`` is neither.
@@ -41,6 +42,7 @@ class Options:
 
     resident: str = "packed"
     convert: bool = False
+    floating: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse another kind of residence."""
@@ -103,6 +105,10 @@ class Backend(ABC):
     @abstractmethod
     def runs(self, format_key: str, layer_kind: str) -> bool:
         """Whether a layer in a format runs in this backend's own arithmetic, exactly as the file says."""
+
+    def rounds_inputs_to(self, format_key: str) -> str | None:  # noqa: ARG002
+        """The activation format that the input of a product with a weight in a format is rounded to; None: it stays."""
+        return None
 
     @abstractmethod
     def describe(self) -> str:

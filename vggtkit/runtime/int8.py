@@ -23,6 +23,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Attention, Block
 from vggtkit.quant import Layer, PackedWeight, QuantizedTensor, get_format
+from vggtkit.quant.activations import INT8_TOKEN
 from vggtkit.runtime.attention import attend
 from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, not_run
 from vggtkit.runtime.codes import converted, is_int8
@@ -72,6 +73,10 @@ class Int8(Backend):
             return layer_kind in ("conv2d", "conv_transpose2d")
         return get_format(format_key).is_float or is_int8(format_key)
 
+    def rounds_inputs_to(self, format_key: str) -> str | None:
+        """As `Backend.rounds_inputs_to`; layers that are too small to gain by it may stay."""
+        return INT8_TOKEN if is_int8(format_key) else None
+
     def describe(self) -> str:
         """As `Backend.describe`; measures them if nothing did yet."""
         choice = self._choice()
@@ -104,7 +109,7 @@ class Int8(Backend):
 
     def _check(self, subject: Subject, options: Options) -> None:
         weights, linear = packed_weights(subject), [each.name for each in subject.layers if each.kind == "linear"]
-        keys = {layer: weights[layer].format.key for layer in linear if layer in weights}
+        keys = {la: weights[la].format.key for la in linear if la in weights and la not in options.floating}
         refused = [layer for layer, key in keys.items() if not self.runs(key, "linear")]
         if refused and not options.convert:
             raise InputError(not_run(self.key, len(refused), refused[0], keys[refused[0]]))
@@ -189,6 +194,8 @@ class _Chooser:
             self.fell_back[layer.name] = "its weight is read by other modules, or in another way, than a product"
             return PutBack(module, packed) if self._may_stay(layer) else None
         is_kept = isinstance(module, nn.Linear) and packed.format.is_float
+        if layer.name in self.options.floating:
+            return self._floating(layer, module, packed)
         fast = self._fast(layer, module, packed)
         if fast is None:
             self.fell_back[layer.name] = "kept in FP16" if is_kept else "FP32 is the fastest here"
@@ -198,6 +205,15 @@ class _Chooser:
         if isinstance(module, nn.Linear) and not isinstance(fast, Int8Runner):
             self.fell_back[layer.name] = "kept in FP16" if is_kept else "too small to gain from INT8"
         return fast
+
+    def _floating(self, layer: Layer, module: nn.Module, packed: PackedWeight) -> Runner:
+        """The runner of a layer whose plan keeps its input from being rounded to whole numbers."""
+        self.fell_back[layer.name] = "kept in floating point by the plan"
+        computing = torch.bfloat16 if self.choice.has_bfloat16 else torch.float32
+        dtype = torch.bfloat16 if module in self.flowing else None
+        if self._may_stay(layer):
+            return self._plain(module, packed, computing)
+        return FloatRunner(module, packed, computing, stays=self.stays, dtype=dtype)
 
     def _may_stay(self, layer: Layer) -> bool:
         return layer.weights <= LARGE_WEIGHTS or self.is_small

@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vggtkit.quant.activations import row_scales
 from vggtkit.runtime.codes import Int8Weight
 
 LARGEST = 127
 PIECE_ROWS = 256
 """Rows that are scaled at a time, so that they are still in the processor's cache."""
-_TINY = torch.finfo(torch.float32).tiny
 
 
 def quantize_rows(x: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ def quantize_rows(x: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor
     ([[127, -2], [0, 0]], [1.0])
     """
     x = x.float()
-    scales = torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True)).div_(LARGEST).clamp_min_(_TINY)
+    scales = row_scales(x, LARGEST)
     if dtype != torch.float32:
         scales = scales.mul_(1 + torch.finfo(dtype).eps).to(dtype).float()
     return (x / scales).round_().to(torch.int8), scales

@@ -151,3 +151,23 @@ def test_commands_that_are_printed_can_be_typed(tmp_path: Path, command: str, ot
 )
 def test_what_cannot_be_is_refused(run: Path, options: tuple[str, ...], fragments: tuple[str, ...]) -> None:
     assert_refused(cli("plan", "--run", run, *options), *fragments)
+
+
+def test_a_plan_for_whole_numbers_says_which_inputs_stay_and_is_executed_so(run: Path) -> None:
+    """Nothing may be added here, so that all inputs stay."""
+    formats = "int8_per_channel_sym,int4_two_level"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mixedprec.execution.TOLERATED", 0.0)
+        said = the_json(
+            cli("plan", "--run", run, "--budget", "60%", "--formats", formats, "--execute", "int8", "--json")
+        )
+    kept = said["execution"]["kept"]
+    assert said["execution"]["added"] == 0 < said["execution"]["without"]
+    assert load_plan(run / "plan.json").execution == dict.fromkeys(kept, "float")
+    judged = the_json(cli("evaluate", "--run", run, "--repeats", 0, "--execute", "int8", "--json"))
+    plan = next(row for row in judged["results"] if row["key"] == "plan")
+    if plan["execution"]["layers"] != {"reference": plan["execution"]["layers"].get("reference")}:
+        assert all(plan["execution"]["fell_back"][name] == "kept in floating point by the plan" for name in kept)
+    assert_refused(
+        cli("plan", "--run", run, "--budget", "60%", "--formats", "int4_group_32", "--execute", "int8"), "does not run"
+    )

@@ -170,6 +170,28 @@ def test_or_converted_with_the_error_said() -> None:
     assert nmse(exact - bias, found - bias) == pytest.approx(ready.execution.converted["1"], rel=0.02)
 
 
+@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+@pytest.mark.parametrize("resident", RESIDENT)
+def test_a_layer_that_keeps_its_input_is_not_rounded(resident: str) -> None:
+    """One large channel takes all of INT8's steps; bfloat16 has some for each number. Any format will do then."""
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
+    x[:, 5] *= 1000
+    with torch.no_grad():
+        model[0].weight[:, 5] = 0
+    formats = {"0": "int4_group_32", "1": "int8_per_channel_sym"}
+    with prepared(model, formats, Options(resident, floating=frozenset("0"))) as ready:
+        exact = model[0](x)
+        with ready.running():
+            found = model[0](x)
+    assert nmse(exact, found) < 1e-4
+    assert ready.execution.fell_back == {"0": "kept in floating point by the plan"}
+    assert ready.execution.layers["int8"] == 1
+    with prepared(model, formats, Options(resident, convert=True)) as ready, ready.running():
+        assert nmse(exact, model[0](x)) > 0.1
+
+
 def test_without_the_instructions_it_falls_back_and_says_so(vggt: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "missing_for_int8", lambda: "AVX512-VNNI or AMX")
     backend = BACKENDS.pick("int8")
