@@ -53,6 +53,11 @@ class Planned:
         """What the policy decided on."""
         return self.search_space.problem(self.plan.budget_bytes - self.plan.overhead_bytes)
 
+    @property
+    def rule_problem(self) -> Problem:
+        """What a rule of thumb would decide on."""
+        return self.resolved.for_rules.problem(self.plan.budget_bytes - self.plan.overhead_bytes)
+
 
 def make_plan(source: Profile | Evidence, model: nn.Module | Subject, budget: str, **options: str) -> Plan:
     """Choose a format for every layer; `planned` with text that `parse_request` reads, for short.

@@ -84,7 +84,7 @@ def parse_request(
         policy: as in `Request`.
         formats: as `parse_formats` takes them.
         keep: as in `Request`.
-        strict: ``formats="auto"`` never goes beyond INT8 and INT4.
+        strict: ``formats="auto"`` never goes beyond INT8, INT4 and FP16.
         heads: names, or one text with commas; None for all.
         weights_for: as `parse_weights` takes them: ``depth=2,pose=1``.
         constraints: of `parse_constraints`.

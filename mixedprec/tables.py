@@ -18,6 +18,7 @@ from sensitivity.scores import SCORES
 from sensitivity.tables import check_sentences, role_title
 from vggtkit.core.program import setting
 from vggtkit.quant import Layer, get_format
+from vggtkit.runtime.backends import BACKENDS
 
 
 def plan_tables(planned: Planned) -> list[Table]:
@@ -129,24 +130,38 @@ def _sensitive_share(planned: Planned) -> list[str]:
 
 
 def _formats(layers: Sequence[Layer], plan: Plan) -> Table:
-    """Layers, weights and bytes of every format; more bits first, then more bytes."""
+    """Layers, weights and bytes of every format, and what executes it; more bits first, then more bytes."""
     table = Table(title=f"Plan for {escape(plan.model)}, policy {plan.policy}", title_justify="left")
-    for name in ("format", "layers", "weights", "MB", "share of bytes"):
-        table.add_column(name, justify="left" if name == "format" else "right")
+    for name in ("format", "layers", "weights", "MB", "share of bytes", "executed by"):
+        table.add_column(name, justify="left" if name in ("format", "executed by") else "right")
     counts = layers_by_format(plan)
     sizes = {
         key: sum(plan.layer_bytes[name] for name, chosen in plan.formats.items() if chosen == key) for key in counts
     }
     for key in sorted(counts, key=lambda key: (-get_format(key).bits, -sizes[key])):
-        weights = sum(layer.weights for layer in layers if plan.formats[layer.name] == key)
-        share = f"{sizes[key] / plan.size_bytes:.1%}"
-        table.add_row(get_format(key).title, str(counts[key]), f"{weights:,}", f"{sizes[key] / 1e6:.2f}", share)
+        alike = [layer for layer in layers if plan.formats[layer.name] == key]
+        table.add_row(
+            get_format(key).title, str(counts[key]), f"{sum(layer.weights for layer in alike):,}",
+            f"{sizes[key] / 1e6:.2f}", f"{sizes[key] / plan.size_bytes:.1%}", ", ".join(_executing(alike, plan)),
+        )  # fmt: skip
     table.add_row(
         f"kept in {plan.keep}, header", "", "", f"{plan.overhead_bytes / 1e6:.2f}",
-        f"{plan.overhead_bytes / plan.size_bytes:.1%}", end_section=True,
+        f"{plan.overhead_bytes / plan.size_bytes:.1%}", "", end_section=True,
     )  # fmt: skip
-    table.add_row("file", str(len(plan.formats)), "", f"{plan.size_bytes / 1e6:.2f}", "100.0%", style="bold")
+    table.add_row(
+        "file", str(len(plan.formats)), "", f"{plan.size_bytes / 1e6:.2f}", "100.0%",
+        ", ".join(_executing(layers, plan)), style="bold",
+    )  # fmt: skip
     return table
+
+
+def _executing(layers: Sequence[Layer], plan: Plan) -> list[str]:
+    """The backends that run these layers as the file says; ``int8`` runs all but linear ones in floating point."""
+    return [
+        key
+        for key, backend in BACKENDS.items()
+        if all(backend.runs(plan.formats[layer.name], layer.kind) for layer in layers if layer.kind == "linear")
+    ]
 
 
 def _roles(layers: Sequence[Layer], plan: Plan) -> Table:

@@ -44,10 +44,11 @@ class Asked:
         typer.Option(
             "--formats",
             metavar="KEYS",
-            help="auto, all, or e.g. int8,int4 or +int3; auto is INT8 and INT4, and all where the budget is tight.",
+            help="auto, runnable, all, or e.g. int8,int4 or +int3; auto is INT8, INT4 and FP16 as one INT8 kernel runs "
+            "them, and all that it runs where the budget is tight.",
         ),
     ] = "auto"
-    strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8 and INT4.")] = False
+    strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8, INT4 and FP16.")] = False
     heads: Annotated[
         str | None,
         typer.Option(

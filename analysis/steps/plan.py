@@ -26,7 +26,7 @@ from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 
 DRAWING = "plan.png"
-ALL_FORMATS = FormatChoice("all")
+RUNNABLE_FORMATS = FormatChoice("runnable")
 WORTH_SAYING = 0.8
 """The share of the damage that other formats must bring it down to."""
 
@@ -106,15 +106,15 @@ def make_plan(
 
 
 def _wider_sentence(source: PlanSource, request: Request, planned: Planned) -> list[str]:
-    """What all formats would do with the bytes of a plan of INT8 and INT4, where that is much less."""
+    """What all bits of an INT8 kernel would do with the bytes of a plan of INT8 and INT4, where that is much less."""
     narrow = request.formats.may_widen and planned.widened is None
     if not narrow or planned.plan.policy not in SOLVED:
         return []
-    wider = solve_plan(source.resolve(replace(request, formats=ALL_FORMATS))).plan
+    wider = solve_plan(source.resolve(replace(request, formats=RUNNABLE_FORMATS))).plan
     before, after = (planned.search_space.damage(formats) for formats in (planned.plan.formats, wider.formats))
     if not before or after > WORTH_SAYING * before:
         return []
-    return [f"With {setting('formats', 'all')} the same budget would do {after / before:.0%} of this damage."]
+    return [f"With {setting('formats', 'runnable')} the same budget would do {after / before:.0%} of this damage."]
 
 
 def _wants_alternatives(source: PlanSource, planned: Planned) -> bool:
@@ -127,7 +127,7 @@ def _smallest(
     source: PlanSource, request: Request, target: QualityTarget, progress: Progress, beside: _Said
 ) -> Planned:
     """The smallest plan that meets a quality target; what was measured on the way is said beside it."""
-    formats = ALL_FORMATS if request.formats.may_widen else request.formats
+    formats = RUNNABLE_FORMATS if request.formats.may_widen else request.formats
     start = solve_plan(source.resolve(replace(request, budget=read_budget("100%"), formats=formats)))
     evaluator = source.evaluator(request, "evaluation")
     best, trials = find_smallest(start, evaluator, target, progress)
