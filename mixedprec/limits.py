@@ -226,7 +226,7 @@ def _decided(table: Table, prices: Floats, bound: float, picks: Ints) -> tuple[I
     left = (regret <= gap * (1 + 1e-9)) & (np.arange(priced.shape[1]) < np.array(table.choices)[:, None])
     owners, columns = np.nonzero(left)
     count = len(owners)
-    # Regrets and what is left of the priced rooms are of the size of the gap, where HiGHS's absolute tolerances are fine.
+    # In units of the gap, so that HiGHS's absolute tolerances are small beside what is decided.
     base = priced.argmin(1)
     room = table.rooms - table.taken(base)
     extra = table.costs[:, owners, columns] - table.costs[:, owners, base[owners]]

@@ -99,8 +99,8 @@ def test_one_limit_agrees_with_the_other_solver() -> None:
     room = int(1.3 * sum(c.min() for c in sizes))
     found = solve_within(damages, [Limit(sizes, room)])
     groups = [
-        [Choice(f"{i}", int(s), float(d)) for i, (s, d) in enumerate(zip(*g, strict=True))]
-        for g in zip(sizes, damages, strict=True)
+        [Choice("", int(size), float(damage)) for size, damage in zip(*own, strict=True)]
+        for own in zip(sizes, damages, strict=True)
     ]
     assert found.damage == pytest.approx(solve(groups, room).damage, rel=1e-9)
 

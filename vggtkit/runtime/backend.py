@@ -17,6 +17,9 @@ from vggtkit.core.program import setting
 from vggtkit.subject import Subject
 
 RESIDENT = ("packed", "int8")
+EXECUTIONS = ("fp32", "bfloat16", "int8", "int8_resident")
+"""How one layer may be told to run: by a product in FP32 or bfloat16, of its dequantised weight, or in whole numbers,
+the weight expanded as it is used or once."""
 RUNNABLE = "int8_per_channel_sym,int6_two_level,int5_two_level,int4_two_level,int3_two_level,fp16"
 """Formats that one integer kernel runs, as plans are asked for."""
 
@@ -29,9 +32,10 @@ class Options:
         resident: ``"packed"``: weights stay as in the file and are expanded layer by layer as they are used;
             ``"int8"``: they are expanded once, for more memory and less time.
         convert: round weights that the backend does not run once more, to what it does, instead of refusing them.
+        executions: one of `EXECUTIONS` by layer, for those that a plan has decided; the backend decides the others.
 
     Raises:
-        InputError: ``resident`` is neither.
+        InputError: ``resident`` or an execution is not known.
 
     >>> Options(resident="int4")
     Traceback (most recent call last):
@@ -41,11 +45,14 @@ class Options:
 
     resident: str = "packed"
     convert: bool = False
+    executions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse another kind of residence."""
+        """Refuse another kind of residence or execution."""
         if self.resident not in RESIDENT:
             raise InputError(f"{setting('resident', self.resident)}: not known; use {' or '.join(RESIDENT)}")
+        if unknown := [f"{layer}: {how}" for layer, how in self.executions.items() if how not in EXECUTIONS]:
+            raise InputError(f"{unknown[0]} is no execution; use one of {', '.join(EXECUTIONS)}")
 
 
 @dataclass(frozen=True)
