@@ -27,6 +27,7 @@ with ending_at_once():  # these take seconds
         export,
         formats,
         inspect,
+        kernels,
         pareto,
         plan,
         profile,
@@ -81,6 +82,7 @@ register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
 register(audit.audit, audit.EXAMPLES)
 register(inspect.inspect, inspect.EXAMPLES)
+register(kernels.kernels, kernels.EXAMPLES)
 register(formats.formats, formats.EXAMPLES)
 register(download.download, download.EXAMPLES)
 register(demo.demo, demo.EXAMPLES)

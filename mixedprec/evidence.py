@@ -49,6 +49,8 @@ class Evidence:
         changes: what each layer does to each output with its sign, ``{output: [layers, candidates, scenes, probes]}``,
             as in `Profile`; empty if not known.
         estimate_checks: estimated beside measured damage of the uniform INT4 schemes, by output; empty if not measured.
+        rounding: of each output, what rounding the input of only one layer to INT8 per token does, ``{output:
+            [layers]}``: what execution in whole numbers adds; empty if not known, and then counted as nothing.
     """
 
     origin: str
@@ -62,6 +64,7 @@ class Evidence:
     weights: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, Changes] = field(default_factory=dict)
     estimate_checks: Mapping[str, EstimateCheck] = field(default_factory=dict)
+    rounding: Mapping[str, Array] = field(default_factory=dict)
 
     @staticmethod
     def of(source: Profile | Evidence) -> Evidence:
@@ -109,6 +112,24 @@ class Evidence:
             for name, share in self.shares().items()
         ]
         return np.concatenate(parts, axis=3)
+
+    @cached_property
+    def total_rounding(self) -> Array:
+        """``[layers]``: weighted mean over the outputs; 0 where it is not known."""
+        total: Array = np.zeros(len(self.layers))
+        for name, share in self.shares().items():
+            if name in self.rounding:
+                total = total + share * np.nan_to_num(self.rounding[name])
+        return total
+
+    def rounding_of(self, row: int, execution: str) -> float:
+        """What an execution of a layer does beside its format."""
+        return float(self.total_rounding[row]) if execution.startswith("int8") else 0.0
+
+    def rounding_by_output(self, executions: Mapping[str, str]) -> dict[str, float]:
+        """The same of all layers, by output, for those whose rounding is known."""
+        rows = [row for row, layer in enumerate(self.layers) if executions.get(layer.name, "").startswith("int8")]
+        return {name: float(np.nan_to_num(values[rows]).sum()) for name, values in self.rounding.items()}
 
     @property
     def unreached(self) -> frozenset[str]:
@@ -166,6 +187,7 @@ class Evidence:
         return replace(
             self, layers=tuple(self.layers[row] for row in rows), size_bytes=self.size_bytes[rows], damage=damage,
             uniform=uniform, changes=changes,
+            rounding={name: values[rows] for name, values in self.rounding.items() if name not in gone},
             estimate_checks={name: row for name, row in self.estimate_checks.items() if name not in gone},
         )  # fmt: skip
 

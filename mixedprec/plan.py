@@ -17,6 +17,7 @@ from vggtkit.core.program import command
 from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.model import HEADS, check_heads
 from vggtkit.quant import FORMATS, Layer, get_format
+from vggtkit.runtime.backend import EXECUTIONS
 
 SCHEMA_VERSION = 2
 ANY_WEIGHTS = "0" * 16
@@ -52,6 +53,8 @@ class Plan:
         provenance: versions of tool, torch and numpy, command line, seed, scene fingerprint.
         schema_version: of the file.
         coupling: how far the damages count what layers do to each other, see `mixedprec.joint`; 0 for sums over layers.
+        executions: how layers run, of `vggtkit.runtime.backend.EXECUTIONS`, where time or memory were limited.
+        takes: then what a pass takes, see `mixedprec.timing.Timing.facts`.
 
     >>> plan = Plan("0" * 16, "tiny", "optimal", "sketch", "1KB", 1000, "fp16", 600,
     ...             {"fc": "int4_group_32"}, {"fc": 300}, {"depth": 1e-4}, 1e-4, 1e-4, optimal=True)
@@ -77,6 +80,8 @@ class Plan:
     schema_version: int = SCHEMA_VERSION
     heads: tuple[str, ...] = HEADS
     coupling: float = 0.0
+    executions: dict[str, str] = field(default_factory=dict)
+    takes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def for_any_weights(self) -> bool:
@@ -110,6 +115,9 @@ def save_plan(plan: Plan, path: str | Path) -> None:
         ValueError: a number of the plan is NaN or infinite.
     """
     values = {"schema_version": plan.schema_version, "size_bytes": plan.size_bytes, **asdict(plan)}
+    for name in ("executions", "takes"):
+        if not values[name]:
+            del values[name]
     text = json.dumps(sealed(values), indent=2, allow_nan=False) + "\n"
     with replacing(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -128,7 +136,7 @@ def load_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     read = _read(path)
-    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0} | read
+    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "executions": {}, "takes": {}} | read
     digest = values.pop(SEAL, None)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
@@ -180,6 +188,9 @@ def _check_formats(plan: Plan, path: Path) -> None:
         raise _damaged(path, f"layer {name!r} is in only one of formats and layer_bytes")
     for name, key in plan.formats.items():
         FORMATS.require([key], f"{path}: layer {name!r}")
+    for name, execution in plan.executions.items():
+        if name not in plan.formats or execution not in EXECUTIONS:
+            raise _damaged(path, f"the execution of {name!r} is {_shown(execution)}, must be one of {', '.join(EXECUTIONS)}")
 
 
 def _check_numbers(plan: Plan, path: Path) -> None:
@@ -248,6 +259,8 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "optimal": ("true or false", lambda value: isinstance(value, bool)),
     "heads": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
     "coupling": ("a number from 0 to 1", _is_share),
+    "executions": ("an object of texts", _object_of(_is_text)),
+    "takes": ("an object", lambda value: isinstance(value, dict)),
     "provenance": ("an object", lambda value: isinstance(value, dict)),
 }
 assert _TYPES.keys() == {"size_bytes", *(entry.name for entry in fields(Plan))}

@@ -16,6 +16,7 @@ from mixedprec.palette import AUTO, automatic_formats, default_formats, is_tight
 from mixedprec.policies import SOLVED, Problem
 from mixedprec.request import Request
 from mixedprec.search_space import SearchSpace
+from mixedprec.timing import Timing
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.quant import get_format
@@ -24,6 +25,9 @@ from vggtkit.subject.graph import same_input
 
 UNSEEN_BITS = 4
 """Layers of which no calibration scene says anything get no fewer bits, unless nothing else is allowed."""
+
+KEPT_BYTES = 4
+"""Of a parameter that is not quantised, in memory, in whatever it is stored."""
 
 CAREFUL_BITS = 3
 """Where damage is a prior, ``auto`` goes below these bits only if nothing else fits."""
@@ -85,6 +89,9 @@ def resolve(request: Request, evidence: Evidence, subject: Subject, graph: nx.Di
     budget_bytes = budget_in_bytes(request.budget, evidence, overhead)
     palette, widened = _palette(request, evidence, policy, budget_bytes, overhead)
     space = for_rules = _search_space(request, evidence, subject, palette, graph)
+    if request.conditions is not None:
+        kept = KEPT_BYTES * (subject.parameters - sum(layer.weights for layer in evidence.layers))
+        space = replace(space, timing=Timing(request.conditions, evidence.layers, heads, kept))
     if request.formats.which == AUTO and policy in SOLVED:
         for_rules = _search_space(request, evidence, subject, default_formats(evidence.candidates), graph)
     return Resolved(request, evidence, space, policy, palette, heads, overhead, budget_bytes, for_rules, widened)

@@ -14,9 +14,10 @@ from mixedprec.evidence import SKETCH
 from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
+from mixedprec.timing import executions_by_count
 from sensitivity.scores import SCORES
 from sensitivity.tables import check_sentences, role_title
-from vggtkit.core.program import setting
+from vggtkit.core.program import command, setting
 from vggtkit.quant import Layer, get_format
 from vggtkit.runtime.backends import BACKENDS
 
@@ -43,6 +44,7 @@ def plan_sentences(planned: Planned) -> list[str]:
             f"INT8 and INT4, {format_bytes(planned.widened)}: widened down to {lowest} bits ({setting('strict')} "
             "forbids it)."
         )
+    said += _taken(planned)
     said += _optimality(planned)
     if plan.policy == "joint":
         said.append(
@@ -71,6 +73,29 @@ def plan_sentences(planned: Planned) -> list[str]:
         said.append(f"NO PROFILE and no weights of {plan.model} at hand: this plan is by bytes and roles alone.")
     if facts.get("weights") not in ("trained", "none"):
         said.append("RANDOM WEIGHTS: this plan says nothing about a trained network.")
+    return said
+
+
+def _taken(planned: Planned) -> list[str]:
+    """What a pass takes, where time or memory are limited."""
+    plan, takes = planned.plan, planned.plan.takes
+    if not takes:
+        return []
+    said = [
+        f"Memory: {format_bytes(takes['memory_bytes'])} of weights and activations, of which "
+        f"{format_bytes(takes['activation_bytes'])} are activations of {takes['views']} pictures"
+        + (f"; {takes['max_memory']} allowed." if "max_memory" in takes else ".")
+    ]
+    if "seconds" in takes:
+        counts = ", ".join(f"{count} {how}" for how, count in executions_by_count(plan.executions).items())
+        said.append(
+            f"Time: {takes['seconds']:.3f} s predicted for {takes['views']} pictures, FP32 {takes['fp32_seconds']:.3f} s "
+            f"({takes['seconds'] / takes['fp32_seconds']:.2f}x)"
+            + (f", {takes['max_time']} allowed" if "max_time" in takes else "")
+            + f"; layers run in {counts}. `{command('evaluate', '--execute', 'int8')}` runs them so."
+        )
+        if not planned.search_space.evidence.rounding:
+            said.append("What 8-bit activations do is not in this profile: executions count by time and memory alone.")
     return said
 
 
@@ -188,7 +213,8 @@ def _comparison(planned: Planned) -> Table:
     for name in ("", "file MB", "predicted", "measured", "predicted / plan"):
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
-        better = row.predicted < plan.predicted and row.size_bytes <= budget_bytes
+        # The others stand at these bytes, whatever time and memory they take.
+        better = row.predicted < plan.predicted and row.size_bytes <= budget_bytes and not planned.plan.takes
         table.add_row(
             f"{row.title} BEATS THE PLAN" if better else row.title,
             f"{row.size_bytes / 1e6:.2f}",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, OutputOptions, RunDir, Score
+from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Device, OutputOptions, RunDir, Score
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
@@ -22,6 +22,7 @@ EXAMPLES = (
     "plan --model vggt-1b --budget 600MB --heads camera,depth",
     "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
+    "plan --max-time 0.4x --budget 6MB",
 )
 
 
@@ -29,7 +30,30 @@ EXAMPLES = (
 class Asked:
     """What is asked of a plan, but for what is fixed beforehand."""
 
-    budget: Budget = DEFAULT_BUDGET
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="SIZE",
+            help="Size of the whole file: 600MB, 0.6GB, 572MiB, 4.2bpw, 15%, or a scheme's name for its size; by default "
+            f"{DEFAULT_BUDGET}, and no limit where time or memory has one.",
+        ),
+    ] = None
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            "--max-time",
+            metavar="TIME",
+            help="Of a pass, executed as the plan says: 15s, 800ms, or 0.4x of FP32's; needs kernels.json.",
+        ),
+    ] = None
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help="Of weights and activations in a pass: 2GB."),
+    ] = None
+    views: Annotated[
+        int, typer.Option("--views", metavar="N", help="Pictures in that pass; 0: as many as kernels.json is for.")
+    ] = 0
     policy: Annotated[
         str,
         typer.Option(
@@ -70,9 +94,11 @@ class Asked:
 
     def request(self, constraints: Constraints) -> Request:
         """The same, read."""
+        limited = self.max_time is not None or self.max_memory is not None
         return parse_request(
-            self.budget, policy=self.policy, formats=self.formats, strict=self.strict, heads=self.heads,
+            self.budget or ("100%" if limited else DEFAULT_BUDGET), policy=self.policy, formats=self.formats, strict=self.strict, heads=self.heads,
             keep=self.keep, weights_for=self.weights_for, constraints=constraints,
+            max_time=self.max_time, max_memory=self.max_memory, views=self.views,
         )  # fmt: skip
 
 
@@ -160,9 +186,9 @@ def plan(
     device: Device = "auto",
     output: OutputOptions,
 ) -> None:
-    """Choose a format for every layer under a byte budget.
+    """Choose a format for every layer under a budget of bytes, time and memory.
 
-    Reads profile.h5 and writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
+    Reads profile.h5, and kernels.json where time or memory is limited; writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
     """
     with session(output, run) as screen:
         request, extras = asked.request(fixed.constraints()), beyond.extras()

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -136,7 +136,9 @@ def evaluate(
     results, fp32_seconds = [], []
     for candidate in todo:
         how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE]
-        result, beside = _evaluate(evaluator, candidate, how, options, references, repeats, step)
+        told = plan.executions if plan and candidate.key == PLAN else {}
+        chosen = replace(options or Options(), executions=told)
+        result, beside = _evaluate(evaluator, candidate, how, chosen, references, repeats, step)
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
@@ -164,7 +166,9 @@ def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: O
     refused = [
         layer.name
         for layer in subject.layers
-        if layer.kind == "linear" and not backend.runs(plan.formats[layer.name], layer.kind)
+        if layer.kind == "linear"
+        and not backend.runs(plan.formats[layer.name], layer.kind)
+        and layer.name not in plan.executions
     ]
     if refused:
         key = plan.formats[refused[0]]
@@ -186,7 +190,7 @@ def _evaluate(
     evaluator: Evaluator,
     candidate: Candidate,
     backend: Backend,
-    options: Options | None,
+    options: Options,
     fp32: Measured,
     repeats: int,
     step: Callable[[str], None],

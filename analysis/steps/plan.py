@@ -13,6 +13,7 @@ from analysis.evaluation.cost import changes, describe_cost
 from analysis.report.drawing import draw_plan
 from analysis.search.quality_target import QualityTarget, Trial, find_smallest
 from analysis.search.swaps import Refined, refine
+from analysis.steps.kernels import completed
 from analysis.steps.plan_source import PlanSource, plan_source
 from analysis.steps.run_folder import PLAN, check_writable
 from analysis.steps.view import View
@@ -21,7 +22,8 @@ from mixedprec.alternatives import alternatives, alternatives_table, alternative
 from mixedprec.evidence import SKETCH
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import plan_sentences, plan_tables
-from vggtkit.core.errors import check_number
+from mixedprec.timing import executions_by_count
+from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 
@@ -83,6 +85,7 @@ def make_plan(
     check_writable(run)
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)
+    request = _with_conditions(run, request, source, extras)
     beside = _Said(lines=list(source.notes))
     if extras.target:
         planned = _smallest(source, request, extras.target, progress, beside)
@@ -105,9 +108,20 @@ def make_plan(
     return view.of_weights(str(source.evidence.facts["weights"]))
 
 
+def _with_conditions(run: Path, request: Request, source: PlanSource, extras: Extras) -> Request:
+    """The request with what is known of time and memory, where one is limited."""
+    if request.conditions is None:
+        return request
+    if extras.target or extras.refine:
+        asked = setting("refine") if extras.refine else setting("max_drop")
+        raise InputError(f"{asked} seeks among formats alone: plan within time and memory without it")
+    heads = source.subject.heads if request.heads is None else request.heads
+    return replace(request, conditions=completed(run, request.conditions, source.subject, heads))
+
+
 def _wider_sentence(source: PlanSource, request: Request, planned: Planned) -> list[str]:
     """What all bits of an INT8 kernel would do with the bytes of a plan of INT8 and INT4, where that is much less."""
-    narrow = request.formats.may_widen and planned.widened is None
+    narrow = request.formats.may_widen and planned.widened is None and request.conditions is None
     if not narrow or planned.plan.policy not in SOLVED:
         return []
     wider = solve_plan(source.resolve(replace(request, formats=RUNNABLE_FORMATS))).plan
@@ -204,4 +218,6 @@ def _values(planned: Planned, run: Path) -> dict[str, Any]:
         "optimal": plan.optimal,
         "widened": planned.widened is not None,
         "layers_by_format": layers_by_format(plan),
+        "executions": executions_by_count(plan.executions),
+        "takes": plan.takes,
     }

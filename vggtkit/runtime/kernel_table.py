@@ -72,7 +72,8 @@ class KernelTable:
 
     Attributes:
         model: as the user named it.
-        size: height and width of the pictures.
+        views: pictures that it was asked for.
+        size: height and width of them.
         heads: that the measured model has.
         machine: as `this_machine` says.
         kernels: what computes whole numbers here, in words.
@@ -85,6 +86,7 @@ class KernelTable:
     """
 
     model: str
+    views: int
     size: tuple[int, int]
     heads: tuple[str, ...]
     machine: Mapping[str, Any]
@@ -220,7 +222,8 @@ def load_table(path: Path) -> KernelTable:
     rows = {name: LayerRow(row["kind"], tuple(row["shape"]), row["stage"]) for name, row in values["rows"].items()}
     table = KernelTable(**values)
     passes = tuple(PassTimes(**one) for one in values["passes"])
-    return replace(table, size=tuple(table.size), heads=tuple(table.heads), rows=rows, passes=passes)
+    height, width = table.size
+    return replace(table, size=(height, width), heads=tuple(table.heads), rows=rows, passes=passes)
 
 
 def _through(counts: Sequence[int], values: Sequence[float], powers: Sequence[int], views: int) -> float:
