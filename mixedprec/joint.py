@@ -146,7 +146,7 @@ class _Joint:
     ) -> None:
         self.groups, self.coupling, self.first = groups, coupling, np.array(first.picks)
         self.table = Table([np.array([choice.damage for choice in group]) for group in groups], limits)
-        self.prices = np.ones(len(limits))
+        self.prices = np.eye(len(limits))[0]  # of bytes alone, until there are better ones
         # All groups get one width, so that a plan is one index into an array.
         widest = max(map(len, groups))
         filled = [[*range(len(group)), *[0] * (widest - len(group))] for group in groups]
@@ -216,7 +216,7 @@ class _Joint:
         At any price, the least sum of slopes and prices less the price of the whole budget is a bound (Lagrange).
         """
         if len(self.table.rooms) > 1:
-            self.prices, bound, steepest = best_prices(self.table, slopes, self.first, PLANES)
+            self.prices, bound, steepest = best_prices(self.table, slopes, self.first, PLANES, self.prices)
             return steepest, bound
         bound, budget_bytes = -np.inf, int(self.table.rooms[0])
 

@@ -124,7 +124,9 @@ def solve_within(damages: Sequence[Floats], limits: Sequence[Limit]) -> Within:
     return Within(tuple(int(pick) for pick in picks), damage, min(bound, damage))
 
 
-def best_prices(table: Table, values: Floats, start: Ints, cuts: int = CUTS) -> tuple[Floats, float, Ints]:
+def best_prices(
+    table: Table, values: Floats, start: Ints, cuts: int = CUTS, guess: Floats | None = None
+) -> tuple[Floats, float, Ints]:
     """Prices of the limits, the lower bound that they prove, and the plan of least value met on the way.
 
     Args:
@@ -132,6 +134,7 @@ def best_prices(table: Table, values: Floats, start: Ints, cuts: int = CUTS) -> 
         values: what is minimised, ``[groups, width]``, of either sign.
         start: a plan that keeps the limits.
         cuts: evaluations at most.
+        guess: prices to begin with.
     """
     rooms = np.maximum(table.rooms, 1).astype(np.float64)
     relative = table.costs / rooms[:, None, None]  # every limit is 1
@@ -141,6 +144,8 @@ def best_prices(table: Table, values: Floats, start: Ints, cuts: int = CUTS) -> 
         return np.zeros(len(rooms)), least, best
     scaled = values / spread
     prices, chosen, bound, planes = np.zeros(len(rooms)), np.zeros(len(rooms)), -np.inf, []
+    if guess is not None:
+        prices = guess * rooms / spread
     for _ in range(cuts):
         priced = scaled + np.tensordot(prices, relative, 1)
         picks = priced.argmin(1)

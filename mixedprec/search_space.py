@@ -85,7 +85,7 @@ class SearchSpace:
                     nanoseconds=sum(way.nanoseconds for way in taken), memory_bytes=sum(way.memory_bytes for way in taken),
                 )
             )  # fmt: skip
-        return found
+        return _worth_taking(found, by_memory=timing.memory_room is not None)
 
     def ways_of(self, assignment: Assignment, executions: Assignment) -> list[Way]:
         """How every layer runs; there must be a timing."""
@@ -169,3 +169,13 @@ class SearchSpace:
         assert changes is not None
         total: Array = np.zeros(changes.shape[2:])
         return total if key == "fp32" else total + changes[list(rows), self.evidence.column(key)].sum(0)
+
+
+def _worth_taking(choices: Sequence[Choice], *, by_memory: bool) -> list[Choice]:
+    """One format's ways to run, the fastest first, without those that a faster one matches in damage and memory."""
+    kept: list[Choice] = []
+    for choice in sorted(choices, key=lambda choice: (choice.nanoseconds, choice.damage, choice.memory_bytes)):
+        better = (one for one in kept if one.damage <= choice.damage)
+        if not any(one.memory_bytes <= choice.memory_bytes or not by_memory for one in better):
+            kept.append(choice)
+    return kept

@@ -81,11 +81,13 @@ def _taken(planned: Planned) -> list[str]:
     plan, takes = planned.plan, planned.plan.takes
     if not takes:
         return []
-    said = [
-        f"Memory: {format_bytes(takes['memory_bytes'])} of weights and activations, of which "
-        f"{format_bytes(takes['activation_bytes'])} are activations of {takes['views']} pictures"
-        + (f"; {takes['max_memory']} allowed." if "max_memory" in takes else ".")
-    ]
+    said = []
+    if "max_memory" in takes:
+        said.append(
+            f"Memory: {format_bytes(takes['memory_bytes'])} of weights and activations, of which "
+            f"{format_bytes(takes['activation_bytes'])} are activations of {takes['views']} pictures; "
+            f"{takes['max_memory']} allowed."
+        )
     if "seconds" in takes:
         counts = ", ".join(f"{count} {how}" for how, count in executions_by_count(plan.executions).items())
         said.append(

@@ -184,13 +184,13 @@ class Timing:
         """What a plan of these ways takes, as its file says it."""
         ways = tuple(ways)
         asked = self.conditions
-        facts: dict[str, object] = {
-            "views": asked.views,
-            "memory_bytes": self.held_bytes + sum(way.memory_bytes for way in ways),
-            "activation_bytes": asked.activation_bytes,
-        }
+        facts: dict[str, object] = {"views": asked.views}
         if asked.max_memory is not None:
-            facts["max_memory"] = asked.max_memory.text
+            facts |= {
+                "max_memory": asked.max_memory.text,
+                "memory_bytes": self.held_bytes + sum(way.memory_bytes for way in ways),
+                "activation_bytes": asked.activation_bytes,
+            }
         if self.table is not None:
             facts |= {
                 "seconds": self.rest_seconds + sum(way.nanoseconds for way in ways) / NANOSECONDS,
