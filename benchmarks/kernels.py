@@ -1,10 +1,10 @@
 """Is the time of a whole pass what the kernel table predicts? JSON on the last line, with the processor's name.
 
-Run: ``python benchmarks/kernels.py [--model tiny|vggt-1b] [--repeats 5] [--threads 1] [--shares 0.8,0.9]``. A kernel table
-is measured, plans are made within several shares of FP32's time, and each is run as it says, in turn with FP32. With one
-thread seconds are the processor's, which other programs on the machine lengthen little; with more the wall's. Of
-VGGT-1B the table is that of one block of every kind, while the passes are of the whole model with random weights (about
-6 GB of memory).
+Run: ``python benchmarks/kernels.py [--model tiny|vggt-1b] [--repeats 5] [--threads 1] [--shares 0.8,0.9]``. A kernel
+table is measured, plans are made within several shares of FP32's time, and each is run as it says, in turn with FP32.
+With one thread seconds are the processor's, which other programs on the machine lengthen little; with more the wall's.
+Of VGGT-1B the table is that of one block of every kind, while the passes are of the whole model with random weights
+(about 6 GB of memory).
 """
 
 from __future__ import annotations

@@ -82,7 +82,10 @@ def solve_jointly(
         return alone
     joint = _Joint(groups, changes, [bytes_limit(groups, budget_bytes), *limits], coupling, alone)
     plans, bound = joint.relaxed()
-    picks = min((joint.improved(plan) for plan in sorted(filter(joint.table.fits, plans), key=joint.damage)[:STARTS]), key=joint.damage)
+    picks = min(
+        (joint.improved(plan) for plan in sorted(filter(joint.table.fits, plans), key=joint.damage)[:STARTS]),
+        key=joint.damage,
+    )
     damage = joint.damage(picks)
     chosen = tuple(int(pick) if pick < len(group) else 0 for pick, group in zip(picks, groups, strict=True))
     return Solution(chosen, joint.size(picks), damage, min(bound, damage), bound >= damage * (1 - _ROUNDING), coupling)

@@ -190,7 +190,9 @@ def _check_formats(plan: Plan, path: Path) -> None:
         FORMATS.require([key], f"{path}: layer {name!r}")
     for name, execution in plan.executions.items():
         if name not in plan.formats or execution not in EXECUTIONS:
-            raise _damaged(path, f"the execution of {name!r} is {_shown(execution)}, must be one of {', '.join(EXECUTIONS)}")
+            raise _damaged(
+                path, f"the execution of {name!r} is {_shown(execution)}, must be one of {', '.join(EXECUTIONS)}"
+            )
 
 
 def _check_numbers(plan: Plan, path: Path) -> None:

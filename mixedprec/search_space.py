@@ -75,14 +75,15 @@ class SearchSpace:
         common = [way.execution for way in of_layer[0] if all(way.execution in ways for ways in known)] or [""]
         found = []
         for execution in common:
-            taken = [
-                timing.way(layer, choice.key, size, execution) for layer, size in zip(layers, sizes, strict=True)
-            ]
-            rounding = math.fsum(self.evidence.rounding_of(row, way.execution) for row, way in zip(rows, taken, strict=True))
+            taken = [timing.way(layer, choice.key, size, execution) for layer, size in zip(layers, sizes, strict=True)]
+            rounding = math.fsum(
+                self.evidence.rounding_of(row, way.execution) for row, way in zip(rows, taken, strict=True)
+            )
             found.append(
                 replace(
                     choice, damage=choice.damage + rounding, rounding=rounding, execution=execution,
-                    nanoseconds=sum(way.nanoseconds for way in taken), memory_bytes=sum(way.memory_bytes for way in taken),
+                    nanoseconds=sum(way.nanoseconds for way in taken),
+                    memory_bytes=sum(way.memory_bytes for way in taken),
                 )
             )  # fmt: skip
         return _worth_taking(found, by_memory=timing.memory_room is not None)

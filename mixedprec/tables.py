@@ -91,8 +91,8 @@ def _taken(planned: Planned) -> list[str]:
     if "seconds" in takes:
         counts = ", ".join(f"{count} {how}" for how, count in executions_by_count(plan.executions).items())
         said.append(
-            f"Time: {takes['seconds']:.3f} s predicted for {takes['views']} pictures, FP32 {takes['fp32_seconds']:.3f} s "
-            f"({takes['seconds'] / takes['fp32_seconds']:.2f}x)"
+            f"Time: {takes['seconds']:.3f} s predicted for {takes['views']} pictures, FP32 {takes['fp32_seconds']:.3f} "
+            f"s ({takes['seconds'] / takes['fp32_seconds']:.2f}x)"
             + (f", {takes['max_time']} allowed" if "max_time" in takes else "")
             + f"; layers run in {counts}. `{command('evaluate', '--execute', 'int8')}` runs them so."
         )

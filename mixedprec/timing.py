@@ -59,7 +59,9 @@ def read_time(text: str) -> TimeLimit:
     """
     match = _TIME.fullmatch(text)
     if match is None or match[2].lower() not in _UNITS or not Fraction(match[1]):
-        raise InputError(f"time {text[:40]!r} is no positive time; write it as 15s, 800ms, 2min or 0.4x (of FP32's time)")
+        raise InputError(
+            f"time {text[:40]!r} is no positive time; write it as 15s, 800ms, 2min or 0.4x (of FP32's time)"
+        )
     unit = match[2].lower()
     return TimeLimit("fp32" if unit == "x" else "second", Fraction(match[1]) * _UNITS[unit], text.strip())
 
@@ -125,7 +127,9 @@ class Timing:
         kept_bytes: of what is not quantised, as it stays in memory.
     """
 
-    def __init__(self, conditions: Conditions, layers: Iterable[Layer], heads: tuple[str, ...], kept_bytes: int) -> None:
+    def __init__(
+        self, conditions: Conditions, layers: Iterable[Layer], heads: tuple[str, ...], kept_bytes: int
+    ) -> None:
         self.conditions, self.layers, self.heads, self.kept_bytes = conditions, tuple(layers), heads, kept_bytes
         self.table = conditions.table
         self.small = is_small(self.layers)
@@ -212,8 +216,8 @@ class Timing:
         assert asked.max_memory is not None
         needed = smallest + self.held_bytes
         return (
-            f"{setting('max_memory', asked.max_memory.text)}: the least possible is {needed}B ({format_bytes(needed)}), of which "
-            f"{format_bytes(asked.activation_bytes)} are activations of {asked.views} pictures"
+            f"{setting('max_memory', asked.max_memory.text)}: the least possible is {needed}B ({format_bytes(needed)}), "
+            f"of which {format_bytes(asked.activation_bytes)} are activations of {asked.views} pictures"
         )
 
 

@@ -35,8 +35,8 @@ class Asked:
         typer.Option(
             "--budget",
             metavar="SIZE",
-            help="Size of the whole file: 600MB, 0.6GB, 572MiB, 4.2bpw, 15%, or a scheme's name for its size; by default "
-            f"{DEFAULT_BUDGET}, and no limit where time or memory has one.",
+            help="Size of the whole file: 600MB, 0.6GB, 572MiB, 4.2bpw, 15%, or a scheme's name for its size; by "
+            f"default {DEFAULT_BUDGET}, and no limit where time or memory has one.",
         ),
     ] = None
     max_time: Annotated[
@@ -96,8 +96,8 @@ class Asked:
         """The same, read."""
         limited = self.max_time is not None or self.max_memory is not None
         return parse_request(
-            self.budget or ("100%" if limited else DEFAULT_BUDGET), policy=self.policy, formats=self.formats, strict=self.strict, heads=self.heads,
-            keep=self.keep, weights_for=self.weights_for, constraints=constraints,
+            self.budget or ("100%" if limited else DEFAULT_BUDGET), policy=self.policy, formats=self.formats,
+            strict=self.strict, heads=self.heads, keep=self.keep, weights_for=self.weights_for, constraints=constraints,
             max_time=self.max_time, max_memory=self.max_memory, views=self.views,
         )  # fmt: skip
 
@@ -188,7 +188,8 @@ def plan(
 ) -> None:
     """Choose a format for every layer under a budget of bytes, time and memory.
 
-    Reads profile.h5, and kernels.json where time or memory is limited; writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
+    Reads profile.h5, and kernels.json where time or memory is limited; writes plan.json. With --max-drop or --max-damage
+    it seeks the smallest file instead.
     """
     with session(output, run) as screen:
         request, extras = asked.request(fixed.constraints()), beyond.extras()

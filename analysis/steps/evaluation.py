@@ -109,9 +109,14 @@ def _predicted(takes: Mapping[str, Any], evaluation: Evaluation, execute: str) -
         return []
     if execute != "int8":
         return [f"The plan's time is predicted for {setting('execute', 'int8')}; here it ran dequantised."]
-    shared = f"{own.seconds:.3f} s measured on the wall, {takes['seconds']:.3f} s predicted for {takes['views']} pictures"
-    ratios = f"of FP32's time {1 / own.speed_ratio:.2f} and {takes['seconds'] / takes['fp32_seconds']:.2f}" \
-        if own.speed_ratio else ""
+    shared = (
+        f"{own.seconds:.3f} s measured on the wall, {takes['seconds']:.3f} s predicted for {takes['views']} pictures"
+    )
+    ratios = (
+        f"of FP32's time {1 / own.speed_ratio:.2f} and {takes['seconds'] / takes['fp32_seconds']:.2f}"
+        if own.speed_ratio
+        else ""
+    )
     return [f"The plan's time: {shared}; {ratios}."]
 
 

@@ -1,4 +1,4 @@
-"""A model and pictures -> ``kernels.json``: what its layers take on this machine; and what follows from it for a plan."""
+"""A model and pictures -> ``kernels.json``: what layers take on this machine; and what follows from it for a plan."""
 
 from __future__ import annotations
 
@@ -142,7 +142,9 @@ def completed(run: Path, asked: Conditions, subject: Subject, heads: tuple[str, 
         scene = pictures_of_size(views, table.size)
         peak = peak_activation_bytes(subject.with_heads(heads), scene)
         if peak is None:
-            raise InputError(f"{setting('max_memory')}: this model cannot be run without values, so nothing is forecast")
+            raise InputError(
+                f"{setting('max_memory')}: this model cannot be run without values, so nothing is forecast"
+            )
         held = peak
     return replace(asked, views=views, table=table, activation_bytes=held)
 

@@ -6,4 +6,6 @@
 | `clock` | seconds of every layer, and of what is no layer, within a pass |
 | `measure` | a model -> its kernel table |
 | `show` | a kernel table as tables |
+| `activations` | the most memory that a pass holds, from shapes alone |
+| `forecast` | memory and time of inference before anything runs |
 """

@@ -1,7 +1,8 @@
 """The most memory that a pass holds beside the weights, from shapes alone.
 
 The model runs on the meta device, where nothing is computed; every tensor that an operation makes is counted from then
-until nobody holds it, as it would be on the processor. Attention is taken as fused, which keeps no scores.
+until nobody holds it, as it would be on the processor. Attention is taken as fused, which keeps no scores;
+convolutions are taken to copy their input and output into an order of their own meanwhile, as oneDNN does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.survey import run_on_meta
+from vggtkit.core.memory import bytes_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -30,9 +32,9 @@ def peak_activation_bytes(subject: Subject, scene: Scene) -> int | None:
         scene: pictures; only their number and size matter.
 
     >>> from vggtkit.subject import ModuleSubject
-    >>> model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1)).eval()
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)).eval()
     >>> scene = Scene("one", torch.zeros(1, 3, 4, 4), torch.zeros(0, 2))
-    >>> peak_activation_bytes(ModuleSubject(model), scene) == 4 * 16 * (3 + 8 + 8)
+    >>> peak_activation_bytes(ModuleSubject(model), scene) == 4 * 12 * (4 + 8 + 8)  # input, hidden, its copy
     True
     """
     with torch.no_grad(), _Fused(), _Held() as held:
@@ -51,10 +53,12 @@ class _Held(TorchDispatchMode):
         self.alive: dict[int, weakref.ref[Any]] = {}
         self.now = self.peak = 0
         self.counting = False
+        self.weights: set[int] = set()
 
-    def begin(self, _module: nn.Module, arguments: object, keywords: object) -> None:
-        """Hook: what was made before are weights; the input counts."""
+    def begin(self, module: nn.Module, arguments: object, keywords: object) -> None:
+        """Hook: from here on it counts, the input included, but not weights, of which views are made all the time."""
         self.counting = True
+        self.weights = {value.untyped_storage()._cdata for value in (*module.parameters(), *module.buffers())}
         for value in tree_leaves((arguments, keywords)):
             self._count(value)
 
@@ -66,6 +70,8 @@ class _Held(TorchDispatchMode):
         if self.counting:
             for value in tree_leaves(result):
                 self._count(value)
+            if func is torch.ops.aten.convolution.default:
+                self.peak = max(self.peak, self.now + bytes_of(args[0]) + bytes_of(result))
         return result
 
     def _count(self, value: object) -> None:
@@ -73,7 +79,7 @@ class _Held(TorchDispatchMode):
             return
         storage = value.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
-        if key in self.alive or not size:
+        if key in self.alive or key in self.weights or not size:
             return
 
         def freed(_: object) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import nn
 
 from vggtkit.runtime.stages import REST, stages
 from vggtkit.subject import Subject
@@ -46,7 +45,9 @@ def now() -> float:
 
 def stage_of_layers(subject: Subject) -> dict[str, str]:
     """The stage of every layer; ``"rest"`` for those in none."""
-    within = {id(module): stage for stage, parts in stages(subject).items() for part in parts for module in part.modules()}
+    within = {
+        id(module): stage for stage, parts in stages(subject).items() for part in parts for module in part.modules()
+    }
     return {layer.name: within.get(id(subject.model.get_submodule(layer.name)), REST) for layer in subject.layers}
 
 
@@ -54,6 +55,7 @@ def stage_of_layers(subject: Subject) -> dict[str, str]:
 def clocked_layers(subject: Subject) -> Iterator[Clock]:
     """Seconds by layer and stage of what runs on the processor within the block.
 
+    >>> from torch import nn
     >>> from vggtkit.subject import ModuleSubject
     >>> subject = ModuleSubject(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).eval())
     >>> with torch.no_grad(), clocked_layers(subject) as clock:

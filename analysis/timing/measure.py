@@ -94,7 +94,9 @@ def measure(
         heads=subject.heads,
         machine=this_machine(),
         kernels=BACKENDS["int8"].describe(),
-        rows={each.name: LayerRow(each.kind, each.shape, homes[each.name]) for each in subject.layers if each.name in seen},
+        rows={
+            each.name: LayerRow(each.kind, each.shape, homes[each.name]) for each in subject.layers if each.name in seen
+        },
         depths=dict(model.depths),
         repeats=dict(model.repeats),
         unpacking=unpacking,

@@ -49,7 +49,8 @@ def _shapes(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Ta
     columns = [PLAIN, *(how for how in EXECUTIONS if any(how in ways for ways in times.seconds.values()))]
     height, width = table.size
     shown = Table(
-        title=f"Milliseconds of a layer, {table.model}, {times.views} pictures of {height}x{width}", title_justify="left"
+        title=f"Milliseconds of a layer, {table.model}, {times.views} pictures of {height}x{width}",
+        title_justify="left",
     )
     for name in ("stage", "kind", "shape", "layers", "calls"):
         shown.add_column(name, justify="left" if name in ("stage", "kind") else "right")
@@ -70,9 +71,7 @@ def _shapes(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Ta
             cells[1] = f"{1e3 * fixed:.3g}"
         assert isinstance(shape, tuple)
         assert isinstance(calls, float)
-        shown.add_row(
-            str(stage), str(kind), "x".join(map(str, shape)), str(len(group)), f"{calls:.0f}", *cells
-        )
+        shown.add_row(str(stage), str(kind), "x".join(map(str, shape)), str(len(group)), f"{calls:.0f}", *cells)
     return shown
 
 

@@ -116,7 +116,9 @@ class KernelTable:
         again = f"measure it anew with `{command('kernels', '--model', self.model)}`"
         for what, here in this_machine().items():
             if self.machine.get(what) != here:
-                raise InputError(f"{path}: measured with {what} {self.machine.get(what)!r}, here it is {here!r}; {again}")
+                raise InputError(
+                    f"{path}: measured with {what} {self.machine.get(what)!r}, here it is {here!r}; {again}"
+                )
         if absent := [head for head in heads if head not in self.heads]:
             raise InputError(f"{path}: measured without the {absent[0]} head; {again}")
         for layer in layers:
