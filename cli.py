@@ -25,8 +25,10 @@ with ending_at_once():  # these take seconds
         download,
         evaluate,
         export,
+        forecast,
         formats,
         inspect,
+        kernels,
         pareto,
         plan,
         profile,
@@ -81,6 +83,8 @@ register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
 register(audit.audit, audit.EXAMPLES)
 register(inspect.inspect, inspect.EXAMPLES)
+register(kernels.kernels, kernels.EXAMPLES)
+register(forecast.forecast, forecast.EXAMPLES)
 register(formats.formats, formats.EXAMPLES)
 register(download.download, download.EXAMPLES)
 register(demo.demo, demo.EXAMPLES)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from mixedprec.evidence import Evidence
-from mixedprec.palette import default_formats
+from mixedprec.palette import automatic_formats
 from mixedprec.planner import Planned, solve_plan
 from mixedprec.request import Request
 from mixedprec.resolve import Resolved, resolve, smallest_bytes
@@ -28,7 +28,7 @@ class Alternative:
         heads: that are kept.
         budget: as it would be typed.
         budget_bytes: of the whole file.
-        int8_int4_floor: bytes of the smallest file with INT8 and INT4 alone.
+        int8_int4_floor: bytes of the smallest file with the INT8 and INT4 of an INT8 kernel alone.
         planned: the plan; None where none fits.
         int8_share: weights at 8 bits or more, of all weights in the layers.
         fewest_bits: of the plan's formats.
@@ -110,7 +110,7 @@ def alternatives_values(rows: Sequence[Alternative]) -> list[dict[str, object]]:
 
 def _alternative(resolved: Resolved) -> Alternative:
     evidence, budget = resolved.evidence, resolved.request.budget.text
-    floor = resolved.overhead_bytes + smallest_bytes(evidence, default_formats(evidence.candidates))
+    floor = resolved.overhead_bytes + smallest_bytes(evidence, automatic_formats(evidence.candidates))
     try:
         planned = solve_plan(resolved)
     except Infeasible:

@@ -88,7 +88,7 @@ def inverted(problem: Problem) -> Assignment:
         name: tuple(replace(c, damage=_share(c.damage, worst[name]) * traded[name]) for c in problem.choices[name])
         for name in names
     }
-    return optimal(replace(problem, choices=choices))
+    return optimal(replace(problem, choices=choices, timed=None))
 
 
 def _share(damage: float, worst: float) -> float:

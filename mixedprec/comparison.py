@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mixedprec.baselines import baselines
 from mixedprec.plan import uniform_assignment
 from mixedprec.planner import Planned
-from mixedprec.policies import POLICIES, Assignment
+from mixedprec.policies import POLICIES, SOLVED, Assignment
 from vggtkit.core.errors import InputError
 from vggtkit.quant import UNIFORM_SCHEMES, get_format
 
@@ -31,13 +31,16 @@ class Comparison:
 
 
 def alternatives(planned: Planned) -> dict[str, Assignment]:
-    """What else the plan's formats, constraints and budget allow: the other policies and every baseline."""
-    problem = planned.problem
+    """What else the constraints and the budget allow: every baseline and the other policies.
+
+    They have the plan's formats; a policy that is a rule has those that it is written for.
+    """
+    problem, rule = planned.problem, planned.rule_problem
     others: dict[str, Assignment] = {}
     for name, policy in POLICIES.items():
         if name != planned.plan.policy:
             with suppress(InputError):  # another policy may not get by with these formats or this budget
-                others[f"policy {name}"] = policy(problem)
+                others[f"policy {name}"] = policy(problem if name in SOLVED else rule)
     with suppress(InputError):  # nothing but the plan may fit
         others |= baselines(problem)
     return {title: planned.search_space.expanded(assignment) for title, assignment in others.items()}

@@ -24,6 +24,7 @@ from vggtkit.core.program import setting
 from vggtkit.model import HEADS, check_heads
 from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import Layer, quantized_nbytes
+from vggtkit.quant.activations import INT8_TOKEN
 
 SKETCH = "sketch"
 _ALSO_CALLED = {"pose": "camera", "cameras": "camera", "points": "point", "tracks": "track"}
@@ -49,6 +50,8 @@ class Evidence:
         changes: what each layer does to each output with its sign, ``{output: [layers, candidates, scenes, probes]}``,
             as in `Profile`; empty if not known.
         estimate_checks: estimated beside measured damage of the uniform INT4 schemes, by output; empty if not measured.
+        input_damage: of each output, what rounding the input of only one layer to INT8 per token does, ``{output:
+            [layers]}``: what execution in whole numbers adds; empty if not known, and then counted as nothing.
     """
 
     origin: str
@@ -62,6 +65,7 @@ class Evidence:
     weights: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, Changes] = field(default_factory=dict)
     estimate_checks: Mapping[str, EstimateCheck] = field(default_factory=dict)
+    input_damage: Mapping[str, Array] = field(default_factory=dict)
 
     @staticmethod
     def of(source: Profile | Evidence) -> Evidence:
@@ -75,6 +79,7 @@ class Evidence:
         return Evidence(
             str(source.path), source.facts, source.layers, source.candidates, source.size_bytes, source.damage,
             uniform=uniform, changes=source.changes, estimate_checks=check_estimates(source),
+            input_damage=source.activation_damage(INT8_TOKEN) if INT8_TOKEN in source.activation_formats else {},
         )  # fmt: skip
 
     def scored(self, score: str, damage: Mapping[str, Array], candidates: Sequence[str]) -> Evidence:
@@ -88,7 +93,7 @@ class Evidence:
         columns = [self.column(key) for key in candidates]
         return replace(
             self, score=score, damage=dict(damage), candidates=tuple(candidates), changes={},
-            size_bytes=self.size_bytes[:, columns],
+            input_damage={}, size_bytes=self.size_bytes[:, columns],
         )  # fmt: skip
 
     @cached_property
@@ -109,6 +114,24 @@ class Evidence:
             for name, share in self.shares().items()
         ]
         return np.concatenate(parts, axis=3)
+
+    @cached_property
+    def total_input_damage(self) -> Array:
+        """``[layers]``: weighted mean over the outputs; 0 where it is not known."""
+        total: Array = np.zeros(len(self.layers))
+        for name, share in self.shares().items():
+            if name in self.input_damage:
+                total = total + share * np.nan_to_num(self.input_damage[name])
+        return total
+
+    def input_damage_of(self, row: int, execution: str) -> float:
+        """What an execution of a layer does beside its format."""
+        return float(self.total_input_damage[row]) if execution.startswith("int8") else 0.0
+
+    def input_damage_by_output(self, executions: Mapping[str, str]) -> dict[str, float]:
+        """The same of all layers, by output, for those where it is known."""
+        rows = [row for row, layer in enumerate(self.layers) if executions.get(layer.name, "").startswith("int8")]
+        return {name: float(np.nan_to_num(values[rows]).sum()) for name, values in self.input_damage.items()}
 
     @property
     def unreached(self) -> frozenset[str]:
@@ -166,6 +189,7 @@ class Evidence:
         return replace(
             self, layers=tuple(self.layers[row] for row in rows), size_bytes=self.size_bytes[rows], damage=damage,
             uniform=uniform, changes=changes,
+            input_damage={name: values[rows] for name, values in self.input_damage.items() if name not in gone},
             estimate_checks={name: row for name, row in self.estimate_checks.items() if name not in gone},
         )  # fmt: skip
 

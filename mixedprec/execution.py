@@ -20,8 +20,8 @@ from vggtkit.core.program import setting
 from vggtkit.quant import Layer
 from vggtkit.runtime.backend import RUNNABLE, Backend
 
-FLOAT = "float"
-"""What a plan's ``execution`` says of a layer that keeps floating-point activations."""
+FLOAT = "bfloat16"
+"""How a layer is told to run that keeps floating-point activations; in FP32 where bfloat16 gains nothing."""
 TOLERATED = 0.1
 """What rounded inputs may add, as a share of the damage that a plan predicts of its weights."""
 
@@ -134,5 +134,5 @@ def with_execution(planned: Planned, profile: Profile, backend: Backend) -> tupl
         sum(linear.get(name, 0) for name in kept) / max(1, sum(linear.values())),
     )
     facts = {"execute": backend.key, "input_damage": choice.added, "input_damage_unkept": choice.without}
-    plan = replace(plan, execution=dict.fromkeys(kept, FLOAT), provenance={**plan.provenance, **facts})
+    plan = replace(plan, executions=dict.fromkeys(kept, FLOAT), provenance={**plan.provenance, **facts})
     return replace(planned, plan=plan), choice

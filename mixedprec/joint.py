@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from mixedprec.solver import Choice, Solution, solve
+from mixedprec.limits import Limit, Table, best_prices
+from mixedprec.solver import Choice, Solution, bytes_limit, solve
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,6 +39,8 @@ ROUNDS = 40
 GAP = 2e-3
 """The lower bound is good enough at this distance from the least value of any mixture, relative to it."""
 BISECTIONS = 40
+PLANES = 40
+"""Cutting planes for the prices of several limits, in each of the rounds."""
 STARTS = 4
 """Plans that are improved, the best first."""
 MOVES = 1000
@@ -46,7 +49,9 @@ CONSIDERED = 300
 _ROUNDING = 1e-9
 
 
-def solve_jointly(groups: Sequence[Sequence[Choice]], changes: Sequence[Floats], budget_bytes: int) -> Solution:
+def solve_jointly(
+    groups: Sequence[Sequence[Choice]], changes: Sequence[Floats], budget_bytes: int, limits: Sequence[Limit] = ()
+) -> Solution:
     """Pick one choice per group within the budget, with the least damage of all together.
 
     Args:
@@ -54,13 +59,14 @@ def solve_jointly(groups: Sequence[Sequence[Choice]], changes: Sequence[Floats],
         changes: of every group, ``[choices, scenes, samples]``: what each choice does along random vectors, with its
             sign, scaled so that the sum of the squares of all samples is its damage.
         budget_bytes: bytes for these groups alone.
+        limits: of further resources.
 
     Returns:
         The plan, its damage with the terms between groups, a proven ``bound`` of any plan's, and the ``coupling`` that
         both are for. Where the scenes say nothing about those terms, as one scene does, it is what `solve` returns.
 
     Raises:
-        Infeasible: even the smallest choices exceed the budget.
+        Infeasible, OverLimit: no plan keeps the budget and the limits.
         InputError: as `solve`.
 
     >>> up = np.array([[[0.0], [0.0]], [[1.0], [1.0]]])
@@ -70,13 +76,16 @@ def solve_jointly(groups: Sequence[Sequence[Choice]], changes: Sequence[Floats],
     >>> solve_jointly(groups, [up, -1.1 * up, 0.5 * up], budget_bytes=4).picks  # the first two cancel
     (1, 1, 0)
     """
-    alone = solve(groups, budget_bytes)
+    alone = solve(groups, budget_bytes, limits)
     coupling = coupling_of(np.stack([change[pick] for change, pick in zip(changes, alone.picks, strict=True)]))
     if coupling == 0:
         return alone
-    joint = _Joint(groups, changes, budget_bytes, coupling)
-    plans, bound = joint.relaxed(alone)
-    picks = min((joint.improved(plan) for plan in sorted(plans, key=joint.damage)[:STARTS]), key=joint.damage)
+    joint = _Joint(groups, changes, [bytes_limit(groups, budget_bytes), *limits], coupling, alone)
+    plans, bound = joint.relaxed()
+    picks = min(
+        (joint.improved(plan) for plan in sorted(filter(joint.table.fits, plans), key=joint.damage)[:STARTS]),
+        key=joint.damage,
+    )
     damage = joint.damage(picks)
     chosen = tuple(int(pick) if pick < len(group) else 0 for pick, group in zip(picks, groups, strict=True))
     return Solution(chosen, joint.size(picks), damage, min(bound, damage), bound >= damage * (1 - _ROUNDING), coupling)
@@ -131,15 +140,24 @@ class _Joint:
     """The problem in arrays; groups of fewer choices repeat their first one."""
 
     def __init__(
-        self, groups: Sequence[Sequence[Choice]], changes: Sequence[Floats], budget_bytes: int, coupling: float
+        self,
+        groups: Sequence[Sequence[Choice]],
+        changes: Sequence[Floats],
+        limits: Sequence[Limit],
+        coupling: float,
+        first: Solution,
     ) -> None:
-        self.groups, self.budget_bytes, self.coupling = groups, budget_bytes, coupling
+        self.groups, self.coupling, self.first = groups, coupling, np.array(first.picks)
+        self.table = Table([np.array([choice.damage for choice in group]) for group in groups], limits)
+        self.prices = np.eye(len(limits))[0]  # of bytes alone, until there are better ones
         # All groups get one width, so that a plan is one index into an array.
         widest = max(map(len, groups))
         filled = [[*range(len(group)), *[0] * (widest - len(group))] for group in groups]
         self.rows = np.arange(len(groups))
-        self.sizes = np.array([[g[i].size_bytes for i in row] for g, row in zip(groups, filled, strict=True)])
-        self.alone = np.array([[g[i].damage for i in row] for g, row in zip(groups, filled, strict=True)])
+        self.sizes, self.alone = self.table.costs[0], self.table.damages
+        # What an execution does has no sign: it counts in full, whatever the coupling.
+        self.input_damage = np.array([[g[i].input_damage for i in row] for g, row in zip(groups, filled, strict=True)])
+        self.linear = (1 - coupling) * self.alone + coupling * self.input_damage
         self.changes = np.stack([c.reshape(len(c), -1)[row] for c, row in zip(changes, filled, strict=True)])
         self.energy = np.square(self.changes).sum(2)
 
@@ -150,42 +168,42 @@ class _Joint:
     def damage(self, picks: Ints) -> float:
         """With the terms between groups."""
         together = self.changes[self.rows, picks].sum(0)
-        return float(self._value(self.alone[self.rows, picks].sum(), together))
+        return float(self._value(self.linear[self.rows, picks].sum(), together))
 
-    def _value(self, alone: float, together: Floats) -> float:
-        return (1 - self.coupling) * alone + self.coupling * float(together @ together)
+    def _value(self, linear: float, together: Floats) -> float:
+        return linear + self.coupling * float(together @ together)
 
-    def relaxed(self, first: Solution) -> tuple[list[Ints], float]:
+    def relaxed(self) -> tuple[list[Ints], float]:
         """The plans on the way to the least value over all mixtures, and that value's lower bound."""
-        plans = [np.array(first.picks)]
+        plans = [self.first]
         shares = np.ones(1)
         bound = 0.0
         for _ in range(ROUNDS):
-            alone = np.array([self.alone[self.rows, plan].sum() for plan in plans])
+            linear = np.array([self.linear[self.rows, plan].sum() for plan in plans])
             together = np.stack([self.changes[self.rows, plan].sum(0) for plan in plans])
-            shares = self._mixed(alone, together, np.append(shares, np.zeros(len(plans) - len(shares))))
-            mean, change = float(shares @ alone), shares @ together
+            shares = self._mixed(linear, together, np.append(shares, np.zeros(len(plans) - len(shares))))
+            mean, change = float(shares @ linear), shares @ together
             value = self._value(mean, change)
-            slopes = (1 - self.coupling) * self.alone + 2 * self.coupling * (self.changes @ change)
+            slopes = self.linear + 2 * self.coupling * (self.changes @ change)
             steepest, least = self._steepest(slopes)
             # The function is convex: no plan is below its tangent at the mixture.
-            at_mixture = (1 - self.coupling) * mean + 2 * self.coupling * float(change @ change)
+            at_mixture = mean + 2 * self.coupling * float(change @ change)
             bound = max(bound, value + least - at_mixture)
             plans.append(steepest)
             if value - bound <= GAP * value:
                 break
         return plans, bound
 
-    def _mixed(self, alone: Floats, together: Floats, start: Floats) -> Floats:
+    def _mixed(self, linear: Floats, together: Floats, start: Floats) -> Floats:
         """Shares of the plans in their best mixture."""
         # SLSQP stops at an absolute tolerance, and damages are small: the value is 1 at the start.
-        scale = 1 / max(self._value(float(start @ alone), start @ together), np.finfo(float).tiny)
+        scale = 1 / max(self._value(float(start @ linear), start @ together), np.finfo(float).tiny)
 
         def value(shares: Floats) -> float:
-            return scale * self._value(float(shares @ alone), shares @ together)
+            return scale * self._value(float(shares @ linear), shares @ together)
 
         def slope(shares: Floats) -> Floats:
-            return scale * ((1 - self.coupling) * alone + 2 * self.coupling * together @ (shares @ together))
+            return scale * (linear + 2 * self.coupling * together @ (shares @ together))
 
         whole = {"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": np.ones_like}
         minimum = minimize(
@@ -200,18 +218,21 @@ class _Joint:
 
         At any price, the least sum of slopes and prices less the price of the whole budget is a bound (Lagrange).
         """
-        bound = -np.inf
+        if len(self.table.rooms) > 1:
+            self.prices, bound, steepest = best_prices(self.table, slopes, self.first, PLANES, self.prices)
+            return steepest, bound
+        bound, budget_bytes = -np.inf, int(self.table.rooms[0])
 
         def plan(price: float) -> Ints | None:
             nonlocal bound
             priced = slopes + price * self.sizes
             picks = np.asarray(priced.argmin(1))
-            bound = max(bound, float(priced[self.rows, picks].sum()) - price * self.budget_bytes)
-            return picks if self.size(picks) <= self.budget_bytes else None
+            bound = max(bound, float(priced[self.rows, picks].sum()) - price * budget_bytes)
+            return picks if self.size(picks) <= budget_bytes else None
 
         if (picks := plan(0.0)) is not None:
             return picks, bound
-        low, high = 0.0, max(float(np.ptp(slopes)) / self.budget_bytes, float(np.finfo(float).tiny))
+        low, high = 0.0, max(float(np.ptp(slopes)) / budget_bytes, float(np.finfo(float).tiny))
         while (picks := plan(high)) is None:
             low, high = high, 4 * high
         for _ in range(BISECTIONS):
@@ -245,25 +266,28 @@ class _Joint:
         own = self.energy[self.rows, picks][:, None]
         towards = self.changes @ together - (now @ together)[:, None]
         apart = self.energy + own - 2 * (self.changes @ now[:, :, None])[:, :, 0]
-        alone = self.alone - self.alone[self.rows, picks][:, None]
+        linear = self.linear - self.linear[self.rows, picks][:, None]
         # From here on a move is one number, group * width + choice.
-        gains = ((1 - self.coupling) * alone + self.coupling * (2 * towards + apart)).ravel()
-        sizes = (self.sizes - self.sizes[self.rows, picks][:, None]).ravel()
-        room = self.budget_bytes - self.size(picks)
+        gains = (linear + self.coupling * (2 * towards + apart)).ravel()
+        costs = self.table.costs - self.table.costs[:, self.rows, picks][:, :, None]
+        costs = costs.reshape(len(costs), -1)
+        priced = self.prices @ costs
+        room = (self.table.rooms - self.table.taken(picks))[:, None]
         width = self.sizes.shape[1]
 
         # A pair is a move that helps with one that pays for it: all pairs would be a million times the groups.
         better = np.argsort(gains, kind="stable")[:CONSIDERED]
-        saving = np.flatnonzero(sizes < 0)
-        saving = saving[np.argsort(gains[saving] / -sizes[saving], kind="stable")[:CONSIDERED]]
+        saving = np.flatnonzero(priced < 0)
+        saving = saving[np.argsort(gains[saving] / -priced[saving], kind="stable")[:CONSIDERED]]
         first = self.changes.reshape(len(gains), -1)[better] - now[better // width]
         second = self.changes.reshape(len(gains), -1)[saving] - now[saving // width]
         pairs = gains[better][:, None] + gains[saving] + 2 * self.coupling * first @ second.T
         # Two moves of the same group are no pair: each is made from the same present choice.
-        too_large = sizes[better][:, None] + sizes[saving] > room
+        too_large = np.any(costs[:, better][:, :, None] + costs[:, saving][:, None] > room[:, :, None], axis=0)
         pairs[too_large | (better[:, None] // width == saving // width)] = np.inf
 
-        single = next((move for move in better if sizes[move] <= room), None)
+        fits = np.all(costs <= room, axis=0)
+        single = next((move for move in better if fits[move]), None)
         moves = [] if single is None else [([single], float(gains[single]))]
         if pairs.size:
             one, other = np.unravel_index(np.argmin(pairs), pairs.shape)

@@ -18,6 +18,7 @@ from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.model import HEADS, check_heads
 from vggtkit.quant import FORMATS, Layer, get_format
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS
+from vggtkit.runtime.backend import EXECUTIONS
 
 SCHEMA_VERSION = 2
 ANY_WEIGHTS = "0" * 16
@@ -54,8 +55,9 @@ class Plan:
         schema_version: of the file.
         coupling: how far the damages count what layers do to each other, see `mixedprec.joint`; 0 for sums over layers.
         rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, how codes are chosen; damages are those of ``nearest``.
-        execution: by layer name, how it is executed where that is not the backend's own way: ``"float"`` keeps
-            floating-point activations.
+        executions: how layers run, of `vggtkit.runtime.backend.EXECUTIONS`, where the plan decides: all of them if time
+            or memory were limited, else those whose inputs a backend must not round.
+        takes: then what a pass takes, see `mixedprec.timing.Timing.facts`.
 
     >>> plan = Plan("0" * 16, "tiny", "optimal", "sketch", "1KB", 1000, "fp16", 600,
     ...             {"fc": "int4_group_32"}, {"fc": 300}, {"depth": 1e-4}, 1e-4, 1e-4, optimal=True)
@@ -82,17 +84,13 @@ class Plan:
     heads: tuple[str, ...] = HEADS
     coupling: float = 0.0
     rounding: str = NEAREST
-    execution: dict[str, str] = field(default_factory=dict)
+    executions: dict[str, str] = field(default_factory=dict)
+    takes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def for_any_weights(self) -> bool:
         """Whether it was made without a profile, so that it belongs to an architecture and not to weights."""
         return self.score.startswith(DATA_FREE) and self.model_fingerprint == ANY_WEIGHTS
-
-    @property
-    def floating(self) -> frozenset[str]:
-        """Layers that keep floating-point activations, whatever executes the plan."""
-        return frozenset(name for name, how in self.execution.items() if how == "float")
 
     @property
     def size_bytes(self) -> int:
@@ -121,6 +119,9 @@ def save_plan(plan: Plan, path: str | Path) -> None:
         ValueError: a number of the plan is NaN or infinite.
     """
     values = {"schema_version": plan.schema_version, "size_bytes": plan.size_bytes, **asdict(plan)}
+    for name in ("executions", "takes"):
+        if not values[name]:
+            del values[name]
     text = json.dumps(sealed(values), indent=2, allow_nan=False) + "\n"
     with replacing(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -139,7 +140,8 @@ def load_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     read = _read(path)
-    values: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST, "execution": {}} | read
+    absent: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST, "executions": {}, "takes": {}}
+    values = absent | read
     values.pop(SEAL, None)
     _check_fields(values, path)
     for name, (wanted, fits) in _TYPES.items():
@@ -192,8 +194,11 @@ def _check_formats(plan: Plan, path: Path) -> None:
     for name, key in plan.formats.items():
         FORMATS.require([key], f"{path}: layer {name!r}")
     ROUNDINGS.require([plan.rounding], str(path))
-    if unknown := sorted(plan.execution.keys() - plan.formats.keys()):
-        raise _damaged(path, f"layer {unknown[0]!r} is in execution and not in formats")
+    for name, execution in plan.executions.items():
+        if name not in plan.formats or execution not in EXECUTIONS:
+            raise _damaged(
+                path, f"the execution of {name!r} is {_shown(execution)}, must be one of {', '.join(EXECUTIONS)}"
+            )
 
 
 def _check_numbers(plan: Plan, path: Path) -> None:
@@ -263,7 +268,8 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "heads": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
     "coupling": ("a number from 0 to 1", _is_share),
     "rounding": _TEXT,
-    "execution": ("an object of texts", _object_of(_is_text)),
+    "executions": ("an object of texts", _object_of(_is_text)),
+    "takes": ("an object", lambda value: isinstance(value, dict)),
     "provenance": ("an object", lambda value: isinstance(value, dict)),
 }
 assert _TYPES.keys() == {"size_bytes", *(entry.name for entry in fields(Plan))}

@@ -9,14 +9,24 @@ from torch import nn
 
 from mixedprec.budget import format_bytes
 from mixedprec.evidence import Evidence
+from mixedprec.limits import OverLimit
 from mixedprec.palette import AUTO
 from mixedprec.plan import Plan, uniform_assignment
-from mixedprec.policies import POLICIES, SOLVED, Problem, assignment_of, optimal_solution, smallest
+from mixedprec.policies import (
+    POLICIES,
+    SOLVED,
+    Problem,
+    assignment_of,
+    executions_of,
+    optimal_solution,
+    smallest,
+)
 from mixedprec.request import Request, parse_request
 from mixedprec.resolve import Resolved, resolve
 from mixedprec.search_space import SearchSpace
 from mixedprec.solver import Infeasible
 from sensitivity import Profile
+from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import provenance
 from vggtkit.model import HEADS
@@ -52,6 +62,11 @@ class Planned:
     def problem(self) -> Problem:
         """What the policy decided on."""
         return self.search_space.problem(self.plan.budget_bytes - self.plan.overhead_bytes)
+
+    @property
+    def rule_problem(self) -> Problem:
+        """What a rule of thumb would decide on."""
+        return self.resolved.for_rules.problem(self.plan.budget_bytes - self.plan.overhead_bytes)
 
 
 def make_plan(source: Profile | Evidence, model: nn.Module | Subject, budget: str, **options: str) -> Plan:
@@ -98,6 +113,9 @@ def solve_plan(resolved: Resolved, budget_bytes: int | None = None) -> Planned:
         formats = space.expanded(assignment_of(problem, best) if solved else POLICIES[policy](problem))
     except Infeasible as error:
         raise _too_small(resolved, problem, text, error) from error
+    except OverLimit as error:
+        raise _over_limit(space, problem, text, error) from error
+    executions = space.expanded_executions(executions_of(problem, best)) if solved else {}
     space = replace(space, coupling=best.coupling)
     facts = resolved.evidence.facts
     plan = Plan(
@@ -111,8 +129,8 @@ def solve_plan(resolved: Resolved, budget_bytes: int | None = None) -> Planned:
         overhead_bytes=resolved.overhead_bytes,
         formats=formats,
         layer_bytes=space.layer_bytes(formats),
-        predicted_damage=space.damage_by_output(formats),
-        total_damage=space.damage(formats),
+        predicted_damage=space.damage_by_output(formats, executions),
+        total_damage=space.damage(formats, executions),
         bound=best.bound,
         optimal=best.optimal and solved,
         provenance=provenance(
@@ -125,6 +143,8 @@ def solve_plan(resolved: Resolved, budget_bytes: int | None = None) -> Planned:
         ),
         heads=resolved.heads,
         coupling=best.coupling,
+        executions=executions,
+        takes=space.timing.facts(space.ways_of(formats, executions)) if space.timing else {},
     )
     return Planned(plan, resolved, space)
 
@@ -152,6 +172,8 @@ def with_formats(start: Planned, formats: Mapping[str, str]) -> Planned:
 def unused_bytes(planned: Planned) -> int:
     """Bytes that the budget leaves when more of them would not change the choice; 0 where it binds."""
     plan, problem = planned.plan, planned.problem
+    if problem.timed:
+        return 0
     largest = sum(max(choice.size_bytes for choice in choices) for choices in problem.choices.values())
     free = replace(problem, budget_bytes=max(problem.budget_bytes, largest))
     return max(0, problem.budget_bytes - free.size_bytes(POLICIES[plan.policy](free)))
@@ -184,6 +206,15 @@ def _known(evidence: Evidence) -> dict[str, object]:
         "repeatability": noise,
     }
     return {name: value for name, value in known.items() if value not in (None, [], {})}
+
+
+def _over_limit(space: SearchSpace, problem: Problem, budget: str, error: OverLimit) -> InputError:
+    """The refusal of a limit on time or memory, with the least that is possible within the limits before it."""
+    assert space.timing is not None
+    assert problem.timed is not None
+    name = list(problem.timed.limits(problem.layers))[error.number - 1]
+    said = space.timing.said(name, error.smallest)
+    return InputError(f"no plan fits {said} within {setting('budget', budget)}; raise one of them")
 
 
 def _too_small(resolved: Resolved, problem: Problem, budget: str, error: Infeasible) -> Infeasible:

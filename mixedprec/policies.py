@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedprec.joint import solve_jointly
+from mixedprec.limits import Limit
 from mixedprec.solver import Choice, Infeasible, Solution, check_choices, solve, undominated
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
@@ -26,6 +27,33 @@ SENSITIVE_ROLES = frozenset({"attention", "camera_head", "depth_head", "point_he
 
 
 @dataclass(frozen=True)
+class Timed:
+    """Formats with ways to run them, and what these may take.
+
+    Attributes:
+        choices: of every layer, by its name.
+        changes: as in `Problem`, of these choices.
+        time_room: nanoseconds for the layers; None without a limit.
+        memory_room: bytes for their weights in memory; None without a limit.
+    """
+
+    choices: Mapping[str, tuple[Choice, ...]]
+    changes: Mapping[str, NDArray[np.float64]]
+    time_room: int | None
+    memory_room: int | None
+
+    def limits(self, layers: Sequence[Layer]) -> dict[str, Limit]:
+        """By what is limited, in the order of the layers."""
+        groups = [self.choices[layer.name] for layer in layers]
+        rooms = {"nanoseconds": self.time_room, "memory_bytes": self.memory_room}
+        return {
+            name: Limit([np.array([getattr(choice, name) for choice in group]) for group in groups], room)
+            for name, room in rooms.items()
+            if room is not None
+        }
+
+
+@dataclass(frozen=True)
 class Problem:
     """What a policy decides on: the layers, what each may become, and the bytes for the layers alone.
 
@@ -34,6 +62,7 @@ class Problem:
         choices: the allowed formats of every layer, by its name; a single one pins the layer.
         budget_bytes: file bytes for the layers' weights; what is fixed has been subtracted by the caller.
         changes: what the choices of every layer do with their signs, as `solve_jointly` takes it; empty if unknown.
+        timed: where time or memory are limited, what policies that minimise damage choose from instead.
 
     Raises:
         InputError: a layer has no choices, or one of them has a negative or non-finite damage.
@@ -43,6 +72,7 @@ class Problem:
     choices: Mapping[str, tuple[Choice, ...]]
     budget_bytes: int
     changes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    timed: Timed | None = None
 
     def __post_init__(self) -> None:
         """Refuse bad choices under the name of their layer."""
@@ -50,8 +80,13 @@ class Problem:
             check_choices(f"layer {layer.name}", self.choices.get(layer.name, ()))
 
     def groups(self) -> list[tuple[Choice, ...]]:
-        """The choices of every layer, in the order of the layers."""
-        return [self.choices[layer.name] for layer in self.layers]
+        """What policies that minimise damage choose from, in the order of the layers."""
+        choices = self.choices if self.timed is None else self.timed.choices
+        return [choices[layer.name] for layer in self.layers]
+
+    def limits(self) -> list[Limit]:
+        """Limits beside the bytes: of time, then of memory."""
+        return [] if self.timed is None else list(self.timed.limits(self.layers).values())
 
     def chosen(self, assignment: Assignment) -> list[Choice]:
         """The choice behind every layer's assigned format, in the order of the layers."""
@@ -84,7 +119,7 @@ def optimal_solution(problem: Problem) -> Solution:
     Raises:
         Infeasible: the smallest assignment exceeds the budget.
     """
-    return solve(problem.groups(), problem.budget_bytes)
+    return solve(problem.groups(), problem.budget_bytes, problem.limits())
 
 
 def joint(problem: Problem) -> Assignment:
@@ -108,14 +143,21 @@ def joint_solution(problem: Problem) -> Solution:
             f"{setting('policy', 'joint')}: nothing says what layers do together but the sketch of a profile; "
             "use optimal"
         )
-    changes = [problem.changes[layer.name] for layer in problem.layers]
-    return solve_jointly(problem.groups(), changes, problem.budget_bytes)
+    known = problem.changes if problem.timed is None else problem.timed.changes
+    changes = [known[layer.name] for layer in problem.layers]
+    return solve_jointly(problem.groups(), changes, problem.budget_bytes, problem.limits())
 
 
 def assignment_of(problem: Problem, solution: Solution) -> Assignment:
     """The format keys behind a solution's picks."""
-    picked = zip(problem.layers, solution.picks, strict=True)
-    return {layer.name: problem.choices[layer.name][pick].key for layer, pick in picked}
+    picked = zip(problem.layers, problem.groups(), solution.picks, strict=True)
+    return {layer.name: choices[pick].key for layer, choices, pick in picked}
+
+
+def executions_of(problem: Problem, solution: Solution) -> Assignment:
+    """The executions behind a solution's picks, where they were chosen."""
+    picked = zip(problem.layers, problem.groups(), solution.picks, strict=True)
+    return {layer.name: choices[pick].execution for layer, choices, pick in picked if choices[pick].execution}
 
 
 def sensitive(problem: Problem) -> Assignment:

@@ -10,7 +10,8 @@ from mixedprec.constraints import Constraints
 from mixedprec.evidence import parse_weights
 from mixedprec.palette import AUTO, FormatChoice, parse_formats
 from mixedprec.plan import KEEPS
-from mixedprec.policies import POLICIES
+from mixedprec.policies import POLICIES, SOLVED
+from mixedprec.timing import Conditions, read_memory, read_time
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.model import check_heads
@@ -31,6 +32,7 @@ class Request:
         heads: the heads to keep; None for all that the model has.
         weights: what outputs count for, by the name of an output or of a head for all that it predicts; others 1.
         constraints: pins and the like.
+        conditions: limits on time and memory, and what is known for them; None where neither is limited.
 
     Raises:
         InputError: an unknown policy, head or precision to keep.
@@ -46,11 +48,16 @@ class Request:
     heads: tuple[str, ...] | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     constraints: Constraints = NOTHING_FIXED
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         if self.policy not in (AUTO, *POLICIES):
             raise InputError(
                 f"{setting('policy', self.policy)}: not known; choose one of {', '.join((AUTO, *POLICIES))}"
+            )
+        if self.conditions and self.policy not in (AUTO, *SOLVED):
+            raise InputError(
+                f"{setting('policy', self.policy)}: a rule knows nothing of time and memory; use {' or '.join(SOLVED)}"
             )
         if self.keep not in KEEPS:
             raise InputError(f"keep is {self.keep!r}, must be one of {', '.join(KEEPS)} ({setting('keep')})")
@@ -76,6 +83,9 @@ def parse_request(
     heads: str | Sequence[str] | None = None,
     weights_for: str | None = None,
     constraints: Constraints = NOTHING_FIXED,
+    max_time: str | None = None,
+    max_memory: str | None = None,
+    views: int = 0,
 ) -> Request:
     """Read a request as people write it.
 
@@ -84,10 +94,13 @@ def parse_request(
         policy: as in `Request`.
         formats: as `parse_formats` takes them.
         keep: as in `Request`.
-        strict: ``formats="auto"`` never goes beyond INT8 and INT4.
+        strict: ``formats="auto"`` never goes beyond INT8, INT4 and FP16.
         heads: names, or one text with commas; None for all.
         weights_for: as `parse_weights` takes them: ``depth=2,pose=1``.
         constraints: of `parse_constraints`.
+        max_time: of a pass, as `read_time` takes it; whoever has a kernel table puts it into the ``conditions``.
+        max_memory: of weights and activations, as `read_memory` takes it.
+        views: pictures in a pass; 0 for whatever the table was measured with.
 
     Raises:
         InputError: what cannot be read, by the name of its setting.
@@ -101,4 +114,12 @@ def parse_request(
         heads=None if names is None else tuple(names),
         weights={} if weights_for is None else parse_weights(weights_for),
         constraints=constraints,
+        conditions=_conditions(max_time, max_memory, views),
     )
+
+
+def _conditions(max_time: str | None, max_memory: str | None, views: int) -> Conditions | None:
+    if max_time is None and max_memory is None:
+        return None
+    time = None if max_time is None else read_time(max_time)
+    return Conditions(views, max_time=time, max_memory=None if max_memory is None else read_memory(max_memory))

@@ -12,10 +12,11 @@ from mixedprec.budget import Budget
 from mixedprec.checkpoint import overhead_bytes
 from mixedprec.constraints import SHARED_INPUT, allowed_formats, shared_groups
 from mixedprec.evidence import SKETCH, Evidence
-from mixedprec.palette import AUTO, default_formats, is_tight
+from mixedprec.palette import AUTO, automatic_formats, default_formats, is_tight, runnable_formats
 from mixedprec.policies import SOLVED, Problem
 from mixedprec.request import Request
 from mixedprec.search_space import SearchSpace
+from mixedprec.timing import Timing
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.quant import get_format
@@ -24,6 +25,9 @@ from vggtkit.subject.graph import same_input
 
 UNSEEN_BITS = 4
 """Layers of which no calibration scene says anything get no fewer bits, unless nothing else is allowed."""
+
+KEPT_BYTES = 4
+"""Of a parameter that is not quantised, in memory, in whatever it is stored."""
 
 CAREFUL_BITS = 3
 """Where damage is a prior, ``auto`` goes below these bits only if nothing else fits."""
@@ -42,6 +46,7 @@ class Resolved:
         heads: that the model keeps.
         overhead_bytes: of the file, that no choice changes: its header and what is kept.
         budget_bytes: of the whole file.
+        for_rules: the plans that rules of thumb may make: with INT8 and INT4 in whatever granularity under ``auto``.
         widened: the smallest file of INT8 and INT4, where ``auto`` went beyond them because of it; else None.
     """
 
@@ -53,6 +58,7 @@ class Resolved:
     heads: tuple[str, ...]
     overhead_bytes: int
     budget_bytes: int
+    for_rules: SearchSpace
     widened: int | None = None
 
     def problem(self, budget_bytes: int) -> Problem:
@@ -82,8 +88,13 @@ def resolve(request: Request, evidence: Evidence, subject: Subject, graph: nx.Di
     overhead = overhead_bytes(subject, request.keep)
     budget_bytes = budget_in_bytes(request.budget, evidence, overhead)
     palette, widened = _palette(request, evidence, policy, budget_bytes, overhead)
-    space = _search_space(request, evidence, subject, palette, graph)
-    return Resolved(request, evidence, space, policy, palette, heads, overhead, budget_bytes, widened)
+    space = for_rules = _search_space(request, evidence, subject, palette, graph)
+    if request.conditions is not None:
+        kept = KEPT_BYTES * (subject.parameters - sum(layer.weights for layer in evidence.layers))
+        space = replace(space, timing=Timing(request.conditions, evidence.layers, heads, kept))
+    if request.formats.which == AUTO and policy in SOLVED:
+        for_rules = _search_space(request, evidence, subject, default_formats(evidence.candidates), graph)
+    return Resolved(request, evidence, space, policy, palette, heads, overhead, budget_bytes, for_rules, widened)
 
 
 def budget_in_bytes(budget: Budget, evidence: Evidence, overhead: int) -> int:
@@ -106,16 +117,18 @@ def _palette(
     request: Request, evidence: Evidence, policy: str, budget_bytes: int, overhead: int
 ) -> tuple[tuple[str, ...], int | None]:
     """The formats that a plan may use, and the floor because of which ``auto`` went beyond INT8 and INT4."""
-    chosen = request.formats.among(evidence.candidates)
-    if not request.formats.may_widen or policy not in SOLVED or chosen == evidence.candidates:
+    if request.formats.which == AUTO and policy not in SOLVED:
+        return default_formats(evidence.candidates), None  # a rule is followed as it is written
+    chosen, wide = request.formats.among(evidence.candidates), runnable_formats(evidence.candidates)
+    if not request.formats.may_widen or chosen == wide:
         return chosen, None
-    floor = overhead + smallest_bytes(evidence, default_formats(evidence.candidates))
+    floor = overhead + smallest_bytes(evidence, automatic_formats(evidence.candidates))
     if not is_tight(floor, budget_bytes):
         return chosen, None
-    careful = tuple(key for key in evidence.candidates if get_format(key).bits >= CAREFUL_BITS)
+    careful = tuple(key for key in wide if get_format(key).bits >= CAREFUL_BITS)
     if evidence.score != SKETCH and overhead + smallest_bytes(evidence, careful) <= budget_bytes:
         return careful, floor  # a prior is no reason for 2 bits
-    return evidence.candidates, floor
+    return wide, floor
 
 
 def _search_space(

@@ -12,8 +12,9 @@ import numpy as np
 from mixedprec.constraints import common_formats
 from mixedprec.evidence import Array, Evidence
 from mixedprec.joint import damage_together
-from mixedprec.policies import Assignment, Problem
+from mixedprec.policies import Assignment, Problem, Timed
 from mixedprec.solver import Choice
+from mixedprec.timing import Timing, Way
 from vggtkit.quant import Layer
 
 
@@ -26,6 +27,7 @@ class SearchSpace:
         allowed: formats of every layer, by its name.
         groups: names of the layers that must share a format; no layer is in two.
         coupling: how far damage counts what layers do to each other, see `mixedprec.joint`; 0 sums over the layers.
+        timing: what ways to run the layers take, where time or memory are limited.
 
     Raises:
         InputError: the layers of a group have no format in common.
@@ -35,6 +37,7 @@ class SearchSpace:
     allowed: Mapping[str, tuple[str, ...]]
     groups: Sequence[tuple[str, ...]] = field(default_factory=tuple)
     coupling: float = 0.0
+    timing: Timing | None = None
 
     @staticmethod
     def unconstrained(evidence: Evidence, palette: Sequence[str]) -> SearchSpace:
@@ -44,7 +47,55 @@ class SearchSpace:
     def problem(self, layer_budget: int) -> Problem:
         """The problem for a policy; a group stands there once, under the name of its first layer."""
         layers, choices, changes = self._items
-        return Problem(layers, choices, layer_budget, changes)
+        return Problem(layers, choices, layer_budget, changes, self._timed(choices, changes))
+
+    def _timed(self, choices: Mapping[str, tuple[Choice, ...]], changes: Mapping[str, Array]) -> Timed | None:
+        """The same formats, each in every way that its layers run in."""
+        timing = self.timing
+        if timing is None:
+            return None
+        rows = {layer.name: row for row, layer in enumerate(self.evidence.layers)}
+        members = {group[0]: group for group in self.groups}
+        several: dict[str, tuple[Choice, ...]] = {}
+        signs: dict[str, Array] = {}
+        for name, of_formats in choices.items():
+            group = [rows[member] for member in members.get(name, (name,))]
+            ways = [self._ways(choice, group, timing) for choice in of_formats]
+            several[name] = tuple(way for of_format in ways for way in of_format)
+            if name in changes:
+                signs[name] = np.repeat(changes[name], [len(of_format) for of_format in ways], axis=0)
+        return Timed(several, signs, timing.time_room, timing.memory_room)
+
+    def _ways(self, choice: Choice, rows: Sequence[int], timing: Timing) -> list[Choice]:
+        """One format in every way that all of these layers run in; in their only one where they have none in common."""
+        layers = [self.evidence.layers[row] for row in rows]
+        sizes = [self.evidence.of_format(row, choice.key)[0] for row in rows]
+        of_layer = [timing.ways(layer, choice.key, size) for layer, size in zip(layers, sizes, strict=True)]
+        known = [{way.execution for way in ways} for ways in of_layer]
+        common = [way.execution for way in of_layer[0] if all(way.execution in ways for ways in known)] or [""]
+        found = []
+        for execution in common:
+            taken = [timing.way(layer, choice.key, size, execution) for layer, size in zip(layers, sizes, strict=True)]
+            of_inputs = math.fsum(
+                self.evidence.input_damage_of(row, way.execution) for row, way in zip(rows, taken, strict=True)
+            )
+            found.append(
+                replace(
+                    choice, damage=choice.damage + of_inputs, input_damage=of_inputs, execution=execution,
+                    nanoseconds=sum(way.nanoseconds for way in taken),
+                    memory_bytes=sum(way.memory_bytes for way in taken),
+                )
+            )  # fmt: skip
+        return _worth_taking(found, by_memory=timing.memory_room is not None)
+
+    def ways_of(self, assignment: Assignment, executions: Assignment) -> list[Way]:
+        """How every layer runs; there must be a timing."""
+        assert self.timing is not None
+        sizes = self.layer_bytes(assignment)
+        return [
+            self.timing.way(layer, assignment[layer.name], sizes[layer.name], executions.get(layer.name, ""))
+            for layer in self.evidence.layers
+        ]
 
     @cached_property
     def _items(self) -> tuple[list[Layer], dict[str, tuple[Choice, ...]], dict[str, Array]]:
@@ -69,6 +120,12 @@ class SearchSpace:
         leader = {name: group[0] for group in self.groups for name in group}
         return {layer.name: assignment[leader.get(layer.name, layer.name)] for layer in self.evidence.layers}
 
+    def expanded_executions(self, executions: Assignment) -> Assignment:
+        """The execution of every layer, from that of every group; absent where none was chosen."""
+        leader = {name: group[0] for group in self.groups for name in group}
+        named = ((layer.name, executions.get(leader.get(layer.name, layer.name))) for layer in self.evidence.layers)
+        return {name: execution for name, execution in named if execution}
+
     def layer_bytes(self, assignment: Assignment) -> dict[str, int]:
         """Bytes in the file by layer."""
         return {
@@ -76,12 +133,17 @@ class SearchSpace:
             for row, layer in enumerate(self.evidence.layers)
         }
 
-    def damage(self, assignment: Assignment) -> float:
+    def damage(self, assignment: Assignment, executions: Assignment | None = None) -> float:
         """Predicted damage."""
-        return self.evidence.total(self.damage_by_output(assignment))
+        return self.evidence.total(self.damage_by_output(assignment, executions))
 
-    def damage_by_output(self, assignment: Assignment) -> dict[str, float]:
-        """Damage of each output with every layer as it is assigned."""
+    def damage_by_output(self, assignment: Assignment, executions: Assignment | None = None) -> dict[str, float]:
+        """Damage of each output with every layer as it is assigned, and executed if that is said."""
+        of_formats = self._damage_of_formats(assignment)
+        of_executions = self.evidence.input_damage_by_output(executions or {})
+        return {name: value + of_executions.get(name, 0.0) for name, value in of_formats.items()}
+
+    def _damage_of_formats(self, assignment: Assignment) -> dict[str, float]:
         evidence = self.evidence
         scored = [
             (row, evidence.column(assignment[layer.name]))
@@ -108,3 +170,13 @@ class SearchSpace:
         assert changes is not None
         total: Array = np.zeros(changes.shape[2:])
         return total if key == "fp32" else total + changes[list(rows), self.evidence.column(key)].sum(0)
+
+
+def _worth_taking(choices: Sequence[Choice], *, by_memory: bool) -> list[Choice]:
+    """One format's ways to run, the fastest first, without those that a faster one matches in damage and memory."""
+    kept: list[Choice] = []
+    for choice in sorted(choices, key=lambda choice: (choice.nanoseconds, choice.damage, choice.memory_bytes)):
+        better = (one for one in kept if one.damage <= choice.damage)
+        if not any(one.memory_bytes <= choice.memory_bytes or not by_memory for one in better):
+            kept.append(choice)
+    return kept

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedprec.budget import format_bytes
+from mixedprec.limits import Limit, solve_within
 from vggtkit.core.errors import InputError
 
 Ints = NDArray[np.int64]
@@ -37,15 +38,31 @@ Floats = NDArray[np.float64]
 
 _WIDTHS = (64, 1024, 16_384)  # partial plans kept per pass; the last one bounds time and memory
 _ROUNDING = 1e-12
+WITHIN = 1e-7
+"""With several limits a plan is called optimal at this distance from the bound, relative: what HiGHS can prove."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One format for one group: its key, its size in file bytes and the damage it is predicted to do."""
+    """One format for one group, and where time or memory are limited one way to run it.
+
+    Attributes:
+        key: of the format.
+        size_bytes: in the file.
+        damage: that it is predicted to do, ``input_damage`` included.
+        input_damage: the part of ``damage`` that its execution does, of which no sign is known.
+        execution: of `vggtkit.runtime.backend.EXECUTIONS`; "" where it is not chosen.
+        nanoseconds: in a pass.
+        memory_bytes: of its weight, as it stays.
+    """
 
     key: str
     size_bytes: int
     damage: float
+    input_damage: float = 0.0
+    execution: str = ""
+    nanoseconds: int = 0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,7 @@ class Infeasible(InputError):  # noqa: N818 - a fact about the budget, and the w
         )
 
 
-def solve(groups: Sequence[Sequence[Choice]], budget_bytes: int) -> Solution:
+def solve(groups: Sequence[Sequence[Choice]], budget_bytes: int, limits: Sequence[Limit] = ()) -> Solution:
     """Pick one choice per group with the least summed damage whose summed bytes fit the budget.
 
     Deterministic. Of choices of a group that are equal in bytes and damage, the first is picked.
@@ -85,6 +102,7 @@ def solve(groups: Sequence[Sequence[Choice]], budget_bytes: int) -> Solution:
     Args:
         groups: the choices of every group, in any order.
         budget_bytes: bytes for these groups alone; what is fixed has been subtracted by the caller.
+        limits: of further resources; then `mixedprec.limits` decides.
 
     Returns:
         The plan, proven ``optimal``; or, after about ten seconds on contrived inputs (hundreds of groups, the
@@ -92,6 +110,7 @@ def solve(groups: Sequence[Sequence[Choice]], budget_bytes: int) -> Solution:
 
     Raises:
         Infeasible: even the smallest choices exceed the budget.
+        OverLimit: no plan keeps a further limit; they are numbered from 1.
         InputError: a group is empty, a size is negative, or a damage is negative or not finite.
 
     >>> fine, coarse = Choice("int8", 10, 0.0), Choice("int4", 5, 1.0)
@@ -100,6 +119,8 @@ def solve(groups: Sequence[Sequence[Choice]], budget_bytes: int) -> Solution:
     """
     for number, group in enumerate(groups):
         check_choices(f"group {number}", group)
+    if limits:
+        return _solve_within(groups, budget_bytes, limits)
     fronts = [undominated(group) for group in groups]
     smallest = tuple(front[0] for front in fronts)
     best = tuple(front[-1] for front in fronts)
@@ -111,6 +132,22 @@ def solve(groups: Sequence[Sequence[Choice]], budget_bytes: int) -> Solution:
     if minimum == budget_bytes:
         return _solution(groups, smallest)
     return _search(groups, fronts, budget_bytes)
+
+
+def bytes_limit(groups: Sequence[Sequence[Choice]], budget_bytes: int) -> Limit:
+    """The budget as one limit among others."""
+    return Limit([np.array([choice.size_bytes for choice in group]) for group in groups], budget_bytes)
+
+
+def _solve_within(groups: Sequence[Sequence[Choice]], budget_bytes: int, limits: Sequence[Limit]) -> Solution:
+    damages = [np.array([choice.damage for choice in group]) for group in groups]
+    minimum = sum(min(choice.size_bytes for choice in group) for group in groups)
+    if minimum > budget_bytes:
+        raise Infeasible(budget_bytes, minimum)
+    found = solve_within(damages, [bytes_limit(groups, budget_bytes), *limits])
+    damage = _total_damage(groups, found.picks)
+    optimal = found.bound >= damage * (1 - WITHIN)
+    return Solution(found.picks, _total_bytes(groups, found.picks), damage, damage if optimal else found.bound, optimal)
 
 
 def check_choices(owner: str, choices: Sequence[Choice]) -> None:

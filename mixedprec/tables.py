@@ -15,10 +15,12 @@ from mixedprec.execution import ExecutionChoice
 from mixedprec.plan import Plan
 from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
+from mixedprec.timing import executions_by_count
 from sensitivity.scores import SCORES
 from sensitivity.tables import check_sentences, role_title
-from vggtkit.core.program import setting
+from vggtkit.core.program import command, setting
 from vggtkit.quant import Layer, get_format
+from vggtkit.runtime.backends import BACKENDS
 
 NAMED = 3
 """Layers that a sentence names."""
@@ -46,6 +48,7 @@ def plan_sentences(planned: Planned) -> list[str]:
             f"INT8 and INT4, {format_bytes(planned.widened)}: widened down to {lowest} bits ({setting('strict')} "
             "forbids it)."
         )
+    said += _taken(planned)
     said += _optimality(planned)
     if plan.policy == "joint":
         said.append(
@@ -90,6 +93,31 @@ def execution_sentence(choice: ExecutionChoice) -> str:
         f"{added}, {choice.without:.1e} if all were rounded: {count} with {choice.share:.1%} of the "
         f"linear weights keep{'s' * (len(choice.kept) == 1)} floating-point activations ({names})."
     )
+
+
+def _taken(planned: Planned) -> list[str]:
+    """What a pass takes, where time or memory are limited."""
+    plan, takes = planned.plan, planned.plan.takes
+    if not takes:
+        return []
+    said = []
+    if "max_memory" in takes:
+        said.append(
+            f"Memory: {format_bytes(takes['memory_bytes'])} of weights and activations, of which "
+            f"{format_bytes(takes['activation_bytes'])} are activations of {takes['views']} pictures; "
+            f"{takes['max_memory']} allowed."
+        )
+    if "seconds" in takes:
+        counts = ", ".join(f"{count} {how}" for how, count in executions_by_count(plan.executions).items())
+        said.append(
+            f"Time: {takes['seconds']:.3f} s predicted for {takes['views']} pictures, FP32 {takes['fp32_seconds']:.3f} "
+            f"s ({takes['seconds'] / takes['fp32_seconds']:.2f}x)"
+            + (f", {takes['max_time']} allowed" if "max_time" in takes else "")
+            + f"; layers run in {counts}. `{command('evaluate', '--execute', 'int8')}` runs them so."
+        )
+        if not planned.search_space.evidence.input_damage:
+            said.append("What 8-bit activations do is not in this profile: executions count by time and memory alone.")
+    return said
 
 
 def _optimality(planned: Planned) -> list[str]:
@@ -148,24 +176,38 @@ def _sensitive_share(planned: Planned) -> list[str]:
 
 
 def _formats(layers: Sequence[Layer], plan: Plan) -> Table:
-    """Layers, weights and bytes of every format; more bits first, then more bytes."""
+    """Layers, weights and bytes of every format, and what executes it; more bits first, then more bytes."""
     table = Table(title=f"Plan for {escape(plan.model)}, policy {plan.policy}", title_justify="left")
-    for name in ("format", "layers", "weights", "MB", "share of bytes"):
-        table.add_column(name, justify="left" if name == "format" else "right")
+    for name in ("format", "layers", "weights", "MB", "share of bytes", "executed by"):
+        table.add_column(name, justify="left" if name in ("format", "executed by") else "right")
     counts = layers_by_format(plan)
     sizes = {
         key: sum(plan.layer_bytes[name] for name, chosen in plan.formats.items() if chosen == key) for key in counts
     }
     for key in sorted(counts, key=lambda key: (-get_format(key).bits, -sizes[key])):
-        weights = sum(layer.weights for layer in layers if plan.formats[layer.name] == key)
-        share = f"{sizes[key] / plan.size_bytes:.1%}"
-        table.add_row(get_format(key).title, str(counts[key]), f"{weights:,}", f"{sizes[key] / 1e6:.2f}", share)
+        alike = [layer for layer in layers if plan.formats[layer.name] == key]
+        table.add_row(
+            get_format(key).title, str(counts[key]), f"{sum(layer.weights for layer in alike):,}",
+            f"{sizes[key] / 1e6:.2f}", f"{sizes[key] / plan.size_bytes:.1%}", ", ".join(_executing(alike, plan)),
+        )  # fmt: skip
     table.add_row(
         f"kept in {plan.keep}, header", "", "", f"{plan.overhead_bytes / 1e6:.2f}",
-        f"{plan.overhead_bytes / plan.size_bytes:.1%}", end_section=True,
+        f"{plan.overhead_bytes / plan.size_bytes:.1%}", "", end_section=True,
     )  # fmt: skip
-    table.add_row("file", str(len(plan.formats)), "", f"{plan.size_bytes / 1e6:.2f}", "100.0%", style="bold")
+    table.add_row(
+        "file", str(len(plan.formats)), "", f"{plan.size_bytes / 1e6:.2f}", "100.0%",
+        ", ".join(_executing(layers, plan)), style="bold",
+    )  # fmt: skip
     return table
+
+
+def _executing(layers: Sequence[Layer], plan: Plan) -> list[str]:
+    """The backends that run these layers as the file says; ``int8`` runs all but linear ones in floating point."""
+    return [
+        key
+        for key, backend in BACKENDS.items()
+        if all(backend.runs(plan.formats[layer.name], layer.kind) for layer in layers if layer.kind == "linear")
+    ]
 
 
 def _roles(layers: Sequence[Layer], plan: Plan) -> Table:
@@ -192,7 +234,8 @@ def _comparison(planned: Planned) -> Table:
     for name in ("", "file MB", "predicted", "measured", "predicted / plan"):
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
-        better = row.predicted < plan.predicted and row.size_bytes <= budget_bytes
+        # The others stand at these bytes, whatever time and memory they take.
+        better = row.predicted < plan.predicted and row.size_bytes <= budget_bytes and not planned.plan.takes
         table.add_row(
             f"{row.title} BEATS THE PLAN" if better else row.title,
             f"{row.size_bytes / 1e6:.2f}",

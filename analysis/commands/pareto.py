@@ -27,7 +27,7 @@ def pareto(
         int, typer.Option("--measure", metavar="N", help="How many of them are run on held-out scenes; 0: none.")
     ] = 8,
     formats: Annotated[
-        str, typer.Option("--formats", metavar="KEYS", help="As for plan; auto is all that were scored.")
+        str, typer.Option("--formats", metavar="KEYS", help="As for plan; auto is all that one INT8 kernel runs.")
     ] = "auto",
     score: Score = SKETCH,
     model: Annotated[

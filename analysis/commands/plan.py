@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, OutputOptions, RunDir, Score
+from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Device, OutputOptions, RunDir, Score
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
@@ -25,6 +25,7 @@ EXAMPLES = (
     "plan --max-drop auc30=0.5,absrel=2%",
     "plan --budget 15% --rounding gptq",
     "plan --formats int8_per_channel_sym,int4_two_level,fp16 --execute int8",
+    "plan --max-time 0.4x --budget 6MB",
 )
 
 
@@ -32,7 +33,30 @@ EXAMPLES = (
 class Asked:
     """What is asked of a plan, but for what is fixed beforehand."""
 
-    budget: Budget = DEFAULT_BUDGET
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="SIZE",
+            help="Size of the whole file: 600MB, 0.6GB, 572MiB, 4.2bpw, 15%, or a scheme's name for its size; by "
+            f"default {DEFAULT_BUDGET}, and no limit where time or memory has one.",
+        ),
+    ] = None
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            "--max-time",
+            metavar="TIME",
+            help="Of a pass, executed as the plan says: 15s, 800ms, or 0.4x of FP32's; needs kernels.json.",
+        ),
+    ] = None
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help="Of weights and activations in a pass: 2GB."),
+    ] = None
+    views: Annotated[
+        int, typer.Option("--views", metavar="N", help="Pictures in that pass; 0: as many as kernels.json is for.")
+    ] = 0
     policy: Annotated[
         str,
         typer.Option(
@@ -47,10 +71,11 @@ class Asked:
         typer.Option(
             "--formats",
             metavar="KEYS",
-            help="auto, all, or e.g. int8,int4 or +int3; auto is INT8 and INT4, and all where the budget is tight.",
+            help="auto, runnable, all, or e.g. int8,int4 or +int3; auto is INT8, INT4 and FP16 as one INT8 kernel runs "
+            "them, and all that it runs where the budget is tight.",
         ),
     ] = "auto"
-    strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8 and INT4.")] = False
+    strict: Annotated[bool, typer.Option("--strict", help="auto never goes beyond INT8, INT4 and FP16.")] = False
     heads: Annotated[
         str | None,
         typer.Option(
@@ -72,9 +97,11 @@ class Asked:
 
     def request(self, constraints: Constraints) -> Request:
         """The same, read."""
+        limited = self.max_time is not None or self.max_memory is not None
         return parse_request(
-            self.budget, policy=self.policy, formats=self.formats, strict=self.strict, heads=self.heads,
-            keep=self.keep, weights_for=self.weights_for, constraints=constraints,
+            self.budget or ("100%" if limited else DEFAULT_BUDGET), policy=self.policy, formats=self.formats,
+            strict=self.strict, heads=self.heads, keep=self.keep, weights_for=self.weights_for, constraints=constraints,
+            max_time=self.max_time, max_memory=self.max_memory, views=self.views,
         )  # fmt: skip
 
 
@@ -180,9 +207,10 @@ def plan(
     device: Device = "auto",
     output: OutputOptions,
 ) -> None:
-    """Choose a format for every layer under a byte budget.
+    """Choose a format for every layer under a budget of bytes, time and memory.
 
-    Reads profile.h5 and writes plan.json. With --max-drop or --max-damage it seeks the smallest file instead.
+    Reads profile.h5, and kernels.json where time or memory is limited; writes plan.json. With --max-drop or
+    --max-damage it seeks the smallest file instead.
     """
     with session(output, run) as screen:
         request, extras = asked.request(fixed.constraints()), beyond.extras()

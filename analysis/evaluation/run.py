@@ -37,7 +37,7 @@ from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import over_scenes
 from vggtkit.metrics.outputs import average, compare_outputs
 from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format
-from vggtkit.runtime.backend import Backend, Options, Prepared, not_run
+from vggtkit.runtime.backend import Backend, Options, Prepared, is_whole, not_run
 from vggtkit.runtime.backends import BACKENDS
 from vggtkit.runtime.codes import PER_CHANNEL
 from vggtkit.runtime.stages import clocked
@@ -146,8 +146,9 @@ def evaluate(
     results, fp32_seconds = [], []
     for candidate in todo:
         how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE]
-        own = _options_of(plan, options) if plan and candidate.key == PLAN else options
-        result, beside = _evaluate(evaluator, candidate, how, own, references, repeats, step)
+        told = plan.executions if plan and candidate.key == PLAN else {}
+        chosen = replace(options or Options(), executions=told)
+        result, beside = _evaluate(evaluator, candidate, how, chosen, references, repeats, step)
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
@@ -176,17 +177,12 @@ def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: O
         layer.name
         for layer in subject.layers
         if layer.kind == "linear"
-        and layer.name not in plan.floating
+        and is_whole(plan.executions.get(layer.name))
         and not backend.runs(plan.formats[layer.name], layer.kind)
     ]
     if refused:
         key = plan.formats[refused[0]]
         raise InputError(not_run(backend.key, len(refused), refused[0], key))
-
-
-def _options_of(plan: Plan, options: Options | None) -> Options:
-    """What the backend may do, with the layers that the plan keeps in floating point."""
-    return replace(options or Options(), floating=plan.floating)
 
 
 def _describe_execution(backend: Backend, results: Sequence[SchemeResult], repeats: int) -> str:
@@ -204,7 +200,7 @@ def _evaluate(
     evaluator: Evaluator,
     candidate: Candidate,
     backend: Backend,
-    options: Options | None,
+    options: Options,
     fp32: Measured,
     repeats: int,
     step: Callable[[str], None],

@@ -12,6 +12,8 @@
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
 | `inspect` | ``profile.h5`` -> one layer from close by |
 | `formats` | the weight formats, listed |
+| `kernels` | a model and pictures -> ``kernels.json``, what its layers take here |
+| `forecast` | a model, a plan and a kernel table -> what inference will take |
 | `run_folder` | names of the files; reading them back where they belong together |
 | `device` | where to compute |
 | `view` | a result as people and as machines see it |

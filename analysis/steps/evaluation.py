@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from analysis.evaluation.results import Evaluation, from_json, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
@@ -26,7 +28,7 @@ from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
-from vggtkit.core.program import command
+from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.metrics.depth import get_alignment
 from vggtkit.runtime.backend import Options
@@ -98,7 +100,26 @@ def make_evaluation(
         execute=backend.key, options=options, rounded=rounded, progress=progress,
     )  # fmt: skip
     write_reports(evaluation, run)
-    return evaluation_view(evaluation, run)
+    view = evaluation_view(evaluation, run)
+    return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute)])
+
+
+def _predicted(takes: Mapping[str, Any], evaluation: Evaluation, execute: str) -> list[str]:
+    """The time that a plan was made for, beside the one that was measured."""
+    own = next((result for result in evaluation.results if result.key == "plan"), None)
+    if "seconds" not in takes or own is None or own.seconds is None:
+        return []
+    if execute != "int8":
+        return [f"The plan's time is predicted for {setting('execute', 'int8')}; here it ran dequantised."]
+    shared = (
+        f"{own.seconds:.3f} s measured on the wall, {takes['seconds']:.3f} s predicted for {takes['views']} pictures"
+    )
+    ratios = (
+        f"of FP32's time {1 / own.speed_ratio:.2f} and {takes['seconds'] / takes['fp32_seconds']:.2f}"
+        if own.speed_ratio
+        else ""
+    )
+    return [f"The plan's time: {shared}; {ratios}."]
 
 
 def show_evaluation(run: Path) -> View:

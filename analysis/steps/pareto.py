@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.report.pareto_chart import draw_pareto
 from analysis.search.pareto import BASELINE, UNIFORM, pareto_table, to_json, trace_pareto
-from analysis.steps.plan import ALL_FORMATS
+from analysis.steps.plan import RUNNABLE_FORMATS
 from analysis.steps.plan_source import plan_source
 from analysis.steps.run_folder import check_writable
 from analysis.steps.view import View
@@ -54,7 +54,7 @@ def make_pareto(
     progress("solving", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)
     if request.formats.may_widen:
-        request = replace(request, formats=ALL_FORMATS)
+        request = replace(request, formats=RUNNABLE_FORMATS)
     start = solve_plan(source.resolve(request))
     evaluator = source.evaluator(request, "evaluation") if measure and source.profile else None
     facts = provenance(

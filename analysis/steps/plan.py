@@ -14,6 +14,7 @@ from analysis.evaluation.run import REFERENCE
 from analysis.report.drawing import draw_plan
 from analysis.search.quality_target import QualityTarget, Trial, find_smallest
 from analysis.search.swaps import Refined, refine
+from analysis.steps.kernels import completed
 from analysis.steps.plan_source import PlanSource, plan_source
 from analysis.steps.run_folder import PLAN, check_writable
 from analysis.steps.view import View
@@ -23,6 +24,7 @@ from mixedprec.evidence import SKETCH
 from mixedprec.execution import with_execution
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import execution_sentence, plan_sentences, plan_tables
+from mixedprec.timing import executions_by_count
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command, setting
@@ -32,7 +34,7 @@ from vggtkit.runtime.backend import Backend
 from vggtkit.runtime.backends import BACKENDS
 
 DRAWING = "plan.png"
-ALL_FORMATS = FormatChoice("all")
+RUNNABLE_FORMATS = FormatChoice("runnable")
 WORTH_SAYING = 0.8
 """The share of the damage that other formats must bring it down to."""
 
@@ -95,6 +97,7 @@ def make_plan(
     check_writable(run)
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)
+    request = _with_conditions(run, request, source, extras)
     beside = _Said(lines=list(source.notes))
     rounding = _checked_rounding(source, extras.rounding)
     if extras.target:
@@ -104,7 +107,7 @@ def make_plan(
         beside.lines += _wider_sentence(source, request, planned)
     if extras.refine:
         planned = _refined(source, request, planned, extras.refine, progress, beside)
-    if extras.execute != REFERENCE:
+    if extras.execute != REFERENCE and request.conditions is None:  # which decide how layers run themselves
         planned = _executed(source, planned, backend, beside)
     planned = replace(planned, plan=replace(planned.plan, rounding=rounding.key))
     if rounding.key != NEAREST:
@@ -137,16 +140,27 @@ def _checked_rounding(source: PlanSource, key: str) -> Rounding:
     return rounding
 
 
+def _with_conditions(run: Path, request: Request, source: PlanSource, extras: Extras) -> Request:
+    """The request with what is known of time and memory, where one is limited."""
+    if request.conditions is None:
+        return request
+    if extras.target or extras.refine:
+        asked = setting("refine") if extras.refine else setting("max_drop")
+        raise InputError(f"{asked} seeks among formats alone: plan within time and memory without it")
+    heads = source.subject.heads if request.heads is None else request.heads
+    return replace(request, conditions=completed(run, request.conditions, source.subject, heads))
+
+
 def _wider_sentence(source: PlanSource, request: Request, planned: Planned) -> list[str]:
-    """What all formats would do with the bytes of a plan of INT8 and INT4, where that is much less."""
-    narrow = request.formats.may_widen and planned.widened is None
+    """What all bits of an INT8 kernel would do with the bytes of a plan of INT8 and INT4, where that is much less."""
+    narrow = request.formats.may_widen and planned.widened is None and request.conditions is None
     if not narrow or planned.plan.policy not in SOLVED:
         return []
-    wider = solve_plan(source.resolve(replace(request, formats=ALL_FORMATS))).plan
+    wider = solve_plan(source.resolve(replace(request, formats=RUNNABLE_FORMATS))).plan
     before, after = (planned.search_space.damage(formats) for formats in (planned.plan.formats, wider.formats))
     if not before or after > WORTH_SAYING * before:
         return []
-    return [f"With {setting('formats', 'all')} the same budget would do {after / before:.0%} of this damage."]
+    return [f"With {setting('formats', 'runnable')} the same budget would do {after / before:.0%} of this damage."]
 
 
 def _wants_alternatives(source: PlanSource, planned: Planned) -> bool:
@@ -159,7 +173,7 @@ def _smallest(
     source: PlanSource, request: Request, target: QualityTarget, progress: Progress, beside: _Said
 ) -> Planned:
     """The smallest plan that meets a quality target; what was measured on the way is said beside it."""
-    formats = ALL_FORMATS if request.formats.may_widen else request.formats
+    formats = RUNNABLE_FORMATS if request.formats.may_widen else request.formats
     start = solve_plan(source.resolve(replace(request, budget=read_budget("100%"), formats=formats)))
     evaluator = source.evaluator(request, "evaluation")
     best, trials = find_smallest(start, evaluator, target, progress)
@@ -254,4 +268,6 @@ def _values(planned: Planned, run: Path) -> dict[str, Any]:
         "optimal": plan.optimal,
         "widened": planned.widened is not None,
         "layers_by_format": layers_by_format(plan),
+        "executions": executions_by_count(plan.executions),
+        "takes": plan.takes,
     }

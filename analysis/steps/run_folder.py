@@ -22,7 +22,7 @@ from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, loa
 from vggtkit.scenes.source import Split
 from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
 
-PROFILE, PLAN = "profile.h5", "plan.json"
+PROFILE, PLAN, KERNELS = "profile.h5", "plan.json", "kernels.json"
 RESULTS, REPORT, CHARTS = (
     "comprehensive_results.json",
     "comprehensive_report.txt",

@@ -72,7 +72,7 @@ def test_the_offending_layer_stays_and_the_rest_adds_little(chosen: Planned, rou
     found, choice = with_execution(chosen, rounded, INT8)
     name = rounded.layers[_worst(rounded)].name
     assert name in choice.kept
-    assert found.plan.execution == dict.fromkeys(choice.kept, "float")
+    assert found.plan.executions == dict.fromkeys(choice.kept, "bfloat16")
     assert found.plan.floating == set(choice.kept)
     assert choice.added <= TOLERATED * found.plan.total_damage < choice.without
     assert 0 < choice.share < 0.5
@@ -85,7 +85,7 @@ def test_layers_that_are_float_anyway_are_not_rounded(rounded: Profile, planning
     name = rounded.layers[_worst(rounded)].name
     plan = planned(rounded, planning_model, parse_request("100%", formats="fp16"))
     assert with_execution(plan, rounded, INT8)[1].without == 0
-    assert not with_execution(plan, rounded, INT8)[0].plan.execution
+    assert not with_execution(plan, rounded, INT8)[0].plan.executions
     assert name in plan.plan.formats
 
 
@@ -105,11 +105,11 @@ def test_plans_from_before_have_no_exceptions(chosen: Planned, tmp_path: Path) -
     path = tmp_path / "plan.json"
     save_plan(chosen.plan, path)
     values = json.loads(path.read_text())
-    assert values.pop("execution") == {}
+    assert values.pop("executions") == {}
     path.write_text(json.dumps(sealed({key: value for key, value in values.items() if key != "digest"})))
     assert load_plan(path) == chosen.plan
-    path.write_text(json.dumps(sealed(values | {"execution": {"nobody": "float"}})))
-    with pytest.raises(InputError, match="'nobody' is in execution and not in formats"):
+    path.write_text(json.dumps(sealed(values | {"executions": {"nobody": "bfloat16"}})))
+    with pytest.raises(InputError, match="execution of 'nobody'"):
         load_plan(path)
 
 

@@ -14,7 +14,7 @@ from mixedprec.constraints import parse_constraints
 from mixedprec.joint import _Joint, coupling_of, solve_jointly
 from mixedprec.policies import Problem, joint, joint_solution
 from mixedprec.search_space import SearchSpace
-from mixedprec.solver import Choice, Infeasible, solve
+from mixedprec.solver import Choice, Infeasible, bytes_limit, solve
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
@@ -82,7 +82,7 @@ def test_the_bound_holds_however_early_the_search_stops(rounds: int, monkeypatch
         groups, changes = made(seed, (3, 2, 4, 3, 2))
         budget = sum(group[1].size_bytes for group in groups)
         for coupling in (0.3, 1.0):
-            _, bound = _Joint(groups, changes, budget, coupling).relaxed(solve(groups, budget))
+            _, bound = _Joint(groups, changes, [bytes_limit(groups, budget)], coupling, solve(groups, budget)).relaxed()
             assert 0 <= bound <= brute_force(groups, changes, budget, coupling) * (1 + 1e-9)
 
 

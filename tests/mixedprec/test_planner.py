@@ -39,16 +39,23 @@ def found_for(planning_model: VGGT, planning_profile: Profile) -> Callable[..., 
     return lambda budget, **options: planned(planning_profile, planning_model, parse_request(budget, **options))
 
 
-DEFAULT = tuple(key for key in CANDIDATES if get_format(key).bits in (8, 4))
+DEFAULT = ("int8_per_channel_sym", "int4_two_level_64", "int4_two_level_16", "fp16")
+RUNNABLE = tuple(key for key in CANDIDATES if key in ("int8_per_channel_sym", "fp16") or get_format(key).two_level)
+INT8_INT4 = tuple(key for key in CANDIDATES if get_format(key).bits in (8, 4))
 
 
-@pytest.mark.parametrize("scheme", UNIFORM_SCHEMES)
+@pytest.mark.parametrize(
+    ("scheme", "formats"),
+    [(scheme, "all") for scheme in UNIFORM_SCHEMES]
+    + [(scheme, "int8,int4") for scheme in UNIFORM_SCHEMES]
+    + [(scheme, "auto") for scheme in ("int8_per_channel_sym", *UNIFORM_SCHEMES[4:])],
+)
 def test_at_the_bytes_of_a_uniform_scheme_the_plan_is_at_least_as_good(
-    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile, scheme: str
+    plan_for: MakePlan, planning_model: VGGT, planning_profile: Profile, scheme: str, formats: str
 ) -> None:
     size = uniform_bytes(planning_profile, planning_model, scheme)
     uniform = planning_profile.total_damage[:, planning_profile.column(scheme)].sum()
-    by_bytes, by_name = plan_for(f"{size}B"), plan_for(scheme)
+    by_bytes, by_name = plan_for(f"{size}B", formats=formats), plan_for(scheme, formats=formats)
     assert by_bytes.budget_bytes == by_name.budget_bytes == size
     assert by_bytes.formats == by_name.formats
     assert by_bytes.size_bytes <= size
@@ -87,18 +94,18 @@ def test_no_plan_is_over_its_budget(
 @pytest.mark.parametrize(
     ("options", "floor"),
     [
-        ({}, CANDIDATES),
+        ({}, RUNNABLE),
+        ({"formats": "all"}, CANDIDATES),
         ({"policy": "sensitive"}, ("int4_group_128", "int4_group_64", "int4_group_32")),
         ({"formats": "int8"}, UNIFORM_SCHEMES[:4]),
     ],
-    ids=["auto", "sensitive", "int8"],
+    ids=["auto", "all", "sensitive", "int8"],
 )
 def test_the_refusal_names_the_very_minimum(
     planning_model: VGGT, planning_profile: Profile, options: dict[str, str], floor: tuple[str, ...], keep: str
 ) -> None:
     """The named size works, a byte less does not."""
-    if "formats" in options:
-        options = {**options, "policy": "optimal"}
+    options = {"policy": "optimal"} | options
     columns = [planning_profile.column(key) for key in floor]
     minimum = overhead_bytes(planning_model, keep) + int(planning_profile.size_bytes[:, columns].min(axis=1).sum())
     with pytest.raises(Infeasible, match=rf"raise the budget to {minimum}B") as caught:
@@ -115,7 +122,7 @@ def test_the_refusal_names_the_very_minimum(
     [
         ({}, "INT2 [a-z0-9 -]*", None),
         ({"formats": "int4"}, "INT4 groups of 128", r"or allow 3-bit groups \(--formats \+int3\)"),
-        ({"strict": True}, "INT4 groups of 128", r"or allow 3-bit groups \(without --strict\)"),
+        ({"strict": True}, "INT4 two-level groups of 64", r"or allow 3-bit groups \(without --strict\)"),
         ({"policy": "sensitive"}, None, r"3-bit groups \(--policy optimal\)"),
         ({"policy": "sensitive", "formats": "int4"}, None, r"3-bit groups \(--policy optimal --formats \+int3\)"),
     ],
@@ -152,14 +159,16 @@ def test_automatic_formats_widen_only_where_the_budget_is_tight(
     tight, loose = found_for(f"{int(1.09 * smallest)}B"), found_for(f"{int(1.11 * smallest)}B")
     assert {get_format(key).bits for key in tight.plan.formats.values()} & {2, 3}
     assert (tight.widened, loose.widened) == (smallest, None)
-    assert tuple(tight.plan.provenance["allowed_formats"]) == tight.palette == CANDIDATES
+    assert tuple(tight.plan.provenance["allowed_formats"]) == tight.palette == RUNNABLE
     assert set(loose.plan.formats.values()) <= set(DEFAULT)
     assert tuple(loose.plan.provenance["allowed_formats"]) == loose.palette == DEFAULT
-    for options in ({"formats": "int8,int4"}, {"strict": True}):
-        strict = found_for(f"{smallest}B", **options)
-        assert set(strict.plan.formats.values()) <= set(DEFAULT)
+    columns = [planning_profile.column(key) for key in INT8_INT4]
+    floor = overhead_bytes(planning_model) + int(planning_profile.size_bytes[:, columns].min(axis=1).sum())
+    for options, least, keys in (({"formats": "int8,int4"}, floor, INT8_INT4), ({"strict": True}, smallest, DEFAULT)):
+        strict = found_for(f"{least}B", **options)
+        assert set(strict.plan.formats.values()) <= set(keys)
         with pytest.raises(Infeasible):
-            found_for(f"{smallest - 1}B", **options)
+            found_for(f"{least - 1}B", **options)
     assert set(found_for("90%", formats="int4_group_64").plan.formats.values()) == {"int4_group_64"}
 
 

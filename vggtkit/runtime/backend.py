@@ -17,8 +17,20 @@ from vggtkit.core.program import setting
 from vggtkit.subject import Subject
 
 RESIDENT = ("packed", "int8")
+EXECUTIONS = ("fp32", "bfloat16", "int8", "int8_resident")
+"""How one layer may be told to run: by a product in FP32 or bfloat16, of its dequantised weight, or in whole numbers,
+the weight expanded as it is used or once."""
 RUNNABLE = "int8_per_channel_sym,int6_two_level,int5_two_level,int4_two_level,int3_two_level,fp16"
 """Formats that one integer kernel runs, as plans are asked for."""
+
+
+def is_whole(execution: str | None) -> bool:
+    """Whether a layer may be computed in whole numbers, by what its plan says of it; None: the backend decides.
+
+    >>> is_whole(None), is_whole("int8_resident"), is_whole("bfloat16")
+    (True, True, False)
+    """
+    return execution is None or execution.startswith("int8")
 
 
 @dataclass(frozen=True)
@@ -29,10 +41,10 @@ class Options:
         resident: ``"packed"``: weights stay as in the file and are expanded layer by layer as they are used;
             ``"int8"``: they are expanded once, for more memory and less time.
         convert: round weights that the backend does not run once more, to what it does, instead of refusing them.
-        floating: names of layers that keep floating-point activations.
+        executions: one of `EXECUTIONS` by layer, for those that a plan has decided; the backend decides the others.
 
     Raises:
-        InputError: ``resident`` is neither.
+        InputError: ``resident`` or an execution is not known.
 
     >>> Options(resident="int4")
     Traceback (most recent call last):
@@ -42,12 +54,14 @@ class Options:
 
     resident: str = "packed"
     convert: bool = False
-    floating: frozenset[str] = frozenset()
+    executions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse another kind of residence."""
+        """Refuse another kind of residence or execution."""
         if self.resident not in RESIDENT:
             raise InputError(f"{setting('resident', self.resident)}: not known; use {' or '.join(RESIDENT)}")
+        if unknown := [f"{layer}: {how}" for layer, how in self.executions.items() if how not in EXECUTIONS]:
+            raise InputError(f"{unknown[0]} is no execution; use one of {', '.join(EXECUTIONS)}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -25,7 +25,7 @@ from vggtkit.model.layers import Attention, Block
 from vggtkit.quant import Layer, PackedWeight, QuantizedTensor, get_format
 from vggtkit.quant.activations import INT8_TOKEN
 from vggtkit.runtime.attention import attend
-from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, not_run
+from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, is_whole, not_run
 from vggtkit.runtime.codes import converted, is_int8
 from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.kernels import Kernel, KernelChoice, choose, fastest
@@ -109,8 +109,8 @@ class Int8(Backend):
 
     def _check(self, subject: Subject, options: Options) -> None:
         weights, linear = packed_weights(subject), [each.name for each in subject.layers if each.kind == "linear"]
-        keys = {la: weights[la].format.key for la in linear if la in weights and la not in options.floating}
-        refused = [layer for layer, key in keys.items() if not self.runs(key, "linear")]
+        keys = {layer: weights[layer].format.key for layer in linear if layer in weights}
+        refused = [k for k, key in keys.items() if not self.runs(key, "linear") and is_whole(options.executions.get(k))]
         if refused and not options.convert:
             raise InputError(not_run(self.key, len(refused), refused[0], keys[refused[0]]))
 
@@ -164,7 +164,7 @@ class _Chooser:
         self.subject, self.options, self.choice = subject, options, choice
         self.stays = options.resident == "int8"
         self.kernel: Kernel = choice.once if self.stays else choice.each
-        self.is_small = 4 * sum(layer.weights for layer in subject.layers) <= SMALL_MODEL
+        self.is_small = is_small(subject.layers)
         self.fell_back: dict[str, str] = {}
         self.converted: dict[str, float] = {}
         self.until = time.perf_counter() + MEASURING_SECONDS
@@ -193,9 +193,9 @@ class _Chooser:
         if not layer.is_called or layer.aliases or not has_product(module):
             self.fell_back[layer.name] = "its weight is read by other modules, or in another way, than a product"
             return PutBack(module, packed) if self._may_stay(layer) else None
+        if layer.name in self.options.executions:
+            return self._as_told(layer, module, packed)
         is_kept = isinstance(module, nn.Linear) and packed.format.is_float
-        if layer.name in self.options.floating:
-            return self._floating(layer, module, packed)
         fast = self._fast(layer, module, packed)
         if fast is None:
             self.fell_back[layer.name] = "kept in FP16" if is_kept else "FP32 is the fastest here"
@@ -206,17 +206,22 @@ class _Chooser:
             self.fell_back[layer.name] = "kept in FP16" if is_kept else "too small to gain from INT8"
         return fast
 
-    def _floating(self, layer: Layer, module: nn.Module, packed: PackedWeight) -> Runner:
-        """The runner of a layer whose plan keeps its input from being rounded to whole numbers."""
-        self.fell_back[layer.name] = "kept in floating point by the plan"
-        computing = torch.bfloat16 if self.choice.has_bfloat16 else torch.float32
-        dtype = torch.bfloat16 if module in self.flowing else None
+    def _as_told(self, layer: Layer, module: nn.Module, packed: PackedWeight) -> Runner:
+        """The runner of a layer whose execution a plan has decided; FP32 where it asks for what does not run here."""
+        told, dtype = self.options.executions[layer.name], torch.bfloat16 if module in self.flowing else None
+        if told.startswith("int8") and runs_whole(module) and is_int8(packed.format.key):
+            stays = told == "int8_resident"
+            kernel = self.choice.once if stays else self.choice.each
+            return Int8Runner(module, packed.quantized, kernel, stays=stays, dtype=dtype)
+        if isinstance(module, nn.Linear):
+            self.fell_back[layer.name] = f"the plan keeps it in {told}"
+        computing = torch.bfloat16 if told == "bfloat16" and self.choice.has_bfloat16 else torch.float32
         if self._may_stay(layer):
             return self._plain(module, packed, computing)
-        return FloatRunner(module, packed, computing, stays=self.stays, dtype=dtype)
+        return FloatRunner(module, packed, computing, stays=False, dtype=dtype)
 
     def _may_stay(self, layer: Layer) -> bool:
-        return layer.weights <= LARGE_WEIGHTS or self.is_small
+        return self.is_small or stays_plain(layer)
 
     def _plain(self, module: nn.Module, packed: PackedWeight, computing: torch.dtype) -> Runner:
         """With a weight that stays in memory."""
@@ -229,7 +234,7 @@ class _Chooser:
         """The runner of a large layer; None where FP32 is the fastest, and at the end of a dense head, in any case."""
         dtype = torch.bfloat16 if module in self.flowing else None
         q = packed.quantized
-        multiplies = isinstance(module, nn.Linear) or (is_pointwise(module) and is_int8(q.format.key))
+        multiplies = isinstance(module, nn.Linear) or (runs_whole(module) and is_int8(q.format.key))
         if not isinstance(module, nn.Linear) and layer.weights < SMALL_CONVOLUTION:
             return None
         if multiplies and not q.format.is_float:
@@ -267,6 +272,25 @@ def _fastest(runners: Mapping[str, Runner], module: nn.Module) -> str:
     jobs = {name: partial(runner, x) for name, runner in runners.items()}
     seconds = fastest(jobs)
     return min(seconds, key=lambda name: seconds[name])
+
+
+def runs_whole(module: nn.Module) -> bool:
+    """Whether a module's product may be one of whole numbers.
+
+    >>> runs_whole(nn.Linear(2, 3)), runs_whole(nn.Conv2d(2, 3, 1)), runs_whole(nn.Conv2d(2, 3, 3))
+    (True, True, False)
+    """
+    return type(module) is nn.Linear or is_pointwise(module)
+
+
+def is_small(layers: Sequence[Layer]) -> bool:
+    """Whether any weight of a model may stay in FP32 or bfloat16."""
+    return 4 * sum(layer.weights for layer in layers) <= SMALL_MODEL
+
+
+def stays_plain(layer: Layer) -> bool:
+    """Whether a layer's weight may stay in FP32 or bfloat16 in a model of any size."""
+    return layer.weights <= LARGE_WEIGHTS
 
 
 def _flowing(model: nn.Module) -> set[nn.Module]:

@@ -163,11 +163,11 @@ def test_a_plan_for_whole_numbers_says_which_inputs_stay_and_is_executed_so(run:
         )
     kept = said["execution"]["kept"]
     assert said["execution"]["added"] == 0 < said["execution"]["without"]
-    assert load_plan(run / "plan.json").execution == dict.fromkeys(kept, "float")
+    assert load_plan(run / "plan.json").executions == dict.fromkeys(kept, "bfloat16")
     judged = the_json(cli("evaluate", "--run", run, "--repeats", 0, "--execute", "int8", "--json"))
     plan = next(row for row in judged["results"] if row["key"] == "plan")
     if plan["execution"]["layers"] != {"reference": plan["execution"]["layers"].get("reference")}:
-        assert all(plan["execution"]["fell_back"][name] == "kept in floating point by the plan" for name in kept)
+        assert all(plan["execution"]["fell_back"][name] == "the plan keeps it in bfloat16" for name in kept)
     assert_refused(
         cli("plan", "--run", run, "--budget", "60%", "--formats", "int4_group_32", "--execute", "int8"), "does not run"
     )

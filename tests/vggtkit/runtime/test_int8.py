@@ -181,12 +181,12 @@ def test_a_layer_that_keeps_its_input_is_not_rounded(resident: str) -> None:
     with torch.no_grad():
         model[0].weight[:, 5] = 0
     formats = {"0": "int4_group_32", "1": "int8_per_channel_sym"}
-    with prepared(model, formats, Options(resident, floating=frozenset("0"))) as ready:
+    with prepared(model, formats, Options(resident, executions={"0": "bfloat16"})) as ready:
         exact = model[0](x)
         with ready.running():
             found = model[0](x)
     assert nmse(exact, found) < 1e-4
-    assert ready.execution.fell_back == {"0": "kept in floating point by the plan"}
+    assert ready.execution.fell_back == {"0": "the plan keeps it in bfloat16"}
     assert ready.execution.layers["int8"] == 1
     with prepared(model, formats, Options(resident, convert=True)) as ready, ready.running():
         assert nmse(exact, model[0](x)) > 0.1

@@ -1,0 +1,104 @@
+"""The most memory that a pass holds beside the weights, from shapes alone.
+
+The model runs on the meta device, where nothing is computed; every tensor that an operation makes is counted from then
+until nobody holds it, as it would be on the processor. Attention is taken as fused, which keeps no scores;
+convolutions are taken to copy their input and output into an order of their own meanwhile, as oneDNN does.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sensitivity.survey import run_on_meta
+from vggtkit.core.memory import bytes_of
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+
+def peak_activation_bytes(subject: Subject, scene: Scene) -> int | None:
+    """Bytes of all tensors at the fullest moment of a pass; None for a model that cannot run on the meta device.
+
+    Args:
+        subject: with or without values.
+        scene: pictures; only their number and size matter.
+
+    >>> from vggtkit.subject import ModuleSubject
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)).eval()
+    >>> scene = Scene("one", torch.zeros(1, 3, 4, 4), torch.zeros(0, 2))
+    >>> peak_activation_bytes(ModuleSubject(model), scene) == 4 * 12 * (4 + 8 + 8)  # input, hidden, its copy
+    True
+    """
+    with torch.no_grad(), _Fused(), _Held() as held:
+        handle = subject.model.register_forward_pre_hook(held.begin, with_kwargs=True)
+        try:
+            return held.peak if run_on_meta(subject, scene) else None
+        finally:
+            handle.remove()
+
+
+class _Held(TorchDispatchMode):
+    """Counts the bytes of what operations make, from then until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.alive: dict[int, weakref.ref[Any]] = {}
+        self.now = self.peak = 0
+        self.counting = False
+        self.weights: set[int] = set()
+
+    def begin(self, module: nn.Module, arguments: object, keywords: object) -> None:
+        """Hook: from here on it counts, the input included, but not weights, of which views are made all the time."""
+        self.counting = True
+        self.weights = {value.untyped_storage()._cdata for value in (*module.parameters(), *module.buffers())}
+        for value in tree_leaves((arguments, keywords)):
+            self._count(value)
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        """Do it, and count what comes out."""
+        result = func(*args, **(kwargs or {}))
+        if self.counting:
+            for value in tree_leaves(result):
+                self._count(value)
+            if func is torch.ops.aten.convolution.default:
+                self.peak = max(self.peak, self.now + bytes_of(args[0]) + bytes_of(result))
+        return result
+
+    def _count(self, value: object) -> None:
+        if not isinstance(value, Tensor):
+            return
+        storage = value.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.alive or key in self.weights or not size:
+            return
+
+        def freed(_: object) -> None:
+            if self.alive.pop(key, None) is not None:
+                self.now -= size
+
+        self.alive[key] = weakref.ref(storage, freed)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+
+class _Fused(TorchFunctionMode):
+    """Attention that keeps no scores."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        """Every other function is what it is."""
+        if func is F.scaled_dot_product_attention:
+            query, _, value = args[:3]
+            return query.new_empty(*query.shape[:-1], value.shape[-1])
+        return func(*args, **(kwargs or {}))
