@@ -217,7 +217,8 @@ class Timing:
         needed = smallest + self.held_bytes
         return (
             f"{setting('max_memory', asked.max_memory.text)}: the least possible is {needed}B "
-            f"({format_bytes(needed)}), of which {format_bytes(asked.activation_bytes)} are activations of {asked.views} pictures"
+            f"({format_bytes(needed)}), of which {format_bytes(asked.activation_bytes)} are activations of {asked.views} "
+            "pictures"
         )
 
 
