@@ -216,8 +216,9 @@ class Timing:
         assert asked.max_memory is not None
         needed = smallest + self.held_bytes
         return (
-            f"{setting('max_memory', asked.max_memory.text)}: the least possible is {needed}B ({format_bytes(needed)}), "
-            f"of which {format_bytes(asked.activation_bytes)} are activations of {asked.views} pictures"
+            f"{setting('max_memory', asked.max_memory.text)}: the least possible is {needed}B "
+            f"({format_bytes(needed)}), of which {format_bytes(asked.activation_bytes)} are activations of "
+            f"{asked.views} pictures"
         )
 
 

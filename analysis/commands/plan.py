@@ -188,8 +188,8 @@ def plan(
 ) -> None:
     """Choose a format for every layer under a budget of bytes, time and memory.
 
-    Reads profile.h5, and kernels.json where time or memory is limited; writes plan.json. With --max-drop or --max-damage
-    it seeks the smallest file instead.
+    Reads profile.h5, and kernels.json where time or memory is limited; writes plan.json. With --max-drop or
+    --max-damage it seeks the smallest file instead.
     """
     with session(output, run) as screen:
         request, extras = asked.request(fixed.constraints()), beyond.extras()
