@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -139,6 +139,11 @@ class Timing:
             self.times = self.table.at(conditions.views)
             self.rest_seconds = self.table.rest(self.times, BACKEND, heads)
             self.fp32_seconds = self.table.plain_seconds(self.times, self.layers, heads)
+
+    def with_time(self, limit: TimeLimit) -> Timing:
+        """The same with another limit on the time."""
+        conditions = replace(self.conditions, max_time=limit)
+        return Timing(conditions, self.layers, self.heads, self.kept_bytes)
 
     @property
     def time_room(self) -> int | None:

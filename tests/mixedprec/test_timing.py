@@ -111,8 +111,8 @@ def test_three_open_layers_equal_exhaustive_search(
     for picks in itertools.product(itertools.product(keys, ("fp32", "bfloat16", "int8")), repeat=3):
         if any(how == "int8" and not is_int8(key) for key, how in picks):
             continue
-        seconds = REST + pinned + sum(
-            table.passes[0].seconds[la.name][how] for la, (_, how) in zip(free, picks, strict=True)
+        seconds = (
+            REST + pinned + sum(table.passes[0].seconds[la.name][how] for la, (_, how) in zip(free, picks, strict=True))
         )
         if seconds <= limit:
             harm = sum(

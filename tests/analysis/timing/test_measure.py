@@ -51,7 +51,7 @@ def test_a_large_vggt_is_stood_for_by_one_block_of_every_kind() -> None:
     shapes = {layer.name: layer.shape for layer in found.subject.layers}
     for layer in whole.layers:
         listed = next((name for name in found.depths if layer.name.startswith(f"{name}.")), None)
-        name = layer.name if listed is None else f"{listed}.0.{layer.name[len(listed) + 1:].partition('.')[2]}"
+        name = layer.name if listed is None else f"{listed}.0.{layer.name[len(listed) + 1 :].partition('.')[2]}"
         assert shapes[name] == layer.shape
     assert shallow(bare_subject("tiny")) is None
 

@@ -61,7 +61,9 @@ def test_formats_differ_by_what_they_take_to_unpack(table: KernelTable) -> None:
 @pytest.mark.parametrize("what", ["processor", "threads", "torch", "instructions"])
 def test_a_table_of_another_machine_is_refused_with_the_way_out(table: KernelTable, what: str) -> None:
     other = replace(table, machine={**table.machine, what: "other"})
-    with pytest.raises(InputError, match=rf"kernels.json: measured with {what} 'other', here it is .*kernels") as caught:
+    with pytest.raises(
+        InputError, match=rf"kernels.json: measured with {what} 'other', here it is .*kernels"
+    ) as caught:
         other.check([LISTED], (), "kernels.json")
     assert "\n" not in str(caught.value)
 
