@@ -94,3 +94,22 @@ def test_a_forecast_runs_nothing_and_stands_beside_the_plan(timed: Path) -> None
 )
 def test_what_cannot_be_is_refused(run: Path, options: tuple[str, ...], fragments: tuple[str, ...]) -> None:
     assert_refused(cli(*options, "--run", run), *fragments)
+
+
+def test_the_front_over_time_is_predicted_and_drawn(timed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More time is never worse, no plan is over its bytes, and every one is at its bound."""
+    monkeypatch.setattr("analysis.search.time_front.SIZES", (1.0, 1.5))
+    options = ("--points", 2, "--measure", 0, "--axes", "size,time,damage", "--budget", "40%", "--json")
+    said = the_json(cli("pareto", "--run", timed, *options))
+    points = json.loads((timed / "pareto.json").read_text())["time_front"]
+    assert points == said["time_front"]
+    assert len({point["budget_bytes"] for point in points}) == 2
+    for point in points:
+        assert point["size_bytes"] <= point["budget_bytes"]
+        assert point["bound"] == pytest.approx(point["damage"], rel=1e-4)
+    for budget in {point["budget_bytes"] for point in points}:
+        mine = sorted((p["seconds"], p["damage"]) for p in points if p["budget_bytes"] == budget)
+        damages = [damage for _, damage in mine]
+        assert damages == pytest.approx(sorted(damages, reverse=True), rel=1e-4)
+    assert (timed / "pareto_time.png").read_bytes()[:4] == b"\x89PNG"
+    assert_refused(cli("pareto", "--run", timed, "--axes", "beauty"), "--axes beauty", "size,time,damage")
