@@ -24,7 +24,8 @@ from mixedprec.policies import (
 from mixedprec.request import Request, parse_request
 from mixedprec.resolve import Resolved, resolve
 from mixedprec.search_space import SearchSpace
-from mixedprec.solver import Infeasible
+from mixedprec.solver import Infeasible, solve
+from mixedprec.timing import NANOSECONDS, TimeLimit
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
@@ -157,6 +158,25 @@ def replanned(start: Planned, budget_bytes: int) -> Planned:
     """
     policy = start.resolved.policy if start.resolved.policy in SOLVED else "optimal"
     return solve_plan(replace(start.resolved, policy=policy), budget_bytes)
+
+
+def with_time(resolved: Resolved, limit: TimeLimit) -> Resolved:
+    """The same request within another time; it must have a kernel table."""
+    space = resolved.search_space
+    assert space.timing is not None
+    return replace(resolved, search_space=replace(space, timing=space.timing.with_time(limit)))
+
+
+def least_seconds(resolved: Resolved, budget_bytes: int) -> float:
+    """The least predicted time of a pass of any plan within so many bytes of the whole file.
+
+    Raises:
+        Infeasible: even the smallest file is larger.
+    """
+    problem, timing = resolved.problem(budget_bytes), resolved.search_space.timing
+    assert timing is not None
+    groups = [[replace(choice, damage=float(choice.nanoseconds)) for choice in group] for group in problem.groups()]
+    return timing.rest_seconds + solve(groups, problem.budget_bytes).damage / NANOSECONDS
 
 
 def with_formats(start: Planned, formats: Mapping[str, str]) -> Planned:

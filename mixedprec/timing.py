@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -140,6 +140,11 @@ class Timing:
             self.rest_seconds = self.table.rest(self.times, BACKEND, heads)
             self.fp32_seconds = self.table.plain_seconds(self.times, self.layers, heads)
 
+    def with_time(self, limit: TimeLimit) -> Timing:
+        """The same with another limit on the time."""
+        conditions = replace(self.conditions, max_time=limit)
+        return Timing(conditions, self.layers, self.heads, self.kept_bytes)
+
     @property
     def time_room(self) -> int | None:
         """Nanoseconds for the layers; None without a limit."""
@@ -217,8 +222,8 @@ class Timing:
         needed = smallest + self.held_bytes
         return (
             f"{setting('max_memory', asked.max_memory.text)}: the least possible is {needed}B "
-            f"({format_bytes(needed)}), of which {format_bytes(asked.activation_bytes)} are activations of {asked.views} "
-            "pictures"
+            f"({format_bytes(needed)}), of which {format_bytes(asked.activation_bytes)} are activations of "
+            f"{asked.views} pictures"
         )
 
 

@@ -16,6 +16,7 @@ EXAMPLES = (
     "pareto",
     "pareto --points 100 --measure 12",
     "pareto --model vggt-1b --measure 0",
+    "pareto --axes size,time,damage",
 )
 
 
@@ -29,6 +30,12 @@ def pareto(
     formats: Annotated[
         str, typer.Option("--formats", metavar="KEYS", help="As for plan; auto is all that one INT8 kernel runs.")
     ] = "auto",
+    axes: Annotated[
+        str,
+        typer.Option(
+            "--axes", metavar="NAMES", help="size,damage, or size,time,damage: also within times, by kernels.json."
+        ),
+    ] = "size,damage",
     score: Score = SKETCH,
     model: Annotated[
         str | None,
@@ -40,12 +47,13 @@ def pareto(
 ) -> None:
     """Draw damage against file size: plans over all budgets, uniform schemes, baselines.
 
-    Baselines stand at the bytes of --budget. Reads profile.h5 and writes pareto.json and pareto.png.
+    Baselines stand at the bytes of --budget. Reads profile.h5 and writes pareto.json and pareto.png, and with time
+    among the axes pareto_time.png.
     """
     with session(output, run) as screen:
         with screen.progress() as progress:
             view = make_pareto(
                 run, parse_request(budget, formats=formats), model_name=model, score=score, budgets=points,
-                measure=measure, device=device, progress=progress,
+                measure=measure, axes=axes, device=device, progress=progress,
             )  # fmt: skip
         screen.show(view)

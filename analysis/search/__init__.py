@@ -5,4 +5,5 @@
 | `quality_target` | the smallest file that keeps a quality |
 | `swaps` | measured swaps of equal bytes |
 | `pareto` | size against damage over all budgets |
+| `time_front` | size, time and damage |
 """

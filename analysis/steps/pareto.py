@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from analysis.report.pareto_chart import draw_pareto
+from analysis.report.time_chart import draw_time
 from analysis.search.pareto import BASELINE, UNIFORM, pareto_table, to_json, trace_pareto
+from analysis.search.time_front import NEVER, TimedPoint, time_table, trace_time
+from analysis.steps.kernels import completed
 from analysis.steps.plan import RUNNABLE_FORMATS
-from analysis.steps.plan_source import plan_source
+from analysis.steps.plan_source import PlanSource, plan_source
 from analysis.steps.run_folder import check_writable
 from analysis.steps.view import View
 from mixedprec import Request, solve_plan
 from mixedprec.checkpoint import fp32_bytes
 from mixedprec.evidence import SKETCH
+from mixedprec.timing import Conditions
 from vggtkit.core.atomic import replacing_all
-from vggtkit.core.errors import check_number
+from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
 
-RESULTS, CHART = "pareto.json", "pareto.png"
+RESULTS, CHART, TIME_CHART = "pareto.json", "pareto.png", "pareto_time.png"
+AXES = ("size,damage", "size,time,damage")
 
 
 def make_pareto(
@@ -30,6 +37,7 @@ def make_pareto(
     score: str = SKETCH,
     budgets: int = 50,
     measure: int = 8,
+    axes: str = AXES[0],
     device: str = "auto",
     progress: Progress = silent,
 ) -> View:
@@ -42,12 +50,15 @@ def make_pareto(
         score: key of the score that damage is taken from.
         budgets: points of the predicted front.
         measure: how many of them are measured on held-out scenes; 0 predicts only.
+        axes: one of `AXES`; with time also the predicted front over time, drawn in ``pareto_time.png``.
         device: for measurements.
         progress: called at every step.
 
     Raises:
-        InputError: as `make_plan`.
+        InputError: as `make_plan`, or unknown axes.
     """
+    if axes not in AXES:
+        raise InputError(f"{setting('axes', axes)}: not known; use {' or '.join(AXES)}")
     check_number("points", budgets, 2, 10**4)
     check_number("measure", measure, 0, budgets)
     check_writable(run)
@@ -56,6 +67,7 @@ def make_pareto(
     if request.formats.may_widen:
         request = replace(request, formats=RUNNABLE_FORMATS)
     start = solve_plan(source.resolve(request))
+    timed = _timed(run, source, request, progress) if axes == AXES[1] else None
     evaluator = source.evaluator(request, "evaluation") if measure and source.profile else None
     facts = provenance(
         model_fingerprint=start.plan.model_fingerprint,
@@ -72,9 +84,13 @@ def make_pareto(
         fp32_bytes=fp32_bytes(source.subject),
         progress=progress,
     )
-    with replacing_all([run / RESULTS, run / CHART]) as (results, chart):
-        results.write_text(to_json(result), encoding="utf-8")
-        draw_pareto(result, chart)
+    values = json.loads(to_json(result)) | ({} if timed is None else timed.values())
+    names = [RESULTS, CHART, *([TIME_CHART] if timed else [])]
+    with replacing_all([run / name for name in names]) as files:
+        files[0].write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        draw_pareto(result, files[1])
+        if timed is not None:
+            draw_time(timed.points, result.model, timed.fp32_seconds, files[2])
     beating = result.beating()
     others = len(result.of_kind(UNIFORM)) + len(result.of_kind(BASELINE))
     lines = [
@@ -85,7 +101,28 @@ def make_pareto(
         else f"No uniform scheme or baseline ({others} measured) beats a measured plan of its bytes or more."
         if evaluator
         else "Predicted only; nothing was measured.",
-        f"written: {run / RESULTS}, {run / CHART}",
+        f"written: {', '.join(str(run / name) for name in names)}",
     ]
-    values = json.loads(to_json(result)) | {"path": str(run / RESULTS)}
-    return View(values, (pareto_table(result),), lines)
+    tables = [pareto_table(result), *([time_table(timed.points, timed.fp32_seconds)] if timed else [])]
+    return View(values | {"path": str(run / RESULTS)}, tables, lines)
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """The front over time."""
+
+    points: list[TimedPoint]
+    fp32_seconds: float
+
+    def values(self) -> dict[str, Any]:
+        """As the file holds it."""
+        return {"time_front": [asdict(point) for point in self.points], "fp32_seconds": self.fp32_seconds}
+
+
+def _timed(run: Path, source: PlanSource, request: Request, progress: Progress) -> _Timed:
+    """The predicted front over time, from the run's kernel table."""
+    heads = source.subject.heads if request.heads is None else request.heads
+    conditions = completed(run, Conditions(0, max_time=NEVER), source.subject, heads)
+    resolved = source.resolve(replace(request, conditions=conditions))
+    assert resolved.search_space.timing is not None
+    return _Timed(trace_time(resolved, progress=progress), resolved.search_space.timing.fp32_seconds)

@@ -38,6 +38,8 @@ from vggtkit.subject import Subject
 
 SECONDS = 90
 """For all passes; the first of every kind is taken whatever it takes."""
+SHARES, LEAST_LEFT = (0.4, 0.3, 1.0), 0.25
+"""Of the time that is left, for each number of pictures in turn; further numbers are left out below the other share."""
 MOST_REPEATS = 15
 FAR = 4
 """Passes over so many times the pictures are measured as well, where there is time."""
@@ -79,12 +81,12 @@ def measure(
     until = time.perf_counter() + seconds
     unpacking = _unpacking()
     passes: list[PassTimes] = []
-    for views in _counts(scene):
+    for views, share in zip(_counts(scene), SHARES, strict=False):
         left = until - time.perf_counter()
-        if passes and left < 0.4 * seconds:
+        if passes and left <= LEAST_LEFT * seconds:
             break
-        share = time.perf_counter() + (left if views != len(scene.images) else left / 2)
-        passes.append(_passes(subject, _of_views(scene, views), weights, share, progress))
+        of_these = time.perf_counter() + share * left
+        passes.append(_passes(subject, _of_views(scene, views), weights, of_these, progress))
     homes = stage_of_layers(subject)
     seen = passes[0].seconds
     return KernelTable(

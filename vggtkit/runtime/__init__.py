@@ -6,6 +6,7 @@
 | `backends` | the registry of backends |
 | `reference`, `int8` | dequantised by layer, exactly; in whole numbers |
 | `kernels`, `codes`, `runners`, `attention` | of ``int8``: products, weights, layers, attention in bfloat16 |
+| `kernel_table` | seconds of every layer, format and way to run on one machine |
 | `processor` | what the processor is called and can multiply |
 | `stages` | seconds of a pass by stage |
 | `forwards` | another function in place of a module's ``forward``, for a while |

@@ -213,7 +213,7 @@ class _Chooser:
             stays = told == "int8_resident"
             kernel = self.choice.once if stays else self.choice.each
             return Int8Runner(module, packed.quantized, kernel, stays=stays, dtype=dtype)
-        if isinstance(module, nn.Linear):
+        if runs_whole(module):
             self.fell_back[layer.name] = f"the plan keeps it in {told}"
         computing = torch.bfloat16 if told == "bfloat16" and self.choice.has_bfloat16 else torch.float32
         if self._may_stay(layer):

@@ -16,7 +16,7 @@ from vggtkit.model import VGGT
 from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import PackedWeight, find_layers
 from vggtkit.runtime import int8, processor
-from vggtkit.runtime.backend import RESIDENT, Options, Prepared
+from vggtkit.runtime.backend import EXECUTIONS, RESIDENT, Options, Prepared
 from vggtkit.runtime.backends import BACKENDS
 from vggtkit.runtime.kernels import KERNELS
 from vggtkit.runtime.runners import Int8Runner
@@ -256,3 +256,38 @@ def test_unknown_names_are_refused() -> None:
         BACKENDS.pick("int9")
     with pytest.raises(InputError, match="packed or int8"):
         Options("int4")
+
+
+@needs_kernel
+def test_layers_run_as_they_are_told(vggt: VGGT) -> None:
+    """Small layers too; what a layer has no kernel for runs in floating point."""
+    names = [layer.name for layer in find_layers(vggt) if layer.kind == "linear"]
+    told = {name: EXECUTIONS[number % len(EXECUTIONS)] for number, name in enumerate(names)}
+    formats = uniform_assignment(find_layers(vggt), "int4_two_level_16") | {names[2]: "fp16"}
+    with prepared(vggt, formats, Options(executions=told)) as ready:
+        reference = outputs(vggt)
+        with ready.running():
+            found = outputs(vggt)
+    assert isinstance(ready, int8._Int8Prepared)
+    for number, name in enumerate(names):
+        runner = ready.runners[name]
+        whole = told[name].startswith("int8") and number != 2
+        assert isinstance(runner, Int8Runner) == whole
+        if isinstance(runner, Int8Runner):
+            assert (runner.loaded is not None) == (told[name] == "int8_resident")
+        else:
+            assert "the plan keeps it in" in ready.execution.fell_back[name]
+    assert nmse(reference["depth"], found["depth"]) < 1e-2
+
+
+@needs_kernel
+def test_a_layer_that_is_told_to_stay_in_floating_point_may_have_any_format() -> None:
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
+    formats = {"0": "int4_two_level_64", "1": "int4_group_32"}
+    with prepared(model, formats, Options(executions={"1": "fp32"})) as ready:
+        assert ready.execution.fell_back["1"] == "the plan keeps it in fp32"
+
+
+def test_an_unknown_execution_is_refused_by_its_layer() -> None:
+    with pytest.raises(InputError, match="fc: int9 is no execution; use one of fp32, bfloat16, int8, int8_resident"):
+        Options(executions={"fc": "int9"})

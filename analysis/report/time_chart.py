@@ -1,0 +1,47 @@
+"""Damage against the time of a pass, a line for each size of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from analysis.search.time_front import TimedPoint
+from vggtkit.core.escaping import plain_for_charts
+
+DPI = 200
+# Okabe & Ito, "Color Universal Design", 2008.
+_COLOURS, _MARKERS = ("#D55E00", "#0072B2", "#009E73"), ("o", "s", "^")
+
+
+def draw_time(points: Sequence[TimedPoint], model: str, fp32_seconds: float, path: Path) -> None:
+    """Write the picture as PNG; the caller gives a temporary name.
+
+    Args:
+        points: of `trace_time`.
+        model: for the title.
+        fp32_seconds: of a pass in FP32, a line.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(6.4, 4.3), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    budgets = list(dict.fromkeys(point.budget_bytes for point in points))
+    for number, budget in enumerate(budgets):
+        mine = [point for point in points if point.budget_bytes == budget]
+        axes.plot(
+            [point.seconds for point in mine], [point.damage for point in mine], linewidth=1.4, markersize=4,
+            color=_COLOURS[number % len(_COLOURS)], marker=_MARKERS[number % len(_MARKERS)],
+            label=f"at most {budget / 1e6:.2f} MB",
+        )  # fmt: skip
+    axes.axvline(fp32_seconds, color="#333333", linewidth=1.0, linestyle="--", label="FP32")
+    axes.set_yscale("log")
+    axes.set_xlabel("predicted seconds of a pass")
+    axes.set_ylabel("predicted damage: NMSE of the outputs")
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{plain_for_charts(model)}: what time and size cost", fontsize=11, x=0.01, ha="left")
+    figure.savefig(path, format="png", dpi=DPI)

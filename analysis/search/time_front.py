@@ -1,0 +1,90 @@
+"""Size, time and damage: plans within several sizes and, at each, over all times that make a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rich.table import Table
+
+from mixedprec import Resolved, solve_plan
+from mixedprec.planner import least_seconds, with_time
+from mixedprec.solver import Infeasible
+from mixedprec.timing import TimeLimit, executions_by_count
+from vggtkit.core.provenance import Progress, silent
+
+SIZES = (1.0, 1.5, 2.0)
+"""Budgets of bytes, over the one that was asked for."""
+TIMES = 5
+NEVER = TimeLimit("second", Fraction(10**6), "any")
+
+
+@dataclass(frozen=True)
+class TimedPoint:
+    """One plan.
+
+    Attributes:
+        budget_bytes: that it was allowed.
+        size_bytes: of its file.
+        seconds: predicted of a pass.
+        damage: predicted.
+        bound: proven lower bound of any plan's within these bytes and this time.
+        executions: how many layers run in each way.
+    """
+
+    budget_bytes: int
+    size_bytes: int
+    seconds: float
+    damage: float
+    bound: float
+    executions: dict[str, int]
+
+
+def trace_time(resolved: Resolved, *, times: int = TIMES, progress: Progress = silent) -> list[TimedPoint]:
+    """Plans by budget, and from the least time of each to the time that more would not lower the damage.
+
+    Args:
+        resolved: a request with a kernel table among its conditions.
+        times: points at each budget, at least 2.
+        progress: called before every plan.
+    """
+    points: list[TimedPoint] = []
+    for number, share in enumerate(SIZES):
+        budget = int(share * resolved.budget_bytes)
+        progress("size, time and damage", number * times, len(SIZES) * times)
+        try:
+            low = least_seconds(resolved, budget)
+            free = _point(with_time(resolved, NEVER), budget)
+        except Infeasible:
+            continue
+        steps = [low + (free.seconds - low) * step / (times - 1) for step in range(times - 1)]
+        for step, seconds in enumerate(steps if free.seconds > low else []):
+            progress("size, time and damage", number * times + step + 1, len(SIZES) * times)
+            limit = TimeLimit("second", Fraction(seconds) + Fraction(1, 10**8), f"{seconds:.6f}s")
+            points.append(_point(with_time(resolved, limit), budget))
+        points.append(free)
+    return points
+
+
+def time_table(points: Sequence[TimedPoint], fp32_seconds: float) -> Table:
+    """A row a plan, by budget and time."""
+    table = Table(title="Size, time and predicted damage", title_justify="left")
+    for name in ("file MB", "seconds", "of FP32", "predicted", "layers run in"):
+        table.add_column(name, justify="left" if name == "layers run in" else "right")
+    for before, point in zip([None, *points], points, strict=False):
+        if before is not None and before.budget_bytes != point.budget_bytes:
+            table.add_section()
+        table.add_row(
+            f"{point.size_bytes / 1e6:.2f}", f"{point.seconds:.4f}", f"{point.seconds / fp32_seconds:.2f}",
+            f"{point.damage:.2e}", ", ".join(f"{count} {how}" for how, count in point.executions.items()),
+        )  # fmt: skip
+    return table
+
+
+def _point(resolved: Resolved, budget_bytes: int) -> TimedPoint:
+    plan = solve_plan(resolved, budget_bytes).plan
+    return TimedPoint(
+        budget_bytes, plan.size_bytes, float(plan.takes["seconds"]), plan.total_damage, plan.bound,
+        executions_by_count(plan.executions),
+    )  # fmt: skip
