@@ -104,8 +104,7 @@ def test_plans_from_before_have_no_exceptions(chosen: Planned, tmp_path: Path) -
     path = tmp_path / "plan.json"
     save_plan(chosen.plan, path)
     values = json.loads(path.read_text())
-    assert values.pop("executions") == {}
-    path.write_text(json.dumps(sealed({key: value for key, value in values.items() if key != "digest"})))
+    assert "executions" not in values
     assert load_plan(path) == chosen.plan
     path.write_text(json.dumps(sealed(values | {"executions": {"nobody": "bfloat16"}})))
     with pytest.raises(InputError, match="execution of 'nobody'"):
