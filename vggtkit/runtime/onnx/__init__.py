@@ -1,0 +1,13 @@
+"""VGGT as an ONNX file whose weights are a plan's.
+
+| module | holds |
+|---|---|
+| `tensors` | a tensor of the file, made when it is written |
+| `weights` | a quantised weight as what an operator of ONNX multiplies with |
+| `styles` | which operator a format gets |
+| `standins` | what layers and attention compute while the graph is traced |
+| `trace` | a packed model -> a graph |
+| `faults` | what ONNX Runtime is known to compute wrongly, and how every operator is tried |
+| `file` | a graph -> a file that was checked |
+| `session` | a file -> outputs, by ONNX Runtime |
+"""

@@ -1,0 +1,239 @@
+"""A packed VGGT -> a graph of ONNX, whose tensors are made when it is written.
+
+Only the structure is traced, with placeholders that take no memory: a weight is unpacked, and packed as its operator
+wants it, once, when the file is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vggtkit.model import VGGT
+from vggtkit.model.dpt_head import DPTFeatures
+from vggtkit.model.layers import Attention, CrossAttention, QKVProjection
+from vggtkit.model.loading import skeleton
+from vggtkit.model.outputs import OUTPUTS, outputs_of_head
+from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
+from vggtkit.runtime.onnx import standins
+from vggtkit.runtime.onnx.initializers import fill
+from vggtkit.runtime.onnx.styles import STYLES
+from vggtkit.runtime.onnx.tensors import FileTensor, as_it_is, missing_package, plain
+from vggtkit.runtime.onnx.weights import Codes, OnnxWeight, folded
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+OPSET = 21
+"""The first whose casts know 4 bits."""
+ANY = 0
+"""Any number, of `Shapes`."""
+NOT_READ = ("aggregator.patch_embed.mask_token", "aggregator.patch_embed.pos_embed")
+"""Parameters that a pass does not read: one for training, and one that is resized beforehand."""
+TRACED_VIEWS, TRACED_POINTS = 4, 5
+"""While the graph is traced for any number of them: the tracer takes some small ones for special cases."""
+
+
+class Shapes(NamedTuple):
+    """What a graph is made for.
+
+    Attributes:
+        height: of pictures, in pixels.
+        width: likewise.
+        views: pictures a scene, or `ANY`.
+        points: that are tracked, or `ANY`.
+    """
+
+    height: int
+    width: int
+    views: int = ANY
+    points: int = ANY
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph that is not written yet.
+
+    Attributes:
+        model: of `onnx_ir`.
+        ways: what computes each layer, by name.
+        weights: what the layers multiply with, by name; those that stay plain are absent.
+    """
+
+    model: onnx_ir.Model
+    ways: dict[str, str]
+    weights: dict[str, OnnxWeight]
+
+
+def trace(model: VGGT, shapes: Shapes, style: str = "auto") -> Graph:
+    """The graph of a VGGT that is packed; layers that are not are FP32.
+
+    Args:
+        model: unchanged; the graph is to be written while it is packed.
+        shapes: of its inputs.
+        style: key of `STYLES`.
+
+    Raises:
+        InputError: onnxscript is missing, or an unknown style.
+    """
+    STYLES.pick(style)
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_package("onnxscript") from error
+    structure = _Structure(model, shapes, style)
+    inputs, names = _inputs(shapes, model)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            _InOrder(structure.model).eval(),
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=[name for head in model.config.heads for name in outputs_of_head(head)],
+            dynamic_shapes=_dynamic(shapes, names),
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    fill(program.model, {f"model.{name}": tensor for name, tensor in structure.sources.items()})
+    return Graph(program.model, structure.ways, structure.weights)
+
+
+class _InOrder(nn.Module):
+    """The published outputs in their order."""
+
+    def __init__(self, model: VGGT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, query_points: Tensor | None = None) -> tuple[Tensor, ...]:
+        returned = self.model(images, query_points)
+        return tuple(returned[name] for name in OUTPUTS if name in returned)
+
+
+class _Structure:
+    """The structure of a VGGT whose parameters are placeholders and whose layers are stand-ins.
+
+    Attributes:
+        model: that structure.
+        sources: tensors of the file, by their names in it.
+        ways: as `Graph.ways`.
+        weights: as `Graph.weights`.
+    """
+
+    def __init__(self, source: VGGT, shapes: Shapes, style: str) -> None:
+        self.source, self.model, self.choose = source, skeleton(source.config), STYLES[style]
+        self.sources: dict[str, FileTensor] = {}
+        self.ways: dict[str, str] = {}
+        self.weights: dict[str, OnnxWeight] = {}
+        for layer in find_layers(source):
+            self._stand_in(layer)
+        for name, parameter in list(self.model.named_parameters()):
+            if name not in self.sources:
+                self._keep(name, parameter)
+        for name in NOT_READ:
+            del self.sources[name]
+        for part in self.model.modules():
+            if isinstance(part, Attention):
+                part.forward = partial(standins.attend, part)  # type: ignore[method-assign]
+            elif isinstance(part, CrossAttention):
+                part.forward = partial(standins.attend_across, part)  # type: ignore[method-assign]
+            elif isinstance(part, DPTFeatures) and shapes.views == ANY:
+                part.forward = partial(standins.all_frames, part)  # type: ignore[method-assign]
+        self._place(shapes)
+
+    def _stand_in(self, layer: Layer) -> None:
+        """A layer whose weight is packed."""
+        packed = getattr(self.source.get_submodule(layer.name), "packed", None)
+        self.ways[layer.name] = "FP32"
+        if not isinstance(packed, PackedWeight):
+            return
+        q, module = packed.quantized, self.model.get_submodule(layer.name)
+        shape = tuple(module.get_parameter(layer.parameter).shape)
+        if q.format.is_float:
+            self._set(layer.weight_name, plain(shape, torch.float32, "FLOAT16", lambda: from_out_first(q.codes, packed.kind)))
+            return
+        kind = None if layer.kind.startswith("conv") else self.choose(q.format)
+        if kind is None:
+            self._set(layer.weight_name, folded(q, shape, transposed=layer.kind.startswith("conv_transpose")))
+            return
+        module.register_parameter(layer.parameter, None)
+        weight = kind(Codes(q))
+        self.weights[layer.name], self.ways[layer.name] = weight, weight.way
+        if isinstance(module, QKVProjection):
+            query, rest = slice(0, module.dim), slice(module.dim, 3 * module.dim)
+            parts = [
+                standins.Linear(module, kind(Codes(q, rows)), prefix, rows)
+                for prefix, rows in (("query_", query), ("rest_", rest))
+            ]
+            module.parts = standins.Projections(*parts)  # type: ignore[method-assign]
+        else:
+            parts = [standins.Linear(module, weight)]
+            module.forward = parts[0]  # type: ignore[method-assign]
+        for part in parts:
+            self.sources |= {f"{layer.name}.{name}": tensor for name, tensor in part.tensors.items()}
+
+    def _keep(self, name: str, parameter: nn.Parameter) -> None:
+        """A parameter that is kept in floating point."""
+        value = self.source.get_parameter(name)
+        assert value.shape == parameter.shape
+        self._set(name, as_it_is(value))
+
+    def _set(self, name: str, tensor: FileTensor) -> None:
+        """A tensor in the place of a parameter."""
+        owner, _, leaf = name.rpartition(".")
+        module = self.model.get_submodule(owner)
+        module.register_parameter(leaf, nn.Parameter(tensor.placeholder(), requires_grad=False))
+        self.sources[name] = tensor
+
+    def _place(self, shapes: Shapes) -> None:
+        """The position embedding for this size of picture, as torch resizes it."""
+        backbone, patch = self.model.aggregator.patch_embed, self.source.config.patch_size
+        with torch.no_grad():
+            value = self.source.aggregator.patch_embed._position(shapes.height // patch, shapes.width // patch)
+        tensor = as_it_is(value.clone())
+        backbone.register_buffer("position", tensor.placeholder(), persistent=False)
+        self.sources["aggregator.patch_embed.position"] = tensor
+        backbone._position = lambda *_: backbone.position  # type: ignore[method-assign]
+
+
+def _inputs(shapes: Shapes, model: VGGT) -> tuple[tuple[Tensor, ...], list[str]]:
+    """Inputs to trace with, and their names."""
+    views, points = shapes.views or TRACED_VIEWS, shapes.points or TRACED_POINTS
+    images = torch.zeros(1, views, 3, shapes.height, shapes.width)
+    if "track" not in model.config.heads:
+        return (images,), ["images"]
+    return (images, torch.zeros(1, points, 2)), ["images", "query_points"]
+
+
+def _dynamic(shapes: Shapes, names: list[str]) -> tuple[dict[int, torch.export.Dim], ...] | None:
+    """The axes of the inputs that may have any length; None where none may."""
+    lengths = {"images": (shapes.views, "views", 3), "query_points": (shapes.points, "points", 2)}
+    found = []
+    for name in names:
+        length, axis, least = lengths[name]
+        found.append({1: torch.export.Dim(axis, min=least, max=2**20)} if length == ANY else {})
+    return tuple(found) if any(found) else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter says of itself."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
