@@ -25,14 +25,13 @@ class Linear:
         module: the layer in the structure that is traced; placeholders are hung on it.
         weight: what the operator multiplies with.
         prefix: of their names there.
-        outputs: the layer's outputs that the weight is of.
 
     Attributes:
         tensors: of the file, by their names there.
     """
 
-    def __init__(self, module: nn.Module, weight: OnnxWeight, prefix: str = "", outputs: slice | None = None) -> None:
-        self.module, self.weight, self.outputs, self.prefix = module, weight, outputs, prefix
+    def __init__(self, module: nn.Module, weight: OnnxWeight, prefix: str = "") -> None:
+        self.module, self.weight, self.prefix = module, weight, prefix
         parts = weight.tensors()
         self.parts = tuple(parts)
         self.tensors: Mapping[str, FileTensor] = {f"{prefix}{part}": tensor for part, tensor in parts.items()}
@@ -42,8 +41,8 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """``[..., in]`` to ``[..., out]``."""
         bias = self.module.bias
-        if isinstance(bias, Tensor) and self.outputs is not None:
-            bias = bias[self.outputs]
+        if isinstance(bias, Tensor) and len(bias) != self.weight.codes.rows:
+            bias = bias[self.weight.codes.slice]
         tensors = {part: getattr(self.module, f"{self.prefix}{part}") for part in self.parts}
         return self.weight.multiply(x, tensors, bias if isinstance(bias, Tensor) else None)
 

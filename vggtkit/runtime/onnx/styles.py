@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vggtkit.core.registry import Registry
-from vggtkit.quant import Format
-from vggtkit.runtime.onnx.weights import LARGEST_BLOCK, SMALLEST_BLOCK, Dynamic, NBits, OnnxWeight
+from vggtkit.model import VGGT
+from vggtkit.quant import Format, PackedWeight, find_layers
+from vggtkit.runtime.onnx.weights import LARGEST_BLOCK, SMALLEST_BLOCK, Codes, Dynamic, NBits, OnnxWeight
 
 Chooser = Callable[[Format], "type[OnnxWeight] | None"]
 """None for a layer that is computed in FP32."""
@@ -45,3 +46,19 @@ STYLES: Registry[Chooser] = Registry("ONNX style")
 """
 for key, chooser in {"auto": _auto, "dynamic": _dynamic, "nbits": _nbits, "exact": _exact}.items():
     STYLES.register(key, chooser)
+
+
+def operators(model: VGGT, style: str) -> dict[str, OnnxWeight | None]:
+    """What every layer of a packed model multiplies with, by name; None for layers that are computed in FP32.
+
+    Raises:
+        InputError: an unknown style.
+    """
+    choose = STYLES.pick(style)
+    found: dict[str, OnnxWeight | None] = {}
+    for layer in find_layers(model):
+        packed = getattr(model.get_submodule(layer.name), "packed", None)
+        in_fp32 = not isinstance(packed, PackedWeight) or packed.format.is_float or layer.kind.startswith("conv")
+        kind = None if in_fp32 else choose(packed.format)
+        found[layer.name] = None if kind is None else kind(Codes(packed.quantized))
+    return found

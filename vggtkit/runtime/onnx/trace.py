@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from vggtkit.model.outputs import OUTPUTS, outputs_of_head
 from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
 from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
-from vggtkit.runtime.onnx.styles import STYLES
+from vggtkit.runtime.onnx.styles import operators
 from vggtkit.runtime.onnx.tensors import FileTensor, as_it_is, missing_package, plain
 from vggtkit.runtime.onnx.weights import Codes, OnnxWeight, folded
 
@@ -64,13 +64,11 @@ class Graph:
 
     Attributes:
         model: of `onnx_ir`.
-        ways: what computes each layer, by name.
-        weights: what the layers multiply with, by name; those that stay plain are absent.
+        weights: what every layer multiplies with, by name; None for layers that are computed in FP32.
     """
 
     model: onnx_ir.Model
-    ways: dict[str, str]
-    weights: dict[str, OnnxWeight]
+    weights: Mapping[str, OnnxWeight | None]
 
 
 def trace(model: VGGT, shapes: Shapes, style: str = "auto") -> Graph:
@@ -84,7 +82,6 @@ def trace(model: VGGT, shapes: Shapes, style: str = "auto") -> Graph:
     Raises:
         InputError: onnxscript is missing, or an unknown style.
     """
-    STYLES.pick(style)
     try:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
@@ -105,7 +102,9 @@ def trace(model: VGGT, shapes: Shapes, style: str = "auto") -> Graph:
         )
     assert program is not None
     fill(program.model, {f"model.{name}": tensor for name, tensor in structure.sources.items()})
-    return Graph(program.model, structure.ways, structure.weights)
+    for node in program.model.graph:
+        node.metadata_props.clear()  # where in torch it comes from, most of a small file
+    return Graph(program.model, structure.weights)
 
 
 class _InOrder(nn.Module):
@@ -126,17 +125,15 @@ class _Structure:
     Attributes:
         model: that structure.
         sources: tensors of the file, by their names in it.
-        ways: as `Graph.ways`.
         weights: as `Graph.weights`.
     """
 
     def __init__(self, source: VGGT, shapes: Shapes, style: str) -> None:
-        self.source, self.model, self.choose = source, skeleton(source.config), STYLES[style]
+        self.source, self.model = source, skeleton(source.config)
         self.sources: dict[str, FileTensor] = {}
-        self.ways: dict[str, str] = {}
-        self.weights: dict[str, OnnxWeight] = {}
+        self.weights = operators(source, style)
         for layer in find_layers(source):
-            self._stand_in(layer)
+            self._stand_in(layer, self.weights[layer.name])
         for name, parameter in list(self.model.named_parameters()):
             if name not in self.sources:
                 self._keep(name, parameter)
@@ -151,36 +148,33 @@ class _Structure:
                 part.forward = partial(standins.all_frames, part)  # type: ignore[method-assign]
         self._place(shapes)
 
-    def _stand_in(self, layer: Layer) -> None:
+    def _stand_in(self, layer: Layer, weight: OnnxWeight | None) -> None:
         """A layer whose weight is packed."""
         packed = getattr(self.source.get_submodule(layer.name), "packed", None)
-        self.ways[layer.name] = "FP32"
         if not isinstance(packed, PackedWeight):
             return
-        q, module = packed.quantized, self.model.get_submodule(layer.name)
-        shape = tuple(module.get_parameter(layer.parameter).shape)
-        if q.format.is_float:
-            self._set(layer.weight_name, plain(shape, torch.float32, "FLOAT16", lambda: from_out_first(q.codes, packed.kind)))
+        if weight is None:
+            self._set(layer.weight_name, self._in_fp32(layer, packed))
             return
-        kind = None if layer.kind.startswith("conv") else self.choose(q.format)
-        if kind is None:
-            self._set(layer.weight_name, folded(q, shape, transposed=layer.kind.startswith("conv_transpose")))
-            return
+        module = self.model.get_submodule(layer.name)
         module.register_parameter(layer.parameter, None)
-        weight = kind(Codes(q))
-        self.weights[layer.name], self.ways[layer.name] = weight, weight.way
         if isinstance(module, QKVProjection):
-            query, rest = slice(0, module.dim), slice(module.dim, 3 * module.dim)
-            parts = [
-                standins.Linear(module, kind(Codes(q, rows)), prefix, rows)
-                for prefix, rows in (("query_", query), ("rest_", rest))
-            ]
+            dim, kind = module.dim, type(weight)
+            query, rest = (Codes(packed.quantized, rows) for rows in (slice(0, dim), slice(dim, 3 * dim)))
+            parts = [standins.Linear(module, kind(query), "query_"), standins.Linear(module, kind(rest), "rest_")]
             module.parts = standins.Projections(*parts)  # type: ignore[method-assign]
         else:
             parts = [standins.Linear(module, weight)]
             module.forward = parts[0]  # type: ignore[method-assign]
         for part in parts:
             self.sources |= {f"{layer.name}.{name}": tensor for name, tensor in part.tensors.items()}
+
+    def _in_fp32(self, layer: Layer, packed: PackedWeight) -> FileTensor:
+        """The weight of a layer that is computed in FP32, in the layout of its module."""
+        q, shape = packed.quantized, tuple(self.model.get_parameter(layer.weight_name).shape)
+        if q.format.is_float:
+            return plain(shape, torch.float32, "FLOAT16", lambda: from_out_first(q.codes, packed.kind))
+        return folded(q, shape, transposed=layer.kind.startswith("conv_transpose"))
 
     def _keep(self, name: str, parameter: nn.Parameter) -> None:
         """A parameter that is kept in floating point."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +80,20 @@ class Codes:
         return parts
 
 
+class Operator(NamedTuple):
+    """One of ONNX Runtime's own.
+
+    Attributes:
+        name: in its domain.
+        reads: what stands behind the activations, in the operator's order; "" for what is left out.
+        attributes: of the node.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    attributes: Mapping[str, int]
+
+
 class OnnxWeight(ABC):
     """A weight as an operator has it.
 
@@ -97,9 +111,27 @@ class OnnxWeight(ABC):
     def tensors(self) -> dict[str, FileTensor]:
         """What the operator reads, by name."""
 
+    @property
     @abstractmethod
+    def operator(self) -> Operator:
+        """Which computes ``x W^T + bias``."""
+
     def multiply(self, x: Tensor, tensors: Mapping[str, Tensor], bias: Tensor | None) -> Tensor:
-        """``x W^T + bias`` as a node, with what stands for `tensors`; while a graph is traced."""
+        """The operator as a node, with what stands for `tensors`; while a graph is traced."""
+        name, reads, attributes = self.operator
+        given: list[Tensor | None] = [x, *({**tensors, "bias": bias}.get(part) for part in reads)]
+        while given[-1] is None:
+            given.pop()
+        shape = (*x.shape[:-1], self.codes.rows)
+        result: Tensor = torch.onnx.ops.symbolic(
+            f"{DOMAIN}::{name}", given, dict(attributes), dtype=torch.float32, shape=shape, version=1
+        )
+        return result
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the operator reads, once it is loaded."""
+        return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in self.tensors().values())
 
 
 class NBits(OnnxWeight):
@@ -132,11 +164,12 @@ class NBits(OnnxWeight):
             found["zero_points"] = plain(packed, torch.uint8, "UINT8", self._packed_zeros)
         return found
 
-    def multiply(self, x: Tensor, tensors: Mapping[str, Tensor], bias: Tensor | None) -> Tensor:
-        """As `OnnxWeight.multiply`."""
-        inputs = (x, tensors["codes"], tensors["scales"], tensors.get("zero_points"), None, bias)
+    @property
+    def operator(self) -> Operator:
+        """As `OnnxWeight.operator`."""
         sizes = {"K": self.codes.columns, "N": self.codes.rows, "bits": self.bits, "block_size": self.block}
-        return _node("MatMulNBits", inputs, self.codes.rows, sizes | {"accuracy_level": ACCURACY_LEVEL})
+        reads = ("codes", "scales", "zero_points", "", "bias")
+        return Operator("MatMulNBits", reads, sizes | {"accuracy_level": ACCURACY_LEVEL})
 
     def _packed(self) -> Tensor:
         codes = self.codes.codes()
@@ -174,10 +207,10 @@ class Dynamic(OnnxWeight):
             found["zero_points"] = plain((rows,), torch.uint8, "UINT8", lambda: self._per_row(zeros))
         return found
 
-    def multiply(self, x: Tensor, tensors: Mapping[str, Tensor], bias: Tensor | None) -> Tensor:
-        """As `OnnxWeight.multiply`."""
-        inputs = (x, tensors["codes"], tensors["scales"], tensors.get("zero_points"), bias)
-        return _node("DynamicQuantizeMatMul", inputs, self.codes.rows, {})
+    @property
+    def operator(self) -> Operator:
+        """As `OnnxWeight.operator`."""
+        return Operator("DynamicQuantizeMatMul", ("codes", "scales", "zero_points", "bias"), {})
 
     def _per_row(self, values: Tensor) -> Tensor:
         return self.codes.per_block(values, 1).view(-1)
@@ -228,14 +261,3 @@ def _scales(operate: Operate, given: Mapping[str, onnx_ir.Value]) -> Any:
         return scales
     return operate("Mul", [operate("Cast", [given["multipliers"]], to="FLOAT"), scales])
 
-
-def _node(name: str, inputs: tuple[Tensor | None, ...], outputs: int, attributes: Mapping[str, int]) -> Tensor:
-    """A node of ONNX Runtime's own operators in the graph that is being traced."""
-    x, given = inputs[0], list(inputs)
-    assert x is not None
-    while given[-1] is None:
-        given.pop()
-    result: Tensor = torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{name}", given, dict(attributes), dtype=torch.float32, shape=(*x.shape[:-1], outputs), version=1
-    )
-    return result
