@@ -157,8 +157,9 @@ def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: O
     """Refuse a plan that a backend does not run, before anything is quantised.
 
     Raises:
-        InputError: a linear layer is in another format, and converting it was not asked for.
+        InputError: a linear layer is in another format, and converting it was not asked for, or as `Backend.check`.
     """
+    backend.check(subject)
     if plan is None or (options and options.convert):
         return
     refused = [

@@ -7,6 +7,7 @@
 | `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
+| `onnx_export` | the same -> an ONNX file |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
 | `inspect` | ``profile.h5`` -> one layer from close by |
@@ -22,6 +23,7 @@ from analysis.steps.device import pick_device
 from analysis.steps.evaluation import make_evaluation, show_evaluation
 from analysis.steps.formats import formats_view
 from analysis.steps.inspect import inspect_layer
+from analysis.steps.onnx_export import make_onnx
 from analysis.steps.pareto import make_pareto
 from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
@@ -44,6 +46,7 @@ __all__ = [
     "make_audit",
     "make_checkpoint",
     "make_evaluation",
+    "make_onnx",
     "make_pareto",
     "make_plan",
     "make_profile",

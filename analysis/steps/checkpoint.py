@@ -16,6 +16,10 @@ from vggtkit.quant import get_format
 from vggtkit.subject import Subject, open_subject
 
 
+PLANNED = "plan"
+"""What the run's plan is called among schemes."""
+
+
 def make_checkpoint(
     run: Path,
     scheme: str,
@@ -43,7 +47,7 @@ def make_checkpoint(
     if scheme != "plan":
         get_format(scheme)
     check_writable(run)
-    plan, subject, facts = _of_run(run, scheme, weights, progress, model_name, say)
+    plan, subject, facts = of_run(run, scheme, weights, progress, model_name, say)
     layers = subject.layers
     if plan:
         check_plan_size(subject, plan)
@@ -75,7 +79,7 @@ def make_checkpoint(
     return View({"path": str(path), "size_bytes": size}, (), lines).of_weights(known)
 
 
-def _of_run(
+def of_run(
     run: Path, scheme: str, weights: str, progress: Progress, named: str | None, say: Callable[[str], None]
 ) -> tuple[Plan | None, Subject, Mapping[str, Any]]:
     """The run's plan, if it is asked for, its model with the plan's heads, and what is known of the scenes."""

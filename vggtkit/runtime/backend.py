@@ -104,6 +104,13 @@ class Backend(ABC):
     def runs(self, format_key: str, layer_kind: str) -> bool:
         """Whether a layer in a format runs in this backend's own arithmetic, exactly as the file says."""
 
+    def check(self, subject: Subject) -> None:  # noqa: B027
+        """Refuse what cannot be prepared at all, before anything is measured.
+
+        Raises:
+            InputError: with the reason.
+        """
+
     @abstractmethod
     def describe(self) -> str:
         """The kernels that run here."""

@@ -6,8 +6,9 @@
 | `weights` | a quantised weight as what an operator of ONNX multiplies with |
 | `styles` | which operator a format gets |
 | `standins` | what layers and attention compute while the graph is traced |
-| `trace` | a packed model -> a graph |
-| `faults` | what ONNX Runtime is known to compute wrongly, and how every operator is tried |
+| `trace`, `initializers` | a packed model -> a graph; its tensors |
+| `faults` | what ONNX Runtime is known to compute wrongly; a trial of every operator |
 | `file` | a graph -> a file that was checked |
 | `session` | a file -> outputs, by ONNX Runtime |
+| `backend` | the backend ``onnxruntime`` |
 """
