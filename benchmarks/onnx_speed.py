@@ -1,8 +1,8 @@
 """How fast does ONNX Runtime execute a plan, beside its own FP32? JSON on the last line, with the processor's name.
 
-Run: ``python benchmarks/onnx_speed.py [--model tiny|vggt-1b] [--repeats 3] [--threads 2] [--budget 4.2bpw]``. The plan of
-`benchmarks.speed` is written in several styles of `export --format onnx`, and FP32 as the same graph with FP32 weights; the
-files take turns on one scene, as there. What they give is compared with torch's outputs of the same packed model.
+Run: ``python benchmarks/onnx_speed.py [--model tiny|vggt-1b] [--repeats 3] [--threads 2] [--budget 4.2bpw]``. The plan
+of `benchmarks.speed` is written in several styles of `export --format onnx`, and FP32 as the same graph with FP32
+weights; the files take turns on one scene, as there. What they give is compared with torch's outputs of the same model.
 
 VGGT-1B has random weights. It takes about 14 GB of memory, 8 GB of disk and some twenty minutes on one core.
 """
@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 from benchmarks.speed import FORMATS, FULL_SIZE, SIZES, UNITS, _median, _ratios
 from mixedprec import data_free, packed_with, parse_request, planned, quantized_weights
@@ -89,7 +88,9 @@ def _files(
     subject = subject_of(load_vggt(name, weights="random" if name == FULL_SIZE else "pretrained").with_heads(HEADS))
     model = subject.model
     assert isinstance(model, VGGT)
-    plan = planned(data_free(name, subject, candidates=FORMATS), subject, parse_request(budget, formats=",".join(FORMATS))).plan
+    plan = planned(
+        data_free(name, subject, candidates=FORMATS), subject, parse_request(budget, formats=",".join(FORMATS))
+    ).plan
     shapes = Shapes(images.shape[3], images.shape[4], images.shape[1])
     written, seconds, layers, errors = {}, {}, {}, {}
     weights, seconds["quantising"] = _timed(lambda: quantized_weights(subject, plan.formats))
@@ -117,8 +118,6 @@ def _files(
         "export_peak_gigabytes": export_peak,
     }
     return written, facts, reference
-
-
 
 
 def _outputs(returned: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ def export(
         typer.Option(
             "--onnx",
             metavar="STYLE",
-            help="Operators of --format onnx: auto, dynamic (faster, 8 bits), nbits (for outliers) or exact (FP32 products).",
+            help="Operators of --format onnx: auto, dynamic (faster, 8 bits), nbits (for outliers), exact (FP32).",
         ),
     ] = "auto",
     weights: Weights = "pretrained",
@@ -45,8 +45,8 @@ def export(
 ) -> None:
     """Write a packed checkpoint that loads without the original, or an ONNX file.
 
-    Writes model-<scheme>.safetensors and a summary beside it. With --format onnx, model-<scheme>.onnx, for pictures of the
-    size of a scene, with which it is compared with torch; --views fixes how many it takes.
+    Writes model-<scheme>.safetensors and a summary beside it. With --format onnx, model-<scheme>.onnx, for pictures
+    of the size of a scene, with which it is compared with torch; --views fixes how many it takes.
     """
     if file_format not in FORMATS:
         raise InputError(f"{setting('format', file_format)}: not known; use {' or '.join(FORMATS)}")

@@ -15,7 +15,6 @@ from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
 from vggtkit.subject import Subject, open_subject
 
-
 PLANNED = "plan"
 """What the run's plan is called among schemes."""
 

@@ -82,14 +82,14 @@ def make_onnx(
     check_writable(run)
     plan, subject, facts = of_run(run, scheme, weights, progress, model_name, say)
     if not isinstance(subject.model, VGGT):
-        raise InputError(f"{setting('format', 'onnx')}: only a VGGT becomes an ONNX file; leave out {setting('format')}")
+        raise InputError(f"{setting('format', 'onnx')}: only a VGGT becomes an ONNX file; leave it out")
     stated = facts.get("scene_source")
     profiled = SceneSource.from_dict(stated) if isinstance(stated, Mapping) else SceneSource(views=2)
     scene = scenes_for(subject, choose_scenes(profiled), "evaluation", say)[0]
     progress(STEPS[0], 0, len(STEPS))
     formats, keep = (plan.formats, plan.keep) if plan else (uniform_assignment(subject.layers, scheme), "fp16")
     quantised = quantized_weights(subject, formats, keep)
-    shapes = Shapes(*scene.images.shape[-2:], views=views)
+    shapes = Shapes(scene.images.shape[-2], scene.images.shape[-1], views)
     note = provenance(weights=facts["weights"], scheme=scheme, style=style, formats=dict(formats))
     path = run / f"model-{scheme}.onnx"
     with packed_with(subject, quantised, keep):
@@ -113,7 +113,9 @@ def _compared(subject: Subject, graph: Graph, written: Written, scene: Scene) ->
     by_operator = check_operators(graph.weights)
     expected = subject.predict(scene)
     session = Session(written.path)
-    return Compared(scene.name, difference(session, expected, scene.images[None], scene.query_points[None]), by_operator)
+    return Compared(
+        scene.name, difference(session, expected, scene.images[None], scene.query_points[None]), by_operator
+    )
 
 
 def _view(written: Written, graph: Graph, compared: Compared, shapes: Shapes, style: str) -> View:

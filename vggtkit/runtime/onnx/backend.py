@@ -55,8 +55,8 @@ class OnnxRuntime(Backend):
     def describe(self) -> str:
         """As `Backend.describe`."""
         return (
-            f"ONNX Runtime {version()} on {name()} ({instructions()}), {torch.get_num_threads()} threads: weights in 2 to 8 "
-            "bits by MatMulNBits (activations in 8 bits, a scale per row and block) and DynamicQuantizeMatMul (one scale), "
+            f"ONNX Runtime {version()} on {name()} ({instructions()}): weights in 2 to 8 bits by MatMulNBits "
+            "(activations in 8 bits, a scale per row and block) and DynamicQuantizeMatMul (one scale for all of them), "
             "attention, convolutions and the rest in FP32"
         )
 
@@ -109,7 +109,7 @@ class _OnFile(Prepared):
         images = images[None] if images.ndim == 4 else images
         points = torch.zeros(1, 1, 2) if query_points is None else query_points
         points = points[None] if points.ndim == 2 else points
-        session = self._session(Shapes(*images.shape[-2:], views=images.shape[1], points=points.shape[1]))
+        session = self._session(Shapes(images.shape[3], images.shape[4], images.shape[1], points.shape[1]))
         return {**session(images=images, query_points=points), "images": images}
 
     def _session(self, shapes: Shapes) -> Session:
@@ -122,5 +122,7 @@ class _OnFile(Prepared):
 
 def _in_fp32(model: VGGT, weights: Mapping[str, OnnxWeight | None]) -> dict[str, str]:
     """Why linear layers are computed in FP32, by name."""
-    kept = [layer.name for layer in find_layers(model) if not layer.kind.startswith("conv") and weights[layer.name] is None]
+    kept = [
+        layer.name for layer in find_layers(model) if not layer.kind.startswith("conv") and weights[layer.name] is None
+    ]
     return dict.fromkeys(kept, "kept in floating point, or in groups of a size that MatMulNBits does not have")

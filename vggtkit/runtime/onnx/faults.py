@@ -3,8 +3,8 @@
 Known, and refused in a graph:
 
 - ``MatMulNBits`` with blocks above 256 gives zeros (onnxruntime #28551);
-- a block-wise ``DequantizeLinear`` along the first axis of a product's weight is fused into ``MatMulNBits`` as if it were
-  along the second (onnxsim #749).
+- a block-wise ``DequantizeLinear`` along the first axis of a product's weight is fused into ``MatMulNBits`` as if it
+  were along the second (onnxsim #749).
 
 Known, and not seen in a graph: 8-bit activations with few large channels lose the others (onnxruntime #29849), and
 whole-number products of processors without VNNI overflow. So every kind of operator is tried with a weight of the

@@ -59,8 +59,8 @@ def write(graph: Graph, path: Path, facts: Mapping[str, str] | None = None) -> W
         facts: kept in the file, as text.
 
     Raises:
-        InputError: another name, onnx is missing, a graph that ONNX Runtime would compute wrongly, or the file cannot be
-            written.
+        InputError: another name, onnx is missing, a graph that ONNX Runtime would compute wrongly, or the file cannot
+            be written.
     """
     if path.suffix != ".onnx":
         raise InputError(f"{path}: an ONNX file ends in .onnx; name it {path}.onnx")

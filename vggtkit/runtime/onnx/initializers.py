@@ -31,7 +31,9 @@ def _set(graph: onnx_ir.Graph, name: str, tensor: FileTensor) -> None:
     placeholder = graph.initializers.pop(name)
     placeholder.name = f"{name}.placeholder"
     builder = _Builder(name)
-    given = {part: _initializer(graph, f"{name}.{part}" if part else name, stored) for part, stored in tensor.parts.items()}
+    given = {
+        part: _initializer(graph, f"{name}.{part}" if part else name, stored) for part, stored in tensor.parts.items()
+    }
     if tensor.compute is not None:
         result = tensor.compute(builder, given)
     else:

@@ -1,7 +1,7 @@
 """What layers and attention compute while the graph is traced: one operator where torch has a dozen.
 
-Attention is ``MultiHeadAttention`` of ONNX Runtime, which does not write scores down, so memory does not grow with their
-square. Tokens stay in front of heads all the way, so nothing is transposed.
+Attention is ``MultiHeadAttention`` of ONNX Runtime, which does not write all scores down, so memory does not grow with
+the square of tokens. Tokens stay in front of heads all the way, so nothing is transposed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def attend(self: Attention, x: Tensor, rotary: Rotary | None = None) -> Tensor:
 def attend_across(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
     """As `CrossAttention.forward`."""
     assert isinstance(self.in_proj, QKVProjection)
-    result: Tensor = self.out_proj(multi_head(*self.in_proj.parts(x, context), self.num_heads))
+    q, k, v = self.in_proj.parts(x, context)
+    result: Tensor = self.out_proj(multi_head(q, k, v, self.num_heads))
     return result
 
 

@@ -58,7 +58,9 @@ def operators(model: VGGT, style: str) -> dict[str, OnnxWeight | None]:
     found: dict[str, OnnxWeight | None] = {}
     for layer in find_layers(model):
         packed = getattr(model.get_submodule(layer.name), "packed", None)
-        in_fp32 = not isinstance(packed, PackedWeight) or packed.format.is_float or layer.kind.startswith("conv")
-        kind = None if in_fp32 else choose(packed.format)
-        found[layer.name] = None if kind is None else kind(Codes(packed.quantized))
+        found[layer.name] = None
+        if not isinstance(packed, PackedWeight) or packed.format.is_float or layer.kind.startswith("conv"):
+            continue
+        if (kind := choose(packed.format)) is not None:
+            found[layer.name] = kind(Codes(packed.quantized))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from vggtkit.core.errors import InputError
 if TYPE_CHECKING:
     import onnx_ir
 
-Operate = Callable[..., Any]
+Operate = Callable[..., "onnx_ir.Value"]
 """``operate("Mul", [a, b], attribute=1)``: adds a node to the graph and gives its output."""
-Compute = Callable[[Operate, "Mapping[str, onnx_ir.Value]"], Any]
+Compute = Callable[[Operate, "Mapping[str, onnx_ir.Value]"], "onnx_ir.Value"]
 
 
 @dataclass(frozen=True)

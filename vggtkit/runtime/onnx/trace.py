@@ -165,7 +165,7 @@ class _Structure:
             module.parts = standins.Projections(*parts)  # type: ignore[method-assign]
         else:
             parts = [standins.Linear(module, weight)]
-            module.forward = parts[0]  # type: ignore[method-assign]
+            module.forward = parts[0]
         for part in parts:
             self.sources |= {f"{layer.name}.{name}": tensor for name, tensor in part.tensors.items()}
 
@@ -197,7 +197,13 @@ class _Structure:
         tensor = as_it_is(value.clone())
         backbone.register_buffer("position", tensor.placeholder(), persistent=False)
         self.sources["aggregator.patch_embed.position"] = tensor
-        backbone._position = lambda *_: backbone.position  # type: ignore[method-assign]
+        backbone._position = partial(_registered, backbone)  # type: ignore[method-assign]
+
+
+def _registered(backbone: nn.Module, *_size: int) -> Tensor:
+    position = backbone.position
+    assert isinstance(position, Tensor)
+    return position
 
 
 def _inputs(shapes: Shapes, model: VGGT) -> tuple[tuple[Tensor, ...], list[str]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,9 @@ class Codes:
         q = self.q
         assert q.scales is not None
         scales, columns = q.scales, 1 if q.format.two_level else blocks
-        parts = {"scales": Stored((self.rows, columns), onnx_type(scales.dtype), lambda: self.per_block(scales, columns))}
+        parts = {
+            "scales": Stored((self.rows, columns), onnx_type(scales.dtype), lambda: self.per_block(scales, columns))
+        }
         if q.format.two_level:
             parts["multipliers"] = Stored((self.rows, blocks), "UINT8", self.multipliers)
         return parts
@@ -235,8 +237,8 @@ def folded(q: QuantizedTensor, shape: tuple[int, ...], *, transposed: bool = Fal
     if (zeros := q.zero_points) is not None:
         parts["zero_points"] = Stored((codes.rows, blocks), "UINT8", lambda: codes.per_block(zeros, blocks))
 
-    def compute(operate: Operate, given: Mapping[str, onnx_ir.Value]) -> Any:
-        def wide(name: str, axes: tuple[int, ...]) -> Any:
+    def compute(operate: Operate, given: Mapping[str, onnx_ir.Value]) -> onnx_ir.Value:
+        def wide(name: str, axes: tuple[int, ...]) -> onnx_ir.Value:
             value = operate("Cast", [given[name]], to="FLOAT")
             return operate("Reshape", [value, list(axes)])
 
@@ -255,9 +257,8 @@ def folded(q: QuantizedTensor, shape: tuple[int, ...], *, transposed: bool = Fal
     return FileTensor(shape, torch.float32, parts, compute)
 
 
-def _scales(operate: Operate, given: Mapping[str, onnx_ir.Value]) -> Any:
+def _scales(operate: Operate, given: Mapping[str, onnx_ir.Value]) -> onnx_ir.Value:
     scales = operate("Cast", [given["scales"]], to="FLOAT")
     if "multipliers" not in given:
         return scales
     return operate("Mul", [operate("Cast", [given["multipliers"]], to="FLOAT"), scales])
-

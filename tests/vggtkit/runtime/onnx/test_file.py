@@ -23,7 +23,15 @@ from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.trace import Graph, Shapes, trace
 
 HEIGHT, WIDTH = 32, 48
-MIXED = ("int4_two_level_16", "int3_asym_32", "int8_per_channel_sym", "fp16", "int2_group_32", "fp32", "int5_two_level_64")
+MIXED = (
+    "int4_two_level_16",
+    "int3_asym_32",
+    "int8_per_channel_sym",
+    "fp16",
+    "int2_group_32",
+    "fp32",
+    "int5_two_level_64",
+)
 """Formats that layers get in turn."""
 
 
@@ -37,7 +45,9 @@ class Exported(NamedTuple):
 
 def inputs(views: int, points: int = 5) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(views)
-    return torch.rand(1, views, 3, HEIGHT, WIDTH, generator=generator), torch.rand(1, points, 2, generator=generator) * 31
+    return torch.rand(1, views, 3, HEIGHT, WIDTH, generator=generator), torch.rand(
+        1, points, 2, generator=generator
+    ) * 31
 
 
 def exported(model: VGGT, folder: Path, shapes: Shapes, style: str) -> Iterator[Exported]:
@@ -52,7 +62,9 @@ def exported(model: VGGT, folder: Path, shapes: Shapes, style: str) -> Iterator[
 def whole(tiniest_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     """All kinds of heads, FP32 products, a fixed number of views."""
     shapes, model = Shapes(HEIGHT, WIDTH, views=2, points=5), random_vggt(tiniest_config)
-    yield from exported(model.with_heads(["camera", "point", "track"]), tmp_path_factory.mktemp("whole"), shapes, "exact")
+    yield from exported(
+        model.with_heads(["camera", "point", "track"]), tmp_path_factory.mktemp("whole"), shapes, "exact"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +97,11 @@ def test_the_file_is_of_the_form_and_says_what_it_is(dense: Exported) -> None:
     model = onnx.load(dense.written.path)
     onnx.checker.check_model(model)
     assert {entry.key: entry.value for entry in model.metadata_props}["scheme"] == "mixed"
-    assert [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][2:] == [3, 32, 48]
+    assert [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][2:] == [
+        3,
+        32,
+        48,
+    ]
     counted = dict(dense.written.operators)
     nodes = [node.op_type for node in model.graph.node]
     for operator in ("MatMulNBits", "DynamicQuantizeMatMul", "MultiHeadAttention", "Conv"):

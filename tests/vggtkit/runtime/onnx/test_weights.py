@@ -122,5 +122,5 @@ def test_an_operator_that_computes_wrongly_is_refused() -> None:
     codes = Codes(weight_in("int8_per_channel_sym"))
     assert trial(Dynamic(codes)) < MOST_ERROR < trial(Halved(codes))
     assert check_operators({"a": Dynamic(codes), "b": None}).keys() == {"DynamicQuantizeMatMul"}
-    with pytest.raises(InputError, match="DynamicQuantizeMatMul wrongly .* for b"):
+    with pytest.raises(InputError, match=r"DynamicQuantizeMatMul wrongly .* for b"):
         check_operators({"a": NBits(codes), "b": Halved(codes)})
