@@ -34,6 +34,7 @@ from vggtkit.runtime import processor
 from vggtkit.runtime.onnx.faults import check_operators
 from vggtkit.runtime.onnx.file import Written, write
 from vggtkit.runtime.onnx.session import Session, version
+from vggtkit.runtime.onnx.styles import operators
 from vggtkit.runtime.onnx.trace import Graph, Shapes, trace
 from vggtkit.subject import subject_of
 
@@ -97,7 +98,8 @@ def _files(
     reference = {}
     with packed_with(subject, weights):
         for style in STYLES.get(name, STYLES["tiny"]):
-            graph, seconds[f"tracing {style}"] = _timed(lambda style=style: trace(model, shapes, style))
+            weights_of = operators(model, style)
+            graph, seconds[f"tracing {style}"] = _timed(lambda given=weights_of: trace(model, shapes, given))
             written[style], seconds[f"writing {style}"] = _written(graph, folder / f"{style}.onnx")
             layers[style] = dict(Counter("FP32" if w is None else w.way for w in graph.weights.values()))
             errors |= check_operators(graph.weights)
@@ -106,7 +108,7 @@ def _files(
         reference["plan"] = _outputs(model(images))
     if name != FULL_SIZE:
         reference["fp32"] = _outputs(model(images))
-    graph, seconds["tracing fp32"] = _timed(lambda: trace(model, shapes))
+    graph, seconds["tracing fp32"] = _timed(lambda: trace(model, shapes, operators(model, "exact")))
     written["fp32"], seconds["writing fp32"] = _written(graph, folder / "fp32.onnx")
     facts = {
         "formats": dict(Counter(plan.formats.values())),

@@ -17,6 +17,7 @@ EXAMPLES = (
     "export --scheme int8_per_channel_sym",
     "export --format onnx",
     "export --format onnx --onnx dynamic --views 4",
+    "export --format onnx --onnx qdq --convert --views 4",
 )
 FORMATS = ("safetensors", "onnx")
 
@@ -35,9 +36,13 @@ def export(
         typer.Option(
             "--onnx",
             metavar="STYLE",
-            help="Operators of --format onnx: auto, dynamic (faster, 8 bits), nbits (for outliers), exact (FP32).",
+            help="Operators of --format onnx: auto, dynamic (faster, 8 bits), nbits (for outliers), exact (FP32), qdq.",
         ),
     ] = "auto",
+    convert: Annotated[
+        bool,
+        typer.Option("--convert", help="Let --onnx qdq round what TensorRT does not take once more, to INT8."),
+    ] = False,
     weights: Weights = "pretrained",
     model: RunModel = None,
     pictures: Pictures,
@@ -57,7 +62,7 @@ def export(
                 if file_format == "safetensors"
                 else make_onnx(
                     run, scheme, lambda profiled: pictures.held_out(profiled, 1), progress, style=onnx,
-                    views=pictures.views, weights=weights, model_name=model, say=screen.say,
+                    views=pictures.views, convert=convert, weights=weights, model_name=model, say=screen.say,
                 )
             )  # fmt: skip
         screen.show(view)

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
+from torch import Tensor
 
 from analysis.steps.checkpoint import PLANNED, of_run
 from analysis.steps.run_folder import check_writable, scenes_for
@@ -22,12 +24,14 @@ from vggtkit.model import VGGT
 from vggtkit.quant import get_format
 from vggtkit.runtime.onnx.faults import check_operators
 from vggtkit.runtime.onnx.file import Written, difference, move, write
+from vggtkit.runtime.onnx.qdq import largest_inputs, qdq_operators
 from vggtkit.runtime.onnx.session import Session, version
-from vggtkit.runtime.onnx.styles import STYLES
+from vggtkit.runtime.onnx.styles import STYLES, operators
 from vggtkit.runtime.onnx.trace import ANY, Graph, Shapes, trace
 from vggtkit.scenes import Scene, SceneSource
-from vggtkit.subject import Subject
 
+QDQ = "qdq"
+"""The style for TensorRT."""
 STEPS = ("quantising", "tracing", "writing", "comparing with torch")
 
 
@@ -46,6 +50,17 @@ class Compared:
     by_operator: Mapping[str, float]
 
 
+class _Export(NamedTuple):
+    """What came of it."""
+
+    written: Written
+    graph: Graph
+    compared: Compared
+    shapes: Shapes
+    style: str
+    again: Mapping[str, float]
+
+
 def make_onnx(
     run: Path,
     scheme: str,
@@ -54,6 +69,7 @@ def make_onnx(
     *,
     style: str = "auto",
     views: int = ANY,
+    convert: bool = False,
     weights: str = "pretrained",
     model_name: str | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -67,8 +83,9 @@ def make_onnx(
         scheme: ``"plan"``, or a format for every layer.
         choose_scenes: where the scene comes from, given where those of the profile did; of its evaluation half.
         progress: called as the work goes on.
-        style: key of `STYLES`.
+        style: key of `STYLES`, or ``"qdq"``.
         views: pictures that the file takes; 0: any number.
+        convert: of ``"qdq"``: round once more what TensorRT does not take.
         weights: ``"random"`` to try a plan without a profile on random weights.
         model_name: what the user calls the run's model.
         say: told what was done to make the model loadable.
@@ -76,7 +93,8 @@ def make_onnx(
     Raises:
         InputError: no plan, no VGGT, a package is missing, or ONNX Runtime computes the file wrongly.
     """
-    STYLES.pick(style)
+    if style != QDQ:
+        STYLES.pick(style)
     if scheme != PLANNED:
         get_format(scheme)
     check_writable(run)
@@ -91,59 +109,72 @@ def make_onnx(
     quantised = quantized_weights(subject, formats, keep)
     shapes = Shapes(scene.images.shape[-2], scene.images.shape[-1], views)
     note = provenance(weights=facts["weights"], scheme=scheme, style=style, formats=dict(formats))
-    path = run / f"model-{scheme}.onnx"
+    path = run / f"model-{scheme}{'-qdq' * (style == QDQ)}.onnx"
     with packed_with(subject, quantised, keep):
         progress(STEPS[1], 1, len(STEPS))
-        graph = trace(subject.model, shapes, style)
+        with largest_inputs(subject.model) as largest:
+            expected = subject.predict(scene)
+        again: dict[str, float] = {}
+        if style == QDQ:
+            operating, again = qdq_operators(subject.model, largest, convert=convert)
+        else:
+            operating = operators(subject.model, style)
+        graph = trace(subject.model, shapes, operating, standard=style == QDQ)
         progress(STEPS[2], 2, len(STEPS))
         with tempfile.TemporaryDirectory(dir=run) as folder:
             unchecked = write(graph, Path(folder) / path.name, {"vggt-mixedprec": json.dumps(note)})
             progress(STEPS[3], 3, len(STEPS))
-            compared = _compared(subject, graph, unchecked, scene)
+            compared = _compared(expected, graph, unchecked, scene)
             written = move(unchecked, path)
     progress(STEPS[3], len(STEPS), len(STEPS))
     random = "random" in (weights, facts["weights"])
-    return _view(written, graph, compared, shapes, style).of_weights("random" if random else str(facts["weights"]))
+    made = _Export(written, graph, compared, shapes, style, again)
+    return _view(made).of_weights("random" if random else str(facts["weights"]))
 
 
-def _compared(subject: Subject, graph: Graph, written: Written, scene: Scene) -> Compared:
+def _compared(expected: Mapping[str, Tensor], graph: Graph, written: Written, scene: Scene) -> Compared:
     """Every kind of operator, and the whole file, against torch; nothing where ONNX Runtime is not installed."""
     if not version():
         return Compared(scene.name, {}, {})
     by_operator = check_operators(graph.weights)
-    expected = subject.predict(scene)
     session = Session(written.path)
     return Compared(
         scene.name, difference(session, expected, scene.images[None], scene.query_points[None]), by_operator
     )
 
 
-def _view(written: Written, graph: Graph, compared: Compared, shapes: Shapes, style: str) -> View:
-    layers = Counter("FP32" if weight is None else weight.way for weight in graph.weights.values())
+def _view(made: _Export) -> View:
+    layers = Counter("FP32" if weight is None else weight.way for weight in made.graph.weights.values())
     lines = [
-        f"written: {written.path}, {format_bytes(written.size_bytes)} ({written.size_bytes:,} bytes)",
-        f"it takes {shapes.views or 'any number of'} pictures of {shapes.height}x{shapes.width} pixels",
+        f"written: {made.written.path}, {format_bytes(made.written.size_bytes)} ({made.written.size_bytes:,} bytes)",
+        f"it takes {made.shapes.views or 'any number of'} pictures of {made.shapes.height}x{made.shapes.width} pixels",
     ]
-    if written.data:
-        lines.append(f"its weights are in {written.data.name}, which must stay beside it")
-    if not compared.by_output:
+    if made.written.data:
+        lines.append(f"its weights are in {made.written.data.name}, which must stay beside it")
+    if not made.compared.by_output:
         lines.append("NOT RUN: onnxruntime is not installed, so the file was not compared with torch")
-    tables = [_layer_table(layers, style)]
-    if compared.by_output:
-        tables.append(_difference_table(compared))
+    if made.again:
+        worst = max(made.again, key=lambda layer: made.again[layer])
+        lines.append(
+            f"{len(made.again)} layers were rounded once more, at worst {worst} (NMSE {made.again[worst]:.1e})"
+        )
+    tables = [_layer_table(layers, made.style)]
+    if made.compared.by_output:
+        tables.append(_difference_table(made.compared))
     values = {
-        "path": str(written.path),
-        "data": str(written.data) if written.data else None,
-        "size_bytes": written.size_bytes,
-        "views": shapes.views or None,
-        "height": shapes.height,
-        "width": shapes.width,
-        "style": style,
+        "path": str(made.written.path),
+        "data": str(made.written.data) if made.written.data else None,
+        "size_bytes": made.written.size_bytes,
+        "views": made.shapes.views or None,
+        "height": made.shapes.height,
+        "width": made.shapes.width,
+        "style": made.style,
         "layers": dict(layers),
-        "operators": dict(written.operators),
-        "scene": compared.scene,
-        "nmse": dict(compared.by_output),
-        "nmse_of_operators": dict(compared.by_operator),
+        "operators": dict(made.written.operators),
+        "scene": made.compared.scene,
+        "nmse": dict(made.compared.by_output),
+        "nmse_of_operators": dict(made.compared.by_operator),
+        "converted": dict(made.again),
         "onnxruntime": version(),
     }
     return View(values, tables, lines)

@@ -5,6 +5,7 @@
 | `tensors` | a tensor of the file, made when it is written |
 | `weights` | a quantised weight as what an operator of ONNX multiplies with |
 | `styles` | which operator a format gets |
+| `qdq` | the same between standard operators, as TensorRT reads them |
 | `standins` | what layers and attention compute while the graph is traced |
 | `trace`, `initializers` | a packed model -> a graph; its tensors |
 | `faults` | what ONNX Runtime is known to compute wrongly; a trial of every operator |

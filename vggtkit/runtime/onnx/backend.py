@@ -115,7 +115,7 @@ class _OnFile(Prepared):
     def _session(self, shapes: Shapes) -> Session:
         if shapes not in self.sessions:
             path = Path(self.folder.name) / f"{len(self.sessions)}.onnx"
-            write(trace(self.model, shapes, STYLE), path)
+            write(trace(self.model, shapes, operators(self.model, STYLE)), path)
             self.sessions[shapes] = Session(path)
         return self.sessions[shapes]
 

@@ -23,7 +23,7 @@ from vggtkit.metrics.tensors import nmse_or_inf
 from vggtkit.quant import dequantize
 from vggtkit.runtime.onnx.initializers import fill
 from vggtkit.runtime.onnx.session import Session
-from vggtkit.runtime.onnx.weights import DOMAIN, LARGEST_BLOCK, OnnxWeight
+from vggtkit.runtime.onnx.weights import DOMAIN, LARGEST_BLOCK, OnnxWeight, RuntimeWeight
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -63,7 +63,7 @@ def _fault(node: onnx_ir.Node) -> str:
 
 
 def check_operators(weights: Mapping[str, OnnxWeight | None]) -> dict[str, float]:
-    """Run every kind of operator once, with the weight of a layer, and compare it with the product in FP32.
+    """Run every kind of ONNX Runtime's own operators once, with a layer's weight, and compare with the FP32 product.
 
     Args:
         weights: by layer, as `Graph.weights`.
@@ -86,7 +86,7 @@ def check_operators(weights: Mapping[str, OnnxWeight | None]) -> dict[str, float
     return errors
 
 
-def trial(weight: OnnxWeight) -> float:
+def trial(weight: RuntimeWeight) -> float:
     """NMSE of one operator with random activations, against the product in FP32."""
     codes = weight.codes
     generator = torch.Generator().manual_seed(0)
@@ -96,11 +96,11 @@ def trial(weight: OnnxWeight) -> float:
     return nmse_or_inf(exact, y)
 
 
-def _one_of_each(weights: Mapping[str, OnnxWeight | None]) -> Iterator[tuple[str, OnnxWeight]]:
+def _one_of_each(weights: Mapping[str, OnnxWeight | None]) -> Iterator[tuple[str, RuntimeWeight]]:
     """The first layer of every operator, format and width of input."""
     seen = set()
     for layer, weight in weights.items():
-        if weight is None:
+        if not isinstance(weight, RuntimeWeight):
             continue
         kind = (weight.way, weight.codes.q.format.key, weight.codes.columns)
         if kind not in seen:
@@ -108,12 +108,12 @@ def _one_of_each(weights: Mapping[str, OnnxWeight | None]) -> Iterator[tuple[str
             yield layer, weight
 
 
-def _block(weight: OnnxWeight) -> str:
+def _block(weight: RuntimeWeight) -> str:
     block = weight.operator.attributes.get("block_size")
     return f" in blocks of {block}" if block else ""
 
 
-def _alone(weight: OnnxWeight) -> bytes:
+def _alone(weight: RuntimeWeight) -> bytes:
     """A file of one operator."""
     import onnx_ir as ir
 

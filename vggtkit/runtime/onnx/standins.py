@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from copy import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Attention, CrossAttention, QKVProjection, Rotary
+from vggtkit.runtime.onnx.qdq import Int8
 from vggtkit.runtime.onnx.tensors import FileTensor
 from vggtkit.runtime.onnx.weights import DOMAIN, OnnxWeight
 
@@ -43,8 +45,28 @@ class Linear:
         bias = self.module.bias
         if isinstance(bias, Tensor) and len(bias) != self.weight.codes.rows:
             bias = bias[self.weight.codes.slice]
-        tensors = {part: getattr(self.module, f"{self.prefix}{part}") for part in self.parts}
-        return self.weight.multiply(x, tensors, bias if isinstance(bias, Tensor) else None)
+        return self.weight.multiply(x, self.values(), bias if isinstance(bias, Tensor) else None)
+
+    def values(self) -> dict[str, Tensor]:
+        """The placeholders, as the tracer sees them."""
+        return {part: getattr(self.module, f"{self.prefix}{part}") for part in self.parts}
+
+
+class Convolution(Linear):
+    """A convolution whose input is rounded as well."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As the module."""
+        conv, values = self.module, self.values()
+        assert isinstance(self.weight, Int8)
+        x, weight = self.weight.rounded(x, values), values["matrix"]
+        bias = conv.bias if isinstance(conv.bias, Tensor) else None
+        if isinstance(conv, nn.ConvTranspose2d):
+            where = conv.stride, conv.padding
+            result: Tensor = torch.conv_transpose2d(x, weight, bias, *where)  # type: ignore[arg-type]
+            return result
+        assert isinstance(conv, nn.Conv2d)
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
 
 class Projections:

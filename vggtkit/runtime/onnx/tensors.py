@@ -54,7 +54,7 @@ class FileTensor:
 
     def placeholder(self) -> Tensor:
         """A tensor of this shape that takes no memory, to trace with."""
-        return torch.zeros(1, dtype=self.dtype).expand(self.shape)
+        return torch.zeros((), dtype=self.dtype).expand(self.shape)
 
 
 def plain(shape: tuple[int, ...], dtype: torch.dtype, stored: str, make: Callable[[], Tensor]) -> FileTensor:

@@ -25,9 +25,8 @@ from vggtkit.model.outputs import OUTPUTS, outputs_of_head
 from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
 from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
-from vggtkit.runtime.onnx.styles import operators
 from vggtkit.runtime.onnx.tensors import FileTensor, as_it_is, missing_package, plain
-from vggtkit.runtime.onnx.weights import Codes, OnnxWeight, folded
+from vggtkit.runtime.onnx.weights import OnnxWeight, folded
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -71,22 +70,23 @@ class Graph:
     weights: Mapping[str, OnnxWeight | None]
 
 
-def trace(model: VGGT, shapes: Shapes, style: str = "auto") -> Graph:
+def trace(model: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None], *, standard: bool = False) -> Graph:
     """The graph of a VGGT that is packed; layers that are not are FP32.
 
     Args:
         model: unchanged; the graph is to be written while it is packed.
         shapes: of its inputs.
-        style: key of `STYLES`.
+        weights: as `operators` gives them, or `qdq_operators`.
+        standard: attention in operators of standard ONNX.
 
     Raises:
-        InputError: onnxscript is missing, or an unknown style.
+        InputError: onnxscript is missing.
     """
     try:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing_package("onnxscript") from error
-    structure = _Structure(model, shapes, style)
+    structure = _Structure(model, shapes, weights, standard=standard)
     inputs, names = _inputs(shapes, model)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -104,7 +104,7 @@ def trace(model: VGGT, shapes: Shapes, style: str = "auto") -> Graph:
     fill(program.model, {f"model.{name}": tensor for name, tensor in structure.sources.items()})
     for node in program.model.graph:
         node.metadata_props.clear()  # where in torch it comes from, most of a small file
-    return Graph(program.model, structure.weights)
+    return Graph(program.model, weights)
 
 
 class _InOrder(nn.Module):
@@ -125,24 +125,24 @@ class _Structure:
     Attributes:
         model: that structure.
         sources: tensors of the file, by their names in it.
-        weights: as `Graph.weights`.
     """
 
-    def __init__(self, source: VGGT, shapes: Shapes, style: str) -> None:
+    def __init__(
+        self, source: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None], *, standard: bool
+    ) -> None:
         self.source, self.model = source, skeleton(source.config)
         self.sources: dict[str, FileTensor] = {}
-        self.weights = operators(source, style)
         for layer in find_layers(source):
-            self._stand_in(layer, self.weights[layer.name])
+            self._stand_in(layer, weights[layer.name])
         for name, parameter in list(self.model.named_parameters()):
             if name not in self.sources:
                 self._keep(name, parameter)
         for name in NOT_READ:
             del self.sources[name]
         for part in self.model.modules():
-            if isinstance(part, Attention):
+            if isinstance(part, Attention) and not standard:
                 part.forward = partial(standins.attend, part)  # type: ignore[method-assign]
-            elif isinstance(part, CrossAttention):
+            elif isinstance(part, CrossAttention) and not standard:
                 part.forward = partial(standins.attend_across, part)  # type: ignore[method-assign]
             elif isinstance(part, DPTFeatures) and shapes.views == ANY:
                 part.forward = partial(standins.all_frames, part)  # type: ignore[method-assign]
@@ -159,12 +159,11 @@ class _Structure:
         module = self.model.get_submodule(layer.name)
         module.register_parameter(layer.parameter, None)
         if isinstance(module, QKVProjection):
-            dim, kind = module.dim, type(weight)
-            query, rest = (Codes(packed.quantized, rows) for rows in (slice(0, dim), slice(dim, 3 * dim)))
-            parts = [standins.Linear(module, kind(query), "query_"), standins.Linear(module, kind(rest), "rest_")]
+            query, rest = weight.of_rows(slice(0, module.dim)), weight.of_rows(slice(module.dim, 3 * module.dim))
+            parts = [standins.Linear(module, query, "query_"), standins.Linear(module, rest, "rest_")]
             module.parts = standins.Projections(*parts)  # type: ignore[method-assign]
         else:
-            parts = [standins.Linear(module, weight)]
+            parts = [(standins.Linear if layer.kind == "linear" else standins.Convolution)(module, weight)]
             module.forward = parts[0]
         for part in parts:
             self.sources |= {f"{layer.name}.{name}": tensor for name, tensor in part.tensors.items()}

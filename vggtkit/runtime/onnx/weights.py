@@ -27,6 +27,8 @@ from vggtkit.runtime.onnx.tensors import FileTensor, Operate, Stored, onnx_type,
 if TYPE_CHECKING:
     import onnx_ir
 
+Values = Mapping[str, Tensor]
+"""What stands for tensors of the file while a graph is traced, by name."""
 DOMAIN = "com.microsoft"
 ACCURACY_LEVEL = 4
 """Of ``MatMulNBits``: 8-bit activations."""
@@ -113,13 +115,34 @@ class OnnxWeight(ABC):
     def tensors(self) -> dict[str, FileTensor]:
         """What the operator reads, by name."""
 
+    @abstractmethod
+    def multiply(self, x: Tensor, tensors: Values, bias: Tensor | None) -> Tensor:
+        """``x W^T + bias`` as nodes, with what stands for `tensors`; while a graph is traced."""
+
+    @abstractmethod
+    def of_rows(self, rows: slice) -> OnnxWeight:
+        """The same of some of its rows."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is read, once it is loaded."""
+        return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in self.tensors().values())
+
+
+class RuntimeWeight(OnnxWeight):
+    """A weight of one of ONNX Runtime's own operators."""
+
     @property
     @abstractmethod
     def operator(self) -> Operator:
         """Which computes ``x W^T + bias``."""
 
-    def multiply(self, x: Tensor, tensors: Mapping[str, Tensor], bias: Tensor | None) -> Tensor:
-        """The operator as a node, with what stands for `tensors`; while a graph is traced."""
+    def of_rows(self, rows: slice) -> RuntimeWeight:
+        """As `OnnxWeight.of_rows`."""
+        return type(self)(Codes(self.codes.q, rows))
+
+    def multiply(self, x: Tensor, tensors: Values, bias: Tensor | None) -> Tensor:
+        """As `OnnxWeight.multiply`, one node."""
         name, reads, attributes = self.operator
         given: list[Tensor | None] = [x, *({**tensors, "bias": bias}.get(part) for part in reads)]
         while given[-1] is None:
@@ -130,13 +153,8 @@ class OnnxWeight(ABC):
         )
         return result
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of what the operator reads, once it is loaded."""
-        return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in self.tensors().values())
 
-
-class NBits(OnnxWeight):
+class NBits(RuntimeWeight):
     """For ``MatMulNBits``.
 
     >>> from vggtkit.quant import quantize
@@ -186,7 +204,7 @@ class NBits(OnnxWeight):
         return pack(filled, self.bits).view(self.codes.rows, -1)
 
 
-class Dynamic(OnnxWeight):
+class Dynamic(RuntimeWeight):
     """For ``DynamicQuantizeMatMul``: weights of 8 bits per channel or tensor, two-level formats among them."""
 
     way = "DynamicQuantizeMatMul"

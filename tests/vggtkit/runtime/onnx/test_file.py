@@ -20,6 +20,7 @@ from vggtkit.quant import find_layers
 from vggtkit.runtime.onnx import file as files
 from vggtkit.runtime.onnx.file import Written, difference, move, operators_of, write
 from vggtkit.runtime.onnx.session import Session
+from vggtkit.runtime.onnx.styles import operators
 from vggtkit.runtime.onnx.trace import Graph, Shapes, trace
 
 HEIGHT, WIDTH = 32, 48
@@ -54,7 +55,7 @@ def exported(model: VGGT, folder: Path, shapes: Shapes, style: str) -> Iterator[
     layers = find_layers(model)
     formats = {layer.name: MIXED[number % len(MIXED)] for number, layer in enumerate(layers)}
     with torch.no_grad(), packed(model, formats):
-        graph = trace(model, shapes, style)
+        graph = trace(model, shapes, operators(model, style))
         yield Exported(model, graph, write(graph, folder / "model.onnx", {"scheme": "mixed"}))
 
 
@@ -157,5 +158,5 @@ def test_names_that_are_not_of_the_kind_are_refused(dense: Exported, tmp_path: P
     with pytest.raises(InputError, match=r"ends in \.onnx"):
         write(dense.graph, tmp_path / "model.bin")
     with pytest.raises(InputError, match="ONNX style"):
-        trace(dense.model, Shapes(HEIGHT, WIDTH), "fast")
+        operators(dense.model, "fast")
     assert not list(tmp_path.iterdir())
