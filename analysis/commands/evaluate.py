@@ -30,7 +30,7 @@ Execute = Annotated[
     typer.Option(
         "--execute",
         metavar="NAME",
-        help="What executes the plan, for accuracy and time: reference (exact, no faster) or int8.",
+        help="What executes the plan, for accuracy and time: reference (exact, no faster), int8 or onnxruntime.",
     ),
 ]
 Resident = Annotated[

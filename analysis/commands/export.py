@@ -53,9 +53,9 @@ def export(
     Writes model-<scheme>.safetensors and a summary beside it. With --format onnx, model-<scheme>.onnx, for pictures
     of the size of a scene, with which it is compared with torch; --views fixes how many it takes.
     """
-    if file_format not in FORMATS:
-        raise InputError(f"{setting('format', file_format)}: not known; use {' or '.join(FORMATS)}")
     with session(output, run) as screen:
+        if file_format not in FORMATS:
+            raise InputError(f"{setting('format', file_format)}: not known; use {' or '.join(FORMATS)}")
         with screen.progress() as progress:
             view: View = (
                 make_checkpoint(run, scheme, progress, weights=weights, model_name=model, say=screen.say)

@@ -1,9 +1,9 @@
 """Weights and activations between ``QuantizeLinear`` and ``DequantizeLinear`` of standard ONNX, for TensorRT.
 
-Its rules for explicit quantisation: symmetric, without zero points (ONNX Runtime 1.32 does not load zero points of opset
-21 before a product with a bias); weights in INT8 with a scale per output channel,
-or in INT4 with scales in blocks of 64 or 128 along the input, whose activations stay in floating point; activations in
-INT8 with one scale per tensor, fixed beforehand: the largest input of the layer on a scene, over 127.
+Its rules for explicit quantisation: symmetric; weights in INT8 with a scale per output channel, or in INT4 with scales
+in blocks of 64 or 128 along the input, whose activations stay in floating point; activations in INT8 with one scale per
+tensor, fixed beforehand: the largest input of the layer on a scene, over 127. Zero points of 0 are left out: ONNX
+Runtime 1.32 cannot load them where a product with a bias follows.
 
 Source: NVIDIA, "TensorRT Documentation: Explicit Quantization".
 """

@@ -25,6 +25,7 @@ from vggtkit.model.outputs import OUTPUTS, outputs_of_head
 from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
 from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
+from vggtkit.runtime.onnx.splits import without_sequences
 from vggtkit.runtime.onnx.tensors import FileTensor, as_it_is, missing_package, plain
 from vggtkit.runtime.onnx.weights import OnnxWeight, folded
 
@@ -102,6 +103,7 @@ def trace(model: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None],
         )
     assert program is not None
     fill(program.model, {f"model.{name}": tensor for name, tensor in structure.sources.items()})
+    without_sequences(program.model.graph)
     for node in program.model.graph:
         node.metadata_props.clear()  # where in torch it comes from, most of a small file
     return Graph(program.model, weights)

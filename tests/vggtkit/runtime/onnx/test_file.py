@@ -22,6 +22,8 @@ from vggtkit.runtime.onnx.file import Written, difference, move, operators_of, w
 from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.styles import operators
 from vggtkit.runtime.onnx.trace import Graph, Shapes, trace
+from vggtkit.scenes import SceneSource, load_scenes
+from vggtkit.scenes.photos import load_photos
 
 HEIGHT, WIDTH = 32, 48
 MIXED = (
@@ -92,6 +94,18 @@ def test_any_number_of_views_is_taken(dense: Exported, views: int) -> None:
     for name, value in found.items():
         assert value.shape == expected[name].shape
         assert 0 < nmse(expected[name], value) < 1e-3, name
+
+
+def test_photographs_and_rendered_rooms_come_out_as_in_torch(dense: Exported, request: pytest.FixtureRequest) -> None:
+    room = load_scenes(SceneSource(count=1, views=3), "evaluation", img_size=48, patch_size=8)[0].images
+    shared: Path = request.getfixturevalue("shared_dir")
+    photographs = sorted((shared / "data" / "kitchen").glob("*.png"))[:3]
+    for images in (room, load_photos(photographs, target_size=48, patch_size=8)):
+        seen = images[None, :, :, :HEIGHT]
+        expected, found = dense.model(seen), Session(dense.written.path)(images=seen)
+        assert found.keys() == {"pose_enc", "depth", "depth_conf"}
+        for name, value in found.items():
+            assert nmse(expected[name], value) < 1e-3, name
 
 
 def test_the_file_is_of_the_form_and_says_what_it_is(dense: Exported) -> None:
