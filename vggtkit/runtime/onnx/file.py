@@ -23,8 +23,12 @@ from vggtkit.runtime.onnx.trace import Graph
 if TYPE_CHECKING:
     import onnx_ir
 
-LARGEST_IN_ONE = 15 * 10**8
-"""Bytes of tensors above which they go into a file of their own; one file holds 2 GB at most."""
+LARGEST_IN_ONE = 2 * 10**8
+"""Bytes of tensors above which they go into a file of their own.
+
+One file holds 2 GB at most, and is put together in memory, where it stands twice; beside it tensors are written one
+by one.
+"""
 MOST_DAMAGE = 0.1
 """NMSE of an output against torch above which a file is taken to be computed wrongly.
 

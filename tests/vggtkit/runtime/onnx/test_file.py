@@ -96,16 +96,23 @@ def test_any_number_of_views_is_taken(dense: Exported, views: int) -> None:
         assert 0 < nmse(expected[name], value) < 1e-3, name
 
 
-def test_photographs_and_rendered_rooms_come_out_as_in_torch(dense: Exported, request: pytest.FixtureRequest) -> None:
-    room = load_scenes(SceneSource(count=1, views=3), "evaluation", img_size=48, patch_size=8)[0].images
-    shared: Path = request.getfixturevalue("shared_dir")
-    photographs = sorted((shared / "data" / "kitchen").glob("*.png"))[:3]
-    for images in (room, load_photos(photographs, target_size=48, patch_size=8)):
-        seen = images[None, :, :, :HEIGHT]
-        expected, found = dense.model(seen), Session(dense.written.path)(images=seen)
-        assert found.keys() == {"pose_enc", "depth", "depth_conf"}
-        for name, value in found.items():
-            assert nmse(expected[name], value) < 1e-3, name
+def assert_as_in_torch(dense: Exported, images: Tensor) -> None:
+    """Pictures ``[S, 3, H, 48]``, of which the upper rows are seen."""
+    seen = images[None, :, :, :HEIGHT]
+    expected, found = dense.model(seen), Session(dense.written.path)(images=seen)
+    assert found.keys() == {"pose_enc", "depth", "depth_conf"}
+    for name, value in found.items():
+        assert nmse(expected[name], value) < 1e-3, name
+
+
+def test_rendered_rooms_come_out_as_in_torch(dense: Exported) -> None:
+    source = SceneSource(count=1, views=3)
+    assert_as_in_torch(dense, load_scenes(source, "evaluation", img_size=WIDTH, patch_size=8)[0].images)
+
+
+def test_photographs_come_out_as_in_torch(dense: Exported, shared_dir: Path) -> None:
+    photographs = sorted((shared_dir / "data" / "kitchen").glob("*.png"))[:3]
+    assert_as_in_torch(dense, load_photos(photographs, target_size=WIDTH, patch_size=8))
 
 
 def test_the_file_is_of_the_form_and_says_what_it_is(dense: Exported) -> None:
