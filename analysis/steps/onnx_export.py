@@ -27,6 +27,7 @@ from vggtkit.runtime.onnx.file import Written, difference, move, write
 from vggtkit.runtime.onnx.qdq import largest_inputs, qdq_operators
 from vggtkit.runtime.onnx.session import Session, version
 from vggtkit.runtime.onnx.styles import STYLES, operators
+from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import ANY, Graph, Shapes, trace
 from vggtkit.scenes import Scene, SceneSource
 
@@ -97,6 +98,7 @@ def make_onnx(
         STYLES.pick(style)
     if scheme != PLANNED:
         get_format(scheme)
+    check_packages(*WRITERS)
     check_writable(run)
     plan, subject, facts = of_run(run, scheme, weights, progress, model_name, say)
     if not isinstance(subject.model, VGGT):

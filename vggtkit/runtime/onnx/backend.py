@@ -24,7 +24,7 @@ from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.onnx.file import write
 from vggtkit.runtime.onnx.session import Session, version
 from vggtkit.runtime.onnx.styles import operators
-from vggtkit.runtime.onnx.tensors import missing_package
+from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import Shapes, trace
 from vggtkit.runtime.onnx.weights import OnnxWeight
 from vggtkit.runtime.processor import instructions, name
@@ -66,8 +66,7 @@ class OnnxRuntime(Backend):
         Raises:
             InputError: no VGGT, not on the processor, or a package is missing.
         """
-        if self.missing:
-            raise missing_package(self.missing)
+        check_packages(*WRITERS, "onnxruntime")
         if not isinstance(subject.model, VGGT):
             raise InputError(f"{setting('execute', self.key)}: only a VGGT becomes an ONNX file; use int8 or reference")
         if subject.device.type != "cpu":

@@ -17,7 +17,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse_or_inf
 from vggtkit.runtime.onnx.faults import check_faults
 from vggtkit.runtime.onnx.session import Session
-from vggtkit.runtime.onnx.tensors import missing_package
+from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import Graph
 
 if TYPE_CHECKING:
@@ -63,16 +63,15 @@ def write(graph: Graph, path: Path, facts: Mapping[str, str] | None = None) -> W
         facts: kept in the file, as text.
 
     Raises:
-        InputError: another name, onnx is missing, a graph that ONNX Runtime would compute wrongly, or the file cannot
+        InputError: another name, a package is missing, ONNX Runtime would compute the graph wrongly, or the file cannot
             be written.
     """
     if path.suffix != ".onnx":
         raise InputError(f"{path}: an ONNX file ends in .onnx; name it {path}.onnx")
-    try:
-        import onnx
-        import onnx_ir
-    except ModuleNotFoundError as error:
-        raise missing_package("onnx") from error
+    check_packages(*WRITERS)
+    import onnx
+    import onnx_ir
+
     check_faults(graph.model)
     graph.model.metadata_props.update(facts or {})
     graph.model.producer_name = "vggt-mixedprec"

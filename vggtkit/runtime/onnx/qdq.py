@@ -84,8 +84,10 @@ class Int8(OnnxWeight):
 
     def rounded(self, x: Tensor, tensors: Values) -> Tensor:
         """The input, quantised and dequantised, as two nodes."""
-        step, kind = tensors["step"], {"output_dtype": INT8}
-        q = torch.onnx.ops.symbolic("QuantizeLinear", (x, step), kind, dtype=torch.int8, shape=x.shape, version=21)
+        step = tensors["step"]
+        q = torch.onnx.ops.symbolic(
+            "QuantizeLinear", (x, step), {"output_dtype": INT8}, dtype=torch.int8, shape=x.shape, version=21
+        )
         y: Tensor = torch.onnx.ops.symbolic(
             "DequantizeLinear", (q, step), dtype=torch.float32, shape=x.shape, version=21
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vggtkit.runtime.onnx.tensors import missing_package
+from vggtkit.runtime.onnx.tensors import check_packages
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,10 +28,9 @@ class Session:
     """
 
     def __init__(self, source: Path | bytes) -> None:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise missing_package("onnxruntime") from error
+        check_packages("onnxruntime")
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = _ERRORS_ONLY

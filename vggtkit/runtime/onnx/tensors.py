@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 Operate = Callable[..., "onnx_ir.Value"]
 """``operate("Mul", [a, b], attribute=1)``: adds a node to the graph and gives its output."""
 Compute = Callable[[Operate, "Mapping[str, onnx_ir.Value]"], "onnx_ir.Value"]
+
+
+WRITERS = ("onnx", "onnxscript")
+"""Packages that a file is written with."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,12 @@ def onnx_type(dtype: torch.dtype) -> str:
     return names[dtype]
 
 
-def missing_package(name: str) -> InputError:
-    """What a user is told of a package that is not there."""
-    return InputError(f"{name} is not installed: get it with `pip install 'vggt-mixedprec[onnx]'`")
+def check_packages(*names: str) -> None:
+    """Refuse to go on without packages of the extra.
+
+    Raises:
+        InputError: with the first that is not installed, and how to get it.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"{name} is not installed: get it with `pip install 'vggt-mixedprec[onnx]'`")

@@ -26,7 +26,7 @@ from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
 from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
 from vggtkit.runtime.onnx.splits import without_sequences
-from vggtkit.runtime.onnx.tensors import FileTensor, as_it_is, missing_package, plain
+from vggtkit.runtime.onnx.tensors import WRITERS, FileTensor, as_it_is, check_packages, plain
 from vggtkit.runtime.onnx.weights import OnnxWeight, folded
 
 if TYPE_CHECKING:
@@ -81,12 +81,9 @@ def trace(model: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None],
         standard: attention in operators of standard ONNX.
 
     Raises:
-        InputError: onnxscript is missing.
+        InputError: a package is missing.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise missing_package("onnxscript") from error
+    check_packages(*WRITERS)
     structure = _Structure(model, shapes, weights, standard=standard)
     inputs, names = _inputs(shapes, model)
     with _quiet(), torch.no_grad():

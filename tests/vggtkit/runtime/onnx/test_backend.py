@@ -1,5 +1,7 @@
 """The backend ``onnxruntime``: passes of a file in the place of the model's own."""
 
+import sys
+
 import pytest
 import torch
 
@@ -10,7 +12,6 @@ from vggtkit.metrics.tensors import nmse
 from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import find_layers
 from vggtkit.runtime.backends import BACKENDS
-from vggtkit.runtime.onnx import backend as backends
 from vggtkit.subject import ModuleSubject, subject_of
 
 
@@ -44,6 +45,7 @@ def test_what_it_cannot_run_is_refused_in_one_line(tiniest_config: VGGTConfig, m
     other = ModuleSubject(torch.nn.Sequential(torch.nn.Linear(2, 2)).eval())
     with pytest.raises(InputError, match="--execute onnxruntime: only a VGGT"):
         backend.check(other)
-    monkeypatch.setattr(backends, "version", lambda: "")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert backend.missing == "onnxruntime"
     with pytest.raises(InputError, match=r"onnxruntime is not installed: .*\[onnx\]"):
         backend.prepare(subject_of(random_vggt(tiniest_config)))
