@@ -22,6 +22,7 @@ EXAMPLES = (
     "evaluate",
     "evaluate --images other-photos/ --repeats 5",
     "evaluate --execute int8 --resident int8",
+    "evaluate --execute onnxruntime",
     "evaluate --json",
 )
 

@@ -222,7 +222,7 @@ def _evaluate(
         changes=cost_over_scenes(fp32.figures, rows, SEED),
         execution=asdict(prepared.execution) if is_own else {},
         bfloat16_ratio=_ratio(times.bfloat16, times.own) if times.bfloat16 else None,
-        stages=_stages(subject, running, evaluator.scenes[0]) if is_own and repeats else {},
+        stages=_stages(subject, running, evaluator.scenes[0]) if is_own and repeats and prepared.has_stages else {},
     )
     return result, times.fp32
 

@@ -70,9 +70,15 @@ class Execution:
 
 
 class Prepared(ABC):
-    """A packed model that a backend is ready to run."""
+    """A packed model that a backend is ready to run.
+
+    Attributes:
+        execution: how.
+        has_stages: whether the model's own parts run one after another, so that their times can be told.
+    """
 
     execution: Execution
+    has_stages = True
 
     @abstractmethod
     def running(self) -> AbstractContextManager[None]:

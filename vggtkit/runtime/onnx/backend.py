@@ -93,6 +93,8 @@ class OnnxRuntime(Backend):
 class _OnFile(Prepared):
     """A model whose passes are those of files, one for every shape of input."""
 
+    has_stages = False
+
     def __init__(self, model: VGGT, execution: Execution) -> None:
         self.model, self.execution = model, execution
         self.sessions: dict[Shapes, Session] = {}

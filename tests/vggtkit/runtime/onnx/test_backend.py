@@ -30,6 +30,7 @@ def test_a_plan_runs_as_its_file_does(tiniest_config: VGGTConfig) -> None:
     assert found.equal(again)
     assert after.equal(expected)
     execution = prepared.execution
+    assert not prepared.has_stages
     linear = [layer for layer in find_layers(model) if layer.kind == "linear"]
     assert execution.layers == {"MatMulNBits, 4 bits": len(linear), "FP32": 1}
     # codes of 4 bits and an FP32 scale for 16 weights; the patches' convolution is plain
