@@ -22,6 +22,7 @@ EXAMPLES = (
     "evaluate",
     "evaluate --images other-photos/ --repeats 5",
     "evaluate --execute int8 --resident int8",
+    "evaluate --execute onnxruntime",
     "evaluate --json",
 )
 
@@ -30,7 +31,7 @@ Execute = Annotated[
     typer.Option(
         "--execute",
         metavar="NAME",
-        help="What executes the plan, for accuracy and time: reference (exact, no faster) or int8.",
+        help="What executes the plan, for accuracy and time: reference (exact, no faster), int8 or onnxruntime.",
     ),
 ]
 Resident = Annotated[

@@ -169,8 +169,9 @@ def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: O
     """Refuse a plan that a backend does not run, before anything is quantised.
 
     Raises:
-        InputError: a linear layer is in another format, and converting it was not asked for.
+        InputError: a linear layer is in another format, and converting it was not asked for, or as `Backend.check`.
     """
+    backend.check(subject)
     if plan is None or (options and options.convert):
         return
     refused = [
@@ -235,7 +236,7 @@ def _evaluate(
         changes=cost_over_scenes(fp32.figures, rows, SEED),
         execution=asdict(prepared.execution) if is_own else {},
         bfloat16_ratio=_ratio(times.bfloat16, times.own) if times.bfloat16 else None,
-        stages=_stages(subject, running, evaluator.scenes[0]) if is_own and repeats else {},
+        stages=_stages(subject, running, evaluator.scenes[0]) if is_own and repeats and prepared.has_stages else {},
     )
     return result, times.fp32
 

@@ -8,6 +8,7 @@
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `rounding` | the profiled scenes -> the weights of a plan that is not rounded to the nearest |
+| `onnx_export` | the same -> an ONNX file |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
 | `inspect` | ``profile.h5`` -> one layer from close by |
@@ -25,6 +26,7 @@ from analysis.steps.device import pick_device
 from analysis.steps.evaluation import make_evaluation, show_evaluation
 from analysis.steps.formats import formats_view
 from analysis.steps.inspect import inspect_layer
+from analysis.steps.onnx_export import make_onnx
 from analysis.steps.pareto import make_pareto
 from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
@@ -47,6 +49,7 @@ __all__ = [
     "make_audit",
     "make_checkpoint",
     "make_evaluation",
+    "make_onnx",
     "make_pareto",
     "make_plan",
     "make_profile",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from analysis.steps.rounding import checkpoint_path, weights_of
 from analysis.steps.run_folder import PLAN, PROFILE, check_source_of_run, check_writable, plan_of, subject_of_run
@@ -15,6 +16,25 @@ from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
 from vggtkit.quant.rounding import NEAREST
 from vggtkit.subject import Subject, open_subject
+
+PLANNED = "plan"
+"""What the run's plan is called among schemes."""
+
+
+class OfRun(NamedTuple):
+    """What is to be written of a run.
+
+    Attributes:
+        plan: the run's, if it is asked for.
+        subject: its model with the plan's heads.
+        profile: that it was made from; None of a plan without one.
+        facts: what is known of weights and scenes.
+    """
+
+    plan: Plan | None
+    subject: Subject
+    profile: Profile | None
+    facts: Mapping[str, Any]
 
 
 def make_checkpoint(
@@ -44,8 +64,7 @@ def make_checkpoint(
     if scheme != "plan":
         get_format(scheme)
     check_writable(run)
-    plan, subject, profile = _of_run(run, scheme, weights, progress, model_name, say)
-    facts = profile.facts if profile else plan.provenance if plan else {}
+    plan, subject, profile, facts = of_run(run, scheme, weights, progress, model_name, say)
     layers = subject.layers
     if plan:
         check_plan_size(subject, plan)
@@ -83,17 +102,17 @@ def make_checkpoint(
     return View({"path": str(path), "size_bytes": size}, (), lines).of_weights(known)
 
 
-def _of_run(
+def of_run(
     run: Path, scheme: str, weights: str, progress: Progress, named: str | None, say: Callable[[str], None]
-) -> tuple[Plan | None, Subject, Profile | None]:
-    """The run's plan, if it is asked for, its model with the plan's heads, and the profile; none of a free plan."""
+) -> OfRun:
+    """What is to be written of a run, see `OfRun`; arguments as of `make_checkpoint`."""
     free = load_plan(run / PLAN) if scheme == "plan" and (run / PLAN).is_file() else None
     if free is not None and free.for_any_weights:
         progress("loading", 0, 1)
         check_source_of_run(run, free.model, named)
-        return free, open_subject(free.model, weights, say=say).with_heads(free.heads), None
+        return OfRun(free, open_subject(free.model, weights, say=say).with_heads(free.heads), None, free.provenance)
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile) if scheme == "plan" else None
     progress("loading", 0, 1)
     subject = subject_of_run(run, profile, "cpu", named, say)
-    return plan, subject.with_heads(plan.heads) if plan else subject, profile
+    return OfRun(plan, subject.with_heads(plan.heads) if plan else subject, profile, profile.facts)

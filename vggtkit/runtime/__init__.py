@@ -5,6 +5,7 @@
 | `backend` | the protocol: what executes a packed model |
 | `backends` | the registry of backends |
 | `reference`, `int8` | dequantised by layer, exactly; in whole numbers |
+| `onnx` | VGGT as an ONNX file; the backend that runs it |
 | `kernels`, `codes`, `runners`, `attention` | of ``int8``: products, weights, layers, attention in bfloat16 |
 | `kernel_table` | seconds of every layer, format and way to run on one machine |
 | `processor` | what the processor is called and can multiply |

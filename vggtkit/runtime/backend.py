@@ -86,9 +86,15 @@ class Execution:
 
 
 class Prepared(ABC):
-    """A packed model that a backend is ready to run."""
+    """A packed model that a backend is ready to run.
+
+    Attributes:
+        execution: how.
+        has_stages: whether the model's own parts run one after another, so that their times can be told.
+    """
 
     execution: Execution
+    has_stages = True
 
     @abstractmethod
     def running(self) -> AbstractContextManager[None]:
@@ -123,6 +129,13 @@ class Backend(ABC):
     def rounds_inputs_to(self, format_key: str) -> str | None:  # noqa: ARG002
         """The activation format that the input of a product with a weight in a format is rounded to; None: it stays."""
         return None
+
+    def check(self, subject: Subject) -> None:  # noqa: B027
+        """Refuse what cannot be prepared at all, before anything is measured.
+
+        Raises:
+            InputError: with the reason.
+        """
 
     @abstractmethod
     def describe(self) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from vggtkit.core.registry import Registry
 from vggtkit.runtime.backend import Backend
 from vggtkit.runtime.int8 import Int8
+from vggtkit.runtime.onnx.backend import OnnxRuntime
 from vggtkit.runtime.reference import Reference
 
 BACKENDS: Registry[Backend] = Registry("backend")
-for backend in (Reference(), Int8()):
+for backend in (Reference(), Int8(), OnnxRuntime()):
     BACKENDS.register(backend.key, backend)

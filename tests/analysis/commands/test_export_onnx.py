@@ -1,0 +1,33 @@
+"""``export --format onnx``."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.analysis.commands.running import assert_refused, cli, the_json
+
+
+def test_the_plan_becomes_a_file_that_is_compared_with_torch(run: Path) -> None:
+    assert cli("plan", "--run", run, "--heads", "camera", "--budget", "60%").code == 0
+    found = the_json(cli("export", "--run", run, "--format", "onnx", "--views", 2, "--json"))
+    path = run / "model-plan.onnx"
+    onnx.checker.check_model(path)
+    assert (found["path"], found["size_bytes"]) == (str(path), path.stat().st_size)
+    assert (found["views"], found["height"], found["width"]) == (2, 32, 32)
+    assert found["nmse"].keys() == {"pose_enc"}
+    assert found["nmse"]["pose_enc"] < 1e-2
+    assert not list(run.glob("tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--format", "gguf"), "use safetensors or onnx"),
+        (("--format", "onnx", "--onnx", "fast"), "ONNX style 'fast'"),
+        (("--format", "onnx", "--scheme", "int4_asym_64", "--onnx", "qdq"), "--convert"),
+    ],
+)
+def test_what_cannot_be_is_refused(run: Path, options: tuple[str, ...], said: str) -> None:
+    assert_refused(cli("export", "--run", run, *options), said)
+    assert not (run / "model-plan.onnx").exists()

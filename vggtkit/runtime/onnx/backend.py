@@ -1,0 +1,129 @@
+"""The backend ``onnxruntime``: a plan as ONNX Runtime executes it.
+
+The packed model is written as `export --format onnx` writes it, into a temporary folder, once for every shape of input,
+and takes the place of the model's own forward.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vggtkit.core.errors import InputError
+from vggtkit.core.program import setting
+from vggtkit.model import VGGT
+from vggtkit.quant import find_layers
+from vggtkit.runtime.backend import Backend, Execution, Options, Prepared
+from vggtkit.runtime.forwards import replaced_forward
+from vggtkit.runtime.onnx.file import write
+from vggtkit.runtime.onnx.session import Session, version
+from vggtkit.runtime.onnx.styles import operators
+from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
+from vggtkit.runtime.onnx.trace import Shapes, trace
+from vggtkit.runtime.onnx.weights import OnnxWeight
+from vggtkit.runtime.processor import instructions, name
+from vggtkit.subject import Subject
+
+STYLE = "auto"
+
+
+class OnnxRuntime(Backend):
+    """ONNX Runtime on the processor; every format, exactly as the file says.
+
+    >>> OnnxRuntime().runs("int3_asym_64", "linear")
+    True
+    """
+
+    key, title = "onnxruntime", "ONNX Runtime (MatMulNBits, DynamicQuantizeMatMul)"
+    needs = "onnx, onnxscript and onnxruntime"
+
+    @property
+    def missing(self) -> str:
+        """As `Backend.missing`."""
+        return "" if version() else "onnxruntime"
+
+    def runs(self, format_key: str, layer_kind: str) -> bool:  # noqa: ARG002
+        """All of them."""
+        return True
+
+    def describe(self) -> str:
+        """As `Backend.describe`."""
+        return (
+            f"ONNX Runtime {version()} on {name()} ({instructions()}): weights in 2 to 8 bits by MatMulNBits "
+            "(activations in 8 bits, a scale per row and block) and DynamicQuantizeMatMul (one scale for all of them), "
+            "attention, convolutions and the rest in FP32"
+        )
+
+    def check(self, subject: Subject) -> None:
+        """As `Backend.check`.
+
+        Raises:
+            InputError: no VGGT, not on the processor, or a package is missing.
+        """
+        check_packages(*WRITERS, "onnxruntime")
+        if not isinstance(subject.model, VGGT):
+            raise InputError(f"{setting('execute', self.key)}: only a VGGT becomes an ONNX file; use int8 or reference")
+        if subject.device.type != "cpu":
+            raise InputError(f"{setting('execute', self.key)} runs on the processor: give {setting('device', 'cpu')}")
+
+    def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:  # noqa: ARG002
+        """The file is written when a pass shows the size of its pictures.
+
+        Raises:
+            InputError: as `check`.
+        """
+        self.check(subject)
+        assert isinstance(subject.model, VGGT)
+        return _OnFile(subject.model, self._execution(subject.model))
+
+    def _execution(self, model: VGGT) -> Execution:
+        weights = operators(model, STYLE)
+        ways = Counter("FP32" if weight is None else weight.way for weight in weights.values())
+        plain = {layer.name: 4 * layer.weights for layer in find_layers(model)}
+        size = sum(plain[layer] if weight is None else weight.nbytes for layer, weight in weights.items())
+        return Execution(self.key, self.describe(), size, dict(ways), _in_fp32(model, weights))
+
+
+class _OnFile(Prepared):
+    """A model whose passes are those of files, one for every shape of input."""
+
+    has_stages = False
+
+    def __init__(self, model: VGGT, execution: Execution) -> None:
+        self.model, self.execution = model, execution
+        self.sessions: dict[Shapes, Session] = {}
+        self.folder = tempfile.TemporaryDirectory(prefix="vggt-mixedprec-")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """As `Prepared.running`; the first pass of a shape takes as long as the export does."""
+        with replaced_forward(self.model, self._forward):
+            yield
+
+    def _forward(self, images: Tensor, query_points: Tensor | None = None) -> dict[str, Tensor]:
+        images = images[None] if images.ndim == 4 else images
+        points = torch.zeros(1, 1, 2) if query_points is None else query_points
+        points = points[None] if points.ndim == 2 else points
+        session = self._session(Shapes(images.shape[3], images.shape[4], images.shape[1], points.shape[1]))
+        return {**session(images=images, query_points=points), "images": images}
+
+    def _session(self, shapes: Shapes) -> Session:
+        if shapes not in self.sessions:
+            path = Path(self.folder.name) / f"{len(self.sessions)}.onnx"
+            write(trace(self.model, shapes, operators(self.model, STYLE)), path)
+            self.sessions[shapes] = Session(path)
+        return self.sessions[shapes]
+
+
+def _in_fp32(model: VGGT, weights: Mapping[str, OnnxWeight | None]) -> dict[str, str]:
+    """Why linear layers are computed in FP32, by name."""
+    kept = [
+        layer.name for layer in find_layers(model) if not layer.kind.startswith("conv") and weights[layer.name] is None
+    ]
+    return dict.fromkeys(kept, "kept in floating point, or in groups of a size that MatMulNBits does not have")

@@ -1,0 +1,66 @@
+"""Which operator a linear layer gets, by its format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vggtkit.core.registry import Registry
+from vggtkit.model import VGGT
+from vggtkit.quant import Format, PackedWeight, find_layers
+from vggtkit.runtime.onnx.weights import LARGEST_BLOCK, SMALLEST_BLOCK, Codes, Dynamic, NBits, OnnxWeight
+
+Chooser = Callable[[Format], "type[OnnxWeight] | None"]
+"""None for a layer that is computed in FP32."""
+
+
+def _has_channels(fmt: Format) -> bool:
+    """Whether weights are 8 bits per channel or tensor, whatever they are packed in."""
+    return fmt.two_level or fmt.granularity in ("channel", "tensor")
+
+
+def _auto(fmt: Format) -> type[OnnxWeight] | None:
+    return Dynamic if _has_channels(fmt) and fmt.bits > 4 else _nbits(fmt)
+
+
+def _dynamic(fmt: Format) -> type[OnnxWeight] | None:
+    return Dynamic if _has_channels(fmt) else _nbits(fmt)
+
+
+def _nbits(fmt: Format) -> type[OnnxWeight] | None:
+    size = fmt.group_size or SMALLEST_BLOCK
+    has_blocks = SMALLEST_BLOCK <= size <= LARGEST_BLOCK and size & (size - 1) == 0
+    return NBits if has_blocks else None
+
+
+def _exact(_fmt: Format) -> type[OnnxWeight] | None:
+    return None
+
+
+STYLES: Registry[Chooser] = Registry("ONNX style")
+"""By name.
+
+- ``auto``: as small as the plan; 5 to 8 bits by the faster operator.
+- ``dynamic``: the faster operator for all that is INT8 per channel, two-level formats too, which then take 8 bits.
+- ``nbits``: activations rounded in blocks everywhere, for networks with outliers.
+- ``exact``: only weights are quantised, all products are in FP32: the numbers of the simulated model.
+"""
+for key, chooser in {"auto": _auto, "dynamic": _dynamic, "nbits": _nbits, "exact": _exact}.items():
+    STYLES.register(key, chooser)
+
+
+def operators(model: VGGT, style: str) -> dict[str, OnnxWeight | None]:
+    """What every layer of a packed model multiplies with, by name; None for layers that are computed in FP32.
+
+    Raises:
+        InputError: an unknown style.
+    """
+    choose = STYLES.pick(style)
+    found: dict[str, OnnxWeight | None] = {}
+    for layer in find_layers(model):
+        packed = getattr(model.get_submodule(layer.name), "packed", None)
+        found[layer.name] = None
+        if not isinstance(packed, PackedWeight) or packed.format.is_float or layer.kind.startswith("conv"):
+            continue
+        if (kind := choose(packed.format)) is not None:
+            found[layer.name] = kind(Codes(packed.quantized))
+    return found
