@@ -2,8 +2,10 @@
 
 | module | holds |
 |---|---|
+| `document` | what a report says, apart from how it is drawn |
+| `renderers` | how that is drawn: one a module |
 | `text` | an evaluation as text and terminal tables |
-| `geometry_tables`, `grid` | tables of cameras, depth and points; a table before it is drawn |
+| `evaluation_tables`, `geometry_tables` | its tables: size, time, errors; cameras, depth and points |
 | `charts` | the six charts of an evaluation |
 | `pareto_chart` | size against damage |
 | `drawing` | the network with bits as colours |

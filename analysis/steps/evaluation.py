@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
 from analysis.evaluation.results import Evaluation, from_json, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
@@ -12,6 +13,7 @@ from analysis.report import text as reports
 from analysis.report.geometry_tables import too_few_scenes
 from analysis.steps.run_folder import (
     CHARTS,
+    DEPTH_MAPS,
     PROFILE,
     REPORT,
     RESULTS,
@@ -90,12 +92,13 @@ def make_evaluation(
         seed=profile.facts["seed"],
         depth_alignment=alignment,
     )
+    watch = DepthWatch(held_out)
     evaluation = evaluate(
         subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
         output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
-        execute=backend.key, options=options, progress=progress,
+        execute=backend.key, options=options, watch=watch, progress=progress,
     )  # fmt: skip
-    write_reports(evaluation, run)
+    write_reports(evaluation, run, watch.maps(evaluation))
     return evaluation_view(evaluation, run)
 
 
@@ -113,12 +116,15 @@ def show_evaluation(run: Path) -> View:
     return evaluation_view(evaluation, run)
 
 
-def write_reports(evaluation: Evaluation, run: Path) -> None:
-    """Write the JSON, text and chart reports of a run; all three change, or none."""
-    with replacing_all([run / name for name in (RESULTS, REPORT, CHARTS)]) as (results, report, charts):
+def write_reports(evaluation: Evaluation, run: Path, maps: DepthMaps | None = None) -> None:
+    """Write the JSON, text and chart reports of a run, and depth to look at; all change, or none."""
+    names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else [])]
+    with replacing_all([run / name for name in names]) as (results, report, charts, *depth):
         results.write_text(to_json(evaluation), encoding="utf-8")
         report.write_text(reports.to_text(evaluation), encoding="utf-8")
         plots.draw(evaluation, charts)
+        if maps:
+            save_maps(maps, depth[0])
 
 
 def evaluation_view(evaluation: Evaluation, run: Path) -> View:

@@ -9,9 +9,11 @@ import torch
 from analysis.evaluation.results import from_json
 from analysis.report import charts
 from analysis.steps import show_evaluation
+from analysis.steps.run_folder import DEPTH_MAPS
 from mixedprec import load_plan, load_quantized
 from sensitivity import open_profile
 from tests.analysis.commands.running import RESULTS, Ran, cli, the_json
+from vggtkit.core.command_log import LOG
 
 
 def draw_nothing(_evaluation: object, path: Path) -> None:
@@ -21,7 +23,7 @@ def draw_nothing(_evaluation: object, path: Path) -> None:
 
 def test_a_run_has_its_files_and_no_others(finished: tuple[Path, dict[str, Ran]]) -> None:
     made = {path.name for path in finished[0].iterdir()}
-    assert made == {"profile.h5", "plan.json", "model-plan.safetensors", "model-plan.json", *RESULTS}
+    assert made == {"profile.h5", "plan.json", "model-plan.safetensors", "model-plan.json", *RESULTS, DEPTH_MAPS, LOG}
 
 
 def test_every_command_prints_one_json_document(finished: tuple[Path, dict[str, Ran]]) -> None:
