@@ -6,6 +6,9 @@
 | `renderers` | how that is drawn: one a module |
 | `text` | an evaluation as text and terminal tables |
 | `evaluation_tables`, `geometry_tables` | its tables: size, time, errors; cameras, depth and points |
+| `experiment`, `parts` | what a run holds; the five parts of its report |
+| `advice`, `expected` | which scheme for whom; what the guide expects |
+| `wording` | words in the reader's language |
 | `charts` | the six charts of an evaluation |
 | `pareto_chart` | size against damage |
 | `drawing` | the network with bits as colours |

@@ -6,6 +6,8 @@
 | `plan` | ``profile.h5`` and a budget -> ``plan.json`` |
 | `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
+| `experiment` | a run folder, read whole |
+| `report` | a run folder -> the report of the experiment |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
@@ -25,6 +27,7 @@ from analysis.steps.inspect import inspect_layer
 from analysis.steps.pareto import make_pareto
 from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
+from analysis.steps.report import make_report
 from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
 from analysis.steps.view import View
 
@@ -47,6 +50,7 @@ __all__ = [
     "make_pareto",
     "make_plan",
     "make_profile",
+    "make_report",
     "pick_device",
     "profile_view",
     "show_evaluation",

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
-from analysis.evaluation.results import Evaluation, from_json, to_json, verdict
+from analysis.evaluation.results import Evaluation, Verdict, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
 from analysis.report.geometry_tables import too_few_scenes
+from analysis.steps.experiment import read_evaluation
 from analysis.steps.run_folder import (
     CHARTS,
     DEPTH_MAPS,
@@ -26,8 +27,7 @@ from analysis.steps.run_folder import (
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
-from vggtkit.core.errors import InputError, check_number
-from vggtkit.core.program import command
+from vggtkit.core.errors import check_number
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.metrics.depth import get_alignment
 from vggtkit.runtime.backend import Options
@@ -105,13 +105,7 @@ def make_evaluation(
 def show_evaluation(run: Path) -> View:
     """The last evaluation of a run, with its text report and charts drawn anew."""
     check_writable(run)
-    path, remedy = run / RESULTS, f"make it with `{command('evaluate', '--run', run)}`"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {remedy}")
-    try:
-        evaluation = from_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; {remedy}") from error
+    evaluation = read_evaluation(run)
     write_reports(evaluation, run)
     return evaluation_view(evaluation, run)
 
@@ -127,9 +121,9 @@ def write_reports(evaluation: Evaluation, run: Path, maps: DepthMaps | None = No
             save_maps(maps, depth[0])
 
 
-def evaluation_view(evaluation: Evaluation, run: Path) -> View:
-    """What an evaluation says."""
-    answer = verdict(evaluation)
+def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = None) -> View:
+    """What an evaluation says; its verdict is made where nobody has it yet."""
+    answer = answer or verdict(evaluation)
     results = [
         {
             "key": r.key,

@@ -5,9 +5,11 @@
 | `base` | what a renderer is, and the registry |
 | `terminal` | by rich |
 | `text` | plain text and aligned tables |
+| `markdown` | Markdown |
+| `plain_json` | JSON, for machines |
 """
 
-from analysis.report.renderers import terminal, text
+from analysis.report.renderers import markdown, plain_json, terminal, text
 from analysis.report.renderers.base import RENDERERS, Renderer
 
-__all__ = ["RENDERERS", "Renderer", "terminal", "text"]
+__all__ = ["RENDERERS", "Renderer", "markdown", "plain_json", "terminal", "text"]

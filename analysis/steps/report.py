@@ -1,0 +1,81 @@
+"""A run folder -> the report of the experiment: five parts in Markdown, a page, and the evaluation shown again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from analysis.report.experiment import Experiment
+from analysis.report.parts import PARTS
+from analysis.report.parts.outcome import CHARTS as PICTURES
+from analysis.report.renderers import RENDERERS
+from analysis.report.wording import Wording
+from analysis.steps.evaluation import evaluation_view, write_reports
+from analysis.steps.experiment import read_experiment
+from analysis.steps.run_folder import REPORT, RESULTS, check_writable
+from analysis.steps.view import View
+from vggtkit.core.atomic import replacing_all
+from vggtkit.core.escaping import printable
+
+COPIED = (RESULTS, REPORT, *PICTURES)
+"""Files of the run that the third part holds, where they are there."""
+
+
+def make_report(run: Path, language: str = "en") -> View:
+    """Write the report of an experiment from the files of its run; text and charts of the evaluation are drawn anew.
+
+    Args:
+        run: the folder.
+        language: of the report, ``en`` or ``zh``.
+
+    Returns:
+        What the evaluation says, and what was written.
+
+    Raises:
+        InputError: nothing of a run can be read, its results are damaged, the folder cannot be written to, or the
+            language is none that reports are written in.
+    """
+    say = Wording(language)
+    check_writable(run)
+    experiment = read_experiment(run)
+    if experiment.evaluation is not None:
+        write_reports(experiment.evaluation, run)
+        experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
+    written = write_parts(experiment, say)
+    return _view(experiment, written)
+
+
+def folder_name(language: str) -> str:
+    """Where the parts lie in a run.
+
+    >>> folder_name("en"), folder_name("zh")
+    ('report', 'report.zh')
+    """
+    return "report" if language == "en" else f"report.{language}"
+
+
+def write_parts(experiment: Experiment, say: Wording) -> list[Path]:
+    """Write the five parts, and beside the third the files that it shows; all change, or none."""
+    folder = experiment.run / folder_name(say.language)
+    copies = [name for name in COPIED if name in experiment.files]
+    texts = {name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
+    paths = [*(folder / name for name in texts), *(folder / "3_results" / name for name in copies)]
+    with replacing_all(paths) as temporaries:
+        for temporary, text in zip(temporaries, texts.values(), strict=False):
+            temporary.write_text(text, encoding="utf-8")
+        for temporary, name in zip(temporaries[len(texts) :], copies, strict=True):
+            shutil.copyfile(experiment.run / name, temporary)
+    return paths
+
+
+def _view(experiment: Experiment, written: list[Path]) -> View:
+    """What was written and what was not, below what the evaluation says."""
+    names = [str(path) for path in written]
+    absent = [each._asdict() for each in experiment.absent]
+    lines = [f"not in this run: {each.file} ({printable(each.reason)}); {each.command}" for each in experiment.absent]
+    lines.append(f"written: {', '.join(names[:5])}")
+    if experiment.evaluation is None:
+        return View({"written": names, "absent": absent}, (), lines)
+    view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict)
+    return View({**view.values, "written": names, "absent": absent}, view.tables, [*view.lines, *lines])
