@@ -7,6 +7,8 @@
 | `text` | an evaluation as text and terminal tables |
 | `evaluation_tables`, `geometry_tables` | its tables: size, time, errors; cameras, depth and points |
 | `experiment`, `parts` | what a run holds; the five parts of its report |
+| `page`, `depth_slider` | the page of a run; its depth as pictures |
+| `theme` | colours of all charts |
 | `advice`, `expected` | which scheme for whom; what the guide expects |
 | `wording` | words in the reader's language |
 | `charts` | the six charts of an evaluation |

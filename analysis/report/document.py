@@ -152,6 +152,8 @@ class HeatMap:
         values: a list for each row; None where there is no number.
         unit: of the numbers.
         groups: name of the group that each row is in, for the axis.
+        marks: number of the marked column of each row; None for none.
+        mark: what is marked.
         caption: below it.
     """
 
@@ -161,6 +163,8 @@ class HeatMap:
     values: Sequence[Sequence[float | None]]
     unit: str
     groups: tuple[str, ...] = ()
+    marks: tuple[int | None, ...] = ()
+    mark: str = ""
     caption: str = ""
 
 

@@ -1,6 +1,7 @@
 """An evaluation as tables: size, time and damage, the verdict, errors of every output, ratings."""
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 from analysis.evaluation.results import (
@@ -51,7 +52,12 @@ def _rated(metric: str, value: float | None, digits: int) -> Cell:
 def summary_table(evaluation: Evaluation) -> Table:
     """Bytes, seconds and damage of every result."""
     columns = ("scheme", "size MB", "smaller by", "time s", "min - max", "speed", "damage")
-    return Table("Size, time and damage", columns, [_summary_row(evaluation, r) for r in evaluation.results])
+    rows = [_summary_row(evaluation, result) for result in evaluation.results]
+    return Table("Size, time and damage", columns, rows, tones=_plan_stands_out(evaluation.results))
+
+
+def _plan_stands_out(results: Sequence[SchemeResult]) -> dict[int, Tone]:
+    return {number: "strong" for number, result in enumerate(results) if result.key == "plan"}
 
 
 def _summary_row(evaluation: Evaluation, result: SchemeResult) -> Row:
@@ -143,7 +149,8 @@ def nmse_table(evaluation: Evaluation) -> Table:
     for result in evaluation.quantized:
         values = [result.outputs[name].nmse if name in result.outputs else None for name in names]
         rows.append((short_title(result), *(Cell(format_number(value), value) for value in values)))
-    return Table("Normalised error (NMSE) of every output", ("scheme", *names), rows)
+    tones = _plan_stands_out(evaluation.quantized)
+    return Table("Normalised error (NMSE) of every output", ("scheme", *names), rows, tones=tones)
 
 
 def threshold_table() -> Table:

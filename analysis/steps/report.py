@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.report.experiment import Experiment
+from analysis.report.page import page
 from analysis.report.parts import PARTS
 from analysis.report.parts.outcome import CHARTS as PICTURES
 from analysis.report.renderers import RENDERERS
@@ -56,11 +57,12 @@ def folder_name(language: str) -> str:
 
 
 def write_parts(experiment: Experiment, say: Wording) -> list[Path]:
-    """Write the five parts, and beside the third the files that it shows; all change, or none."""
+    """Write the page and the five parts, and beside the third the files that it shows; all change, or none."""
     folder = experiment.run / folder_name(say.language)
     copies = [name for name in COPIED if name in experiment.files]
-    texts = {name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
-    paths = [*(folder / name for name in texts), *(folder / "3_results" / name for name in copies)]
+    texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
+    texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
+    paths = [*texts, *(folder / "3_results" / name for name in copies)]
     with replacing_all(paths) as temporaries:
         for temporary, text in zip(temporaries, texts.values(), strict=False):
             temporary.write_text(text, encoding="utf-8")
@@ -74,7 +76,7 @@ def _view(experiment: Experiment, written: list[Path]) -> View:
     names = [str(path) for path in written]
     absent = [each._asdict() for each in experiment.absent]
     lines = [f"not in this run: {each.file} ({printable(each.reason)}); {each.command}" for each in experiment.absent]
-    lines.append(f"written: {', '.join(names[:5])}")
+    lines.append(f"written: {', '.join(names[:6])}")
     if experiment.evaluation is None:
         return View({"written": names, "absent": absent}, (), lines)
     view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict)

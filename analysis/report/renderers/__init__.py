@@ -6,10 +6,11 @@
 | `terminal` | by rich |
 | `text` | plain text and aligned tables |
 | `markdown` | Markdown |
+| `html`, `scatter_svg` | a page that needs nothing else; its scatter charts |
 | `plain_json` | JSON, for machines |
 """
 
-from analysis.report.renderers import markdown, plain_json, terminal, text
+from analysis.report.renderers import html, markdown, plain_json, terminal, text
 from analysis.report.renderers.base import RENDERERS, Renderer
 
-__all__ = ["RENDERERS", "Renderer", "markdown", "plain_json", "terminal", "text"]
+__all__ = ["RENDERERS", "Renderer", "html", "markdown", "plain_json", "terminal", "text"]
