@@ -12,6 +12,7 @@
 | `advice`, `expected` | which scheme for whom; what the guide expects |
 | `wording` | words in the reader's language |
 | `charts` | the six charts of an evaluation |
+| `cost_panels`, `error_panels`, `chart_style` | each of them; what they share |
 | `pareto_chart` | size against damage |
 | `drawing` | the network with bits as colours |
 """

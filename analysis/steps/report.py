@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from analysis.report.charts import draw_each
 from analysis.report.experiment import Experiment
 from analysis.report.page import page
 from analysis.report.parts import PARTS
@@ -17,18 +18,21 @@ from analysis.steps.experiment import read_experiment
 from analysis.steps.run_folder import REPORT, RESULTS, check_writable
 from analysis.steps.view import View
 from vggtkit.core.atomic import replacing_all
+from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
+from vggtkit.core.program import command, setting
 
 COPIED = (RESULTS, REPORT, *PICTURES)
 """Files of the run that the third part holds, where they are there."""
 
 
-def make_report(run: Path, language: str = "en") -> View:
+def make_report(run: Path, language: str = "en", charts: Path | None = None) -> View:
     """Write the report of an experiment from the files of its run; text and charts of the evaluation are drawn anew.
 
     Args:
         run: the folder.
         language: of the report, ``en`` or ``zh``.
+        charts: a folder for the six charts one by one, as PNG, PDF and SVG.
 
     Returns:
         What the evaluation says, and what was written.
@@ -44,7 +48,15 @@ def make_report(run: Path, language: str = "en") -> View:
         write_reports(experiment.evaluation, run)
         experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
     written = write_parts(experiment, say)
+    if charts is not None:
+        if experiment.evaluation is None:
+            raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
+        written += draw_each(experiment.evaluation, charts)
     return _view(experiment, written)
+
+
+def _remedy(experiment: Experiment) -> str:
+    return f"make one with `{command('evaluate', '--run', experiment.run)}`"
 
 
 def folder_name(language: str) -> str:

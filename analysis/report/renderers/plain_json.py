@@ -51,8 +51,10 @@ def chart(block: Scatter | HeatMap | Slider) -> dict[str, Any]:
                 "kinds": dict(block.kinds), "points": points}  # fmt: skip
     if isinstance(block, HeatMap):
         rows = [[finite(value) for value in row] for row in block.values]
-        return {"kind": "heat map", **common, "rows": list(block.rows), "columns": list(block.columns), "values": rows,
-                "unit": block.unit, "groups": list(block.groups), "marks": list(block.marks), "mark": block.mark}  # fmt: skip
+        return {
+            "kind": "heat map", **common, "rows": list(block.rows), "columns": list(block.columns), "values": rows,
+            "unit": block.unit, "groups": list(block.groups), "marks": list(block.marks), "mark": block.mark,
+        }  # fmt: skip
     frames = [{"name": frame.name, "worst": {k: finite(v) for k, v in frame.worst.items()}} for frame in block.frames]
     return {"kind": "slider", **common, "frames": frames, "reference": block.reference, "scale": block.scale}
 

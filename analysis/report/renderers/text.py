@@ -7,6 +7,7 @@ import unicodedata
 
 from analysis.report.document import Block, Document, HeatMap, Picture, Scatter, Slider, Table, Text
 from analysis.report.renderers.base import RENDERERS, Renderer
+from vggtkit.core.escaping import printable
 
 WIDTH = 120
 
@@ -24,12 +25,12 @@ def render(document: Document) -> str:
     All fit.
     <BLANKLINE>
     """
-    lines = [document.title, "=" * width_of(document.title)]
+    lines = [document.title, "=" * width_of(printable(document.title))]
     for section in document.sections:
-        lines += ["", section.title, "-" * width_of(section.title)]
+        lines += ["", section.title, "-" * width_of(printable(section.title))]
         for number, block in enumerate(section.blocks):
             lines += [*([""] if number else []), *block_lines(block)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def block_lines(block: Block) -> list[str]:
@@ -50,7 +51,7 @@ def draw_table(table: Table) -> list[str]:
     >>> draw_table(Table("Sizes", ("scheme", "MB"), [("FP32", "40")]))
     ['Sizes', '-----', 'scheme  MB', 'FP32    40']
     """
-    rows = [table.columns, *table.texts]
+    rows = [tuple(map(printable, row)) for row in (table.columns, *table.texts)]
     widths = [max(map(width_of, column)) for column in zip(*rows, strict=True)]
     lines = [table.title, "-" * width_of(table.title)]
     for row in rows:
