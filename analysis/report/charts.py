@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
@@ -68,7 +69,7 @@ def draw_each(evaluation: Evaluation, folder: Path) -> list[Path]:
     """
     figures = {WHOLE: _whole(evaluation)} | {name: _alone(evaluation, name) for name in PANELS}
     paths = [folder / f"{name}.{kind}" for name in figures for kind in KINDS]
-    with replacing_all(paths) as temporaries:
+    with replacing_all(paths) as temporaries, rc_context({"svg.hashsalt": WHOLE}):
         written = iter(temporaries)
         for figure in figures.values():
             for kind in KINDS:

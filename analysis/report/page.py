@@ -104,9 +104,7 @@ def heat_map(experiment: Experiment, say: Wording) -> HeatMap:
         tuple(layer.block for layer in profile.layers),
         marks,
         say("what the plan chose") if formats else "",
-        say(
-            "Estimated damage at the outputs with only this layer in this format. Arrow keys move from field to field."
-        ),
+        say("Estimated damage at the outputs with only this layer in this format. Arrow keys move through the fields."),
     )
 
 

@@ -17,6 +17,8 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 
 LANGUAGES = ("en", "zh")
+LONGEST = 1000
+"""Characters of a text that is still looked for among the sentences with values."""
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -49,8 +51,8 @@ class Wording:
         >>> Wording("zh").translated("3 layers"), Wording("zh").translated("unheard of")
         ('3 层', 'unheard of')
         """
-        if text in self._catalogue:
-            return self._catalogue[text]
+        if text in self._catalogue or len(text) > LONGEST:
+            return self._catalogue.get(text, text)
         for pattern, sentence in _patterns(self.language):
             if found := pattern.fullmatch(text):
                 return self._catalogue[sentence].format(**found.groupdict())

@@ -36,7 +36,7 @@ def render(document: Document) -> str:
 
     >>> from analysis.report.document import Section
     >>> page = render(Document("<Report>", (Section("Sizes", (Text(("All fit.",)),)),)))
-    >>> "<h1>&lt;Report&gt;</h1>" in page, "http" in page
+    >>> "<h1>&lt;Report&gt;</h1>" in page, "://" in page
     (True, False)
     """
     template = _environment().get_template("page.html.j2")

@@ -20,7 +20,7 @@ def render(document: Document) -> str:
     <BLANKLINE>
     ## Sizes
     <BLANKLINE>
-    - a\\*b
+    - a\*b
     <BLANKLINE>
     """
     parts = [f"# {escaped(document.title)}"]

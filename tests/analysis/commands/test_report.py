@@ -185,12 +185,12 @@ def test_the_slider_moves_and_schemes_change(page: Browser) -> None:
     assert page.run("document.querySelector('.frame .stack').style.getPropertyValue('--seen')") == "51%"
     seen = "[...document.querySelectorAll('.frame:first-of-type img:not([hidden])')].map(i => i.alt)"
     schemes = page.run("[...document.querySelectorAll('.frame:first-of-type option')].map(o => o.textContent)")
-    assert page.run(seen)[1:] == [f"depth {schemes[-1]}", "depth FP32", f"error {schemes[-1]}"]
+    assert page.run(seen)[1:] == [f"depth map {schemes[-1]}", "depth map FP32", f"error {schemes[-1]}"]
     script = (
         "const list = document.querySelector('.frame select'); list.value = 0; list.dispatchEvent(new Event('change'))"
     )
     page.run(f"(() => {{ {script} }})()")
-    assert page.run(seen)[1:] == [f"depth {schemes[0]}", "depth FP32", f"error {schemes[0]}"]
+    assert page.run(seen)[1:] == [f"depth map {schemes[0]}", "depth map FP32", f"error {schemes[0]}"]
     assert page.run("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 

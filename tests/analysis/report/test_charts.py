@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.report.charts import draw
+from analysis.report.charts import KINDS, PANELS, WHOLE, _alone, draw, draw_each
 from analysis.report.cost_panels import spread
 from analysis.report.text import Evaluation
 from tests.analysis.example import BROKEN, EXACT, example_evaluation
