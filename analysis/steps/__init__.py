@@ -27,7 +27,7 @@ from analysis.steps.inspect import inspect_layer
 from analysis.steps.pareto import make_pareto
 from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
-from analysis.steps.report import make_report
+from analysis.steps.report import make_comparison, make_report
 from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
 from analysis.steps.view import View
 
@@ -46,6 +46,7 @@ __all__ = [
     "inspect_layer",
     "make_audit",
     "make_checkpoint",
+    "make_comparison",
     "make_evaluation",
     "make_pareto",
     "make_plan",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from analysis.report.charts import draw_each
+from analysis.report.comparison import compare, values
+from analysis.report.document import Table, Text
 from analysis.report.experiment import Experiment
 from analysis.report.page import page
 from analysis.report.parts import PARTS
@@ -14,7 +17,7 @@ from analysis.report.parts.outcome import CHARTS as PICTURES
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
 from analysis.steps.evaluation import evaluation_view, write_reports
-from analysis.steps.experiment import read_experiment
+from analysis.steps.experiment import read_evaluation, read_experiment
 from analysis.steps.run_folder import REPORT, RESULTS, check_writable
 from analysis.steps.view import View
 from vggtkit.core.atomic import replacing_all
@@ -93,3 +96,37 @@ def _view(experiment: Experiment, written: list[Path]) -> View:
         return View({"written": names, "absent": absent}, (), lines)
     view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict)
     return View({**view.values, "written": names, "absent": absent}, view.tables, [*view.lines, *lines])
+
+
+COMPARISON = "comparison"
+"""Name of the files of a comparison, without their suffixes."""
+
+
+def make_comparison(run: Path, others: Sequence[Path], language: str = "en") -> View:
+    """Compare the evaluations of several runs; writes ``comparison.md`` and ``comparison.html`` beside the first.
+
+    Args:
+        run: the run that the others are compared with; the files are written there.
+        others: at least one.
+        language: of the files.
+
+    Raises:
+        InputError: fewer than two runs, a run without an evaluation, or as `make_report`.
+    """
+    say = Wording(language)
+    if not others:
+        example = command("report", "--compare", "runs/rooms", "runs/photos")
+        raise InputError(f"{setting('compare')}: one run is compared with nothing; name two or more, say `{example}`")
+    check_writable(run)
+    evaluations = [(each, read_evaluation(each)) for each in (run, *others)]
+    document = compare(evaluations, say)
+    suffix = "" if language == "en" else f".{language}"
+    paths = [run / f"{COMPARISON}{suffix}{RENDERERS[key].suffix}" for key in ("markdown", "html")]
+    with replacing_all(paths) as temporaries:
+        for temporary, key in zip(temporaries, ("markdown", "html"), strict=True):
+            temporary.write_text(RENDERERS[key].render(document), encoding="utf-8")
+    tables = [block for block in document.blocks() if isinstance(block, Table)]
+    warned = [line for block in document.blocks() if isinstance(block, Text) for line in block.lines]
+    names = [str(path) for path in paths]
+    found = {"runs": [str(each) for each, _ in evaluations], "differences": values(evaluations), "written": names}
+    return View(found, tables, [*warned, f"written: {', '.join(names)}"])

@@ -61,7 +61,8 @@ def rich_table(table: Table) -> RichTable:
     )  # fmt: skip
     for number, column in enumerate(table.columns):
         side: JustifyMethod = "left" if table.is_words(number) else "right"
-        drawn.add_column(RichText(printable(column)), justify=side, no_wrap=column != table.wraps)
+        is_long = column == table.wraps or column in table.words
+        drawn.add_column(RichText(printable(column)), justify=side, no_wrap=not is_long, overflow="fold")
     for number, row in enumerate(table.rows):
         cells = (as_cell(cell) for cell in row)
         texts = (RichText(printable(cell.text), style=STYLES[cell.tone]) for cell in cells)

@@ -59,7 +59,7 @@ def experiments() -> Iterator[Experiment]:
         run, evaluation=evaluation, verdict=verdict(evaluation),
         pareto=ParetoSummary((ParetoPoint("plan", "plan", 5, 1e-4, 1e-4),), ()),
         audit=AuditSummary(1, ("int4_group_128",), "sketch", (ScoreSummary("sketch", 1.0, 0.9, 1.0, 1.0, 1.1),)),
-        commands=(LoggedCommand("plan", "2026-01-01T00:00:00+00:00", 1.0, 2, "error: no", ("a note",), {"torch": "2"}),),
+        commands=(LoggedCommand("plan", "2026-01-01", 1.0, 2, "error: no", ("a note",), {"torch": "2"}),),
         files={"pareto.png": 1},
     )  # fmt: skip
     yield whole
