@@ -21,6 +21,8 @@ from vggtkit.scenes import Scene
 
 MOST_VIEWS, MOST_PIXELS = 2, 320
 """Views of the scene, and pixels along the longer side, that are kept."""
+MOST_BYTES = 2**27
+"""Of the unpacked arrays of a file; 50 schemes at the most pixels have half of it."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ def load_maps(path: Path, evaluation: Evaluation) -> DepthMaps:
         InputError: it is no such file, or was made by another evaluation than this one.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"{size:,} bytes unpacked, more than is ever kept")
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             maps = DepthMaps(
                 str(file["scene"]), tuple(map(str, file["keys"])), file["pictures"], file["depth"],

@@ -60,7 +60,7 @@ def test_without_depth_nothing_is_kept() -> None:
     assert watch.maps(example_evaluation()) is None
 
 
-@pytest.mark.parametrize("damage", ["another evaluation", "cut", "another shape", "objects"])
+@pytest.mark.parametrize("damage", ["another evaluation", "cut", "another shape", "objects", "bomb"])
 def test_other_files_are_refused(tmp_path: Path, damage: str) -> None:
     path, evaluation = tmp_path / "maps.npz", example_evaluation()
     maps = kept(watched(6, 8)[0])
@@ -72,5 +72,9 @@ def test_other_files_are_refused(tmp_path: Path, damage: str) -> None:
     if damage == "objects":
         with zipfile.ZipFile(path, "w") as file:
             file.writestr("scene.npy", b"\x80\x04.")
+    if damage == "bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file, file.open("depth.npy", "w") as entry:
+            for _ in range(130):
+                entry.write(bytes(2**20))
     with pytest.raises(InputError, match=r"maps\.npz: "):
         load_maps(path, evaluation)
