@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias
 
-Tone = Literal["", "strong", "excellent", "good", "acceptable", "poor", "warning"]
+Tone = Literal["", "strong", "best", "excellent", "good", "acceptable", "poor", "warning"]
 """How a cell, row or text is meant; what that looks like is the renderer's business."""
 Mood = Literal["plain", "points", "code", "warning"]
 
@@ -22,11 +22,13 @@ class Cell(NamedTuple):
         text: what is read.
         value: the number that it is sorted by, where that is not in the text.
         tone: how it is meant.
+        shade: its place on a scale of colours, from 0 to 1; None for none.
     """
 
     text: str
     value: float | None = None
     tone: Tone = ""
+    shade: float | None = None
 
 
 Row: TypeAlias = "tuple[str | Cell, ...]"
@@ -257,7 +259,7 @@ def as_cell(cell: str | Cell) -> Cell:
     """A cell of whatever stands in a row.
 
     >>> as_cell("40")
-    Cell(text='40', value=None, tone='')
+    Cell(text='40', value=None, tone='', shade=None)
     """
     return Cell(cell) if isinstance(cell, str) else cell
 

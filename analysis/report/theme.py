@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-PLAN, FLOAT, BASELINE, REFERENCE, WARNING = "#D55E00", "#7F7F7F", "#8C8C8C", "#333333", "#B00000"
+PLAN, UNIFORM, BASELINE = "#D55E00", "#0072B2", "#8C8C8C"
+FLOAT, REFERENCE, WARNING = "#7F7F7F", "#333333", "#B00000"
 BY_BITS = {8: "#0072B2", 4: "#009E73", 3: "#CC79A7", 2: "#E69F00"}
 MARKERS = "osD^vp>hX<Pd"
 GRID, GREY = "#E6E6E6", "#999999"

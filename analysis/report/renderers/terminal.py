@@ -10,7 +10,7 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from analysis.report.document import Block, Document, Table, Text, as_cell
+from analysis.report.document import Block, Cell, Document, Table, Text, as_cell
 from analysis.report.renderers.base import RENDERERS, Renderer
 from analysis.report.renderers.text import WIDTH, block_lines
 from vggtkit.core.escaping import printable
@@ -18,12 +18,16 @@ from vggtkit.core.escaping import printable
 STYLES = {
     "": "",
     "strong": "bold",
+    "best": "bold green",
     "excellent": "green",
     "good": "cyan",
     "acceptable": "yellow",
     "poor": "red",
     "warning": "red",
 }
+
+SHADES = ("grey23", "navy_blue", "dark_cyan", "green4", "gold3", "dark_orange3", "red3")
+"""From the lowest to the highest place on a scale."""
 
 
 def render(document: Document) -> str:
@@ -65,9 +69,15 @@ def rich_table(table: Table) -> RichTable:
         drawn.add_column(RichText(printable(column)), justify=side, no_wrap=not is_long, overflow="fold")
     for number, row in enumerate(table.rows):
         cells = (as_cell(cell) for cell in row)
-        texts = (RichText(printable(cell.text), style=STYLES[cell.tone]) for cell in cells)
+        texts = (RichText(printable(cell.text), style=_style(cell)) for cell in cells)
         drawn.add_row(*texts, style=STYLES[table.tones.get(number, "")])
     return drawn
+
+
+def _style(cell: Cell) -> str:
+    if cell.shade is None:
+        return STYLES[cell.tone]
+    return f"white on {SHADES[round(min(max(cell.shade, 0.0), 1.0) * (len(SHADES) - 1))]}"
 
 
 def _block(block: Block) -> RenderableType:
