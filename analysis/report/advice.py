@@ -45,7 +45,7 @@ class Standing:
     """Where the plan stands among the uniform schemes.
 
     Attributes:
-        on_front: no scheme is both as small and as accurate.
+        on_front: no scheme of its size, or about its size, or smaller is more accurate.
         beside: the best scheme of about its size, and that scheme's damage over the plan's.
         better: the smallest scheme with less damage, the plan's damage over that scheme's, its size over the plan's.
     """
@@ -79,9 +79,10 @@ def standing(evaluation: Evaluation) -> Standing | None:
     alike = [one for one in others if abs(one.size_bytes / plan.size_bytes - 1) < ALIKE]
     beside = min(alike, key=damage_of, default=None)
     better = min((one for one in others if damage_of(one) < damage), key=lambda one: one.size_bytes, default=None)
+    ratio = damage_of(beside) / damage if beside and damage else None
     return Standing(
-        plan in front(evaluation),
-        (beside, damage_of(beside) / damage) if beside and damage else None,
+        plan in front(evaluation) and (ratio is None or ratio >= 1),
+        (beside, ratio) if beside and ratio is not None else None,
         (better, damage / damage_of(better), better.size_bytes / plan.size_bytes)
         if better and damage_of(better)
         else None,

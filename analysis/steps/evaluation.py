@@ -11,6 +11,8 @@ from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
 from analysis.report.geometry_tables import too_few_scenes
+from analysis.report.parts.conclusions import recommended, recommended_sentences
+from analysis.report.wording import Wording
 from analysis.steps.experiment import read_evaluation
 from analysis.steps.run_folder import (
     CHARTS,
@@ -140,7 +142,7 @@ def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = 
         }
         for r in evaluation.results
     ]
-    values = {
+    values: dict[str, object] = {
         "path": str(run / RESULTS),
         "verdict": answer.sentence,
         "holds": answer.holds,
@@ -151,6 +153,9 @@ def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = 
     lines.append(_noise(evaluation))
     is_random = evaluation.weights_note.startswith(RANDOM)
     lines += [evaluation.weights_note] * is_random
+    if evaluation.quantized:
+        lines.append(" ".join(recommended_sentences(evaluation, Wording("en"))))
+        values["recommended"] = recommended(evaluation).key
     tables = reports.rich_tables(evaluation, with_outputs=False)
     return View(values, tables, [line for line in lines if line]).of_weights("random" if is_random else "trained")
 

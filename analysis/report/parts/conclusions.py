@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from analysis.evaluation.cost import SCENES_TO_JUDGE
-from analysis.evaluation.results import compression_ratio, format_mb, format_number
-from analysis.report.advice import HARMLESS, Advice, advise, damage_of, export_command, front
+from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
+from analysis.report.advice import HARMLESS, Advice, advise, damage_of, export_command, standing
 from analysis.report.document import Block, Cell, Document, Section, Table, Text
 from analysis.report.expected import EDGE_COMPRESSION
 from analysis.report.experiment import Experiment
@@ -54,20 +54,29 @@ def recommendation(experiment: Experiment, say: Wording) -> list[Block]:
 def _recommended(experiment: Experiment, say: Wording) -> list[Block]:
     evaluation = experiment.evaluation
     assert evaluation is not None
-    plan, fp32 = evaluation.plan, evaluation.results[0]
-    chosen = plan if plan is not None and plan in front(evaluation) else advise(evaluation)[0].chosen
-    chosen = chosen or min(evaluation.quantized, key=damage_of)
-    lines = [
-        say(
-            "Recommended: {scheme}. Its file of {mb} MB is {ratio} times smaller than FP32's, its damage {damage}.",
-            scheme=chosen.title,
-            mb=format_mb(chosen.size_bytes),
-            ratio=f"{compression_ratio(chosen, fp32):.2f}",
-            damage=format_number(chosen.damage),
-        ),
-        *standing_sentences(evaluation, say),
-    ]
-    return [Text(tuple(lines)), Text((export_command(chosen, experiment.run),), "code")]
+    chosen = recommended(evaluation)
+    code = (export_command(chosen, experiment.run),)
+    return [Text(tuple(recommended_sentences(evaluation, say))), Text(code, "code")]
+
+
+def recommended(evaluation: Evaluation) -> SchemeResult:
+    """The plan where nothing of about its size or smaller is more accurate, else what is advised for production."""
+    where = standing(evaluation)
+    chosen = evaluation.plan if where is not None and where.on_front else advise(evaluation)[0].chosen
+    return chosen or min(evaluation.quantized, key=damage_of)
+
+
+def recommended_sentences(evaluation: Evaluation, say: Wording) -> list[str]:
+    """What is recommended, and how it stands beside the others."""
+    chosen, fp32 = recommended(evaluation), evaluation.results[0]
+    sentence = say(
+        "Recommended: {scheme}. Its file of {mb} MB is {ratio} times smaller than FP32's, its damage {damage}.",
+        scheme=chosen.title,
+        mb=format_mb(chosen.size_bytes),
+        ratio=f"{compression_ratio(chosen, fp32):.2f}",
+        damage=format_number(chosen.damage),
+    )
+    return [sentence, *standing_sentences(evaluation, say)]
 
 
 def scenarios(experiment: Experiment, say: Wording) -> list[Block]:

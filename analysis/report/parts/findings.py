@@ -125,7 +125,7 @@ def standing_sentences(evaluation: Evaluation, say: Wording) -> list[str]:
         )
         if where.on_front
         else say(
-            "The plan ({mb} MB, damage {damage}) is beaten: another scheme is as small and more accurate.",
+            "The plan ({mb} MB, damage {damage}) is beaten: a scheme of about its size or smaller is more accurate.",
             mb=mb,
             damage=damage,
         )
