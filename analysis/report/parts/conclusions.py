@@ -60,9 +60,16 @@ def _recommended(experiment: Experiment, say: Wording) -> list[Block]:
 
 
 def recommended(evaluation: Evaluation) -> SchemeResult:
-    """The plan where nothing of about its size or smaller is more accurate, else what is advised for production."""
+    """The plan where nothing of about its size or smaller is more accurate, else what beats it.
+
+    Without a plan it is what is advised for production, and where nothing is, the most accurate scheme.
+    """
     where = standing(evaluation)
-    chosen = evaluation.plan if where is not None and where.on_front else advise(evaluation)[0].chosen
+    chosen = advise(evaluation)[0].chosen
+    if where is not None and where.on_front:
+        chosen = evaluation.plan
+    elif where is not None and where.beside is not None:
+        chosen = where.beside[0]
     return chosen or min(evaluation.quantized, key=damage_of)
 
 
@@ -91,7 +98,7 @@ def scenarios(experiment: Experiment, say: Wording) -> list[Block]:
     lines = [
         say(
             "{scenario}: the guide advises {advised} ({advised_mb} MB, damage {advised_damage}); under the rule above "
-            "{chosen} is better ({mb} MB, damage {damage}).",
+            "{chosen} comes first ({mb} MB, damage {damage}).",
             scenario=say(each.title),
             advised=each.advised.title,
             advised_mb=format_mb(each.advised.size_bytes),
