@@ -39,6 +39,13 @@ def test_every_scenario_follows_its_rule() -> None:
     assert chosen["prototype"] == min((key for key in harmless if key != "plan"), key=SIZES.get)
 
 
+def test_a_small_file_that_does_harm_is_not_for_production() -> None:
+    large = with_plan(example_evaluation(), size_bytes=20_000_000)
+    harmless = {key: size for key, size in SIZE_MB.items() if DAMAGE[key] < HARMLESS}
+    assert min(harmless.values()) > min(SIZE_MB.values())
+    assert advise(large)[0].chosen.key == min(harmless, key=harmless.get)
+
+
 def test_a_scenario_that_nothing_fits_says_so() -> None:
     evaluation = example_evaluation()
     broken = replace(evaluation, results=tuple(replace(r, damage=math.nan) for r in evaluation.results))
