@@ -16,17 +16,14 @@ from numpy.typing import NDArray
 from analysis.audit.attribution import along_depth, by_task
 from analysis.audit.plans import BUDGETS
 from analysis.audit.results import ALL, DEFAULTS, LOCAL, TRACKS, Audit, ScoreResult
+from analysis.report.theme import DPI, GREY
+from analysis.report.theme import SERIES as COLOURS
 from sensitivity.tables import COARSE
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
 
 Array = NDArray[np.float64]
-
-DPI = 110
-# Okabe & Ito, "Color Universal Design", 2008: told apart with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-GREY = "#999999"
 
 
 def draw_scores(audit: Audit, path: Path) -> None:

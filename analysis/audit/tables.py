@@ -1,4 +1,4 @@
-"""An audit in the terminal."""
+"""An audit as tables and sentences."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
-from rich.text import Text
 
 from analysis.audit.attribution import along_depth, by_task, group_damage
 from analysis.audit.plans import BUDGETS
@@ -16,6 +14,7 @@ from analysis.audit.ranks import Correlation
 from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import format_fixed, format_number
+from analysis.report.document import Cell, Row, Table, Tone
 from sensitivity.tables import COARSE, MOST_BLOCKS, role_title
 from vggtkit.metrics.geometry import GEOMETRY
 from vggtkit.model.outputs import outputs_by_task
@@ -24,8 +23,6 @@ from vggtkit.quant import get_format
 Array = NDArray[np.float64]
 
 BARS = "▁▂▃▄▅▆▇█"
-SHADES = ("grey23", "navy_blue", "dark_cyan", "green4", "gold3", "dark_orange3", "red3")
-"""From the least to the most damage."""
 
 
 def audit_tables(audit: Audit) -> list[Table]:
@@ -62,10 +59,8 @@ def audit_sentences(audit: Audit) -> list[str]:
 
 def score_table(audit: Audit) -> Table:
     """Every score: cost and rank correlation with true damage."""
-    table = _table(f"Scores against true damage, {len(audit.layers)} layers x {len(audit.schemes)} formats")
-    table.add_column("score", no_wrap=True)
-    for name in ("passes", "Spearman, all outputs", "camera/depth/pts", "tracks", "Kendall", "one format"):
-        table.add_column(name, justify="right")
+    names = ("passes", "Spearman, all outputs", "camera/depth/pts", "tracks", "Kendall", "one format")
+    rows, tones = list[Row](), dict[int, Tone]()
     for score in audit.scores:
         if score.agreement:
             groups = [score.agreement.get(group) for group in (ALL, LOCAL, TRACKS)]
@@ -73,36 +68,33 @@ def score_table(audit: Audit) -> Table:
             cells = [_interval(overall.spearman)]
             cells += [format_fixed(agreement.spearman.value, 3) if agreement else "n/a" for agreement in groups[1:]]
             cells += [format_fixed(overall.kendall.value, 3), format_fixed(overall.within, 3)]
-            table.add_row(Text(score.title), f"{score.passes:,.0f}", *cells, style=_style(audit, score))
+            tones[len(rows)] = _tone(audit, score)
+            rows.append((score.title, f"{score.passes:,.0f}", *cells))
     truth = audit.score("truth").passes
-    table.caption = (
+    caption = (
         f"passes: forward passes over one scene, a backward pass counts as two; all pairs measured take {truth:,.0f}; "
         "in brackets: bootstrap over layers, 95 %; one format: Spearman among layers at one format, averaged"
     )
-    return table
+    title = f"Scores against true damage, {len(audit.layers)} layers x {len(audit.schemes)} formats"
+    return Table(title, ("score", *names), rows, caption, tones=tones)
 
 
 def regret_table(audit: Audit) -> Table:
     """What plans made from every score cost."""
-    table = _table("Plans made from every score: damage over the best plan's, by budget")
-    table.add_column("score", no_wrap=True)
-    for budget, factor in BUDGETS.items():
-        table.add_column(f"{budget} {factor:g}x", justify="right")
-    for name in ("mean [95 %]", "summed", "no tracks"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = (*(f"{budget} {factor:g}x" for budget, factor in BUDGETS.items()), "mean [95 %]", "summed", "no tracks")
+    rows, tones = list[Row](), dict[int, Tone]()
     for score in sorted(audit.scores, key=lambda one: one.regret):
         cells = [format_fixed(regret.measured, 2) for regret in score.regrets]
         means = [np.mean([getattr(regret, name) for regret in score.regrets]) for name in ("summed", "local")]
-        table.add_row(
-            Text(score.title), *cells, _regret(audit, score), *(format_fixed(mean, 2) for mean in means),
-            style=_style(audit, score),
-        )  # fmt: skip
-    table.caption = (
+        tones[len(rows)] = _tone(audit, score)
+        rows.append((score.title, *cells, _regret(audit, score), *(format_fixed(float(mean), 2) for mean in means)))
+    caption = (
         f"budgets: bytes of the layers over those at INT4 g128; measured: the whole plan is run on {_judges(audit)}, "
         "against the best plan here; summed: true damages of its layers alone, added up, against the plan made from "
         "other scenes' truth"
     )
-    return table
+    title = "Plans made from every score: damage over the best plan's, by budget"
+    return Table(title, ("score", *names), rows, caption, tones=tones)
 
 
 def _regret(audit: Audit, score: ScoreResult) -> str:
@@ -117,95 +109,82 @@ def _judges(audit: Audit) -> str:
 
 def additivity_table(audit: Audit) -> Table:
     """Predicted against measured damage of whole plans."""
-    table = _table(f"Damage of whole plans ({len(audit.plans)} of them), predicted and measured")
-    for name in ("outputs", "prediction"):
-        table.add_column(name, no_wrap=True)
-    for name in ("Spearman", "slope", "measured / predicted"):
-        table.add_column(name, justify="right")
+    rows: list[Row] = []
     for group, ways in audit.additivity().items():
         for number, (way, fit) in enumerate(ways.items()):
             cells = (format_fixed(fit.spearman, 3), format_fixed(fit.slope, 2), format_number(fit.ratio))
-            table.add_row(group if number == 0 else "", way, *cells)
-    table.caption = "slope of log measured over log predicted; where it is not 1, damages of layers do not add up"
-    return table
+            rows.append((group if number == 0 else "", way, *cells))
+    columns = ("outputs", "prediction", "Spearman", "slope", "measured / predicted")
+    title = f"Damage of whole plans ({len(audit.plans)} of them), predicted and measured"
+    caption = "slope of log measured over log predicted; where it is not 1, damages of layers do not add up"
+    return Table(title, columns, rows, caption, words=("prediction",))
 
 
 def attribution_table(audit: Audit) -> Table:
     """Mean true damage of a layer by role and task, at INT4."""
     column = audit.schemes.index(COARSE)
     tasks = by_task(audit.damage)
-    table = _table(f"Who pays: true damage of one layer alone at {get_format(COARSE).short_title}, mean by role")
-    table.add_column("role", no_wrap=True)
-    for name in ("layers", "weights", *tasks):
-        table.add_column(name, justify="right")
+    rows: list[Row] = []
     for group in group_damage(audit.layers, tasks, column, lambda layer: layer.role):
         cells = [format_number(group.damage[task]) for task in tasks]
-        table.add_row(role_title(group.name), str(group.layers), f"{group.weights:,}", *cells)
-    table.caption = "; ".join(f"{task}: {', '.join(names)}" for task, names in outputs_by_task(audit.damage).items())
-    return table
+        rows.append((role_title(group.name), str(group.layers), f"{group.weights:,}", *cells))
+    caption = "; ".join(f"{task}: {', '.join(names)}" for task, names in outputs_by_task(audit.damage).items())
+    title = f"Who pays: true damage of one layer alone at {get_format(COARSE).short_title}, mean by role"
+    return Table(title, ("role", "layers", "weights", *tasks), rows, caption)
 
 
 def heat_table(audit: Audit) -> Table:
     """Summed true damage by block (role, if there are too many blocks) and format, shaded by its logarithm."""
     blocks = {layer.block for layer in audit.layers}
     by = "block" if len(blocks) <= MOST_BLOCKS else "role"
-    rows: dict[str, list[int]] = {}
+    members: dict[str, list[int]] = {}
     for row, layer in enumerate(audit.layers):
-        rows.setdefault(getattr(layer, by), []).append(row)
-    totals = {name: audit.local[members].sum(0) for name, members in rows.items()}
-    table = _table(f"True damage of camera, depth and points by {by} and format, log10 of the sum over its layers")
-    table.add_column(by, no_wrap=True)
-    for scheme in audit.schemes:
-        table.add_column(get_format(scheme).short_title, justify="center")
+        members.setdefault(getattr(layer, by), []).append(row)
+    totals = {name: audit.local[inside].sum(0) for name, inside in members.items()}
     known = [math.log10(value) for values in totals.values() for value in values if value > 0]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    for name, values in totals.items():
-        table.add_row(name, *(_shaded(float(value), low, high) for value in values))
-    return table
+    rows: list[Row] = [
+        (name, *(_shaded(float(value), low, high) for value in values)) for name, values in totals.items()
+    ]
+    title = f"True damage of camera, depth and points by {by} and format, log10 of the sum over its layers"
+    return Table(title, (by, *(get_format(scheme).short_title for scheme in audit.schemes)), rows)
 
 
 def class_table(audit: Audit) -> Table:
     """Damage of the trunk's layers by token class, to first order."""
-    table = _table("Which tokens carry it: first-order damage of the trunk's layers, share by token class")
-    table.add_column("stack", no_wrap=True)
-    table.add_column("format", no_wrap=True)
     classes = [name for name in audit.classes if name != "all"]
-    for name in (*classes, "whole / sum"):
-        table.add_column(name, justify="right")
+    shown: list[Row] = []
     for stack in dict.fromkeys(layer.block.partition(".")[0] for layer in audit.trunk):
         rows = [row for row, layer in enumerate(audit.trunk) if layer.block.startswith(f"{stack}.")]
         for column, scheme in enumerate(audit.class_schemes):
             parts = [float(audit.classes[name][rows, column].sum()) for name in classes]
             total, whole = sum(parts), float(audit.classes["all"][rows, column].sum())
             shares = [f"{part / total:.1%}" if total else "n/a" for part in parts]
-            table.add_row(stack, get_format(scheme).short_title, *shares, f"{whole / total:.2f}" if total else "n/a")
-    table.caption = (
+            of_sum = f"{whole / total:.2f}" if total else "n/a"
+            shown.append((stack, get_format(scheme).short_title, *shares, of_sum))
+    caption = (
         "share: the error made in the tokens of this class alone, of the sum of the classes; whole / sum below 1: "
         "errors of classes cancel; vit: the class token stands where the camera token stands later"
     )
-    return table
+    title = "Which tokens carry it: first-order damage of the trunk's layers, share by token class"
+    return Table(title, ("stack", "format", *classes, "whole / sum"), shown, caption, words=("format",))
 
 
 def geometry_table(audit: Audit) -> Table:
     """Change of figures with one layer quantised."""
-    table = _table("One layer alone against ground truth")
-    table.add_column("figure", no_wrap=True)
-    for name in ("FP32", "median change", "largest", "Spearman with damage"):
-        table.add_column(name, justify="right")
+    rows: list[Row] = []
     for figure, values in audit.worse.items():
         correlation = audit.worse_correlation(figure)
         cells = (audit.fp32[figure], float(np.median(np.abs(values))), float(values.max()))
         shown = f"{correlation:.2f}" if math.isfinite(correlation) else "n/a"
-        table.add_row(GEOMETRY[figure].title, *map(format_number, cells), shown)
-    table.caption = "change: median of the absolute change, and the largest for the worse, over all layers and formats"
-    return table
+        rows.append((GEOMETRY[figure].title, *map(format_number, cells), shown))
+    columns = ("figure", "FP32", "median change", "largest", "Spearman with damage")
+    caption = "change: median of the absolute change, and the largest for the worse, over all layers and formats"
+    return Table("One layer alone against ground truth", columns, rows, caption)
 
 
 def stability_table(stability: Stability) -> Table:
     """Repetitions of the sketch."""
-    table = _table("Is the sketch stable?")
-    table.add_column("what", no_wrap=True)
-    table.add_column("found", justify="right")
     rows = [
         ("relative deviation of one probe, one scene", format_fixed(stability.probe_deviation, 2)),
         (
@@ -223,11 +202,9 @@ def stability_table(stability: Stability) -> Table:
         *((f"Spearman, {n} pixels", format_fixed(value, 3)) for n, value in stability.sizes.items()),
         *((f"rounding alone: damage of {name}", format_number(value)) for name, value in stability.floors.items()),
     ]
-    for row in rows:
-        table.add_row(*row)
     enough = f"{stability.enough} are enough" if stability.enough else "more scenes than these are needed"
-    table.caption = f"scenes against the others: from 0.99 on more change nothing that matters; {enough}"
-    return table
+    caption = f"scenes against the others: from 0.99 on more change nothing that matters; {enough}"
+    return Table("Is the sketch stable?", ("what", "found"), rows, caption)
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -253,16 +230,10 @@ def bars(heights: Iterable[float | None]) -> str:
     return "".join(" " if height is None else BARS[int((height - low) * scale)] for height in listed)
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.caption_justify = "left"
-    return table
-
-
-def _style(audit: Audit, score: ScoreResult) -> str:
+def _tone(audit: Audit, score: ScoreResult) -> Tone:
     if score.key == audit.favoured.key:
-        return "bold green"
-    return "bold" if score.key in DEFAULTS else ""
+        return "best"
+    return "strong" if score.key in DEFAULTS else ""
 
 
 def _interval(correlation: Correlation) -> str:
@@ -273,8 +244,8 @@ def _interval(correlation: Correlation) -> str:
     )
 
 
-def _shaded(value: float, low: float, high: float) -> Text:
+def _shaded(value: float, low: float, high: float) -> Cell:
     if value <= 0:
-        return Text("-")
+        return Cell("-")
     place = (math.log10(value) - low) / (high - low) if high > low else 0.0
-    return Text(f" {math.log10(value):5.1f} ", style=f"white on {SHADES[round(place * (len(SHADES) - 1))]}")
+    return Cell(f" {math.log10(value):5.1f} ", value, shade=place)

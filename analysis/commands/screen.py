@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,11 @@ from rich.table import Table
 
 from analysis.commands.options import OutputOptions
 from analysis.evaluation.results import null_if_not_finite
+from analysis.report.document import Table as ReportTable
+from analysis.report.renderers.terminal import rich_table
 from analysis.steps import View
 from vggtkit.core import provenance
+from vggtkit.core.command_log import LoggedCommand, log_command
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
 from vggtkit.core.interrupts import check_interrupted, exit_code
@@ -37,6 +43,7 @@ from vggtkit.core.locks import working_in
 from vggtkit.core.plugins import load_plugins
 from vggtkit.core.program import command, on_command_line
 from vggtkit.core.seal import files_as_they_are
+from vggtkit.runtime.machine import machine_facts
 
 WIDTH_OF_FILES = 120
 WANT_OF_MEMORY = (
@@ -44,6 +51,8 @@ WANT_OF_MEMORY = (
     "could not create a primitive", "could not create a memory", "resource temporarily unavailable",
 )  # fmt: skip
 """How torch, oneDNN, HDF5 and the system say that memory was refused."""
+_ALARM = re.compile(r"[A-Z]{2,} [A-Z]{2,}")
+"""How sentences begin that nobody should overlook."""
 
 
 class _Console(Console):
@@ -73,6 +82,8 @@ class Screen:
 
     as_json: bool
     errors: Console = field(default_factory=lambda: Console(stderr=True))
+    notes: list[str] = field(default_factory=list)
+    """What was said beside the results, and what they warn of."""
 
     def show(self, view: View) -> None:
         """Show a result."""
@@ -81,6 +92,7 @@ class Screen:
 
     def tables(self, view: View) -> View:
         """Show a result to people, unless machines listen; returns it."""
+        self.notes.extend(line for line in view.lines if _ALARM.match(line))
         if self.as_json:
             return view
         console = _Console()
@@ -88,7 +100,7 @@ class Screen:
             console.width = WIDTH_OF_FILES
         with _written():
             for table in view.tables:
-                console.print(printable_table(table))
+                console.print(rich_table(table) if isinstance(table, ReportTable) else printable_table(table))
                 console.print()
             for line in view.lines:
                 console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
@@ -103,6 +115,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Something to know beforehand; above the progress bar."""
+        self.notes.append(line)
         self.errors.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
     @contextmanager
@@ -156,7 +169,9 @@ def session(output: OutputOptions, run: Path | None = None) -> Iterator[Screen]:
             load_plugins(output.plugin or ())
             reading = files_as_they_are() if output.no_verify else nullcontext()
             with reading, nullcontext() if run is None else working_in(run, " ".join(sys.argv[1:2]) or "a command"):
-                yield Screen(output.as_json)
+                screen = Screen(output.as_json)
+                with nullcontext() if run is None else _logged(run, screen):
+                    yield screen
         except (typer.Exit, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -165,6 +180,28 @@ def session(output: OutputOptions, run: Path | None = None) -> Iterator[Screen]:
             line, code = explained(error)
             sys.stderr.write(f"{printable(line)}\n")
             raise typer.Exit(code) from error
+
+
+@contextmanager
+def _logged(run: Path, screen: Screen) -> Iterator[None]:
+    """What is done inside has a line in the log of the folder, however it ends."""
+    started, begun = datetime.now(timezone.utc), time.perf_counter()
+    said, code = "", 0
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        said, code = explained(error)
+        raise
+    finally:
+        log_command(
+            run,
+            LoggedCommand(
+                command(*sys.argv[1:]), started.isoformat(timespec="seconds"), round(time.perf_counter() - begun, 2),
+                code, printable(said), tuple(map(printable, screen.notes)), machine_facts(),
+            ),
+        )  # fmt: skip
 
 
 def explained(error: BaseException) -> tuple[str, int]:

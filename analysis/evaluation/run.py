@@ -46,6 +46,13 @@ from vggtkit.subject import Subject, subject_of
 
 FP32, PLAN, REFERENCE = "fp32", "plan", "reference"
 
+Watch = Callable[[str, int, Mapping[str, torch.Tensor]], None]
+"""Called with the outputs of a result on a scene: key, number of the scene, outputs by name."""
+
+
+def _unwatched(_key: str, _scene: int, _outputs: Mapping[str, torch.Tensor]) -> None:
+    """The `Watch` that keeps nothing."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -89,6 +96,7 @@ def evaluate(
     options: Options | None = None,
     rounded: Mapping[str, QuantizedTensor] | None = None,
     alignment: Alignment = "median",
+    watch: Watch = _unwatched,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate every candidate on every scene, packed as its checkpoint would run.
@@ -117,6 +125,7 @@ def evaluate(
         options: what the backend may do.
         rounded: the plan's weights where they are not rounded to the nearest, as `mixedprec.rounding` makes them.
         alignment: of depth to the truth, before its errors are taken.
+        watch: shown the outputs of FP32 and of every candidate on every scene.
         progress: told about every step.
 
     Raises:
@@ -143,12 +152,14 @@ def evaluate(
     step("running FP32", len(scenes))
     evaluator = Evaluator(subject, scenes, output_weights, alignment=alignment)
     references = evaluator.fp32()
+    for number, outputs in enumerate(evaluator.references):
+        watch(FP32, number, outputs)
     results, fp32_seconds = [], []
     for candidate in todo:
         how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE]
         told = plan.executions if plan and candidate.key == PLAN else {}
         chosen = replace(options or Options(), executions=told)
-        result, beside = _evaluate(evaluator, candidate, how, chosen, references, repeats, step)
+        result, beside = _evaluate(evaluator, candidate, how, chosen, references, repeats, step, watch)
         results.append(result)
         fp32_seconds += beside
     progress("evaluation", total, total)
@@ -205,6 +216,7 @@ def _evaluate(
     fp32: Measured,
     repeats: int,
     step: Callable[[str], None],
+    watch: Watch,
 ) -> tuple[SchemeResult, list[float]]:
     """What a candidate costs and gives, and the seconds of FP32 next to its own."""
     subject = evaluator.subject
@@ -216,6 +228,7 @@ def _evaluate(
             for number, scene in enumerate(evaluator.scenes):
                 step(f"evaluating {candidate.title}")
                 outputs = subject.predict(scene)
+                watch(candidate.key, number, outputs)
                 compared.append(compare_outputs(evaluator.references[number], outputs))
                 rows.append(evaluator.figures(number, outputs))
     per_scene = tuple(evaluator.damage({name: m.nmse for name, m in metrics.items()}) for metrics in compared)

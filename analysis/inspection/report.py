@@ -10,19 +10,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from analysis.audit.tables import bars
 from analysis.evaluation.results import format_number
 from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
+from analysis.report.document import Row, Table
+from analysis.report.theme import DPI, MARKERS
+from analysis.report.theme import SERIES as COLOURS
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
 from vggtkit.quant.activations import ACTIVATION_FORMATS
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vp>hX<Pd"
-DPI = 110
 
 
 def inspection_tables(inspection: Inspection) -> list[Table]:
@@ -80,27 +78,22 @@ def draw_inspection(inspection: Inspection, path: Path) -> None:
 
 
 def _values_table(inspection: Inspection) -> Table:
-    table = Table(title="Distributions", title_justify="left")
-    table.add_column("of", no_wrap=True)
-    table.add_column("histogram, log scale", no_wrap=True)
-    for name in ("range", "deviation", "largest", "kurtosis", "outliers"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, values in (("weights", inspection.weight), ("outputs", inspection.activation)):
-        if values is not None:
-            table.add_row(
-                name,
-                _histogram_bars(values),
-                f"{values.edges[0]:.3g} .. {values.edges[-1]:.3g}",
-                format_number(values.deviation),
-                f"{values.largest / values.deviation:.1f} dev." if values.deviation > 0 else "n/a",
-                f"{values.kurtosis:.1f}",
-                f"{values.outliers:,} of {values.count:,}",
-            )
-    table.caption = (
-        f"outliers: further than {OUTLIER_DEVIATIONS:g} deviations from the mean; kurtosis: 0 for normal values"
-    )
-    table.caption_justify = "left"
-    return table
+    rows = [
+        (
+            name,
+            _histogram_bars(values),
+            f"{values.edges[0]:.3g} .. {values.edges[-1]:.3g}",
+            format_number(values.deviation),
+            f"{values.largest / values.deviation:.1f} dev." if values.deviation > 0 else "n/a",
+            f"{values.kurtosis:.1f}",
+            f"{values.outliers:,} of {values.count:,}",
+        )
+        for name, values in (("weights", inspection.weight), ("outputs", inspection.activation))
+        if values is not None
+    ]
+    columns = ("of", "histogram, log scale", "range", "deviation", "largest", "kurtosis", "outliers")
+    caption = f"outliers: further than {OUTLIER_DEVIATIONS:g} deviations from the mean; kurtosis: 0 for normal values"
+    return Table("Distributions", columns, rows, caption, words=columns[1:2])
 
 
 def _histogram_bars(values: Values) -> str:
@@ -111,34 +104,29 @@ def _histogram_bars(values: Values) -> str:
 
 def _format_table(inspection: Inspection) -> Table:
     tasks = list(inspection.formats[0].damage) if inspection.formats else []
-    table = Table(title="What every format does", title_justify="left")
-    table.add_column("format", no_wrap=True)
-    for name in ("bytes", "weight error", "MAE", "cosine", "SSIM", "damage", *tasks):
-        table.add_column(name, justify="right")
+    rows: list[Row] = []
     for row in inspection.formats:
         local = [row.local.get(name, math.nan) for name in ("mae", "cosine", "ssim")]
         shown = [f"{value:.4f}" if math.isfinite(value) else "n/a" for value in local]
         cells = [format_number(value) for value in (row.total, *row.damage.values())]
         name = get_format(row.key).short_title
-        table.add_row(name, f"{row.size_bytes:,}", format_number(row.weight_error), *shown, *cells)
-    table.caption = (
+        rows.append((name, f"{row.size_bytes:,}", format_number(row.weight_error), *shown, *cells))
+    caption = (
         "weight error: squared, over the weights' energy; MAE, cosine, SSIM: of the layer's own output on clean input; "
         "damage: sketched NMSE at the model's outputs, their mean and by task"
     )
-    table.caption_justify = "left"
-    return table
+    columns = ("format", "bytes", "weight error", "MAE", "cosine", "SSIM", "damage", *tasks)
+    return Table("What every format does", columns, rows, caption)
 
 
 def _input_table(inspection: Inspection) -> Table:
-    table = Table(title="What rounding its input does", title_justify="left")
-    table.add_column("activations", no_wrap=True)
-    for name in next(iter(inspection.inputs.values())):
-        table.add_column("damage" if name == "total" else name, justify="right")
-    for key, damage in inspection.inputs.items():
-        table.add_row(ACTIVATION_FORMATS[key].title, *map(format_number, damage.values()))
-    table.caption = "sketched NMSE at the model's outputs with this layer's input rounded and its weight in FP32"
-    table.caption_justify = "left"
-    return table
+    tasks = ["damage" if name == "total" else name for name in next(iter(inspection.inputs.values()))]
+    rows: list[Row] = [
+        (ACTIVATION_FORMATS[key].title, *map(format_number, damage.values()))
+        for key, damage in inspection.inputs.items()
+    ]
+    caption = "sketched NMSE at the model's outputs with this layer's input rounded and its weight in FP32"
+    return Table("What rounding its input does", ("activations", *tasks), rows, caption)
 
 
 def _draw_values(axes: Axes, values: Values, title: str) -> None:

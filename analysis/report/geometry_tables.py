@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from analysis.evaluation.cost import SCENES_TO_JUDGE, beyond_noise, change_interval, describe_cost, select_known
 from analysis.evaluation.results import Evaluation, SchemeResult, format_fixed, format_number, short_title
-from analysis.report.grid import Grid
+from analysis.report.document import Table
 from vggtkit.core.program import setting
 from vggtkit.metrics.geometry import GEOMETRY
 from vggtkit.metrics.ratings import NOT_APPLICABLE
@@ -45,7 +45,7 @@ LEGEND = (
 )
 
 
-def cost_grid(evaluation: Evaluation) -> Grid:
+def cost_table(evaluation: Evaluation) -> Table:
     """For the terminal: FP32's headline figures, and in words what every scheme changes."""
     fp32, *others = evaluation.results
     columns, rows = ("scheme", "change", "beyond noise"), [(fp32.title, _headline(fp32), "")]
@@ -54,7 +54,7 @@ def cost_grid(evaluation: Evaluation) -> Grid:
         rows.append((result.title, words, beyond_noise(result.changes)))
     title = f"Cost: change from FP32, scene by scene, over {_scenes(evaluation)} [{LEVEL} interval]"
     shown = 2 if too_few_scenes(evaluation) else 3
-    return Grid(title, columns[:shown], [row[:shown] for row in rows], wraps="change")
+    return Table(title, columns[:shown], [row[:shown] for row in rows], wraps="change")
 
 
 def too_few_scenes(evaluation: Evaluation) -> str:
@@ -67,28 +67,28 @@ def too_few_scenes(evaluation: Evaluation) -> str:
     )
 
 
-def figure_grid(evaluation: Evaluation) -> Grid:
+def figure_table(evaluation: Evaluation) -> Table:
     """For the terminal: the means of the figures that matter most."""
     shown = _known(evaluation, TERMINAL)
     rows = [(r.title, *(figure(key, r.geometry[key].mean) for key in shown)) for r in evaluation.results]
     title = f"Cameras, depth and points: means over {_scenes(evaluation)}"
-    return Grid(title, ("scheme", *(_SHORT.get(key, GEOMETRY[key].title) for key in shown)), rows)
+    return Table(title, ("scheme", *(_SHORT.get(key, GEOMETRY[key].title) for key in shown)), rows)
 
 
-def text_grids(evaluation: Evaluation) -> list[Grid]:
+def text_tables(evaluation: Evaluation) -> list[Table]:
     """For the text report: all figures with FP32's noise, then the changes with theirs; none without figures."""
-    grids = []
+    tables = []
     for title, keys in FIGURES.items():
         if shown := _known(evaluation, keys):
             columns = ("scheme", *(_SHORT.get(key, GEOMETRY[key].title) for key in shown))
             rows = [row for result in evaluation.results for row in _figure_rows(result, shown)]
-            grids.append(Grid(f"{title}: means over {_scenes(evaluation)}", columns, rows))
+            tables.append(Table(f"{title}: means over {_scenes(evaluation)}", columns, rows))
     for what, keys in CHANGES.items():
         if shown := [key for key in keys if all(key in r.changes for r in evaluation.quantized)]:
             columns = ("scheme", *(GEOMETRY[key].title + GEOMETRY[key].change_unit for key in shown))
             rows = [(short_title(r), *(_change(key, r) for key in shown)) for r in evaluation.quantized]
-            grids.append(Grid(f"Cost in {what}: change from FP32, scene by scene [{LEVEL} interval]", columns, rows))
-    return grids
+            tables.append(Table(f"Cost in {what}: change from FP32, scene by scene [{LEVEL} interval]", columns, rows))
+    return tables
 
 
 def figure(key: str, value: float) -> str:

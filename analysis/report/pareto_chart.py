@@ -10,6 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from analysis.report.theme import BASELINE as BASELINE_COLOUR
+from analysis.report.theme import GRID, REFERENCE
+from analysis.report.theme import PLAN as PLAN_COLOUR
+from analysis.report.theme import UNIFORM as UNIFORM_COLOUR
 from analysis.search.pareto import BASELINE, PLAN, UNIFORM, Pareto, Point, measured_plans
 from mixedprec.plan import DATA_FREE
 from vggtkit.core.atomic import replacing
@@ -17,8 +21,6 @@ from vggtkit.core.escaping import plain_for_charts
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE
 
 DPI = 200
-# Okabe & Ito, "Color Universal Design", 2008.
-_PLAN, _UNIFORM, _BASELINE, _FP32 = "#D55E00", "#0072B2", "#8c8c8c", "#333333"
 _BASELINE_MARKERS = {"first and last layers": "v", "attention and heads": "^", "inverted score": "x", "random": "o",
                      "policy sensitive": "D"}  # fmt: skip
 
@@ -49,15 +51,20 @@ def draw_pareto(pareto: Pareto, path: Path) -> None:
 
 def _draw_damage(axes: Axes, pareto: Pareto) -> None:
     plans = pareto.of_kind(PLAN)
-    axes.plot(*_line(plans, _predicted), color=_PLAN, linewidth=1.0, linestyle="--", label="plans, predicted")
+    axes.plot(*_line(plans, _predicted), color=PLAN_COLOUR, linewidth=1.0, linestyle="--", label="plans, predicted")
     if measured := measured_plans(plans):
         axes.plot(
-            *_line(measured, _measured), color=_PLAN, linewidth=1.6, marker="o", markersize=4, label="plans, measured"
-        )
+            *_line(measured, _measured),
+            color=PLAN_COLOUR,
+            linewidth=1.6,
+            marker="o",
+            markersize=4,
+            label="plans, measured",
+        )  # fmt: skip
     value = _measured_or_predicted if pareto.scenes else _predicted
     for point in pareto.of_kind(UNIFORM):
         axes.plot(
-            _mb(point), value(point), color=_UNIFORM, marker="s", markersize=5, linestyle="none",
+            _mb(point), value(point), color=UNIFORM_COLOUR, marker="s", markersize=5, linestyle="none",
             label="uniform schemes" if point is pareto.of_kind(UNIFORM)[0] else None,
         )  # fmt: skip
     _label_uniform(axes, pareto.of_kind(UNIFORM), value)
@@ -65,7 +72,7 @@ def _draw_damage(axes: Axes, pareto: Pareto) -> None:
     for point in pareto.of_kind(BASELINE):
         kind = next((name for name in _BASELINE_MARKERS if point.title.startswith(name)), point.title)
         axes.plot(
-            _mb(point), value(point), color=_BASELINE, marker=_BASELINE_MARKERS.get(kind, "P"), markersize=5,
+            _mb(point), value(point), color=BASELINE_COLOUR, marker=_BASELINE_MARKERS.get(kind, "P"), markersize=5,
             linestyle="none", fillstyle="none", label=None if kind in named else kind,
         )  # fmt: skip
         named.add(kind)
@@ -78,15 +85,15 @@ def _draw_damage(axes: Axes, pareto: Pareto) -> None:
 
 def _draw_figure(axes: Axes, pareto: Pareto, key: str) -> None:
     fp32 = pareto.fp32[key]
-    axes.axhline(fp32.mean, color=_FP32, linewidth=1.0, label="FP32")
-    axes.axhspan(fp32.low, fp32.high, color=_FP32, alpha=0.08, linewidth=0)
+    axes.axhline(fp32.mean, color=REFERENCE, linewidth=1.0, label="FP32")
+    axes.axhspan(fp32.low, fp32.high, color=REFERENCE, alpha=0.08, linewidth=0)
     axes.annotate(
         "FP32; grey: 95% over scenes", (0.98, fp32.mean), xycoords=("axes fraction", "data"), xytext=(0, -10),
-        textcoords="offset points", ha="right", fontsize=7, color=_FP32,
+        textcoords="offset points", ha="right", fontsize=7, color=REFERENCE,
     )  # fmt: skip
     plans = [point for point in measured_plans(pareto.points) if key in point.geometry]
-    axes.plot(*_line(plans, lambda p: p.geometry[key].mean), color=_PLAN, linewidth=1.6, marker="o", markersize=4)
-    for kind, colour, marker in ((UNIFORM, _UNIFORM, "s"), (BASELINE, _BASELINE, None)):
+    axes.plot(*_line(plans, lambda p: p.geometry[key].mean), color=PLAN_COLOUR, linewidth=1.6, marker="o", markersize=4)
+    for kind, colour, marker in ((UNIFORM, UNIFORM_COLOUR, "s"), (BASELINE, BASELINE_COLOUR, None)):
         for point in pareto.of_kind(kind):
             if key in point.geometry:
                 name = next((name for name in _BASELINE_MARKERS if point.title.startswith(name)), "")
@@ -111,7 +118,7 @@ def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point],
         last = cluster[-1]
         text = last.title if len(cluster) == 1 else f"{last.title.split()[0]}, {len(cluster)} schemes"
         axes.annotate(
-            text, (_mb(last), value(last)), xytext=(7, 0), textcoords="offset points", fontsize=8, color=_UNIFORM,
+            text, (_mb(last), value(last)), xytext=(7, 0), textcoords="offset points", fontsize=8, color=UNIFORM_COLOUR,
             va="center",
         )  # fmt: skip
 
@@ -123,7 +130,7 @@ def _tidy(axes: Axes, pareto: Pareto) -> None:
     axes.xaxis.set_major_formatter(ticks.StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(ticks.NullLocator())
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 

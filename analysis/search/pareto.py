@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.table import Table
-
 from analysis.evaluation.evaluator import Evaluator, Measured
 from analysis.evaluation.results import null_if_not_finite
+from analysis.report.document import Row, Table, Tone
 from analysis.search.quality_target import front_budgets
 from mixedprec import comparison
 from mixedprec.plan import uniform_assignment
@@ -144,26 +143,24 @@ def trace_pareto(
 
 
 def pareto_table(result: Pareto) -> Table:
-    """Every point with a measurement, and the others thinned out; what beats a plan of its size is red."""
-    table = Table(title=f"Size against damage, {result.model}", title_justify="left")
-    table.add_column("")
+    """Every point with a measurement, and the others thinned out; what beats a plan of its size is warned of."""
     keys = [key for key in HEADLINE if key in result.fp32]
-    for name in ("file MB", "of FP32", "predicted", "measured", *keys):
-        table.add_column(name, justify="right")
-    red = set(map(id, result.beating()))
-    shown = [point for point in result.points if point.measured is not None or not result.scenes]
-    for point in shown:
-        style = "red" if id(point) in red else "bold" if point.kind == PLAN else ""
-        table.add_row(
-            point.title,
+    beating = set(map(id, result.beating()))
+    rows, tones = list[Row](), dict[int, Tone]()
+    for point in result.points:
+        if point.measured is None and result.scenes:
+            continue
+        tones[len(rows)] = "warning" if id(point) in beating else "strong" if point.kind == PLAN else ""
+        cells = (
             f"{point.size_bytes / 1e6:.2f}",
             f"{point.size_bytes / result.fp32_bytes:.1%}",
             f"{point.predicted:.2e}",
             "" if point.measured is None else f"{point.measured:.2e}",
             *(f"{point.geometry[key].mean:.4f}" if key in point.geometry else "" for key in keys),
-            style=style,
         )
-    return table
+        rows.append((point.title, *cells))
+    columns = ("", "file MB", "of FP32", "predicted", "measured", *keys)
+    return Table(f"Size against damage, {result.model}", columns, rows, tones=tones)
 
 
 def to_json(result: Pareto) -> str:

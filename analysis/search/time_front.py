@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rich.table import Table
-
+from analysis.report.document import Row, Table
 from mixedprec import Resolved, solve_plan
 from mixedprec.planner import least_seconds, with_time
 from mixedprec.solver import Infeasible
@@ -69,17 +68,15 @@ def trace_time(resolved: Resolved, *, times: int = TIMES, progress: Progress = s
 
 def time_table(points: Sequence[TimedPoint], fp32_seconds: float) -> Table:
     """A row a plan, by budget and time."""
-    table = Table(title="Size, time and predicted damage", title_justify="left")
-    for name in ("file MB", "seconds", "of FP32", "predicted", "layers run in"):
-        table.add_column(name, justify="left" if name == "layers run in" else "right")
-    for before, point in zip([None, *points], points, strict=False):
-        if before is not None and before.budget_bytes != point.budget_bytes:
-            table.add_section()
-        table.add_row(
+    rows: list[Row] = [
+        (
             f"{point.size_bytes / 1e6:.2f}", f"{point.seconds:.4f}", f"{point.seconds / fp32_seconds:.2f}",
             f"{point.damage:.2e}", ", ".join(f"{count} {how}" for how, count in point.executions.items()),
-        )  # fmt: skip
-    return table
+        )
+        for point in points
+    ]  # fmt: skip
+    columns = ("file MB", "seconds", "of FP32", "predicted", "layers run in")
+    return Table("Size, time and predicted damage", columns, rows, words=columns[-1:])
 
 
 def _point(resolved: Resolved, budget_bytes: int) -> TimedPoint:

@@ -6,6 +6,8 @@
 | `plan` | ``profile.h5`` and a budget -> ``plan.json`` |
 | `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
+| `experiment` | a run folder, read whole |
+| `report` | a run folder -> the report of the experiment |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `rounding` | the profiled scenes -> the weights of a plan that is not rounded to the nearest |
 | `onnx_export` | the same -> an ONNX file |
@@ -30,6 +32,7 @@ from analysis.steps.onnx_export import make_onnx
 from analysis.steps.pareto import make_pareto
 from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
+from analysis.steps.report import make_comparison, make_report
 from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
 from analysis.steps.view import View
 
@@ -48,11 +51,13 @@ __all__ = [
     "inspect_layer",
     "make_audit",
     "make_checkpoint",
+    "make_comparison",
     "make_evaluation",
     "make_onnx",
     "make_pareto",
     "make_plan",
     "make_profile",
+    "make_report",
     "pick_device",
     "profile_view",
     "show_evaluation",

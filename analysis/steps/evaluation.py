@@ -7,14 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.evaluation.results import Evaluation, from_json, to_json, verdict
+from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
+from analysis.evaluation.results import Evaluation, Verdict, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
 from analysis.report.geometry_tables import too_few_scenes
+from analysis.report.parts.conclusions import recommended, recommended_sentences
+from analysis.report.wording import Wording
+from analysis.steps.experiment import read_evaluation
 from analysis.steps.rounding import weights_of
 from analysis.steps.run_folder import (
     CHARTS,
+    DEPTH_MAPS,
     PROFILE,
     REPORT,
     RESULTS,
@@ -27,8 +32,8 @@ from analysis.steps.run_folder import (
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
-from vggtkit.core.errors import InputError, check_number
-from vggtkit.core.program import command, setting
+from vggtkit.core.errors import check_number
+from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.metrics.depth import get_alignment
 from vggtkit.runtime.backend import Options
@@ -94,12 +99,13 @@ def make_evaluation(
         seed=profile.facts["seed"],
         depth_alignment=alignment,
     )
+    watch = DepthWatch(held_out)
     evaluation = evaluate(
         subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
         output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
-        execute=backend.key, options=options, rounded=rounded, progress=progress,
+        execute=backend.key, options=options, rounded=rounded, watch=watch, progress=progress,
     )  # fmt: skip
-    write_reports(evaluation, run)
+    write_reports(evaluation, run, watch.maps(evaluation))
     view = evaluation_view(evaluation, run)
     return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute)])
 
@@ -125,28 +131,25 @@ def _predicted(takes: Mapping[str, Any], evaluation: Evaluation, execute: str) -
 def show_evaluation(run: Path) -> View:
     """The last evaluation of a run, with its text report and charts drawn anew."""
     check_writable(run)
-    path, remedy = run / RESULTS, f"make it with `{command('evaluate', '--run', run)}`"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {remedy}")
-    try:
-        evaluation = from_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; {remedy}") from error
+    evaluation = read_evaluation(run)
     write_reports(evaluation, run)
     return evaluation_view(evaluation, run)
 
 
-def write_reports(evaluation: Evaluation, run: Path) -> None:
-    """Write the JSON, text and chart reports of a run; all three change, or none."""
-    with replacing_all([run / name for name in (RESULTS, REPORT, CHARTS)]) as (results, report, charts):
+def write_reports(evaluation: Evaluation, run: Path, maps: DepthMaps | None = None) -> None:
+    """Write the JSON, text and chart reports of a run, and depth to look at; all change, or none."""
+    names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else [])]
+    with replacing_all([run / name for name in names]) as (results, report, charts, *depth):
         results.write_text(to_json(evaluation), encoding="utf-8")
         report.write_text(reports.to_text(evaluation), encoding="utf-8")
         plots.draw(evaluation, charts)
+        if maps:
+            save_maps(maps, depth[0])
 
 
-def evaluation_view(evaluation: Evaluation, run: Path) -> View:
-    """What an evaluation says."""
-    answer = verdict(evaluation)
+def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = None) -> View:
+    """What an evaluation says; its verdict is made where nobody has it yet."""
+    answer = answer or verdict(evaluation)
     results = [
         {
             "key": r.key,
@@ -163,7 +166,7 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
         }
         for r in evaluation.results
     ]
-    values = {
+    values: dict[str, object] = {
         "path": str(run / RESULTS),
         "verdict": answer.sentence,
         "holds": answer.holds,
@@ -174,6 +177,9 @@ def evaluation_view(evaluation: Evaluation, run: Path) -> View:
     lines.append(_noise(evaluation))
     is_random = evaluation.weights_note.startswith(RANDOM)
     lines += [evaluation.weights_note] * is_random
+    if evaluation.quantized:
+        lines.append(" ".join(recommended_sentences(evaluation, Wording("en"))))
+        values["recommended"] = recommended(evaluation).key
     tables = reports.rich_tables(evaluation, with_outputs=False)
     return View(values, tables, [line for line in lines if line]).of_weights("random" if is_random else "trained")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
+from analysis.report.document import Row, Table
 from analysis.steps.run_folder import PROFILE, check_source_of_run
 from analysis.steps.view import View
 from mixedprec import overhead_bytes
@@ -31,10 +29,7 @@ def formats_view(run: Path, model_name: str | None = None) -> View:
     subject = _subject_at_hand(run, model_name)
     name, layers, overhead = subject.source, subject.layers, overhead_bytes(subject)
     weights = sum(layer.weights for layer in layers)
-    table = Table(title=f"Weight formats, and the file of {escape(name)} in each", title_justify="left")
-    for column in ("key", "format", "bits per weight", "file MB", "uniform scheme", "scored for plans"):
-        table.add_column(column, justify="right" if column in ("bits per weight", "file MB") else "left")
-    values = {}
+    rows, values = list[Row](), {}
     for key, kind in FORMATS.items():
         size = sum(quantized_nbytes(layer.shape, key) for layer in layers)
         uniform, scored = key in UNIFORM_SCHEMES, kind.candidate
@@ -46,11 +41,14 @@ def formats_view(run: Path, model_name: str | None = None) -> View:
             "in_plans": scored,
         }
         marks = ("yes" if mark else "" for mark in (uniform, scored))
-        table.add_row(key, kind.title, f"{8 * size / weights:.3f}", f"{(overhead + size) / 1e6:.2f}", *marks)
+        rows.append((key, kind.title, f"{8 * size / weights:.3f}", f"{(overhead + size) / 1e6:.2f}", *marks))
     lines = (
         "Bits per weight count scales, zero points and multipliers; the file also its header and what is kept in FP16.",
         "Two-level formats are INT8 per channel bit for bit, for kernels that know only that (docs/methods.md).",
     )
+    columns = ("key", "format", "bits per weight", "file MB", "uniform scheme", "scored for plans")
+    words = ("format", "uniform scheme", "scored for plans")
+    table = Table(f"Weight formats, and the file of {name} in each", columns, rows, words=words)
     return View(values, (table,), lines)
 
 

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from analysis.evaluation.cost import changes, describe_cost
 from analysis.evaluation.run import REFERENCE
+from analysis.report.document import Table as ReportTable
+from analysis.report.document import Tone
 from analysis.report.drawing import draw_plan
 from analysis.search.quality_target import QualityTarget, Trial, find_smallest
 from analysis.search.swaps import Refined, refine
@@ -63,7 +65,7 @@ class Extras:
 class _Said:
     """What is shown beside a plan's own tables."""
 
-    tables: list[Table] = field(default_factory=list)
+    tables: list[Table | ReportTable] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -196,21 +198,22 @@ def _smallest(
     return best.planned
 
 
-def _trials_table(trials: list[Trial], best: Trial, fp32: Mapping[str, float]) -> Table:
-    table = Table(title="Measured on held-out scenes", title_justify="left")
-    for name in ("file MB", "predicted", "measured", "cost", "quality target"):
-        table.add_column(name, justify="left" if name in ("cost", "quality target") else "right")
+def _trials_table(trials: list[Trial], best: Trial, fp32: Mapping[str, float]) -> ReportTable:
+    rows = []
     for trial in trials:
         plan, geometry = trial.planned.plan, trial.measured.geometry
-        table.add_row(
-            f"{plan.size_bytes / 1e6:.2f}",
-            f"{plan.total_damage:.2e}",
-            f"{trial.measured.damage:.2e}",
-            describe_cost(changes(fp32, {key: estimate.mean for key, estimate in geometry.items()})),
-            "missed: " + "; ".join(trial.broken) if trial.broken else "met",
-            style="bold" if trial is best else "",
+        rows.append(
+            (
+                f"{plan.size_bytes / 1e6:.2f}",
+                f"{plan.total_damage:.2e}",
+                f"{trial.measured.damage:.2e}",
+                describe_cost(changes(fp32, {key: estimate.mean for key, estimate in geometry.items()})),
+                "missed: " + "; ".join(trial.broken) if trial.broken else "met",
+            )
         )
-    return table
+    tones: dict[int, Tone] = {number: "strong" for number, trial in enumerate(trials) if trial is best}
+    columns = ("file MB", "predicted", "measured", "cost", "quality target")
+    return ReportTable("Measured on held-out scenes", columns, rows, words=columns[3:], tones=tones)
 
 
 def _refined(

@@ -29,6 +29,9 @@ RESULTS, REPORT, CHARTS = (
     "comprehensive_visualizations.png",
 )
 
+DEPTH_MAPS = "depth_maps.npz"
+"""Depth of FP32 and every scheme on one scene of the evaluation, for the page of the report."""
+
 SCENE_DIGESTS = "scene_digests"
 """The fact of a profile that says what its scenes looked like to the model, one fingerprint each."""
 FOLDING = "folding"

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.table import Table
+from rich.table import Table as RichTable
+
+from analysis.report.document import Table
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,22 @@ class View:
     """
 
     values: Mapping[str, Any]
-    tables: Sequence[Table] = field(default_factory=tuple)
+    tables: Sequence[Table | RichTable] = field(default_factory=tuple)
     lines: Sequence[str] = field(default_factory=tuple)
 
     def of_weights(self, kind: str) -> View:
         """The same, every table and the values saying so where the weights are random.
 
-        >>> View({}, [Table(title="Layers")]).of_weights("random").tables[0].title
+        >>> View({}, [Table("Layers", ("layer",), [])]).of_weights("random").tables[0].title
         'Layers (RANDOM WEIGHTS)'
         """
-        if kind == "random":
-            for table in self.tables:
-                table.title = f"{table.title} (RANDOM WEIGHTS)"
-        return View({**self.values, "weights_are": kind}, self.tables, self.lines)
+        tables = [_marked(table) for table in self.tables] if kind == "random" else self.tables
+        return View({**self.values, "weights_are": kind}, tables, self.lines)
+
+
+def _marked(table: Table | RichTable) -> Table | RichTable:
+    title = f"{table.title} (RANDOM WEIGHTS)"
+    if isinstance(table, Table):
+        return table.titled(title)
+    table.title = title
+    return table

@@ -14,6 +14,7 @@
 | `streams` | standard output that takes any text |
 | `escaping` | names and messages out of files, fit for a terminal |
 | `journal` | steps that are done, on disk, so that work can be killed any time |
+| `command_log` | which commands were run in a run folder |
 | `permits` | which functions of the user a run folder may call again |
 | `provenance` | what every file says about its origin |
 | `memory` | memory and disk: what there is, and the refusal of what does not fit |

@@ -9,6 +9,7 @@
 | `kernels`, `codes`, `runners`, `attention` | of ``int8``: products, weights, layers, attention in bfloat16 |
 | `kernel_table` | seconds of every layer, format and way to run on one machine |
 | `processor` | what the processor is called and can multiply |
+| `machine` | the machine that a command runs on, in words |
 | `stages` | seconds of a pass by stage |
 | `forwards` | another function in place of a module's ``forward``, for a while |
 | `fewer_operations` | the same model in a cheaper order of operations, for measurements |

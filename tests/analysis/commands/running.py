@@ -11,6 +11,7 @@ import h5py
 
 from cli import main
 from sensitivity.hdf5 import DIGEST, content_digest
+from vggtkit.core.command_log import LOG
 
 RESULTS = ("comprehensive_results.json", "comprehensive_report.txt", "comprehensive_visualizations.png")
 
@@ -59,4 +60,6 @@ def change_facts(run: Path, **facts: str) -> None:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """All files of a run, in folders too, but the log of commands, which grows with every one."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != LOG}

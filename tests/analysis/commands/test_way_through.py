@@ -9,9 +9,11 @@ import torch
 from analysis.evaluation.results import from_json
 from analysis.report import charts
 from analysis.steps import show_evaluation
+from analysis.steps.run_folder import DEPTH_MAPS
 from mixedprec import load_plan, load_quantized
 from sensitivity import open_profile
 from tests.analysis.commands.running import RESULTS, Ran, cli, the_json
+from vggtkit.core.command_log import LOG, read_log
 
 
 def draw_nothing(_evaluation: object, path: Path) -> None:
@@ -21,12 +23,16 @@ def draw_nothing(_evaluation: object, path: Path) -> None:
 
 def test_a_run_has_its_files_and_no_others(finished: tuple[Path, dict[str, Ran]]) -> None:
     made = {path.name for path in finished[0].iterdir()}
-    assert made == {"profile.h5", "plan.json", "model-plan.safetensors", "model-plan.json", *RESULTS}
+    written = {"profile.h5", "plan.json", "model-plan.safetensors", "model-plan.json", *RESULTS, DEPTH_MAPS, LOG}
+    assert made == written | {"report", "report.html"}
 
 
 def test_every_command_prints_one_json_document(finished: tuple[Path, dict[str, Ran]]) -> None:
     values = {name: the_json(ran) for name, ran in finished[1].items()}
+    written, absent = (values["report"].pop(name) for name in ("written", "absent"))
     assert values["evaluate"] == values["report"]
+    assert all(Path(path).is_file() for path in written)
+    assert [each["file"] for each in absent] == ["pareto.json", "score_audit.json"]
     assert [row["key"] for row in values["evaluate"]["results"]][::8] == ["fp32", "plan"]
     assert {"layers", "schemes", "most_sensitive"} <= values["profile"].keys()
 
@@ -50,6 +56,15 @@ def test_the_exported_checkpoint_runs(finished: tuple[Path, dict[str, Ran]]) -> 
     with torch.no_grad():
         found = model(torch.rand(1, 2, 3, 32, 32))
     assert found["depth"].shape == (1, 2, 32, 32, 1)
+
+
+def test_every_command_has_a_line_in_the_log(finished: tuple[Path, dict[str, Ran]], run: Path) -> None:
+    assert [(entry.exit_code, entry.error) for entry in read_log(finished[0])] == [(0, "")] * 5
+    assert all(entry.seconds > 0 and entry.machine["torch"] == torch.__version__ for entry in read_log(run))
+    assert cli("export", "--run", run, "--scheme", "int9").code == 2
+    last = read_log(run)[-1]
+    assert (last.exit_code, last.error.startswith("error: unknown")) == (2, True)
+    assert any(note.startswith("profiling ") for note in read_log(run)[0].notes)
 
 
 def test_every_file_says_where_it_comes_from(finished: tuple[Path, dict[str, Ran]]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.report.charts import _spread, draw
+from analysis.report.charts import KINDS, PANELS, WHOLE, _alone, draw, draw_each
+from analysis.report.cost_panels import spread
 from analysis.report.text import Evaluation
 from tests.analysis.example import BROKEN, EXACT, example_evaluation
 from vggtkit.core.errors import InputError
@@ -72,10 +73,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("charts.png", b"old")]
 
 
+def test_charts_one_by_one_are_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.report.charts.PANELS", {name: PANELS[name] for name in ("1-file-size", "3-psnr")})
+    fewer = replace(example_evaluation(), results=example_evaluation().results[:3])
+    monkeypatch.setattr("analysis.report.charts._whole", lambda evaluation: _alone(evaluation, "1-file-size"))
+    first, again = (draw_each(fewer, tmp_path / name) for name in ("first", "again"))
+    assert {path.name for path in first} == {
+        f"{name}.{kind}" for name in (WHOLE, "1-file-size", "3-psnr") for kind in KINDS
+    }
+    for one, other in zip(first, again, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+        starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+        assert one.read_bytes().startswith(starts[one.suffix[1:]])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_labels_keep_their_distance_and_order(seed: int) -> None:
     heights = np.random.default_rng(seed).uniform(0, 1, 9).tolist()
-    placed = np.array(_spread(heights, gap=0.06, low=0.05, high=0.95))
+    placed = np.array(spread(heights, gap=0.06, low=0.05, high=0.95))
     by_height = placed[np.argsort(heights)]
     assert (np.diff(by_height) > 0.06 - 1e-9).all()
     assert by_height[0] >= 0.05 - 1e-9

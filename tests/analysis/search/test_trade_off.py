@@ -163,7 +163,7 @@ def test_the_front_holds_plans_schemes_and_baselines(start: Planned, evaluator: 
     assert len(found.of_kind(BASELINE)) >= 8
     values = json.loads(to_json(found))
     assert len(values["points"]) == len(found.points)
-    assert pareto_table(found).row_count == sum(point.measured is not None for point in found.points)
+    assert len(pareto_table(found).rows) == sum(point.measured is not None for point in found.points)
     losing = replace(found, points=(replace(plans[-1], measured=1.0), replace(plans[0], kind=UNIFORM, measured=0.5)))
     assert [point.measured for point in losing.beating()] == [0.5]
     draw_pareto(found, tmp_path / "pareto.png")

@@ -16,7 +16,7 @@ CANDIDATES = candidates()
 def test_formats_view_lists_every_format_with_the_bytes_of_the_model(tmp_path: Path, model: str | None) -> None:
     view = formats_view(tmp_path, model)
     assert list(view.values) == list(FORMATS)
-    assert view.tables[0].row_count == len(FORMATS)
+    assert len(view.tables[0].rows) == len(FORMATS)
     network = architecture(model or "tiny")
     layers = find_layers(network)
     for key, values in view.values.items():

@@ -1,0 +1,63 @@
+"""What the charts of an evaluation share: a row a scheme, colours by bits, names, remarks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from analysis.evaluation.results import SchemeResult, short_title
+from analysis.report.theme import BY_BITS, FLOAT, MARKERS, PLAN, TEXT_SIZE, TITLE_SIZE
+from vggtkit.core.escaping import plain_for_charts
+from vggtkit.quant import FORMATS
+
+
+def colour_of(result: SchemeResult) -> str:
+    """Of a scheme, by its bits; the plan has its own."""
+    if result.key == "plan":
+        return PLAN
+    known = FORMATS.get(result.key)
+    return BY_BITS.get(known.bits, FLOAT) if known else FLOAT
+
+
+def marker_of(result: SchemeResult, index: int) -> dict[str, object]:
+    """How a scheme is marked in a scatter chart; the plan is a star."""
+    is_plan = result.key == "plan"
+    return {
+        "marker": "*" if is_plan else MARKERS[index % len(MARKERS)],
+        "markersize": 16 if is_plan else 7,
+        "color": colour_of(result),
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+        "zorder": 5 if is_plan else 3,
+    }
+
+
+def title(axes: Axes, text: str) -> None:
+    """Above the chart, on the left; no frame at the top and right."""
+    axes.set_title(text, fontsize=TITLE_SIZE, fontweight="bold", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def label_below(axes: Axes, text: str, width: int = 58) -> None:
+    """The name of the horizontal axis, or a remark, where it covers nothing."""
+    axes.set_xlabel(plain_for_charts(textwrap.fill(text, width)), fontsize=TEXT_SIZE)
+
+
+def name_rows(axes: Axes, results: Sequence[SchemeResult]) -> None:
+    """The schemes' names at the left, the first on top, the plan in bold, every other row on a darker ground."""
+    axes.set_ylim(max(len(results), 1) - 0.5, -0.5)
+    spec = axes.get_subplotspec()
+    if spec is None or spec.is_first_col():  # one beside it shares its rows
+        axes.set_yticks(range(len(results)), [plain_for_charts(short_title(result)) for result in results])
+        for tick, result in zip(axes.get_yticklabels(), results, strict=True):
+            tick.set_fontweight("bold" if result.key == "plan" else "normal")
+    for row in range(0, len(results), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0, linewidth=0)
+
+
+def not_drawn(missing: Sequence[tuple[SchemeResult, str]]) -> str:
+    """What a chart leaves out and why, to follow on its axis's name; nothing for nothing."""
+    listed = ", ".join(f"{short_title(result)} ({value})" for result, value in missing)
+    return f"; not drawn: {listed}" if listed else ""

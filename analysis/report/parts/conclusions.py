@@ -1,0 +1,179 @@
+"""Part 5: what is recommended for whom and why, the limits of that, and what to try next."""
+
+from __future__ import annotations
+
+from analysis.evaluation.cost import SCENES_TO_JUDGE
+from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
+from analysis.report.advice import HARMLESS, Advice, advise, damage_of, export_command, standing
+from analysis.report.document import Block, Cell, Document, Section, Table, Text
+from analysis.report.expected import EDGE_COMPRESSION
+from analysis.report.experiment import Experiment
+from analysis.report.parts.findings import standing_sentences
+from analysis.report.wording import Wording
+from vggtkit.core.program import command
+from vggtkit.quant import FORMATS
+
+NEW = (
+    "Against an experiment of uniform schemes alone: bytes are those of files that load, errors inherited from other "
+    "layers and errors made in a layer are told apart, plans come from an estimate of the damage at the outputs, "
+    "geometry is judged against the truth where there is one, and evaluation scenes are never those of the plan."
+)
+
+
+def document(experiment: Experiment, say: Wording) -> Document:
+    """Conclusions and advice."""
+    if experiment.evaluation is None:
+        text = Text((say("There is no evaluation in this run, so nothing is recommended."),), "warning")
+        sections = [
+            Section(say("Recommendation"), (text, Text((command("evaluate", "--run", experiment.run),), "code")))
+        ]
+    else:
+        sections = [
+            Section(say("Recommendation"), tuple(recommendation(experiment, say))),
+            Section(say("By scenario"), tuple(scenarios(experiment, say))),
+        ]
+    sections += [
+        Section(say("Limits"), (Text(tuple(_limits(experiment, say)), "points"),)),
+        Section(say("What to try next"), (Text(tuple(_next(experiment, say)), "points"),)),
+        Section(say("What is new"), (Text((say(NEW),)),)),
+    ]
+    return Document(say("5. Conclusions and advice"), tuple(sections), say.language)
+
+
+def recommendation(experiment: Experiment, say: Wording) -> list[Block]:
+    """The scheme that this run speaks for, and why."""
+    evaluation = experiment.evaluation
+    if evaluation is None or not evaluation.quantized:
+        return [Text((say("Only FP32 was evaluated."),), "warning")]
+    if experiment.is_random:
+        warned = say("RANDOM WEIGHTS: these numbers say nothing about a trained network.")
+        return [Text((warned,), "warning"), *_recommended(experiment, say)]
+    return _recommended(experiment, say)
+
+
+def _recommended(experiment: Experiment, say: Wording) -> list[Block]:
+    evaluation = experiment.evaluation
+    assert evaluation is not None
+    chosen = recommended(evaluation)
+    code = (export_command(chosen, experiment.run),)
+    return [Text(tuple(recommended_sentences(evaluation, say))), Text(code, "code")]
+
+
+def recommended(evaluation: Evaluation) -> SchemeResult:
+    """The plan where nothing of about its size or smaller is more accurate, else what beats it.
+
+    Without a plan it is what is advised for production, and where nothing is, the most accurate scheme.
+    """
+    where = standing(evaluation)
+    chosen = advise(evaluation)[0].chosen
+    if where is not None and where.on_front:
+        chosen = evaluation.plan
+    elif where is not None and where.beside is not None:
+        chosen = where.beside[0]
+    return chosen or min(evaluation.quantized, key=damage_of)
+
+
+def recommended_sentences(evaluation: Evaluation, say: Wording) -> list[str]:
+    """What is recommended, and how it stands beside the others."""
+    chosen, fp32 = recommended(evaluation), evaluation.results[0]
+    sentence = say(
+        "Recommended: {scheme}. Its file of {mb} MB is {ratio} times smaller than FP32's, its damage {damage}.",
+        scheme=chosen.title,
+        mb=format_mb(chosen.size_bytes),
+        ratio=f"{compression_ratio(chosen, fp32):.2f}",
+        damage=format_number(chosen.damage),
+    )
+    return [sentence, *standing_sentences(evaluation, say)]
+
+
+def scenarios(experiment: Experiment, say: Wording) -> list[Block]:
+    """A rule for every scenario, what it leads to, and where that is not what the guide advises."""
+    evaluation = experiment.evaluation
+    if evaluation is None:
+        return []
+    advice = advise(evaluation)
+    rows = [_scenario(each, say) for each in advice]
+    columns = tuple(map(say, ("scenario", "rule", "measurements favour", "MB", "damage", "the guide advises")))
+    table = Table(say("Advice by scenario"), columns, rows, words=(columns[1], columns[2], columns[5]))
+    lines = [
+        say(
+            "{scenario}: the guide advises {advised} ({advised_mb} MB, damage {advised_damage}); under the rule above "
+            "{chosen} comes first ({mb} MB, damage {damage}).",
+            scenario=say(each.title),
+            advised=each.advised.title,
+            advised_mb=format_mb(each.advised.size_bytes),
+            advised_damage=format_number(each.advised.damage),
+            chosen=each.chosen.title,
+            mb=format_mb(each.chosen.size_bytes),
+            damage=format_number(each.chosen.damage),
+        )
+        for each in advice
+        if each.contradicts and each.chosen is not None and each.advised is not None
+    ]
+    blocks: list[Block] = [table]
+    if lines:
+        blocks += [Text((say("Where measurement contradicts the guide:"),)), Text(tuple(lines), "points")]
+    commands = dict.fromkeys(export_command(each.chosen, experiment.run) for each in advice if each.chosen)
+    return [*blocks, Text(tuple(commands), "code")]
+
+
+def _scenario(each: Advice, say: Wording) -> tuple[str | Cell, ...]:
+    rule = say(each.rule, limit=f"{HARMLESS:g}", compression=f"{EDGE_COMPRESSION:g}")
+    advised = each.advised.title if each.advised else say("not measured")
+    if each.chosen is None:
+        return (say(each.title), rule, say("nothing keeps the rule"), "", "", advised)
+    size, damage = each.chosen.size_bytes, each.chosen.damage
+    cells = (Cell(format_mb(size), size), Cell(format_number(damage), damage))
+    return (say(each.title), rule, each.chosen.title, *cells, advised)
+
+
+def _limits(experiment: Experiment, say: Wording) -> list[str]:
+    said = []
+    evaluation, profile = experiment.evaluation, experiment.profile
+    if evaluation is not None:
+        scenes = len(evaluation.scenes)
+        said.append(say("Judged on {count} scenes; other scenes may answer otherwise.", count=scenes))
+        if scenes < SCENES_TO_JUDGE:
+            said.append(
+                say(
+                    "Of fewer than {count} scenes no change of cameras and depth can be told from noise.",
+                    count=SCENES_TO_JUDGE,
+                )
+            )
+        if not evaluation.results[0].geometry:
+            said.append(
+                say(
+                    "The scenes have no true cameras or depth, or the model predicts none: only differences from "
+                    "FP32 are known."
+                )
+            )
+        if evaluation.results[0].seconds is None:
+            said.append(say("Nothing was timed."))
+    if profile is not None and experiment.model == "tiny":
+        said.append(
+            say(
+                "The bundled network is small and trained on rendered rooms: it shows the method, not the quality "
+                "of VGGT-1B."
+            )
+        )
+    if experiment.is_random:
+        said.append(say("RANDOM WEIGHTS: these numbers say nothing about a trained network."))
+    said.append(say("Cross-entropy is not made for regression; it is reported because the guide asks for it."))
+    return said
+
+
+def _next(experiment: Experiment, say: Wording) -> list[str]:
+    """What this run has not tried."""
+    run, said = ("--run", experiment.run), []
+    evaluation, plan = experiment.evaluation, experiment.plan
+    said += [f"{say('Missing here')}: {each.file}: {each.command}" for each in experiment.absent]
+    if evaluation is not None and len(evaluation.scenes) < SCENES_TO_JUDGE:
+        more = command("evaluate", *run, "--num-scenes", 2 * SCENES_TO_JUDGE)
+        said.append(f"{say('More scenes, to tell changes from noise')}: {more}")
+    if plan is not None and not any(FORMATS[key].bits < 4 for key in plan.formats.values() if key in FORMATS):
+        said.append(f"{say('All formats, down to 2 bits')}: {command('plan', *run, '--formats', 'all')}")
+    said.append(f"{say('A smaller budget')}: {command('plan', *run, '--budget', '10%')}")
+    said.append(f"{say('Measured swaps')}: {command('plan', *run, '--refine', 32)}")
+    if evaluation is not None and all(not result.execution for result in evaluation.results):
+        said.append(f"{say('Execution in whole numbers')}: {command('evaluate', *run, '--execute', 'int8')}")
+    return said

@@ -1,0 +1,95 @@
+"""Part 3: every table and figure of the run."""
+
+from __future__ import annotations
+
+from analysis.evaluation.results import Evaluation, Verdict, format_number
+from analysis.report.document import Block, Cell, Document, Picture, Section, Table, Text
+from analysis.report.evaluation_tables import (
+    LEGEND,
+    nmse_table,
+    output_table,
+    stage_tables,
+    summary_table,
+    verdict_table,
+)
+from analysis.report.experiment import Experiment
+from analysis.report.geometry_tables import text_tables
+from analysis.report.wording import Wording
+from sensitivity.tables import role_title
+from vggtkit.quant import short_name
+
+CHARTS = {
+    "comprehensive_visualizations.png": "Six charts: size, MAE and MSE, PSNR, cosine and SSIM, time, trade-off",
+    "pareto.png": "Size against damage",
+    "score_audit.png": "Scores against true damage",
+    "who_pays.png": "Who pays: damage by output, role, block and token class",
+    "plan.png": "The network with bits as colours",
+}
+"""Pictures of a run, and what they show."""
+MOST_LAYERS = 600
+"""Rows of the table of layers; a VGGT-1B has 506."""
+
+
+def document(experiment: Experiment, say: Wording) -> Document:
+    """The results."""
+    sections = []
+    evaluation, verdict = experiment.evaluation, experiment.verdict
+    if evaluation is not None and verdict is not None:
+        sections += [
+            Section(say("Answer"), (Text((say.translated(verdict.sentence),)),)),
+            Section(say("Size, time and damage"), tuple(map(say.table, main_tables(evaluation, verdict)))),
+        ]
+        if geometry := text_tables(evaluation):
+            sections.append(Section(say("Cameras, depth, points and tracks"), tuple(map(say.table, geometry))))
+        sections.append(Section(say("Every output"), tuple(map(say.table, error_tables(evaluation)))))
+        sections.append(Section(say("How to read this"), (Text(tuple(map(say, LEGEND)), "points"),)))
+    else:
+        sections.append(Section(say("Answer"), (Text((say("There is no evaluation in this run."),), "warning"),)))
+    pictures = tuple(Picture(name, say(title)) for name, title in CHARTS.items() if name in experiment.files)
+    if pictures:
+        sections.append(Section(say("Charts"), pictures))
+    if experiment.profile is not None:
+        sections.append(Section(say("Every layer"), (layer_table(experiment, say),)))
+    return Document(say("3. Results"), tuple(sections), say.language)
+
+
+def main_tables(evaluation: Evaluation, verdict: Verdict) -> list[Table]:
+    """What every scheme costs and does, and how the plan compares."""
+    tables = [summary_table(evaluation), *stage_tables(evaluation)]
+    return [*tables, verdict_table(evaluation, verdict)] if verdict.rows else tables
+
+
+def error_tables(evaluation: Evaluation) -> list[Table]:
+    """Errors of every output under every scheme."""
+    by_output = [output_table(evaluation, name, 3, with_entropy=True) for name in evaluation.outputs]
+    return [nmse_table(evaluation), *by_output]
+
+
+def layer_table(experiment: Experiment, say: Wording) -> Block:
+    """Every layer: what it is, what the plan gives it, and its estimated damage alone under every uniform scheme."""
+    profile, plan = experiment.profile, experiment.plan
+    if profile is None:
+        return Text((say("There is no profile in this run."),), "warning")
+    shown = profile.schemes
+    columns = [profile.column(key) for key in shown]
+    rows: list[tuple[str | Cell, ...]] = []
+    for row, layer in enumerate(profile.layers[:MOST_LAYERS]):
+        chosen = plan.formats.get(layer.name, "") if plan else ""
+        size = plan.layer_bytes.get(layer.name, 0) if plan else 0
+        damages = [float(profile.total_damage[row, column]) for column in columns]
+        rows.append(
+            (
+                short_name(layer),
+                say(role_title(layer.role)),
+                layer.block,
+                Cell(f"{layer.weights:,}", layer.weights),
+                chosen,
+                Cell(f"{size:,}", size),
+                *(Cell(format_number(value), value) for value in damages),
+            )
+        )
+    names = ("layer", "role", "block", "weights", "format in the plan", "its bytes", *shown)
+    caption = say("Under the schemes: estimated damage at the outputs with only this layer quantised (first order).")
+    if len(profile.layers) > MOST_LAYERS:
+        caption += " " + say("The first {shown} of {count} layers.", shown=MOST_LAYERS, count=len(profile.layers))
+    return Table(say("Layers"), tuple(map(say, names)), rows, caption, words=(*map(say, names[1:3]), say(names[4])))

@@ -1,0 +1,152 @@
+"""A run folder, read whole, as far as it goes: what is not there or not of this run is named with its remedy."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from analysis.evaluation.depth_maps import load_maps
+from analysis.evaluation.results import Evaluation, from_json, verdict
+from analysis.report.experiment import Absent, AuditSummary, Experiment, ParetoPoint, ParetoSummary, ScoreSummary
+from analysis.steps.run_folder import DEPTH_MAPS, PLAN, PROFILE, RESULTS, plan_of
+from mixedprec import Plan, load_plan
+from sensitivity import Profile, open_profile
+from vggtkit.core.command_log import read_log
+from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import escape
+from vggtkit.core.locks import LOCK
+from vggtkit.core.program import command
+
+PARETO, AUDIT = "pareto.json", "score_audit.json"
+MOST_BYTES = 2**28
+"""Of a JSON file; those of VGGT-1B have a tenth of it."""
+
+Read = TypeVar("Read")
+
+
+def read_evaluation(run: Path) -> Evaluation:
+    """The evaluation of a run.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path, remedy = run / RESULTS, f"make it with `{command('evaluate', '--run', run)}`"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from error
+
+
+def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experiment:
+    """Everything that the folder of a run holds.
+
+    Args:
+        run: the folder.
+        evaluation: of it, where it has been read already.
+
+    Raises:
+        InputError: nothing of a run is in the folder that can be read, or its results are damaged.
+    """
+    absent: list[Absent] = []
+
+    def attempt(name: str, made_by: str, read: Callable[[], Read]) -> Read | None:
+        remedy = command(made_by, "--run", run)
+        if not (run / name).is_file():
+            absent.append(Absent(name, "no such file", remedy))
+            return None
+        try:
+            return read()
+        except (InputError, ValueError, OSError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            absent.append(Absent(name, escape(" ".join(str(error).split())), remedy))
+            return None
+
+    profile = attempt(PROFILE, "profile", lambda: open_profile(run / PROFILE))
+    plan = attempt(PLAN, "plan", lambda: _plan(run, profile))
+    if evaluation is None and ((run / RESULTS).is_file() or (profile is None and plan is None)):
+        evaluation = read_evaluation(run)
+    if evaluation is not None:
+        _check_model(run / RESULTS, evaluation.provenance.get("model_fingerprint"), profile)
+    else:
+        absent.append(Absent(RESULTS, "no such file", command("evaluate", "--run", run)))
+    maps = attempt(DEPTH_MAPS, "evaluate", lambda: load_maps(run / DEPTH_MAPS, _given(evaluation)))
+    pareto = attempt(PARETO, "pareto", lambda: _pareto(_json_of(run / PARETO, profile, "facts")))
+    audit = attempt(AUDIT, "audit", lambda: _audit(_json_of(run / AUDIT, profile, "provenance")))
+    if evaluation is None or "depth" not in evaluation.outputs:
+        absent = [each for each in absent if each.file != DEPTH_MAPS]
+    evaluated = evaluation.plan if evaluation else None
+    if plan is not None and evaluated is not None and evaluated.size_bytes != plan.size_bytes:
+        absent.append(Absent(RESULTS, f"of another plan than {PLAN} holds now", command("evaluate", "--run", run)))
+    return Experiment(
+        run, profile, plan, evaluation, verdict(evaluation) if evaluation else None, maps, pareto, audit,
+        read_log(run), _files(run), tuple(absent),
+    )  # fmt: skip
+
+
+def _plan(run: Path, profile: Profile | None) -> Plan:
+    return load_plan(run / PLAN) if profile is None else plan_of(run, profile)
+
+
+def _given(evaluation: Evaluation | None) -> Evaluation:
+    if evaluation is None:
+        raise InputError("the evaluation that it belongs to is not there")
+    return evaluation
+
+
+def _json_of(path: Path, profile: Profile | None, place: str) -> dict[str, Any]:
+    """A JSON object that says, at a place, that it is of this run's model."""
+    if path.stat().st_size > MOST_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes, more than any such file has")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a JSON object")
+    facts = values.get(place)
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: does not say where it comes from")
+    _check_model(path, facts.get("model_fingerprint"), profile)
+    return values
+
+
+def _check_model(path: Path, found: object, profile: Profile | None) -> None:
+    wanted = profile.facts["model_fingerprint"] if profile else found
+    if found != wanted:
+        raise InputError(f"{path}: of the model {found}, the profile is of {wanted}")
+
+
+def _files(run: Path) -> dict[str, int]:
+    """Bytes of the files that lie in the folder itself."""
+    found = (path for path in run.iterdir() if path.is_file() and path.name != LOCK)
+    return {path.name: path.stat().st_size for path in found}
+
+
+def _pareto(values: Mapping[str, Any]) -> ParetoSummary:
+    points = [
+        ParetoPoint(
+            str(each["kind"]), str(each["title"]), int(each["size_bytes"]), _number(each["predicted"]),
+            None if each.get("measured") is None else _number(each["measured"]),
+        )
+        for each in values["points"]
+    ]  # fmt: skip
+    return ParetoSummary(tuple(points), tuple(map(str, values["beating_a_plan"])))
+
+
+def _audit(values: Mapping[str, Any]) -> AuditSummary:
+    scores = []
+    for key, score in values["scores"].items():
+        agreements = list(score["agreement"].values())
+        spearman = _number(agreements[0]["spearman"]["value"]) if agreements else math.nan
+        low, high = map(_number, score["regret_interval"])
+        scores.append(ScoreSummary(str(key), _number(score["passes"]), spearman, _number(score["regret"]), low, high))
+    formats = tuple(map(str, values["formats"]))
+    return AuditSummary(int(values["layers"]), formats, str(values["favoured"]), tuple(scores))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,132 @@
+"""A run folder -> the report of the experiment: five parts in Markdown, a page, and the evaluation shown again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from analysis.report.charts import draw_each
+from analysis.report.comparison import compare, values
+from analysis.report.document import Table, Text
+from analysis.report.experiment import Experiment
+from analysis.report.page import page
+from analysis.report.parts import PARTS
+from analysis.report.parts.outcome import CHARTS as PICTURES
+from analysis.report.renderers import RENDERERS
+from analysis.report.wording import Wording
+from analysis.steps.evaluation import evaluation_view, write_reports
+from analysis.steps.experiment import read_evaluation, read_experiment
+from analysis.steps.run_folder import REPORT, RESULTS, check_writable
+from analysis.steps.view import View
+from vggtkit.core.atomic import replacing_all
+from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import printable
+from vggtkit.core.program import command, setting
+
+COPIED = (RESULTS, REPORT, *PICTURES)
+"""Files of the run that the third part holds, where they are there."""
+
+
+def make_report(run: Path, language: str = "en", charts: Path | None = None) -> View:
+    """Write the report of an experiment from the files of its run; text and charts of the evaluation are drawn anew.
+
+    Args:
+        run: the folder.
+        language: of the report, ``en`` or ``zh``.
+        charts: a folder for the six charts one by one, as PNG, PDF and SVG.
+
+    Returns:
+        What the evaluation says, and what was written.
+
+    Raises:
+        InputError: nothing of a run can be read, its results are damaged, the folder cannot be written to, or the
+            language is none that reports are written in.
+    """
+    say = Wording(language)
+    check_writable(run)
+    experiment = read_experiment(run)
+    if experiment.evaluation is not None:
+        write_reports(experiment.evaluation, run)
+        experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
+    written = write_parts(experiment, say)
+    if charts is not None:
+        if experiment.evaluation is None:
+            raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
+        written += draw_each(experiment.evaluation, charts)
+    return _view(experiment, written)
+
+
+def _remedy(experiment: Experiment) -> str:
+    return f"make one with `{command('evaluate', '--run', experiment.run)}`"
+
+
+def folder_name(language: str) -> str:
+    """Where the parts lie in a run.
+
+    >>> folder_name("en"), folder_name("zh")
+    ('report', 'report.zh')
+    """
+    return "report" if language == "en" else f"report.{language}"
+
+
+def write_parts(experiment: Experiment, say: Wording) -> list[Path]:
+    """Write the page and the five parts, and beside the third the files that it shows; all change, or none."""
+    folder = experiment.run / folder_name(say.language)
+    copies = [name for name in COPIED if name in experiment.files]
+    texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
+    texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
+    paths = [*texts, *(folder / "3_results" / name for name in copies)]
+    with replacing_all(paths) as temporaries:
+        for temporary, text in zip(temporaries, texts.values(), strict=False):
+            temporary.write_text(text, encoding="utf-8")
+        for temporary, name in zip(temporaries[len(texts) :], copies, strict=True):
+            shutil.copyfile(experiment.run / name, temporary)
+    return paths
+
+
+def _view(experiment: Experiment, written: list[Path]) -> View:
+    """What was written and what was not, below what the evaluation says."""
+    names = [str(path) for path in written]
+    absent = [each._asdict() for each in experiment.absent]
+    lines = [f"not in this run: {each.file} ({printable(each.reason)}); {each.command}" for each in experiment.absent]
+    lines.append(f"written: {', '.join(names[:6])}")
+    if experiment.evaluation is None:
+        return View({"written": names, "absent": absent}, (), lines)
+    view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict)
+    return View({**view.values, "written": names, "absent": absent}, view.tables, [*view.lines, *lines])
+
+
+COMPARISON = "comparison"
+"""Name of the files of a comparison, without their suffixes."""
+
+
+def make_comparison(run: Path, others: Sequence[Path], language: str = "en") -> View:
+    """Compare the evaluations of several runs; writes ``comparison.md`` and ``comparison.html`` beside the first.
+
+    Args:
+        run: the run that the others are compared with; the files are written there.
+        others: at least one.
+        language: of the files.
+
+    Raises:
+        InputError: fewer than two runs, a run without an evaluation, or as `make_report`.
+    """
+    say = Wording(language)
+    if not others:
+        example = command("report", "--compare", "runs/rooms", "runs/photos")
+        raise InputError(f"{setting('compare')}: one run is compared with nothing; name two or more, say `{example}`")
+    check_writable(run)
+    evaluations = [(each, read_evaluation(each)) for each in (run, *others)]
+    document = compare(evaluations, say)
+    suffix = "" if language == "en" else f".{language}"
+    paths = [run / f"{COMPARISON}{suffix}{RENDERERS[key].suffix}" for key in ("markdown", "html")]
+    with replacing_all(paths) as temporaries:
+        for temporary, key in zip(temporaries, ("markdown", "html"), strict=True):
+            temporary.write_text(RENDERERS[key].render(document), encoding="utf-8")
+    tables = [block for block in document.blocks() if isinstance(block, Table)]
+    warned = [line for block in document.blocks() if isinstance(block, Text) for line in block.lines]
+    names = [str(path) for path in paths]
+    found = {"runs": [str(each) for each, _ in evaluations], "differences": values(evaluations), "written": names}
+    return View(found, tables, [*warned, f"written: {', '.join(names)}"])

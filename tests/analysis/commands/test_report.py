@@ -1,0 +1,218 @@
+"""The report of an experiment: five parts and a page, from what a run holds, however far it went."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from analysis.evaluation.results import from_json
+from analysis.report import charts
+from analysis.report.parts import PARTS
+from analysis.report.renderers import RENDERERS, Renderer
+from sensitivity import open_profile
+from tests.analysis.commands.running import RESULTS, Ran, assert_refused, cli, content, the_json
+from tests.chromium import Browser, browsing, chromium
+
+
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have tests of their own, and take their time."""
+    monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.write_bytes(b"png"))
+
+
+def part(run: Path, number: int, folder: str = "report") -> str:
+    return (run / folder / list(PARTS)[number - 1]).read_text(encoding="utf-8")
+
+
+def test_the_five_parts_hold_what_the_guide_asks_for(finished: tuple[Path, dict[str, Ran]]) -> None:
+    run = finished[0]
+    evaluation = from_json((run / RESULTS[0]).read_text())
+    design, process, results, analysis, conclusions = (part(run, number) for number in range(1, 6))
+    assert all(title in design for title in ("INT8 per-tensor symmetric", "INT4 groups of 32", "PSNR", "SSIM"))
+    assert str(evaluation.provenance["scene_fingerprint"]) in design
+    for command, ran in finished[1].items():
+        assert command != "report" or ran.code == 0
+    assert process.count("| 0 |") == 4
+    assert "torch" in process
+    for result in evaluation.quantized:
+        assert f"| {result.size_bytes / 1e6:.2f} |" in results
+    smallest = min(evaluation.quantized, key=lambda one: one.size_bytes)
+    assert f"Smallest file: {smallest.title}, {smallest.size_bytes / 1e6:.2f} MB" in analysis
+    assert "the guide" in analysis
+    assert all(scenario in conclusions for scenario in ("Production", "Mobile and edge", "Highest accuracy"))
+    copies = {path.name for path in (run / "report" / "3_results").iterdir()}
+    assert copies == {*RESULTS, "results.md"}
+    assert (run / "report" / "3_results" / RESULTS[0]).read_bytes() == (run / RESULTS[0]).read_bytes()
+
+
+def test_a_report_in_chinese_lies_beside_the_english_one(run: Path) -> None:
+    english = part(run, 4)
+    the_json(cli("report", "--run", run, "--lang", "zh", "--json"))
+    assert part(run, 4) == english
+    for number in range(1, 6):
+        assert re.search("[\u4e00-\u9fff]", part(run, number, "report.zh").splitlines()[0])
+    assert '<html lang="zh">' in (run / "report.zh.html").read_text(encoding="utf-8")
+    assert_refused(cli("report", "--run", run, "--lang", "fr"), "--lang fr", "en or zh")
+
+
+def test_a_run_without_results_is_reported_as_far_as_it_went(run: Path) -> None:
+    (run / RESULTS[0]).unlink()
+    values = the_json(cli("report", "--run", run, "--json"))
+    remedies = {each["file"]: each["command"] for each in values["absent"]}
+    assert remedies[RESULTS[0]] == f"python cli.py evaluate --run {run}"
+    assert "There is no evaluation in this run" in part(run, 5)
+    assert "most sensitive layers" in part(run, 4)
+    assert "python cli.py evaluate" in part(run, 2)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "profile.h5"])
+def test_results_are_reported_without_what_they_were_made_from(run: Path, name: str) -> None:
+    (run / name).unlink()
+    values = the_json(cli("report", "--run", run, "--json"))
+    assert name in [each["file"] for each in values["absent"]]
+    assert "Smallest file" in part(run, 4)
+
+
+HOSTILE = {
+    "list": "[]",
+    "deep": "[" * 10**5,
+    "other model": json.dumps({"facts": {"model_fingerprint": "f" * 16}, "points": [], "beating_a_plan": []}),
+    "no points": json.dumps({"facts": {}}),
+    "not numbers": '{"facts": {"model_fingerprint": "%s"}, "points": [{"kind": 1, "title": [], "size_bytes": "x"}]}',
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_foreign_files_are_named_and_left_out(run: Path, text: str) -> None:
+    own = str(open_profile(run).facts["model_fingerprint"])
+    (run / "pareto.json").write_text(text.replace("%s", own))
+    values = the_json(cli("report", "--run", run, "--json"))
+    (said,) = [each for each in values["absent"] if each["file"] == "pareto.json"]
+    assert said["command"] == f"python cli.py pareto --run {run}"
+    assert said["reason"] != "no such file"
+
+
+def test_depth_of_another_evaluation_is_left_out(run: Path) -> None:
+    (run / "depth_maps.npz").write_bytes(b"not an archive")
+    values = the_json(cli("report", "--run", run, "--json"))
+    assert "depth_maps.npz" in [each["file"] for each in values["absent"]]
+
+
+def test_the_old_report_stays_where_the_new_one_fails(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_document: object) -> NoReturn:
+        raise RuntimeError("no room")
+
+    monkeypatch.setitem(RENDERERS._values, "html", Renderer("html", ".html", fail))
+    before = {name: data for name, data in content(run).items() if name.startswith("report")}
+    assert cli("report", "--run", run).code == 1
+    assert {name: data for name, data in content(run).items() if name.startswith("report")} == before
+
+
+# The page, in a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    with browsing(program, tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(finished: tuple[Path, dict[str, Ran]], browser: Browser) -> Browser:
+    browser.size(1280, 900)
+    browser.prefer("light")
+    browser.open(finished[0] / "report.html")
+    return browser
+
+
+def column(browser: Browser, table: str, number: int, what: str = "dataset.value") -> list[str]:
+    """One column of a table, of the rows that are seen, from the top down."""
+    rows = f"[...document.querySelectorAll('#{table}-table tbody tr')].filter(row => !row.hidden)"
+    return browser.run(f"{rows}.map(row => row.cells[{number}].{what})")
+
+
+def click(browser: Browser, selector: str) -> None:
+    browser.run(f"document.querySelector({json.dumps(selector)}).click()")
+
+
+def test_the_page_is_quiet_and_asks_for_nothing(page: Browser, finished: tuple[Path, dict[str, Ran]]) -> None:
+    page.prefer("dark")
+    page.size(390, 800, phone=True)
+    page.run("new Promise(done => setTimeout(done, 50))")
+    assert page.complaints() == []
+    assert page.requests() == [(finished[0] / "report.html").resolve().as_uri()]
+    assert page.run("document.documentElement.scrollWidth") <= 390
+
+
+def test_its_numbers_are_those_of_the_results(page: Browser, finished: tuple[Path, dict[str, Ran]]) -> None:
+    results = json.loads((finished[0] / RESULTS[0]).read_text())["results"]
+    assert list(map(float, column(page, "trade-off-2", 1))) == [row["size_bytes"] for row in results]
+    assert list(map(float, column(page, "trade-off-2", 6))) == [row["damage"] for row in results]
+    dots = "[...document.querySelectorAll('#trade-off-1 g.dot[tabindex]')].map(dot => [+dot.dataset.x, +dot.dataset.y])"
+    drawn = [[row["size_bytes"] / 1e6, row["damage"]] for row in results[1:] if row["damage"]]
+    assert page.run(dots) == drawn
+    fields = page.run("JSON.parse(document.getElementById('data').textContent)['heat maps'][0].values")
+    profile = open_profile(finished[0])
+    assert fields == [[value if value > 0 else None for value in row] for row in profile.total_damage.tolist()]
+
+
+def test_tables_sort_and_filter_by_keyboard(page: Browser) -> None:
+    before = column(page, "layers-2", 3)
+    page.run("document.querySelectorAll('#layers-2-table th button')[3].focus()")
+    page.press("Enter")
+    assert column(page, "layers-2", 3) == sorted(before, key=float)
+    page.press("Enter")
+    assert column(page, "layers-2", 3) == sorted(before, key=float, reverse=True)
+    page.run("document.querySelectorAll('#layers-2-table th button')[0].click()")
+    names = column(page, "layers-2", 0, "textContent")
+    assert len(names) == len(before)
+    page.run("document.querySelector('#layers-2 input').focus()")
+    page.send("Input.insertText", text="depth conv1")
+    kept = [name for name in names if "conv1" in name and "depth" in name]
+    assert column(page, "layers-2", 0, "textContent") == kept
+    assert page.run("document.querySelector('#layers-2 output').textContent") == f"{len(kept)} / {len(names)}"
+
+
+def test_the_slider_moves_and_schemes_change(page: Browser) -> None:
+    page.run("document.querySelector('.frame input').focus()")
+    page.press("ArrowRight")
+    assert page.run("document.querySelector('.frame .stack').style.getPropertyValue('--seen')") == "51%"
+    seen = "[...document.querySelectorAll('.frame:first-of-type img:not([hidden])')].map(i => i.alt)"
+    schemes = page.run("[...document.querySelectorAll('.frame:first-of-type option')].map(o => o.textContent)")
+    assert page.run(seen)[1:] == [f"depth map {schemes[-1]}", "depth map FP32", f"error {schemes[-1]}"]
+    script = (
+        "const list = document.querySelector('.frame select'); list.value = 0; list.dispatchEvent(new Event('change'))"
+    )
+    page.run(f"(() => {{ {script} }})()")
+    assert page.run(seen)[1:] == [f"depth map {schemes[0]}", "depth map FP32", f"error {schemes[0]}"]
+    assert page.run("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def test_points_and_fields_say_what_they_are(page: Browser) -> None:
+    tip = "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent"
+    page.run("document.querySelector('g.dot.plan[tabindex]').focus()")
+    assert page.run(tip).startswith("plan")
+    page.run("document.querySelector('figure.heat canvas[tabindex]').focus()")
+    assert page.run(tip) == ""
+    page.press("ArrowDown")
+    page.press("ArrowRight")
+    data = page.run("JSON.parse(document.getElementById('data').textContent)['heat maps'][0]")
+    read = page.run("document.querySelector('figure.heat .read').textContent")
+    assert read.startswith(f"{data['rows'][1]}, {data['columns'][1]}: ")
+    assert float(read.split(": ")[1].split()[0]) == pytest.approx(data["values"][1][1], rel=0.01)
+
+
+def test_light_dark_and_paper(page: Browser) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.run(ground) == "rgb(255, 255, 255)"
+    click(page, "#theme")
+    assert page.run(ground) == "rgb(18, 22, 28)"
+    page.prefer("dark", media="print")
+    assert page.run(ground) == "rgb(255, 255, 255)"
+    assert page.run("getComputedStyle(document.querySelector('.filter')).display") == "none"

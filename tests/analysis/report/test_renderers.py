@@ -1,0 +1,83 @@
+"""One document, several renderers: all say the same, and no name is read as markup by any of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.report.document import Cell, Document, HeatMap, Point, Scatter, Section, Table, Text
+from analysis.report.renderers import RENDERERS
+from analysis.report.renderers.scatter_svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, board
+from analysis.report.theme import DARK, LIGHT, contrast
+from tests.chromium import browsing, chromium
+
+EVIL = "<img src=x onerror='window.hit=1'>|`*_</script><script>window.hit=1</script>\"&amp; \x1b[2J\u202e$x$"
+
+
+def document(name: str) -> Document:
+    table = Table(name, ("layer", name), [(name, Cell("1.00", 1.0))], name, tones={0: "strong"})
+    chart = Scatter(name, name, name, (Point(1.0, 1e-3, name, name, "plan"),), {"plan": name}, name)
+    field = HeatMap(name, (name,), (name,), [[0.5]], name, (name,), (0,), name, name)
+    texts = tuple(Text((name,), mood) for mood in ("plain", "points", "code", "warning"))
+    return Document(name, (Section(name, (*texts, table, chart, field), "part"),))
+
+
+@pytest.mark.parametrize("key", list(RENDERERS))
+def test_every_renderer_says_titles_texts_and_cells(key: str) -> None:
+    drawn = RENDERERS[key].render(document("layer42"))
+    assert drawn.count("layer42") >= 9
+    assert "1.00" in drawn
+
+
+@pytest.mark.parametrize("key", ["terminal", "text", "markdown", "html"])
+def test_nothing_moves_a_cursor_or_turns_a_line_around(key: str) -> None:
+    drawn = RENDERERS[key].render(document(EVIL))
+    assert "\x1b[2J" not in drawn
+    assert "\u202e" not in drawn
+
+
+def test_json_is_strict_and_gives_names_as_they_are() -> None:
+    read = json.loads(RENDERERS["json"].render(document(EVIL)), parse_constant=pytest.fail)
+    assert read["sections"][0]["blocks"][4]["rows"] == [[{"text": EVIL, "value": None}, {"text": "1.00", "value": 1.0}]]
+
+
+def test_markdown_keeps_a_name_in_its_cell() -> None:
+    row = RENDERERS["markdown"].render(document(EVIL)).splitlines()
+    (cells,) = [line for line in row if line.startswith("| **")]
+    assert cells.replace("\\|", "").count("|") == 3
+    assert "\\<img" in cells
+
+
+def test_the_page_runs_nothing_that_stands_in_a_name(tmp_path: Path) -> None:
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    page = tmp_path / "page.html"
+    page.write_text(RENDERERS["html"].render(document(EVIL)), encoding="utf-8")
+    with browsing(program, tmp_path / "browser") as browser:
+        browser.open(page)
+        assert browser.run("window.hit === undefined && document.images.length === 0")
+        assert browser.run("document.scripts.length") == 2
+        assert browser.run("document.querySelector('td').textContent").startswith("<img src=x onerror='window.hit=1'>")
+        assert browser.complaints() == []
+        assert browser.requests() == [page.resolve().as_uri()]
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_can_be_read_on_its_ground(palette: object) -> None:
+    for ground in (palette.ground, palette.surface):
+        for name in ("text", "quiet", "accent", "plan", "uniform", "good", "warning"):
+            assert contrast(getattr(palette, name), ground) >= 4.5, name
+
+
+def test_points_lie_on_the_board_and_labels_beside_them() -> None:
+    points = tuple(Point(5 + 0.05 * n, 10 ** -(2 + n % 4), f"scheme number {n}", "", "uniform") for n in range(10))
+    drawn = board(Scatter("", "", "", points, {}))
+    for dot in drawn.dots:
+        assert LEFT <= dot.x <= WIDTH - RIGHT
+        assert TOP <= dot.y <= HEIGHT - BOTTOM
+    order = sorted(drawn.dots, key=lambda dot: dot.point.x)
+    assert [dot.x for dot in order] == sorted(dot.x for dot in order)
+    labels = [dot.label for dot in drawn.dots if dot.label]
+    assert len(labels) >= 3
+    assert len({(label.x, label.y) for label in labels}) == len(labels)
