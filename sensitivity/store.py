@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -130,12 +130,13 @@ class ProfileWriter:
     def __init__(
         self,
         file: h5py.File,
+        check: Callable[[], None],
         layers: Sequence[Layer],
         schemes: Sequence[str],
         candidates: Sequence[str],
         facts: Mapping[str, Any],
     ) -> None:
-        self.file, self.layers = file, layers
+        self.file, self.check, self.layers = file, check, layers
         self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
         file.attrs["schema_version"] = SCHEMA_VERSION
         for name, value in facts.items():
@@ -167,6 +168,7 @@ class ProfileWriter:
 
     def activations(self, scheme: str, layer: str, scene: int, scenes: int, tokens: NDArray[np.float32]) -> None:
         """Write the sampled tokens ``[token, channel]`` of one scene, in the order of scenes."""
+        self.check()
         name = f"{ACTIVATIONS}/{scheme}/{layer}"
         if name not in self.file:
             self.file.create_dataset(name, (scenes, *tokens.shape), dtype="f4", fillvalue=np.nan)
@@ -183,6 +185,7 @@ class ProfileWriter:
     def changes(self, values: Mapping[str, Changes]) -> None:
         """Write ``/changes/<output>``, ``[layer, candidate, scene, probe]``."""
         for name, array in values.items():
+            self.check()
             dataset = self.file.create_dataset(f"changes/{_stored_as(name)}", data=array.astype(np.float32))
             dataset.attrs["axes"] = "layer, candidate, scene, probe"
             dataset.attrs["candidates"] = json.dumps(list(self.columns["output"]))
@@ -212,8 +215,8 @@ def writing_profile(
     Raises:
         InputError: it cannot be written, say because the disk is full; an older profile stays as it was.
     """
-    with replacing(path) as temporary, writing_hdf5(temporary) as file:
-        writer = ProfileWriter(file, layers, schemes, candidates, facts)
+    with replacing(path) as temporary, writing_hdf5(temporary) as (file, check):
+        writer = ProfileWriter(file, check, layers, schemes, candidates, facts)
         yield writer
         writer.seal()
 
