@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
+import huggingface_hub.utils
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -277,7 +278,15 @@ class TestHub:
         assert message.startswith(f"--model {repository}: no such folder, config.json is not in the local")
         assert message.endswith("download it elsewhere and give its folder, or use --weights random")
 
-    @pytest.mark.usefixtures("cache")
+    @pytest.fixture
+    def new_session(self) -> Iterator[None]:
+        """Clients before 1.0 keep a session, and whether it is offline."""
+        forget = getattr(huggingface_hub.utils, "reset_sessions", lambda: None)
+        forget()
+        yield
+        forget()
+
+    @pytest.mark.usefixtures("cache", "new_session")
     def test_unreachable_hub_fails_at_once_and_quietly(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
