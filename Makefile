@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 # `make demo DEMO="--run runs/other"` hands options on.
 DEMO ?=
 
-# `TORCH=installed`: the newest torch that pip gives is used with the oldest of everything else, see requirements-oldest.txt.
+# `TORCH=installed`: the newest torch that pyproject.toml admits with the oldest of everything else, see
+# requirements-oldest.txt.
 TORCH ?=
 OLDEST := .venv-oldest
 # What touches other packages most: the command line, files, charts, archives, solvers, statistics.
@@ -41,8 +42,8 @@ $(VENV)/.installed: pyproject.toml
 $(OLDEST)/.installed: requirements-oldest.txt pyproject.toml
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(if $(TORCH),grep -v '^torch==',cat) requirements-oldest.txt > $(OLDEST)/wanted.txt
-	$(OLDEST)/bin/python -m pip install --quiet $(if $(TORCH),torch) --requirement $(OLDEST)/wanted.txt
-	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(OLDEST)/bin/python -m pip install --quiet --requirement $(OLDEST)/wanted.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-build-isolation --editable .
 	touch $@
 
 # Without the project itself, without what comes with every environment, and without which build of torch it is.

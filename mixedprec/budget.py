@@ -155,12 +155,12 @@ def parse_budget(text: str, *, parameters: int, fp32_bytes: int) -> int:
 
 
 def format_bytes(size_bytes: int) -> str:
-    """Write a byte count in MB (10^6 bytes) with two decimals.
+    """Write a byte count in MB (10^6 bytes) with two decimals; what would have too few digits then, exactly in kB.
 
-    >>> format_bytes(600_000_000)
-    '600.00 MB'
+    >>> format_bytes(600_000_000), format_bytes(4_997)
+    ('600.00 MB', '4.997 kB')
     """
-    return f"{size_bytes / 1e6:.2f} MB"
+    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.3f} kB"
 
 
 def _refusal(text: str, why: str) -> InputError:

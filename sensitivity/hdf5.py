@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,12 @@ SHA256 = "sha256"
 """The attribute of an activation with its own digest, which is checked when it is read: together they may be large."""
 
 
-_READ_BACK = 1 << 16
-"""Bytes of the largest piece that HDF5 reads again while it writes: its own structures, not values."""
-
-
 class _Disk(io.RawIOBase):
     """A file that seems to take everything, and remembers the first error.
 
     HDF5 can neither write to a full disk nor give up: it fails to close the file, tries again, and ends the program.
-    Nor may it read back something else than it wrote; so what the disk did not take stays in memory, where it is small.
+    Nor may it read back something else than it wrote; so what the disk did not take stays in memory. That is little, as
+    whoever writes asks `check` before every dataset.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +60,7 @@ class _Disk(io.RawIOBase):
                 rest, at = rest[taken:], at + taken
         except OSError as error:
             self.fault = error
-        if rest and rest.nbytes <= _READ_BACK:
+        if rest:
             self.untaken.append((at, bytes(rest)))
         return length
 
@@ -99,14 +96,19 @@ class _Disk(io.RawIOBase):
             self.fault = error
         return size
 
+    def check(self) -> None:
+        """Raise what the disk has refused, if it has."""
+        if self.fault is not None:
+            raise self.fault
+
     def close(self) -> None:
         self.file.close()
         super().close()
 
 
 @contextmanager
-def writing_hdf5(path: Path) -> Iterator[h5py.File]:
-    """A new file, sealed at the end.
+def writing_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """A new file, sealed at the end, and what is to be called before more is written: it fails once the disk has.
 
     Raises:
         OSError: it does not fit on the disk, or cannot be written for another reason.
@@ -114,12 +116,11 @@ def writing_hdf5(path: Path) -> Iterator[h5py.File]:
     disk = _Disk(path)
     try:
         with h5py.File(disk, "w") as file:
-            yield file
+            yield file, disk.check
             file.attrs[DIGEST] = content_digest(file)
     finally:
         disk.close()
-        if disk.fault is not None:
-            raise disk.fault
+        disk.check()
 
 
 def content_digest(file: h5py.File) -> str:

@@ -16,6 +16,7 @@ from vggtkit.metrics.tensors import nmse_or_inf
 from vggtkit.quant import Layer, replaced_weights, weight_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
+from vggtkit.subject.factory import describe_error
 
 EXACT = 1e-12
 """NMSE of an output below which nothing has changed, for models whose passes are repeatable."""
@@ -105,11 +106,20 @@ def route_of(subject: Subject, layers: Sequence[Layer], scene: Scene, *, through
 
 
 def _observed(subject: Subject, layers: Sequence[Layer], scene: Scene, route: Route) -> Route:
+    """A pass over a scene, observed.
+
+    Raises:
+        InputError: it fails, say because what is not detached becomes a NumPy array.
+    """
     candidates = subject.segments()
-    with route.running(), DetachWatch() as watch:
-        flow = observe(
-            candidates, [weight_of(subject.model, layer) for layer in layers], lambda: subject.run(scene).values()
-        )
+    weights = [weight_of(subject.model, layer) for layer in layers]
+    try:
+        with route.running(), DetachWatch() as watch:
+            flow = observe(candidates, weights, lambda: subject.run(scene).values())
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:
+        raise InputError(f"the model's forward fails where gradients are taken: {describe_error(error)}") from error
     segments = {name: candidates[name] for name in flow.segments}
     return replace(
         route, segments=segments, places=flow.places, reused=flow.reused, unsound=flow.unsound, detaches=watch.noticed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -166,13 +166,14 @@ class ProfileWriter:
     def __init__(
         self,
         file: h5py.File,
+        check: Callable[[], None],
         layers: Sequence[Layer],
         schemes: Sequence[str],
         candidates: Sequence[str],
         facts: Mapping[str, Any],
         activation_formats: Sequence[str] = (),
     ) -> None:
-        self.file, self.layers, self.activation_formats = file, layers, activation_formats
+        self.file, self.check, self.layers, self.activation_formats = file, check, layers, activation_formats
         self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
         file.attrs["schema_version"] = SCHEMA_VERSION
         for name, value in facts.items():
@@ -204,6 +205,7 @@ class ProfileWriter:
 
     def activations(self, scheme: str, layer: str, scene: int, scenes: int, tokens: NDArray[np.float32]) -> None:
         """Write the sampled tokens ``[token, channel]`` of one scene, in the order of scenes."""
+        self.check()
         name = f"{ACTIVATIONS}/{scheme}/{layer}"
         if name not in self.file:
             self.file.create_dataset(name, (scenes, *tokens.shape), dtype="f4", fillvalue=np.nan)
@@ -231,6 +233,7 @@ class ProfileWriter:
         self, group: str, column: str, keys: Sequence[str], values: Mapping[str, Changes], meaning: str
     ) -> None:
         for name, array in values.items():
+            self.check()
             dataset = self.file.create_dataset(f"{group}/{_stored_as(name)}", data=array.astype(np.float32))
             dataset.attrs["axes"] = f"layer, {column}, scene, probe"
             dataset.attrs[f"{column}s"] = json.dumps(list(keys))
@@ -261,8 +264,8 @@ def writing_profile(
     Raises:
         InputError: it cannot be written, say because the disk is full; an older profile stays as it was.
     """
-    with replacing(path) as temporary, writing_hdf5(temporary) as file:
-        writer = ProfileWriter(file, layers, schemes, candidates, facts, activation_formats)
+    with replacing(path) as temporary, writing_hdf5(temporary) as (file, check):
+        writer = ProfileWriter(file, check, layers, schemes, candidates, facts, activation_formats)
         yield writer
         writer.seal()
 

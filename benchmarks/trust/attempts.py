@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import pickle
@@ -129,6 +130,7 @@ def attempt(task: Callable[[], tuple[int, str, object]], seconds: int = SECONDS)
 
 
 def _answer(task: Callable[[], tuple[int, str, object]], writing: int, seconds: int) -> None:
+    faulthandler.enable(file=2)  # where a library crashes is worth knowing
     try:
         spent = int(time.process_time())
         resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, spent + seconds + 5))

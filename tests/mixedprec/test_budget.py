@@ -70,3 +70,4 @@ def test_decimals_are_read_exactly(digits: int, places: int, unit: tuple[str, in
 def test_bytes_are_written_in_megabytes() -> None:
     assert format_bytes(600_000_000) == "600.00 MB"
     assert format_bytes(5_684_321) == "5.68 MB"
+    assert (format_bytes(100_000), format_bytes(99_999)) == ("0.10 MB", "99.999 kB")

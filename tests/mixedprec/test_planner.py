@@ -132,7 +132,7 @@ def test_the_refusal_says_what_would_help(
     plan_for: MakePlan, options: dict[str, str], named: str | None, advice: str | None
 ) -> None:
     what = f"(every layer|most layers) at {named}" if named else "of this policy, which starts at INT4 groups"
-    message = rf"no plan fits --budget 1KB \(0\.00 MB\): the smallest file, {what}, needs .* MB; raise"
+    message = rf"no plan fits --budget 1KB \(1\.000 kB\): the smallest file, {what}, needs .* [kM]B; raise"
     with pytest.raises(Infeasible, match=message) as caught:
         plan_for("1KB", **options)
     if advice:

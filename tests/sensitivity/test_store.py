@@ -264,6 +264,23 @@ def test_a_full_disk_leaves_the_old_profile_and_no_partial_file(path: Path, limi
     assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [(path.name, before)]
 
 
+def test_a_full_disk_ends_the_writing_at_the_next_dataset(path: Path) -> None:
+    """What the disk did not take is kept in memory for HDF5, so there must not be more and more of it."""
+    tokens, reached = np.ones((1, 100_000), dtype=np.float32), path.with_name("reached")
+
+    def write() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+        with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS) as writer:
+            fill(writer)
+            for number in range(10):
+                reached.write_text(str(number))
+                writer.activations("fp32", f"layer.{number}", 0, 1, tokens)
+
+    with pytest.raises(InputError, match="File too large"):
+        try_first(write, path)
+    assert reached.read_text() == "3"
+
+
 def test_questions_that_a_profile_cannot_answer_are_refused(path: Path) -> None:
     profile: Profile = open_profile(path)
     with pytest.raises(InputError, match="no scores for 'int2'; it has int8_per_channel_sym"):

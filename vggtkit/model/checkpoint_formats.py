@@ -50,6 +50,8 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 
+_TAR_AT = 257
+"""Where a tar archive says that it is one."""
 _MAGIC = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
@@ -120,6 +122,8 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
     for magic, kind, way_out in _MAGIC:
         if head.startswith(magic):
             raise _unreadable(path, kind, way_out)
+    if head[_TAR_AT:].startswith(b"ustar"):
+        raise _unreadable(path, "a tar archive", "unpack it first")
     if head.startswith(b"PK\x03\x04"):
         _refuse_other_archives(path)
     if (text := _as_text(head)) is None:

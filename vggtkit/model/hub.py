@@ -31,9 +31,19 @@ def hub_file(repository: str, name: str) -> Path:
     except Exception as error:  # the hub's client hands on those of its transport, which share no base
         raise InputError(
             f"{setting('model', escape(repository))}: no such folder, {name} is not in the local Hugging Face cache, "
-            f"and the hub does not give it ({first_line(error)}); the same command takes up a broken download where it "
+            f"and the hub does not give it ({_reason(error)}); the same command takes up a broken download where it "
             f"stopped, or download it elsewhere and give its folder, or use {setting('weights', 'random')}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, if it did: clients wrap that in sentences of their own, some of them long."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return first_line(error)
 
 
 def cached_file(repository: str, name: str) -> Path | None:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
@@ -264,8 +265,10 @@ def _read_rgb(path: Path, mode: Mode) -> Image.Image:
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height once upright: orientations 5 to 8 lie on their side (Exif 2.3, tag 0x0112)."""
-    lying = image.format != "TIFF" and image.getexif().get(0x0112) in {5, 6, 7, 8}  # Pillow turns TIFF itself
+    lying = image.getexif().get(0x0112) in {5, 6, 7, 8}
     width, height = image.size
+    if isinstance(image, TiffImageFile):  # Pillow turns these itself, some versions only when they decode
+        width, height = (int(image.tag_v2[tag]) for tag in (IMAGEWIDTH, IMAGELENGTH))
     return (height, width) if lying else (width, height)
 
 

@@ -70,6 +70,7 @@ class _State:
             self._attributes(module)
         for place in _definitions(model):
             self._cache(place)
+        self.with_graph = {key for key, (tensor, _) in self.tensors.items() if tensor.grad_fn is not None}
         small = sum(bytes_of(tensor) for tensor, _ in self.tensors.values()) <= MOST_BYTES
         self.copies = {key: tensor.detach().clone() for key, (tensor, _) in self.tensors.items()} if small else {}
 
@@ -86,6 +87,8 @@ class _State:
                 )
             with torch.no_grad():
                 tensor.copy_(self.copies[key])
+            if tensor.grad_fn is not None and key not in self.with_graph:
+                tensor.detach_()  # else the next pass would be gone back through into this one
 
     def _attributes(self, module: nn.Module) -> None:
         attributes = {name: value for name, value in module.__dict__.items() if name not in _OF_EVERY_MODULE}

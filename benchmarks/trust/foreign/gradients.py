@@ -120,6 +120,23 @@ def number_read_out() -> nn.Module:
 REFUSED["number_read_out"] = "layer stem: .*no gradient"
 
 
+class ByNumPy(Net):
+    """Goes through an array of NumPy in front of its head."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Net`."""
+        return self.head(torch.from_numpy(self.stem(x).detach().numpy().copy()))
+
+
+@model
+def through_numpy() -> nn.Module:
+    """What is not detached cannot even become an array."""
+    return ByNumPy(count=0)
+
+
+REFUSED["through_numpy"] = "layer stem: .*no gradient"
+
+
 @model
 def frozen_parameters() -> nn.Module:
     """No parameter requires gradients."""

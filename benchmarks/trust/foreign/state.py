@@ -111,6 +111,25 @@ def counts_calls() -> nn.Module:
     return Counts()
 
 
+class Averages(Part):
+    """Takes off a mean of what it has seen, which it keeps in a buffer and changes in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Part`."""
+        self.seen.mul_(0.9).add_(0.1 * x.mean((0, 1)).detach())
+        return x + self.branch(x - self.seen)
+
+
+@model
+def mean_in_buffer() -> nn.Module:
+    """Where ``detach`` is ignored, the buffer would keep the graph of an earlier pass."""
+    return Net(Averages)
+
+
 class Noisy(Net):
     """Adds noise."""
 

@@ -145,8 +145,9 @@ class TestOtherFiles:
             (b'{"error": "Repository not found"}', "JSON that begins"),
             (b"", "the file is empty"),
             (b"\x1f\x8b\x08" + bytes(40), "a gzip archive"),
+            (b"model.safetensors".ljust(257, b"\0") + b"ustar" + bytes(250), "a tar archive"),
         ],
-        ids=["lfs", "html", "html-with-bom", "xml", "text", "json", "empty", "gzip"],
+        ids=["lfs", "html", "html-with-bom", "xml", "text", "json", "empty", "gzip", "tar"],
     )
     def test_are_named(self, net: Path, refused: Refused, name: str, content: bytes, words: str) -> None:
         (net / name).write_bytes(content)
