@@ -1,7 +1,7 @@
 """Is inference's memory and time what `forecast` says? JSON on the last line, with the processor's name.
 
-Run: ``python benchmarks/forecast.py [--views 1,2,4,8,16,32]``. The bundled network in FP32: a kernel table is measured and
-a forecast made, then every number of pictures runs in a process of its own, which says the most memory that it had
+Run: ``python benchmarks/forecast.py [--views 1,2,4,8,16,32]``. The bundled network in FP32: a kernel table is measured
+and a forecast made, then every number of pictures runs in a process of its own, which says the most memory that it had
 (resident, libraries included) and the least time of its passes: the processor's, with one thread.
 """
 
