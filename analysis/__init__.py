@@ -6,7 +6,7 @@
 | `audit` | every score of a layer against true damage; its attribution |
 | `inspection` | one layer from close by |
 | `search` | plans sought by measuring: quality targets, swaps, size against damage |
-| `timing` | what layers and passes take on this machine, and a forecast of both |
+| `timing` | time and memory of inference: measured by layer, and predicted |
 | `report` | results for people: text, tables, charts |
 | `steps` | the steps of a run, from file to file |
 | `commands` | what a user can type |

@@ -11,8 +11,8 @@
 | `resolve` | a request, evidence and a model brought together, once |
 | `planner` | a resolved request and bytes -> a plan |
 | `solver` | one choice per group, least damage within a budget, proven optimal |
-| `limits` | the same within several limits at once |
-| `timing` | limits on time and memory, and what every way to run a layer takes |
+| `limits` | the same within several limits at once: bytes, time, memory |
+| `timing` | limits on time and memory; what every way to run a layer takes |
 | `joint` | the same with what groups do to each other, within a proven distance of the least damage |
 | `policies` | how bytes become one format per layer, in one registry |
 | `baselines` | what plans are judged against: rules of thumb, chance, the wrong order |

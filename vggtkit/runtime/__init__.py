@@ -11,6 +11,7 @@
 | `processor` | what the processor is called and can multiply |
 | `machine` | the machine that a command runs on, in words |
 | `stages` | seconds of a pass by stage |
+| `kernel_table` | seconds of every layer and execution on a machine, and their file |
 | `forwards` | another function in place of a module's ``forward``, for a while |
 | `fewer_operations` | the same model in a cheaper order of operations, for measurements |
 | `winograd`, `onednn` | the convolutions and products of that order |

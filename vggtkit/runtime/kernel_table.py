@@ -24,6 +24,7 @@ from vggtkit.core.program import command
 from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.quant import Layer
 from vggtkit.runtime import processor
+from vggtkit.runtime.stages import REST
 
 SCHEMA_VERSION = 1
 PLAIN, BACKEND = "plain", "backend"
@@ -146,6 +147,10 @@ class KernelTable:
             mode: {stage: through([one.rest[mode][stage] for one in self.passes], (1, 2, 0)) for stage in stages}
             for mode, stages in first.rest.items()
         }
+        for mode, stages in rest.items():
+            if REST in stages:  # less than nothing where clocks took time, so it follows from the sum
+                whole = through([sum(one.rest[mode].values()) for one in self.passes], (1, 2, 0))
+                stages[REST] = whole - sum(taken for stage, taken in stages.items() if stage != REST)
         return PassTimes(views, seconds, calls, rest)
 
     def layer_seconds(self, times: PassTimes, layer: Layer, format_key: str, *, stays: bool) -> dict[str, float]:
