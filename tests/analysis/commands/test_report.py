@@ -211,6 +211,11 @@ def test_points_and_fields_say_what_they_are(page: Browser) -> None:
 def test_light_dark_and_paper(page: Browser) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     assert page.run(ground) == "rgb(255, 255, 255)"
+    page.size(794, 1123)
+    page.prefer("dark", media="print")
+    assert page.run(ground) == "rgb(255, 255, 255)"
+    assert page.run("document.documentElement.scrollWidth") <= 794
+    page.prefer("light")
     click(page, "#theme")
     assert page.run(ground) == "rgb(18, 22, 28)"
     page.prefer("dark", media="print")
