@@ -20,7 +20,7 @@ from analysis.steps.evaluation import evaluation_view, write_reports
 from analysis.steps.experiment import read_evaluation, read_experiment
 from analysis.steps.run_folder import REPORT, RESULTS, check_writable
 from analysis.steps.view import View
-from vggtkit.core.atomic import replacing_all
+from vggtkit.core.atomic import remove_partials, replacing_all
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
 from vggtkit.core.program import command, setting
@@ -74,6 +74,8 @@ def folder_name(language: str) -> str:
 def write_parts(experiment: Experiment, say: Wording) -> list[Path]:
     """Write the page and the five parts, and beside the third the files that it shows; all change, or none."""
     folder = experiment.run / folder_name(say.language)
+    for place in (folder, folder / "3_results"):
+        remove_partials(place)
     copies = [name for name in COPIED if name in experiment.files]
     texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
     texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}

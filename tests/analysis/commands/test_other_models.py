@@ -107,6 +107,7 @@ def test_every_command_works_on_them(runs: dict[str, Path], name: str) -> None:
     assert rows["plan"]["geometry"] == {}
     for command in (
         ("inspect", open_profile(run).layers[0].name),
+        ("report",),
         ("pareto", "--points", 3, "--measure", 2),
         ("formats",),
     ):

@@ -111,6 +111,13 @@ def test_the_old_report_stays_where_the_new_one_fails(run: Path, monkeypatch: py
     assert {name: data for name, data in content(run).items() if name.startswith("report")} == before
 
 
+def test_what_a_killed_report_left_is_removed(run: Path) -> None:
+    left = run / "report" / "3_results" / f".results.md.{2**22 + 1}-00000000.partial"
+    left.write_text("half")
+    assert cli("report", "--run", run).code == 0
+    assert not left.exists()
+
+
 # The page, in a browser
 
 
@@ -211,6 +218,11 @@ def test_points_and_fields_say_what_they_are(page: Browser) -> None:
 def test_light_dark_and_paper(page: Browser) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     assert page.run(ground) == "rgb(255, 255, 255)"
+    page.size(794, 1123)
+    page.prefer("dark", media="print")
+    assert page.run(ground) == "rgb(255, 255, 255)"
+    assert page.run("document.documentElement.scrollWidth") <= 794
+    page.prefer("light")
     click(page, "#theme")
     assert page.run(ground) == "rgb(18, 22, 28)"
     page.prefer("dark", media="print")
