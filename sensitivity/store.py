@@ -177,10 +177,8 @@ class ProfileWriter:
         self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
         file.attrs["schema_version"] = SCHEMA_VERSION
         for name, value in facts.items():
-            file.attrs[name] = value if isinstance(value, (str, int, float)) else json.dumps(value)
-        file.attrs["json_attributes"] = json.dumps(
-            [name for name, value in facts.items() if not isinstance(value, (str, int, float))]
-        )
+            file.attrs[name] = value if _is_attribute(value) else json.dumps(value)
+        file.attrs["json_attributes"] = json.dumps([name for name, value in facts.items() if not _is_attribute(value)])
         self._digests: dict[str, Any] = {}
 
     def table(self, size_bytes: Sequence[Sequence[int]]) -> None:
@@ -248,6 +246,12 @@ class ProfileWriter:
             dataset.attrs["axes"] = "layer, scheme" if array.ndim == 2 else "scheme"
             dataset.attrs["schemes"] = json.dumps(list(self.columns[group]))
             dataset.attrs["meaning"] = _AXES[group]
+
+
+def _is_attribute(value: object) -> bool:
+    """Whether HDF5 takes a value as it is; its texts are UTF-8, which the name of a file need not be."""
+    is_text = isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return is_text or isinstance(value, int | float)
 
 
 @contextmanager

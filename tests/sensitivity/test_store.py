@@ -264,6 +264,15 @@ def test_a_full_disk_leaves_the_old_profile_and_no_partial_file(path: Path, limi
     assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [(path.name, before)]
 
 
+def test_facts_that_are_no_unicode_come_back(path: Path) -> None:
+    """As names of folders may be: bytes that are no UTF-8 are lone surrogates in Python."""
+    named = FACTS | {"command": "profile --run a\udcff\udcfe", "seed": 3, "model": "k\u00fcche"}
+    with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, named) as writer:
+        fill(writer)
+    facts = open_profile(path).facts
+    assert {name: facts[name] for name in named} == named
+
+
 def test_a_full_disk_ends_the_writing_at_the_next_dataset(path: Path) -> None:
     """What the disk did not take is kept in memory for HDF5, so there must not be more and more of it."""
     tokens, reached = np.ones((1, 100_000), dtype=np.float32), path.with_name("reached")
