@@ -20,7 +20,7 @@ from sensitivity.scores import SCORES
 from sensitivity.tables import check_sentences, role_title
 from vggtkit.core.program import command, setting
 from vggtkit.quant import Layer, get_format
-from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.backends import BACKENDS, REFERENCE
 
 NAMED = 3
 """Layers that a sentence names."""
@@ -178,8 +178,8 @@ def _sensitive_share(planned: Planned) -> list[str]:
 def _formats(layers: Sequence[Layer], plan: Plan) -> Table:
     """Layers, weights and bytes of every format, and what executes it; more bits first, then more bytes."""
     table = Table(title=f"Plan for {escape(plan.model)}, policy {plan.policy}", title_justify="left")
-    for name in ("format", "layers", "weights", "MB", "share of bytes", "executed by"):
-        table.add_column(name, justify="left" if name in ("format", "executed by") else "right")
+    for name in ("format", "layers", "weights", "MB", "share of bytes", "runs also by"):
+        table.add_column(name, justify="left" if name in ("format", "runs also by") else "right")
     counts = layers_by_format(plan)
     sizes = {
         key: sum(plan.layer_bytes[name] for name, chosen in plan.formats.items() if chosen == key) for key in counts
@@ -202,11 +202,15 @@ def _formats(layers: Sequence[Layer], plan: Plan) -> Table:
 
 
 def _executing(layers: Sequence[Layer], plan: Plan) -> list[str]:
-    """The backends that run these layers as the file says; ``int8`` runs all but linear ones in floating point."""
+    """The backends beside the reference that run these layers as the file says.
+
+    ``int8`` runs all but linear layers in floating point.
+    """
+    linear = [layer for layer in layers if layer.kind == "linear"]
     return [
         key
         for key, backend in BACKENDS.items()
-        if all(backend.runs(plan.formats[layer.name], layer.kind) for layer in layers if layer.kind == "linear")
+        if key != REFERENCE and all(backend.runs(plan.formats[layer.name], layer.kind) for layer in linear)
     ]
 
 

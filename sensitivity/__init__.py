@@ -22,7 +22,7 @@
 | `estimate_check` | estimated beside measured damage |
 | `profiler` | the whole profile |
 | `hdf5` | HDF5 files that may come from anybody, and a disk that may be full |
-| `store` | ``profile.h5``, written and read |
+| `writer`, `store` | ``profile.h5``, written; read |
 | `tables` | what a profile says, as tables |
 """
 

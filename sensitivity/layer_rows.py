@@ -28,6 +28,7 @@ def input_rows(module: nn.Module, arguments: Sequence[Any]) -> list[Tensor]:
         module: for which `has_rows` holds.
         arguments: that it was called with.
 
+    >>> import torch
     >>> [rows.shape for rows in input_rows(nn.Conv2d(4, 6, 2, groups=2), [torch.zeros(1, 4, 3, 3)])]
     [torch.Size([4, 8]), torch.Size([4, 8])]
     """

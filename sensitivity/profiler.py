@@ -18,8 +18,9 @@ from sensitivity.jacobian_sketch import DEFAULT_PROBES, Sketch, WeightErrors, fo
 from sensitivity.recorder import Errors, Sampling, SceneRecorder, plan_sampling
 from sensitivity.route import Route
 from sensitivity.scrutiny import check_unseen, scrutinise
-from sensitivity.store import FP32, READ_PAST, Array, Profile, ProfileWriter, open_profile, writing_profile
+from sensitivity.store import FP32, READ_PAST, Array, Profile, open_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
+from sensitivity.writer import ProfileWriter, writing_profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.journal import Arrays, Parts
 from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes

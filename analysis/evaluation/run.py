@@ -38,13 +38,13 @@ from vggtkit.metrics.geometry import over_scenes
 from vggtkit.metrics.outputs import average, compare_outputs
 from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format
 from vggtkit.runtime.backend import Backend, Options, Prepared, is_whole, not_run
-from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.backends import BACKENDS, REFERENCE
 from vggtkit.runtime.codes import PER_CHANNEL
 from vggtkit.runtime.stages import clocked
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
-FP32, PLAN, REFERENCE = "fp32", "plan", "reference"
+FP32, PLAN = "fp32", "plan"
 
 Watch = Callable[[str, int, Mapping[str, torch.Tensor]], None]
 """Called with the outputs of a result on a scene: key, number of the scene, outputs by name."""

@@ -10,7 +10,6 @@ from typing import Any
 from rich.table import Table
 
 from analysis.evaluation.cost import changes, describe_cost
-from analysis.evaluation.run import REFERENCE
 from analysis.report.document import Table as ReportTable
 from analysis.report.document import Tone
 from analysis.report.drawing import draw_plan
@@ -33,7 +32,7 @@ from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
 from vggtkit.runtime.backend import Backend
-from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.backends import BACKENDS, REFERENCE
 
 DRAWING = "plan.png"
 RUNNABLE_FORMATS = FormatChoice("runnable")

@@ -51,14 +51,14 @@ def plan_for(planning_model: VGGT, planning_profile: Profile, table: KernelTable
     """With what execution in whole numbers does: as much as a format of 7 bits."""
     evidence = Evidence.of(planning_profile)
     column = evidence.column("int8_per_channel_sym")
-    rounding = {name: 4 * values[:, column] for name, values in evidence.damage.items()}
+    of_inputs = {name: 4 * values[:, column] for name, values in evidence.damage.items()}
 
     def plan(budget: str, activation_bytes: int = 0, **options: str) -> Plan:
         request = parse_request(budget, **options)
         if request.conditions is not None:
             known = replace(request.conditions, views=2, table=table, activation_bytes=activation_bytes)
             request = replace(request, conditions=known)
-        return solve_plan(resolve(request, replace(evidence, rounding=rounding), subject_of(planning_model))).plan
+        return solve_plan(resolve(request, replace(evidence, input_damage=of_inputs), subject_of(planning_model))).plan
 
     return plan
 

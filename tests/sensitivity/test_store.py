@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sensitivity.hdf5 import content_digest
-from sensitivity.store import KINDS, SCORE_METRICS, Profile, ProfileWriter, open_profile, writing_profile
+from sensitivity.store import KINDS, SCORE_METRICS, Profile, open_profile
+from sensitivity.writer import ProfileWriter, writing_profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.trial import try_first
 from vggtkit.quant import Layer
@@ -267,7 +268,7 @@ def test_a_full_disk_leaves_the_old_profile_and_no_partial_file(path: Path, limi
 def test_facts_that_are_no_unicode_come_back(path: Path) -> None:
     """As names of folders may be: bytes that are no UTF-8 are lone surrogates in Python."""
     named = FACTS | {"command": "profile --run a\udcff\udcfe", "seed": 3, "model": "k\u00fcche"}
-    with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, named) as writer:
+    with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, named, FORMATS) as writer:
         fill(writer)
     facts = open_profile(path).facts
     assert {name: facts[name] for name in named} == named

@@ -9,5 +9,8 @@ from vggtkit.runtime.onnx.backend import OnnxRuntime
 from vggtkit.runtime.reference import Reference
 
 BACKENDS: Registry[Backend] = Registry("backend")
+REFERENCE = Reference.key
+"""The one that runs everything, exactly."""
+
 for backend in (Reference(), Int8(), OnnxRuntime()):
     BACKENDS.register(backend.key, backend)

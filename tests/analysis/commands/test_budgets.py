@@ -69,8 +69,9 @@ def test_a_forecast_runs_nothing_and_stands_beside_the_plan(timed: Path) -> None
     assert {views for _, views in rows} == {1, 4}
     for way in ("FP32", "plan, reference", "plan, int8"):
         assert rows[way, 4]["peak_bytes"] > rows[way, 1]["peak_bytes"]
-        assert rows[way, 4]["weight_bytes"] == rows[way, 1]["weight_bytes"]
         assert rows[way, 1]["seconds"] > 0
+    for way in ("FP32", "plan, reference"):  # whole numbers take the fastest way for so many pictures
+        assert rows[way, 4]["weight_bytes"] == rows[way, 1]["weight_bytes"]
     assert rows["plan, reference", 1]["weight_bytes"] < rows["FP32", 1]["weight_bytes"]
     other = cli("forecast", "--run", timed, "--images", 1, "--size", "32x64")
     assert "No times" in other.out
@@ -99,7 +100,7 @@ def test_what_cannot_be_is_refused(run: Path, options: tuple[str, ...], fragment
 def test_the_front_over_time_is_predicted_and_drawn(timed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More time is never worse, no plan is over its bytes, and every one is at its bound."""
     monkeypatch.setattr("analysis.search.time_front.SIZES", (1.0, 1.5))
-    options = ("--points", 2, "--measure", 0, "--axes", "size,time,damage", "--budget", "40%", "--json")
+    options = ("--points", 2, "--measure", 0, "--axes", "size,time,damage", "--budget", "40%", "--json", "--debug")
     said = the_json(cli("pareto", "--run", timed, *options))
     points = json.loads((timed / "pareto.json").read_text())["time_front"]
     assert points == said["time_front"]

@@ -8,6 +8,7 @@ import pytest
 
 from analysis.steps import run_folder
 from tests.analysis.commands.running import assert_refused, change_facts, cli, content
+from vggtkit.scenes import SceneSource, picture_digests
 
 PROFILE = ("profile", "--run", "{new}", "--model", "{model}")
 OF_RUN: dict[str, tuple[str, ...]] = {name: (name, "--run", "{run}") for name in ("plan", "evaluate", "export")}
@@ -109,5 +110,7 @@ def test_evaluation_on_the_calibration_pictures_is_refused(run: Path, monkeypatc
 
 def test_evaluation_never_reaches_into_the_profiled_pictures(run: Path, photo_folder: Path) -> None:
     """Of eight, 0 1 and 4 5 were profiled; every other one in pairs is 0 2 for calibration and 4 6 for evaluation."""
-    change_facts(run, scene_source=json.dumps({"kind": "photos", "folder": str(photo_folder)}))
+    source = SceneSource("photos", str(photo_folder))
+    digests = json.dumps(sorted(picture_digests(source, "calibration")))
+    change_facts(run, scene_source=json.dumps({"kind": "photos", "folder": source.folder}), picture_digests=digests)
     assert_refused(cli("evaluate", "--run", run, "--stride", 2), "1 of the", "'4.png'", "--stride")
