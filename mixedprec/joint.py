@@ -87,8 +87,8 @@ def solve_jointly(
         key=joint.damage,
     )
     damage = joint.damage(picks)
-    chosen = tuple(int(pick) if pick < len(group) else 0 for pick, group in zip(picks, groups, strict=True))
-    return Solution(chosen, joint.size(picks), damage, min(bound, damage), bound >= damage * (1 - _ROUNDING), coupling)
+    is_best = bound >= damage * (1 - _ROUNDING)
+    return Solution(joint.table.picked(picks), joint.size(picks), damage, min(bound, damage), is_best, coupling)
 
 
 def coupling_of(changes: Floats) -> float:

@@ -89,6 +89,10 @@ class Table:
         """Whether every limit is kept."""
         return bool((self.taken(picks) <= self.rooms).all())
 
+    def picked(self, picks: Ints) -> tuple[int, ...]:
+        """Numbers of choices that there are: one that repeats the first is the first."""
+        return tuple(int(pick) if pick < count else 0 for pick, count in zip(picks, self.choices, strict=True))
+
     def damage(self, picks: Ints) -> float:
         """Summed."""
         return float(self.damages[self.rows, picks].sum())
@@ -121,7 +125,7 @@ def solve_within(damages: Sequence[Floats], limits: Sequence[Limit]) -> Within:
     if bound < damage * (1 - _ROUNDING):
         picks, bound = _decided(table, prices, bound, picks)
         damage = table.damage(picks)
-    return Within(tuple(int(pick) for pick in picks), damage, min(bound, damage))
+    return Within(table.picked(picks), damage, min(bound, damage))
 
 
 def best_prices(
