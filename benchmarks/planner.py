@@ -73,7 +73,7 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
         "plan": full,
         "plan, refined": refined,
         "plan, auto formats": plan_at(evidence, model, parse_request(AT)),
-        "plan, INT8 and INT4 alone": plan_at(evidence, model, parse_request(AT, strict=True)),
+        "plan, INT8 and INT4 alone": plan_at(evidence, model, parse_request(AT, formats="int8,int4")),
         "plan at 90%": plan_at(evidence, model, parse_request(f"{int(0.9 * budget)}B", formats="all")),
     }
     fp32 = evaluator.fp32()
