@@ -15,7 +15,11 @@ from analysis.commands.options import (
 )
 from analysis.commands.screen import session
 from analysis.steps import make_evaluation, make_plan, make_profile, profile_view
+from analysis.steps.plan import Extras
 from mixedprec import parse_request
+
+ROUNDING = "gptq"
+"""How its plan is rounded: at no byte, for half a minute."""
 
 EXAMPLES = (
     "demo",
@@ -32,7 +36,7 @@ def demo(
     seed: Seed = 0,
     output: OutputOptions,
 ) -> None:
-    """Profile, plan and evaluate the bundled network on rendered rooms."""
+    """Profile, plan and evaluate the bundled network on rendered rooms; codes are chosen on the profiled ones."""
     with session(output, run) as screen:
         source = scene_source(None, None, count=num_scenes, seed=seed)
         with screen.progress() as progress:
@@ -41,9 +45,9 @@ def demo(
                 progress=progress, say=screen.say,
             )  # fmt: skip
         parts = {"profile": screen.tables(profile_view(made))}
-        planned = make_plan(run, parse_request(budget))
+        planned = make_plan(run, parse_request(budget), extras=Extras(rounding=ROUNDING))
         parts["plan"] = screen.tables(planned)
         with screen.progress() as progress:
-            evaluated = make_evaluation(run, repeats=3, device=device, progress=progress)
+            evaluated = make_evaluation(run, repeats=3, device=device, progress=progress, say=screen.say)
         parts["evaluate"] = screen.tables(evaluated)
         screen.json({name: view.values for name, view in parts.items()})
