@@ -30,6 +30,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.trust.attempts import attempt, fresh_copy, make_model, make_run, profile_command, run_command
+from vggtkit.core.command_log import LOG
 from vggtkit.core.locks import working_in
 
 COMMANDS: dict[str, list[str]] = {
@@ -110,8 +111,9 @@ def _copied(run: Path, named: Path) -> None:
 
 
 def contents(run: Path) -> dict[str, bytes]:
-    """Bytes of all files."""
-    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    """Bytes of all files but the log of commands, in which a refused one stands too."""
+    files = (path for path in sorted(run.rglob("*")) if path.is_file() and path.name != LOG)
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
 def faulty(words: list[str], fault: Fault) -> tuple[int, str, object]:
