@@ -40,6 +40,15 @@ def output_sizes(module: nn.Module, arguments: Sequence[Any], output: Tensor) ->
     return _READ[type(module)][1](module, arguments, output)
 
 
+def part_count(module: nn.Module) -> int:
+    """Parts of a weight that have rows of their own, as many as `input_rows` gives.
+
+    >>> part_count(nn.Linear(2, 2)), part_count(nn.Conv2d(4, 6, 2, groups=2)), part_count(QKVProjection(4))
+    (1, 2, 3)
+    """
+    return 3 if isinstance(module, QKVProjection) else int(getattr(module, "groups", 1))
+
+
 def has_rows(layer: Layer, module: nn.Module) -> bool:
     """Whether the rows of a layer are known: linear, convolutional in two dimensions, and seen when it runs."""
     if not layer.is_called or layer.aliases or type(module) not in _READ:

@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from sensitivity.going_back import differentiated, norm_of, tape_of
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, ignores_detach
-from sensitivity.layer_rows import has_rows, input_rows, output_sizes
+from sensitivity.layer_rows import has_rows, input_rows, output_sizes, part_count
 from sensitivity.route import Route
 from sensitivity.segments import Gradients
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.model.layers import QKVProjection
 from vggtkit.quant import Layer, weight_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -89,8 +88,7 @@ class Moments:
 
 def _numbers(layer: Layer, module: nn.Module) -> int:
     """How many the moments of a layer are."""
-    parts = 3 if isinstance(module, QKVProjection) else getattr(module, "groups", 1)
-    return int(parts) * (layer.weights // layer.shape[0]) ** 2
+    return part_count(module) * (layer.weights // layer.shape[0]) ** 2
 
 
 @torch.no_grad()
