@@ -9,10 +9,9 @@ VGGT-1B has random weights. It takes about 14 GB of memory, 8 GB of disk and som
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.speed import FORMATS, FULL_SIZE, SIZES, UNITS, _median, _ratios
+from benchmarks.speed import FORMATS, FULL_SIZE, UNITS, main, ratios
 from mixedprec import data_free, packed_with, parse_request, planned, quantized_weights
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT, load_vggt
@@ -62,10 +61,12 @@ def onnx_speed(name: str, repeats: int, budget: str, size: tuple[int, int, int])
         "file_bytes": {way: file.size_bytes for way, file in written.items()},
         "operators": {way: dict(file.operators) for way, file in written.items()},
         "load_seconds": loading,
-        "seconds": {way: _median([turn["total"] for turn in of_way]) for way, of_way in turns.items()},
+        "seconds": {way: statistics.median([turn["total"] for turn in of_way]) for way, of_way in turns.items()},
         "spread": {way: [min(t["total"] for t in of), max(t["total"] for t in of)] for way, of in turns.items()},
-        "processor_seconds": {way: _median([turn["processor"] for turn in of_way]) for way, of_way in turns.items()},
-        "speed_against_fp32": {unit: _ratios(turns, "fp32", unit) for unit in UNITS},
+        "processor_seconds": {
+            way: statistics.median([turn["processor"] for turn in of_way]) for way, of_way in turns.items()
+        },
+        "speed_against_fp32": {unit: ratios(turns, "fp32", unit) for unit in UNITS},
         "nmse_against_torch": {
             way: {key: nmse(reference["fp32" if way == "fp32" else "plan"][key], found[key]) for key in OUTPUTS}
             for way, found in outputs.items()
@@ -161,12 +162,4 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=list(SIZES), default="tiny")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--budget", default="4.2bpw")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    print(json.dumps(onnx_speed(arguments.model, arguments.repeats, arguments.budget, SIZES[arguments.model])))
+    main(onnx_speed, __doc__)

@@ -78,11 +78,13 @@ def speed(name: str, repeats: int, budget: str, size: tuple[int, int, int]) -> d
         "layer_bytes": sum(q.nbytes for q in weights.values()),
         "resident_weight_bytes": {key: each.execution.weight_bytes for key, each in prepared.items()},
         "layers": {key: dict(each.execution.layers) for key, each in prepared.items()},
-        "seconds": {way: _median([turn["total"] for turn in of_way]) for way, of_way in turns.items()},
+        "seconds": {way: statistics.median([turn["total"] for turn in of_way]) for way, of_way in turns.items()},
         "spread": {way: [min(t["total"] for t in of), max(t["total"] for t in of)] for way, of in turns.items()},
-        "processor_seconds": {way: _median([turn["processor"] for turn in of_way]) for way, of_way in turns.items()},
-        "speed_against_fp32": {unit: _ratios(turns, "fp32", unit) for unit in UNITS},
-        "speed_against_bfloat16": {unit: _ratios(turns, "bfloat16", unit) for unit in UNITS},
+        "processor_seconds": {
+            way: statistics.median([turn["processor"] for turn in of_way]) for way, of_way in turns.items()
+        },
+        "speed_against_fp32": {unit: ratios(turns, "fp32", unit) for unit in UNITS},
+        "speed_against_bfloat16": {unit: ratios(turns, "bfloat16", unit) for unit in UNITS},
         "stages": {way: _stages(of_way) for way, of_way in turns.items()},
         "nmse_against_reference": {
             key: nmse(value, outputs["int8 packed"][key]) for key, value in outputs["reference"].items()
@@ -138,24 +140,21 @@ def _loading(subject: Subject, formats: dict[str, str]) -> float:
         return time.perf_counter() - begun
 
 
-def _ratios(turns: dict[str, list[dict[str, float]]], against: str, unit: str) -> dict[str, float]:
+def ratios(turns: dict[str, list[dict[str, float]]], against: str, unit: str) -> dict[str, float]:
     """Median over the turns of another way's time over each way's."""
     return {
-        way: _median([a[unit] / b[unit] for a, b in zip(turns[against], of_way, strict=False)])
+        way: statistics.median([a[unit] / b[unit] for a, b in zip(turns[against], of_way, strict=False)])
         for way, of_way in turns.items()
     }
 
 
 def _stages(turns: list[dict[str, float]]) -> dict[str, float]:
-    return {stage: _median([turn[stage] for turn in turns]) for stage in turns[0] if stage not in UNITS}
+    return {stage: statistics.median([turn[stage] for turn in turns]) for stage in turns[0] if stage not in UNITS}
 
 
-def _median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(measure: Callable[[str, int, str, tuple[int, int, int]], object], description: str | None) -> None:
+    """Read the command line, measure, and print the JSON; the same for every benchmark of speed."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", choices=list(SIZES), default="tiny")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
@@ -163,4 +162,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(json.dumps(speed(arguments.model, arguments.repeats, arguments.budget, SIZES[arguments.model])))
+    print(json.dumps(measure(arguments.model, arguments.repeats, arguments.budget, SIZES[arguments.model])))
+
+
+if __name__ == "__main__":
+    main(speed, __doc__)
