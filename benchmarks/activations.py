@@ -136,11 +136,11 @@ def _executions(evaluator: Evaluator, plan: Plan) -> dict[str, Any]:
                 outputs[name] = [subject.predict(scene) for scene in evaluator.scenes]
     exact = evaluator.compare(outputs["reference"])
     rows: dict[str, Any] = {}
-    for name, found in outputs.items():
-        measured = evaluator.compare(found)
+    for name, by_scene in outputs.items():
+        measured = evaluator.compare(by_scene)
         row = rows[name] = {"layers": dict(ran[name]), "damage": measured.damage}
         if name != "reference":
-            errors = [nmse_by_output(a, b) for a, b in zip(outputs["reference"], found, strict=True)]
+            errors = [nmse_by_output(a, b) for a, b in zip(outputs["reference"], by_scene, strict=True)]
             row["nmse_against_reference"] = statistics.fmean(evaluator.damage(each) for each in errors)
         for key in HEADLINE:
             changes = [a[key] - b[key] for a, b in zip(measured.figures, exact.figures, strict=True)]
@@ -174,7 +174,7 @@ def _truth(run: Path, every: int) -> dict[str, Any]:
     reference, inputs = subject.predict(scene), InputErrors(subject.model, layers)
     errors = WeightErrors(subject.model, layers, [AT])
     sketched = sketch(subject, layers, errors, inputs, scene, probes=TRUTH_PROBES, seed=1).inputs
-    found = {}
+    sides = {}
     for column, key in enumerate(inputs.formats):
         rows = inputs.rows[::every]
         ratios, totals = [], []
@@ -185,8 +185,8 @@ def _truth(run: Path, every: int) -> dict[str, Any]:
             ratios += [a / b for a, b in pairs.values() if FLOOR < b < LINEAR]
             mean = [statistics.fmean(column) for column in zip(*pairs.values(), strict=True)]
             totals += [mean[0] / mean[1]] if FLOOR < mean[1] < LINEAR else []
-        found[key] = {"layers": len(rows), "by_output": _ratios(ratios), "mean_over_outputs": _ratios(totals)}
-    return found
+        sides[key] = {"layers": len(rows), "by_output": _ratios(ratios), "mean_over_outputs": _ratios(totals)}
+    return sides
 
 
 def _ratios(ratios: list[float]) -> dict[str, float]:

@@ -68,8 +68,8 @@ def onnx_speed(name: str, repeats: int, budget: str, size: tuple[int, int, int])
         },
         "speed_against_fp32": {unit: ratios(turns, "fp32", unit) for unit in UNITS},
         "nmse_against_torch": {
-            way: {key: nmse(reference["fp32" if way == "fp32" else "plan"][key], found[key]) for key in OUTPUTS}
-            for way, found in outputs.items()
+            way: {key: nmse(reference["fp32" if way == "fp32" else "plan"][key], computed[key]) for key in OUTPUTS}
+            for way, computed in outputs.items()
             if way != "fp32" or "fp32" in reference
         },
         "nmse_of_the_plan": {key: nmse(outputs["fp32"][key], reference["plan"][key]) for key in OUTPUTS},

@@ -162,13 +162,13 @@ def best_prices(
         planes.append([*(-slope), 1.0, value])
         cut = np.array(planes)
         # No price helps once it outweighs all damages for the smallest saving that a limit knows; this is far above.
-        found = linprog(
+        solution = linprog(
             [*np.zeros(len(rooms)), -1.0], A_ub=cut[:, :-1], b_ub=cut[:, -1],
             bounds=[(0, 1e6)] * len(rooms) + [(None, None)], method="highs",
         )  # fmt: skip
-        if found.status != 0 or -found.fun - bound <= CLOSE * max(abs(bound), 1e-3):
+        if solution.status != 0 or -solution.fun - bound <= CLOSE * max(abs(bound), 1e-3):
             break
-        prices = found.x[:-1]
+        prices = solution.x[:-1]
     best = _nearby(table, scaled, relative, chosen, best)
     return chosen * spread / rooms, bound * spread, best
 
@@ -243,7 +243,7 @@ def _decided(table: Table, prices: Floats, bound: float, picks: Ints) -> tuple[I
     one_each = csr_matrix((np.ones(count), (owners, np.arange(count))), shape=(len(base), count))
     # damage - bound = regret + prices . (rooms - taken), for every plan
     objective = (regret[owners, columns] - prices @ extra) / gap
-    found = milp(
+    solution = milp(
         objective, integrality=np.ones(count), bounds=Bounds(0, 1),
         constraints=[
             LinearConstraint(one_each, 1, 1),
@@ -252,15 +252,15 @@ def _decided(table: Table, prices: Floats, bound: float, picks: Ints) -> tuple[I
         options={"mip_rel_gap": 0, "time_limit": SECONDS},
     )  # fmt: skip
     offset = table.damage(base)
-    if found.x is not None:
+    if solution.x is not None:
         chosen = base.copy()
-        taken = np.round(found.x) == 1
+        taken = np.round(solution.x) == 1
         chosen[owners[taken]] = columns[taken]
         if table.fits(chosen) and table.damage(chosen) < table.damage(picks):
             picks = chosen
-    if found.mip_dual_bound is not None and np.isfinite(found.mip_dual_bound):
-        proven = offset + gap * float(found.mip_dual_bound) - 1e-6 * gap
+    if solution.mip_dual_bound is not None and np.isfinite(solution.mip_dual_bound):
+        proven = offset + gap * float(solution.mip_dual_bound) - 1e-6 * gap
         bound = max(bound, min(proven, table.damage(picks)))
-    if found.status == 0 and table.damage(picks) - bound <= 1e-5 * gap:
+    if solution.status == 0 and table.damage(picks) - bound <= 1e-5 * gap:
         bound = table.damage(picks)
     return picks, bound

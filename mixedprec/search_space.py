@@ -73,20 +73,20 @@ class SearchSpace:
         of_layer = [timing.ways(layer, choice.key, size) for layer, size in zip(layers, sizes, strict=True)]
         known = [{way.execution for way in ways} for ways in of_layer]
         common = [way.execution for way in of_layer[0] if all(way.execution in ways for ways in known)] or [""]
-        found = []
+        options = []
         for execution in common:
             taken = [timing.way(layer, choice.key, size, execution) for layer, size in zip(layers, sizes, strict=True)]
             of_inputs = math.fsum(
                 self.evidence.input_damage_of(row, way.execution) for row, way in zip(rows, taken, strict=True)
             )
-            found.append(
+            options.append(
                 replace(
                     choice, damage=choice.damage + of_inputs, input_damage=of_inputs, execution=execution,
                     nanoseconds=sum(way.nanoseconds for way in taken),
                     memory_bytes=sum(way.memory_bytes for way in taken),
                 )
             )  # fmt: skip
-        return _worth_taking(found, by_memory=timing.memory_room is not None)
+        return _worth_taking(options, by_memory=timing.memory_room is not None)
 
     def ways_of(self, assignment: Assignment, executions: Assignment) -> list[Way]:
         """How every layer runs; there must be a timing."""

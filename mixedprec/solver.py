@@ -144,10 +144,12 @@ def _solve_within(groups: Sequence[Sequence[Choice]], budget_bytes: int, limits:
     minimum = sum(min(choice.size_bytes for choice in group) for group in groups)
     if minimum > budget_bytes:
         raise Infeasible(budget_bytes, minimum)
-    found = solve_within(damages, [bytes_limit(groups, budget_bytes), *limits])
-    damage = _total_damage(groups, found.picks)
-    optimal = found.bound >= damage * (1 - WITHIN)
-    return Solution(found.picks, _total_bytes(groups, found.picks), damage, damage if optimal else found.bound, optimal)
+    solution = solve_within(damages, [bytes_limit(groups, budget_bytes), *limits])
+    damage = _total_damage(groups, solution.picks)
+    optimal = solution.bound >= damage * (1 - WITHIN)
+    return Solution(
+        solution.picks, _total_bytes(groups, solution.picks), damage, damage if optimal else solution.bound, optimal
+    )
 
 
 def check_choices(owner: str, choices: Sequence[Choice]) -> None:

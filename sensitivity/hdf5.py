@@ -163,17 +163,17 @@ def plain_item(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
         KeyError: nothing.
         ValueError: a link that leads out of the file, or anywhere.
     """
-    found: Any = group
+    entry: Any = group
     for part in name.split("/"):
-        if not isinstance(found, h5py.Group):
-            raise KeyError(f"{found.name} is no group")
-        link = found.get(part, getlink=True)
+        if not isinstance(entry, h5py.Group):
+            raise KeyError(f"{entry.name} is no group")
+        link = entry.get(part, getlink=True)
         if link is None:
-            raise KeyError(f"{part} is missing in {found.name}")
+            raise KeyError(f"{part} is missing in {entry.name}")
         if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{part} in {found.name} is a link, which may lead out of the file")
-        found = found[part]
-    return found
+            raise ValueError(f"{part} in {entry.name} is a link, which may lead out of the file")
+        entry = entry[part]
+    return entry
 
 
 def datasets_of(group: h5py.Group, name: str) -> dict[str, NDArray[Any]]:

@@ -299,13 +299,13 @@ def _gone_back(
                     of_inputs[inputs.rows[row - len(layers)], there] += stacked.double().cpu()
 
     tape.back(repeated, cotangents, consume)
-    found = []
+    of_both = []
     for values in (changes, of_inputs):
         for column in [number for number, late in enumerate(halved) if late]:
             values[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
         by_output = values.unflatten(1, (len(outputs), probes)).transpose(2, 3)
-        found.append({name: by_output[:, number].clone() for number, name in enumerate(outputs)})
-    return Sketch(*found)
+        of_both.append({name: by_output[:, number].clone() for number, name in enumerate(outputs)})
+    return Sketch(*of_both)
 
 
 def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

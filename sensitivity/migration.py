@@ -73,8 +73,8 @@ def choose_folding(
     inputs = _FoldedInputs(subject.model, layers, exponents)
     damage = torch.zeros(len(layers), 1 + len(GRID), dtype=torch.float64)
     for number, scene in enumerate(scenes):
-        found = sketch(subject, layers, weights, inputs, scene, probes=probes, seed=seed * len(scenes) + number)
-        for by_output in (found.weights, found.inputs):
+        sketched = sketch(subject, layers, weights, inputs, scene, probes=probes, seed=seed * len(scenes) + number)
+        for by_output in (sketched.weights, sketched.inputs):
             damage += sum(value.square().mean(2) for value in by_output.values()) / (len(by_output) * len(scenes))
     best = damage.argmin(1)
     folded = {

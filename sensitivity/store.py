@@ -223,10 +223,10 @@ def _check_damage(profile: Profile) -> None:
 
 
 def _parsed(path: Path, file: h5py.File) -> Profile:
-    found = file.attrs.get("schema_version")
-    if found != SCHEMA_VERSION:
+    version = file.attrs.get("schema_version")
+    if version != SCHEMA_VERSION:
         raise InputError(
-            f"{path}: schema version is {found}, this tool reads {SCHEMA_VERSION}; "
+            f"{path}: schema version is {version}, this tool reads {SCHEMA_VERSION}; "
             f"make it again with `{command('profile')}`"
         )
     as_json = set(json.loads(file.attrs["json_attributes"]))

@@ -86,15 +86,15 @@ def compare(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Document:
 def values(runs: Sequence[tuple[Path, Evaluation]]) -> list[dict[str, object]]:
     """The differences as plain values, for ``--json``."""
     (first_run, first), *others = runs
-    found: list[dict[str, object]] = []
+    differences: list[dict[str, object]] = []
     for run, other in others:
         for key in _shared_keys(first, other):
             ratio = _ratio(first, other, key)
-            found.append(
+            differences.append(
                 {"run": str(run), "against": str(first_run), "key": key, "ratio": ratio.mean, "low": ratio.low,
                  "high": ratio.high, "paired_scenes": ratio.scenes if _are_paired(first, other) else 0}
             )  # fmt: skip
-    return found
+    return differences
 
 
 def _usable(damage: float) -> bool:

@@ -103,8 +103,8 @@ def _dots(
 
 def _values(result: SchemeResult, metric: str) -> Values:
     """The metric of every output that has it as a number; of errors, which have logarithmic axes, above 0."""
-    found = {name: getattr(metrics, metric) for name, metrics in result.outputs.items()}
-    known = {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+    by_output = {name: getattr(metrics, metric) for name, metrics in result.outputs.items()}
+    known = {name: value for name, value in by_output.items() if value is not None and math.isfinite(value)}
     return {name: value for name, value in known.items() if value > 0} if metric in ("mae", "mse") else known
 
 

@@ -54,8 +54,8 @@ class Wording:
         if text in self._catalogue or len(text) > LONGEST:
             return self._catalogue.get(text, text)
         for pattern, sentence in _patterns(self.language):
-            if found := pattern.fullmatch(text):
-                return self._catalogue[sentence].format(**found.groupdict())
+            if match := pattern.fullmatch(text):
+                return self._catalogue[sentence].format(**match.groupdict())
         return text
 
     def table(self, table: Table) -> Table:

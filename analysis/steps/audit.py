@@ -103,10 +103,10 @@ def write_audit(result: Audit, run: Path) -> None:
         draw_attribution(result, attribution)
 
 
-def audit_view(found: Audit, run: Path) -> View:
+def audit_view(result: Audit, run: Path) -> View:
     """What an audit says."""
-    lines = audit_sentences(found)
-    if found.facts.get("weights") == "random":
+    lines = audit_sentences(result)
+    if result.facts.get("weights") == "random":
         lines.append("RANDOM WEIGHTS: these figures say nothing about a trained network.")
     written = ", ".join(str(run / name) for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS))
-    return View({"path": str(run / AUDIT), **summary(found)}, audit_tables(found), [*lines, f"written: {written}"])
+    return View({"path": str(run / AUDIT), **summary(result)}, audit_tables(result), [*lines, f"written: {written}"])

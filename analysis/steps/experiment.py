@@ -114,16 +114,16 @@ def _json_of(path: Path, profile: Profile | None, place: str) -> dict[str, Any]:
     return values
 
 
-def _check_model(path: Path, found: object, profile: Profile | None) -> None:
-    wanted = profile.facts["model_fingerprint"] if profile else found
-    if found != wanted:
-        raise InputError(f"{path}: of the model {found}, the profile is of {wanted}")
+def _check_model(path: Path, fingerprint: object, profile: Profile | None) -> None:
+    expected = profile.facts["model_fingerprint"] if profile else fingerprint
+    if fingerprint != expected:
+        raise InputError(f"{path}: of the model {fingerprint}, the profile is of {expected}")
 
 
 def _files(run: Path) -> dict[str, int]:
     """Bytes of the files that lie in the folder itself."""
-    found = (path for path in run.iterdir() if path.is_file() and path.name != LOCK)
-    return {path.name: path.stat().st_size for path in found}
+    files = (path for path in run.iterdir() if path.is_file() and path.name != LOCK)
+    return {path.name: path.stat().st_size for path in files}
 
 
 def _pareto(values: Mapping[str, Any]) -> ParetoSummary:

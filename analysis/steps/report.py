@@ -130,5 +130,5 @@ def make_comparison(run: Path, others: Sequence[Path], language: str = "en") -> 
     tables = [block for block in document.blocks() if isinstance(block, Table)]
     warned = [line for block in document.blocks() if isinstance(block, Text) for line in block.lines]
     names = [str(path) for path in paths]
-    found = {"runs": [str(each) for each, _ in evaluations], "differences": values(evaluations), "written": names}
-    return View(found, tables, [*warned, f"written: {', '.join(names)}"])
+    answer = {"runs": [str(each) for each, _ in evaluations], "differences": values(evaluations), "written": names}
+    return View(answer, tables, [*warned, f"written: {', '.join(names)}"])

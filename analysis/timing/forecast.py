@@ -54,13 +54,13 @@ def forecasts(
         table: of this machine; None for memory alone.
         activation_bytes: pictures, and what `peak_activation_bytes` says of them.
     """
-    found = []
+    rows = []
     for views, held in activation_bytes:
         timing = Timing(Conditions(views, held, table), subject.layers, subject.heads, _kept(subject))
-        found.append(Forecast(FP32, views, 4 * subject.parameters, held, timing.fp32_seconds if table else None))
+        rows.append(Forecast(FP32, views, 4 * subject.parameters, held, timing.fp32_seconds if table else None))
         if plan is not None:
-            found += [_as_reference(subject, plan, timing), _as_int8(subject, plan, timing)]
-    return found
+            rows += [_as_reference(subject, plan, timing), _as_int8(subject, plan, timing)]
+    return rows
 
 
 def forecast_table(rows: Sequence[Forecast], title: str) -> Table:

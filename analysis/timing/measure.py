@@ -222,7 +222,7 @@ def _unpacking() -> dict[str, dict[str, float]]:
         if is_int8(key):
             jobs[key, "int8"] = partial(expanded, q)
     seconds = fastest({f"{key} {kind}": job for (key, kind), job in jobs.items()}, repeats=5)
-    found: dict[str, dict[str, float]] = {}
+    per_weight: dict[str, dict[str, float]] = {}
     for key, kind in jobs:
-        found.setdefault(key, {})[kind] = seconds[f"{key} {kind}"] / weight.numel()
-    return found
+        per_weight.setdefault(key, {})[kind] = seconds[f"{key} {kind}"] / weight.numel()
+    return per_weight

@@ -58,8 +58,8 @@ def _shapes(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Ta
         shown.add_column(how.replace("_", " "), justify="right")
 
     def mean(group: Sequence[Layer], how: str) -> float | None:
-        found = [times.seconds[table.measured_as(layer.name)].get(how) for layer in group]
-        known = [taken for taken in found if taken is not None]
+        times_of_group = [times.seconds[table.measured_as(layer.name)].get(how) for layer in group]
+        known = [taken for taken in times_of_group if taken is not None]
         return sum(known) / len(known) if known else None
 
     order = sorted(alike.items(), key=lambda item: -len(item[1]) * (mean(item[1], PLAIN) or 0.0))

@@ -111,8 +111,8 @@ def disturb(
         faults.append(f"again: exit code {code}: {said[-200:]}")
     if left := [entry.name for entry in run.iterdir() if entry.name.startswith(".")]:
         faults.append(f"left {left}")
-    found = answers(run)
-    if different := [name for name, value in found.items() if value != right[name]]:
+    after = answers(run)
+    if different := [name for name, value in after.items() if value != right[name]]:
         faults.append(f"different {different}")
     return faults
 

@@ -84,22 +84,22 @@ def estimated(name: str, probes: int = PROBES) -> tuple[Mapping[str, Tensor], Ma
     facts = scrutinise(subject, layers, scenes)
     errors = WeightErrors(subject.model, layers, [SCHEME])
     by_scene = [sketch_damage(subject, layers, errors, s, probes=probes, seed=n) for n, s in enumerate(scenes)]
-    found = {key: torch.stack([one[key] for one in by_scene]).mean(0)[:, 0] for key in by_scene[0]}
-    return found, noise_floors(facts, tuple(found))
+    estimates = {key: torch.stack([one[key] for one in by_scene]).mean(0)[:, 0] for key in by_scene[0]}
+    return estimates, noise_floors(facts, tuple(estimates))
 
 
 @torch.no_grad()
 def measured(name: str, layer: str | None = None) -> list[dict[str, Tensor]]:
     """The outputs of a fresh network, scene by scene, one layer's weight replaced."""
-    found = []
+    outputs = []
     for scene in scenes_of(name):
         subject = subject_of_name(name)
         for own in subject.layers:
             if own.name == layer:
                 weight = weight_of(subject.model, own)
                 weight.data = simulate_layer(subject.model.get_submodule(layer), SCHEME, layer).to(weight.dtype)
-        found.append(subject.predict(scene))
-    return found
+        outputs.append(subject.predict(scene))
+    return outputs
 
 
 def rows_of(name: str, probes: int = PROBES) -> list[Row]:

@@ -104,8 +104,8 @@ class KernelTable:
         if name in self.rows:
             return name
         for listed in self.depths:
-            if (found := re.fullmatch(rf"{re.escape(listed)}\.\d+\.(.+)", name)) is not None:
-                return f"{listed}.0.{found[1]}"
+            if (match := re.fullmatch(rf"{re.escape(listed)}\.\d+\.(.+)", name)) is not None:
+                return f"{listed}.0.{match[1]}"
         return name
 
     def check(self, layers: Iterable[Layer], heads: Sequence[str], path: str) -> None:

@@ -100,8 +100,8 @@ def _share(value: float, ends: tuple[float, float]) -> float:
 
 def _powers(low: float, high: float) -> list[int]:
     """Powers of ten between the ends, thinned out where there are many; at least one."""
-    found = list(range(math.ceil(low), math.floor(high) + 1)) or [round((low + high) / 2)]
-    return found[:: max(1, len(found) // 8)]
+    powers = list(range(math.ceil(low), math.floor(high) + 1)) or [round((low + high) / 2)]
+    return powers[:: max(1, len(powers) // 8)]
 
 
 def _fine_ticks(low: float, high: float) -> list[float]:

@@ -45,8 +45,8 @@ def check_faults(model: onnx_ir.Model) -> None:
     Raises:
         InputError: with the first of its nodes.
     """
-    if found := known_faults(model):
-        raise InputError(f"ONNX Runtime would compute {len(found)} nodes wrongly, the first: {found[0]}")
+    if faults := known_faults(model):
+        raise InputError(f"ONNX Runtime would compute {len(faults)} nodes wrongly, the first: {faults[0]}")
 
 
 def _fault(node: onnx_ir.Node) -> str:

@@ -129,8 +129,8 @@ def difference(session: Session, expected: Mapping[str, Tensor], images: Tensor,
         InputError: an output is broken, or so far off that the file must be computed wrongly.
     """
     with torch.no_grad():
-        found = session(images=images, query_points=points)
-    errors = {name: nmse_or_inf(expected[name], value) for name, value in found.items()}
+        computed = session(images=images, query_points=points)
+    errors = {name: nmse_or_inf(expected[name], value) for name, value in computed.items()}
     wrong = {name: error for name, error in errors.items() if name not in TRACKS and not error <= MOST_DAMAGE}
     broken = {name: error for name, error in errors.items() if error == float("inf")}
     if bad := wrong | broken:

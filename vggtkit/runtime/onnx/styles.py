@@ -55,12 +55,12 @@ def operators(model: VGGT, style: str) -> dict[str, OnnxWeight | None]:
         InputError: an unknown style.
     """
     choose = STYLES.pick(style)
-    found: dict[str, OnnxWeight | None] = {}
+    chosen: dict[str, OnnxWeight | None] = {}
     for layer in find_layers(model):
         packed = getattr(model.get_submodule(layer.name), "packed", None)
-        found[layer.name] = None
+        chosen[layer.name] = None
         if not isinstance(packed, PackedWeight) or packed.format.is_float or layer.kind.startswith("conv"):
             continue
         if (kind := choose(packed.format)) is not None:
-            found[layer.name] = kind(Codes(packed.quantized))
-    return found
+            chosen[layer.name] = kind(Codes(packed.quantized))
+    return chosen

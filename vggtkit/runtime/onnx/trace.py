@@ -216,11 +216,11 @@ def _inputs(shapes: Shapes, model: VGGT) -> tuple[tuple[Tensor, ...], list[str]]
 def _dynamic(shapes: Shapes, names: list[str]) -> tuple[dict[int, torch.export.Dim], ...] | None:
     """The axes of the inputs that may have any length; None where none may."""
     lengths = {"images": (shapes.views, "views", 3), "query_points": (shapes.points, "points", 2)}
-    found = []
+    axes = []
     for name in names:
         length, axis, least = lengths[name]
-        found.append({1: torch.export.Dim(axis, min=least, max=2**20)} if length == ANY else {})
-    return tuple(found) if any(found) else None
+        axes.append({1: torch.export.Dim(axis, min=least, max=2**20)} if length == ANY else {})
+    return tuple(axes) if any(axes) else None
 
 
 @contextmanager

@@ -175,14 +175,14 @@ class NBits(RuntimeWeight):
         """As `OnnxWeight.tensors`."""
         shape, zeros = (self.codes.rows, self.blocks), self.codes.q.zero_points
         codes = (*shape, self.block * self.bits // 8)
-        found = {
+        tensors = {
             "codes": plain(codes, torch.uint8, "UINT8", self._packed),
             "scales": FileTensor(shape, torch.float32, self.codes.scale_parts(self.blocks), _scales),
         }
         if zeros is not None:
             packed = (shape[0], -(-self.blocks * self.bits // 8))
-            found["zero_points"] = plain(packed, torch.uint8, "UINT8", self._packed_zeros)
-        return found
+            tensors["zero_points"] = plain(packed, torch.uint8, "UINT8", self._packed_zeros)
+        return tensors
 
     @property
     def operator(self) -> Operator:
@@ -219,13 +219,13 @@ class Dynamic(RuntimeWeight):
         q, rows = self.codes.q, self.codes.rows
         assert q.scales is not None
         scales, zeros, dtype = q.scales, q.zero_points, torch.int8 if q.format.symmetric else torch.uint8
-        found = {
+        tensors = {
             "codes": plain((self.codes.columns, rows), dtype, onnx_type(dtype), lambda: self.codes.codes().t()),
             "scales": plain((rows,), torch.float32, onnx_type(scales.dtype), lambda: self._per_row(scales)),
         }
         if zeros is not None:
-            found["zero_points"] = plain((rows,), torch.uint8, "UINT8", lambda: self._per_row(zeros))
-        return found
+            tensors["zero_points"] = plain((rows,), torch.uint8, "UINT8", lambda: self._per_row(zeros))
+        return tensors
 
     @property
     def operator(self) -> Operator:
