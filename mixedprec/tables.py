@@ -210,7 +210,9 @@ def _executing(layers: Sequence[Layer], plan: Plan) -> list[str]:
     return [
         key
         for key, backend in BACKENDS.items()
-        if key != REFERENCE and all(backend.runs(plan.formats[layer.name], layer.kind) for layer in linear)
+        if backend.is_listed
+        and key != REFERENCE
+        and all(backend.runs(plan.formats[layer.name], layer.kind) for layer in linear)
     ]
 
 

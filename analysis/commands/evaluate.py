@@ -31,7 +31,7 @@ Execute = Annotated[
     typer.Option(
         "--execute",
         metavar="NAME",
-        help="What executes the plan, for accuracy and time: reference (exact, no faster), int8 or onnxruntime.",
+        help="What executes the plan, for accuracy and time: reference (exact, no faster), int8, cuda or onnxruntime.",
     ),
 ]
 Resident = Annotated[

@@ -30,6 +30,7 @@ from mixedprec import (
 from mixedprec.checkpoint import fp32_bytes
 from mixedprec.evidence import SKETCH
 from mixedprec.planner import layers_by_format
+from vggtkit.core.accelerator import wait_for
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
@@ -338,13 +339,8 @@ def _spread(values: Sequence[float]) -> tuple[float, float] | None:
 def _seconds(subject: Subject, scene: Scene) -> float:
     """Time of one pass, with the device's queue empty before and after."""
     call = subject.arguments(scene, subject.device)
-    _wait_for(subject.device)
+    wait_for(subject.device)
     start = time.perf_counter()
     subject.call(call)
-    _wait_for(subject.device)
+    wait_for(subject.device)
     return time.perf_counter() - start
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

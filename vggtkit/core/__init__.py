@@ -18,6 +18,7 @@
 | `permits` | which functions of the user a run folder may call again |
 | `provenance` | what every file says about its origin |
 | `memory` | memory and disk: what there is, and the refusal of what does not fit |
+| `accelerator` | a device that computes beside the processor |
 | `allocator` | freed memory stays with the process for a while |
 | `processes` | a measurement shared among processes, one a core |
 """

@@ -4,10 +4,9 @@
 |---|---|
 | `backend` | the protocol: what executes a packed model |
 | `backends` | the registry of backends |
-| `reference`, `int8` | dequantised by layer, exactly; in whole numbers |
+| `reference`, `int8`, `cuda` | dequantised by layer, exactly; in whole numbers; those of a GPU |
 | `onnx` | VGGT as an ONNX file; the backend that runs it |
 | `kernels`, `codes`, `runners`, `attention` | of ``int8``: products, weights, layers, attention in bfloat16 |
-| `kernel_table` | seconds of every layer, format and way to run on one machine |
 | `processor` | what the processor is called and can multiply |
 | `machine` | the machine that a command runs on, in words |
 | `stages` | seconds of a pass by stage |

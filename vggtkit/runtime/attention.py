@@ -25,7 +25,7 @@ def attend(self: Attention, x: Tensor, rotary: Rotary | None = None) -> Tensor:
     q, k = self.q_norm(q), self.k_norm(k)
     if rotary is not None:
         q, k = rotary(q), rotary(k)
-    split = q.dtype == torch.bfloat16 and q.shape[2] >= LEAST_TOKENS
+    split = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] >= LEAST_TOKENS
     mixed = in_parts(q, k, v) if split else F.scaled_dot_product_attention(q, k, v)
     result: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
     return result

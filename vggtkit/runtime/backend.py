@@ -111,11 +111,13 @@ class Backend(ABC):
         key: name on the command line.
         title: name in tables.
         needs: what it needs of the machine.
+        is_listed: whether tables of plans name it; not where another one runs the same formats.
     """
 
     key: str
     title: str
     needs: str = "nothing beyond torch"
+    is_listed = True
 
     @property
     def missing(self) -> str:

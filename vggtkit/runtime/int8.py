@@ -9,6 +9,7 @@ what it was given, so any model can be run.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from vggtkit.runtime.attention import attend
 from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, is_whole, not_run
 from vggtkit.runtime.codes import converted, is_int8
 from vggtkit.runtime.forwards import replaced_forward
-from vggtkit.runtime.kernels import Kernel, KernelChoice, choose, fastest
+from vggtkit.runtime.kernels import KERNELS, Kernel, KernelChoice, choose, fastest
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
 from vggtkit.runtime.reference import KERNELS as AS_REFERENCE
 from vggtkit.runtime.reference import packed_weights, weight_bytes
@@ -61,6 +62,8 @@ class Int8(Backend):
 
     key, title = "int8", "int8 (8-bit weights and activations per token)"
     needs = "an x86 processor with AVX512-VNNI or AMX"
+    device_type = "cpu"
+    kernels: tuple[Kernel, ...] = KERNELS
 
     @property
     def missing(self) -> str:
@@ -79,10 +82,14 @@ class Int8(Backend):
 
     def describe(self) -> str:
         """As `Backend.describe`; measures them if nothing did yet."""
-        choice = self._choice()
+        choice = self._choice(torch.device(self.device_type))
         if choice is None:
             return _fallback(self._why_none())
-        return _described(choice, choice.once)
+        return _described(choice, choice.once, self.machine())
+
+    def machine(self) -> str:
+        """What computes, in words."""
+        return f"{name()} ({instructions()})"
 
     def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:
         """Choose a runner for every layer. Without a kernel all layers run as in ``reference``, and that is said.
@@ -92,13 +99,12 @@ class Int8(Backend):
         """
         options = options or Options()
         self._check(subject, options)
-        elsewhere = (
-            "" if subject.device.type == "cpu" else f"the model is on {subject.device.type}, not on the processor"
-        )
-        choice = None if elsewhere else self._choice()
+        is_here = subject.device.type == self.device_type
+        elsewhere = "" if is_here else f"the model is on {subject.device.type}, not on {self.device_type}"
+        choice = self._choice(subject.device) if is_here else None
         if choice is None:
             return self._as_reference(subject, elsewhere or self._why_none())
-        return _Chooser(subject, options, choice).prepared(self.key)
+        return _Chooser(subject, options, choice).prepared(self.key, self.machine())
 
     def _as_reference(self, subject: Subject, reason: str) -> Prepared:
         """No layer in whole numbers."""
@@ -114,8 +120,8 @@ class Int8(Backend):
         if refused and not options.convert:
             raise InputError(not_run(self.key, len(refused), refused[0], keys[refused[0]]))
 
-    def _choice(self) -> KernelChoice | None:
-        return None if self.missing else choose(torch.get_num_threads())
+    def _choice(self, device: torch.device) -> KernelChoice | None:
+        return None if self.missing else choose(torch.get_num_threads(), device, self.kernels)
 
     def _why_none(self) -> str:
         return f"{name()} lacks {self.missing}" if self.missing else "no kernel of this torch multiplies exactly here"
@@ -171,7 +177,7 @@ class _Chooser:
         self.fastest: dict[tuple[object, ...], str] = {}
         self.flowing = _flowing(subject.model) if choice.has_bfloat16 else set()
 
-    def prepared(self, key: str) -> Prepared:
+    def prepared(self, key: str, machine: str) -> Prepared:
         """All of them, and what is to be said of it."""
         chosen = {layer.name: self._runner(layer) for layer in self.subject.layers}
         runners = {layer: runner for layer, runner in chosen.items() if runner is not None}
@@ -179,7 +185,7 @@ class _Chooser:
         others = {layer: q for layer, q in packed_weights(self.subject).items() if layer not in runners}
         size = sum(runner.weight_bytes for runner in runners.values())
         size += weight_bytes(self.subject, others, [each for each in self.subject.layers if each.name not in runners])
-        said = _described(self.choice, self.kernel)
+        said = _described(self.choice, self.kernel, machine)
         execution = Execution(key, said, size, dict(ways), self.fell_back, self.converted)
         return _Int8Prepared(self.subject, runners, execution)
 
@@ -209,9 +215,9 @@ class _Chooser:
     def _as_told(self, layer: Layer, module: nn.Module, packed: PackedWeight) -> Runner:
         """The runner of a layer whose execution a plan has decided; FP32 where it asks for what does not run here."""
         told, dtype = self.options.executions[layer.name], torch.bfloat16 if module in self.flowing else None
-        if told.startswith("int8") and runs_whole(module) and is_int8(packed.format.key):
-            stays = told == "int8_resident"
-            kernel = self.choice.once if stays else self.choice.each
+        stays = told == "int8_resident"
+        kernel = self.choice.once if stays else self.choice.each
+        if told.startswith("int8") and self._multiplies(module, packed.quantized, kernel):
             return Int8Runner(module, packed.quantized, kernel, stays=stays, dtype=dtype)
         if runs_whole(module):
             self.fell_back[layer.name] = f"the plan keeps it in {told}"
@@ -234,14 +240,19 @@ class _Chooser:
         """The runner of a large layer; None where FP32 is the fastest, and at the end of a dense head, in any case."""
         dtype = torch.bfloat16 if module in self.flowing else None
         q = packed.quantized
-        multiplies = isinstance(module, nn.Linear) or (runs_whole(module) and is_int8(q.format.key))
         if not isinstance(module, nn.Linear) and layer.weights < SMALL_CONVOLUTION:
             return None
-        if multiplies and not q.format.is_float:
+        if self._multiplies(module, q, self.kernel):
             return Int8Runner(module, self._whole(layer.name, q), self.kernel, stays=self.stays, dtype=dtype)
         if not self.choice.has_bfloat16:
             return None
         return FloatRunner(module, packed, torch.bfloat16, stays=self.stays, dtype=dtype)
+
+    def _multiplies(self, module: nn.Module, q: QuantizedTensor, kernel: Kernel) -> bool:
+        """Whether a product is one of whole numbers; weights of linear layers may be converted, of others not."""
+        if not runs_whole(module) or not kernel.takes(math.prod(q.shape[1:]), q.shape[0]):
+            return False
+        return is_int8(q.format.key) or (isinstance(module, nn.Linear) and not q.format.is_float)
 
     def _whole(self, layer: str, q: QuantizedTensor) -> QuantizedTensor:
         if is_int8(q.format.key):
@@ -258,19 +269,19 @@ class _Chooser:
         if key not in self.fastest:
             in_time = time.perf_counter() < self.until
             with packed.put_back():
-                self.fastest[key] = _fastest(runners, module) if in_time else "fp32"
+                self.fastest[key] = _fastest(runners, module, self.subject.device) if in_time else "fp32"
         return runners[self.fastest[key]]
 
 
 @torch.no_grad()
-def _fastest(runners: Mapping[str, Runner], module: nn.Module) -> str:
+def _fastest(runners: Mapping[str, Runner], module: nn.Module, device: torch.device) -> str:
     if isinstance(module, nn.Linear):
         x = torch.randn(SMALL_ROWS, module.in_features)
     else:
         assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
         x = torch.randn(1, module.in_channels, SMALL_SIDE, SMALL_SIDE).contiguous(memory_format=torch.channels_last)
-    jobs = {name: partial(runner, x) for name, runner in runners.items()}
-    seconds = fastest(jobs)
+    jobs = {name: partial(runner, x.to(device)) for name, runner in runners.items()}
+    seconds = fastest(jobs, device=device)
     return min(seconds, key=lambda name: seconds[name])
 
 
@@ -303,9 +314,9 @@ def _fallback(reason: str) -> str:
     return f"falls back to the reference ({reason}): {AS_REFERENCE}"
 
 
-def _described(choice: KernelChoice, kernel: Kernel) -> str:
+def _described(choice: KernelChoice, kernel: Kernel, machine: str) -> str:
     floats = "bfloat16" if choice.has_bfloat16 else "FP32"
     return (
         f"INT8 weights x INT8 activations (a scale per token) by {kernel.title}, 32-bit sums; convolutions, attention "
-        f"and FP16 layers in {floats}, small layers in FP32; on {name()} ({instructions()}); {choice.said}"
+        f"and FP16 layers in {floats}, small layers in FP32; on {machine}; {choice.said}"
     )

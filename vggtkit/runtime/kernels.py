@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vggtkit.core.accelerator import wait_for
 from vggtkit.quant.activations import row_scales
 from vggtkit.runtime.codes import Int8Weight
 
@@ -61,6 +62,10 @@ class Kernel(ABC):
     key: str
     title: str
     loads_at_once = False
+
+    def takes(self, inputs: int, outputs: int) -> bool:  # noqa: ARG002
+        """Whether it multiplies weights of a shape."""
+        return True
 
     @abstractmethod
     def load(self, weight: Int8Weight) -> tuple[Tensor, Tensor]:
@@ -155,20 +160,21 @@ WORTH_LOADING = 1.1
 BFLOAT16_GAIN = 1.3
 """Least gain for which it is used."""
 _ROWS, _IN, _OUT = 512, 1024, 1024
+CPU = torch.device("cpu")
 
 
 @lru_cache(maxsize=4)
-def choose(threads: int) -> KernelChoice | None:
+def choose(threads: int, device: torch.device = CPU, kernels: tuple[Kernel, ...] = KERNELS) -> KernelChoice | None:
     """Measure all kernels with so many threads, in about half a second; None if none is exact.
 
     The size is a layer's of VGGT-1B and as many rows as half a picture has. What is exact is found out with a few rows
     first, and what is slow there is left out, since it could take minutes.
     """
     assert threads == torch.get_num_threads()
-    usable = usable_kernels()
+    usable = usable_kernels(device, kernels)
     if not usable:
         return None
-    x, weight, bias = _example(_ROWS, _IN, _OUT)
+    x, weight, bias = _example(_ROWS, _IN, _OUT, device)
     codes, steps = quantize_rows(x)
     loaded = {kernel.key: kernel.load(weight) for kernel in usable}
     plain = [x, weight.codes * weight.scales[:, None], bias]
@@ -179,7 +185,7 @@ def choose(threads: int) -> KernelChoice | None:
     for kernel in usable:
         jobs[kernel.key] = partial(kernel.multiply, codes, steps, loaded[kernel.key], bias, torch.float32)
         jobs[f"load {kernel.key}"] = partial(kernel.load, weight)
-    seconds = fastest(jobs, repeats=5)
+    seconds = fastest(jobs, repeats=5, device=device)
     once = min(usable, key=lambda kernel: seconds[kernel.key] * (1 if kernel.loads_at_once else WORTH_LOADING))
     each = min(usable, key=lambda kernel: seconds[kernel.key] + seconds[f"load {kernel.key}"])
     gains = {name: seconds["fp32"] / seconds[name] for name in ("bf16", *loaded)}
@@ -187,33 +193,36 @@ def choose(threads: int) -> KernelChoice | None:
     return KernelChoice(once, each, gains["bf16"] >= BFLOAT16_GAIN, f"measured against FP32 on {_ROWS} rows: {said}")
 
 
-def usable_kernels() -> list[Kernel]:
+def usable_kernels(device: torch.device = CPU, kernels: tuple[Kernel, ...] = KERNELS) -> list[Kernel]:
     """Those that are exact here, and no slower than a kernel of this purpose may be."""
-    return [kernel for kernel in KERNELS if _is_exact(kernel)]
+    return [kernel for kernel in kernels if _is_exact(kernel, device)]
 
 
-def fastest(jobs: Mapping[str, Callable[[], object]], repeats: int = 3) -> dict[str, float]:
+def fastest(jobs: Mapping[str, Callable[[], object]], repeats: int = 3, device: torch.device = CPU) -> dict[str, float]:
     """Least seconds of each job, taken in turn after a first run of all."""
     for job in jobs.values():
         job()
     seconds = dict.fromkeys(jobs, float("inf"))
     for _ in range(repeats):
         for name, job in jobs.items():
-            seconds[name] = min(seconds[name], _seconds(job))
+            seconds[name] = min(seconds[name], _seconds(job, device))
     return seconds
 
 
-def _seconds(job: Callable[[], object]) -> float:
+def _seconds(job: Callable[[], object], device: torch.device) -> float:
+    wait_for(device)
     start = time.perf_counter()
     job()
+    wait_for(device)
     return time.perf_counter() - start
 
 
-def _example(rows: int, inputs: int, outputs: int) -> tuple[Tensor, Int8Weight, Tensor]:
+def _example(rows: int, inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Int8Weight, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(rows, inputs, generator=generator)
-    codes = torch.randint(-LARGEST, LARGEST + 1, (outputs, inputs), dtype=torch.int8, generator=generator)
-    return x, Int8Weight(codes, torch.full((outputs,), 2.0**-10)), torch.zeros(outputs)
+    x = torch.randn(rows, inputs, generator=generator).to(device)
+    codes = torch.randint(-LARGEST, LARGEST + 1, (outputs, inputs), dtype=torch.int8, generator=generator).to(device)
+    scales = torch.full((outputs,), 2.0**-10, device=device)
+    return x, Int8Weight(codes, scales), torch.zeros(outputs, device=device)
 
 
 SLOWEST = 0.05
@@ -221,16 +230,17 @@ SLOWEST = 0.05
 _TRIES = 3
 
 
-def _is_exact(kernel: Kernel) -> bool:
+def _is_exact(kernel: Kernel, device: torch.device) -> bool:
     """Whether sums of the largest products come out, which on processors without VNNI stop at 16 bits; and in time."""
-    codes = torch.full((16, 128), LARGEST, dtype=torch.int8)
+    codes = torch.full((16, 128), LARGEST, dtype=torch.int8, device=device)
     codes[1::2] *= -1
-    weight = Int8Weight(torch.full((128, 128), LARGEST, dtype=torch.int8), torch.ones(128))
+    ones, zeros = torch.ones(128, device=device), torch.zeros(128, device=device)
+    weight = Int8Weight(torch.full((128, 128), LARGEST, dtype=torch.int8, device=device), ones)
     try:
         loaded = kernel.load(weight)
-        multiply = partial(kernel.multiply, codes, torch.ones(16, 1), loaded, torch.zeros(128), torch.float32)
+        multiply = partial(kernel.multiply, codes, ones[:16, None], loaded, zeros, torch.float32)
         y = multiply()
-        seconds = min(_seconds(multiply) for _ in range(_TRIES))
+        seconds = min(_seconds(multiply, device) for _ in range(_TRIES))
     except (RuntimeError, AttributeError):
         return False
     return seconds < SLOWEST and y.double().equal(codes.double() @ weight.codes.double().t())

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from torch import nn
 
+from vggtkit.core.accelerator import wait_for
 from vggtkit.subject import Subject, VGGTSubject
 
 REST = "rest"
@@ -41,6 +41,7 @@ def stages(subject: Subject) -> dict[str, list[nn.Module]]:
 def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     """Seconds by stage of what runs within the block; ``"rest"`` is there once it ends.
 
+    >>> import torch
     >>> from vggtkit.subject import ModuleSubject
     >>> subject = ModuleSubject(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).eval())
     >>> with torch.no_grad(), clocked(subject) as seconds:
@@ -54,8 +55,7 @@ def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     started: dict[str, float] = {}
 
     def now() -> float:
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
+        wait_for(device)
         return time.perf_counter()
 
     def start(stage: str, *_: object) -> None:

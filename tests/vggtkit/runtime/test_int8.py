@@ -118,7 +118,7 @@ def bfloat16(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     """Whether bfloat16 is taken to be faster than FP32, whatever was measured."""
     choice = int8.choose(torch.get_num_threads())
     assert choice is not None
-    monkeypatch.setattr(int8, "choose", lambda _: choice._replace(has_bfloat16=request.param))
+    monkeypatch.setattr(int8, "choose", lambda *_: choice._replace(has_bfloat16=request.param))
     return bool(request.param)
 
 
@@ -229,12 +229,12 @@ def test_a_trunk_that_computes_in_bfloat16_runs_as_well(vggt: VGGT) -> None:
 def test_a_model_elsewhere_falls_back() -> None:
     model = nn.Sequential(nn.Linear(8, 4, device="meta"))
     ready = BACKENDS.pick("int8").prepare(ModuleSubject(model))
-    assert ready.execution.fell_back == {"0": "the model is on meta, not on the processor"}
+    assert ready.execution.fell_back == {"0": "the model is on meta, not on cpu"}
 
 
 def test_what_each_backend_runs() -> None:
     runs = {key: backend.runs("int4_group_32", "linear") for key, backend in BACKENDS.items()}
-    assert runs == {"reference": True, "int8": False, "onnxruntime": True}
+    assert runs == {"reference": True, "int8": False, "cuda": False, "onnxruntime": True}
     assert not BACKENDS["int8"].runs("int8_per_channel_sym", "attention_in")
     assert BACKENDS["int8"].runs("int3_two_level_16", "linear")
 

@@ -99,12 +99,9 @@ class Failing(IntMM):
 
 
 def test_kernels_that_are_wrong_absent_or_slow_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "KERNELS", (Saturating(), Failing()))
-    assert choose(torch.get_num_threads()) is None
-    choose.cache_clear()
-    monkeypatch.setattr(kernels, "KERNELS", (Saturating(), IntMM()))
-    found = choose(torch.get_num_threads())
-    assert found is None or found.once.key == "torch._int_mm"
+    assert choose(torch.get_num_threads(), kernels=(Saturating(), Failing())) is None
+    chosen = choose(torch.get_num_threads(), kernels=(Saturating(), IntMM()))
+    assert chosen is None or chosen.once.key == "torch._int_mm"
     choose.cache_clear()
     monkeypatch.setattr(kernels, "SLOWEST", 0.0)
     assert choose(torch.get_num_threads()) is None
