@@ -165,7 +165,7 @@ def save_quantized(
         parts += of_layer
     container = Container(parts, info.metadata(), _capacity(architecture, layers, weights, rest))
     with replacing_all([path, sidecar]) as (temporary, summary):
-        with temporary.open("wb") as file:
+        with temporary.open("w+b") as file:
             for name, tensor in rest.items():
                 container.write(file, name, stored_value(name, tensor, keep))
             for layer in layers:
@@ -173,8 +173,8 @@ def save_quantized(
                     container.write(file, name, tensor)
                 if on_layer is not None:
                     on_layer(layer.name)
-            container.write_header(file)
-        summary.write_text(_summary(path, info, container, layer_bytes), encoding="utf-8")
+            digest = container.write_header(file)
+        summary.write_text(_summary(path, info, container, digest, layer_bytes), encoding="utf-8")
     return container.size_bytes
 
 
@@ -349,7 +349,7 @@ def _is_summary(path: Path) -> bool:
     return isinstance(values, dict) and values.get("kind") == KIND
 
 
-def _summary(path: Path, info: CheckpointInfo, container: Container, layer_bytes: dict[str, int]) -> str:
+def _summary(path: Path, info: CheckpointInfo, container: Container, digest: str, layer_bytes: dict[str, int]) -> str:
     summary = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -358,7 +358,7 @@ def _summary(path: Path, info: CheckpointInfo, container: Container, layer_bytes
         "overhead_bytes": container.size_bytes - sum(layer_bytes.values()),
         "keep": info.keep,
         "model_fingerprint": info.model_fingerprint,
-        DIGEST: container.content.digest(container.metadata),
+        DIGEST: digest,
         "config": json.loads(info.architecture),
         "note": info.note,
         "formats": info.formats,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mixedprec.apply import KEEP_DTYPES
-from mixedprec.container import DIGEST, Content
+from mixedprec.container import DIGEST, file_digest
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
 from vggtkit.model.checkpoint_formats import PACKED_KIND
@@ -22,7 +23,7 @@ from vggtkit.quant import Format, Layer, QuantizedTensor, get_format, out_first
 from vggtkit.quant import part_names as quantized_parts
 
 KIND = PACKED_KIND
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 FACTORY, READERS = "factory", "readers"
 """Keys of an architecture that is no VGGT: where it comes from, and which module reads weights past their layer."""
 
@@ -74,17 +75,23 @@ class CheckpointInfo:
 
 
 class CheckpointReader:
-    """An open checkpoint; every failure is one line that names the file."""
+    """An open checkpoint; every failure is one line that names the file.
+
+    Args:
+        path: of the file.
+        verify: hash the file in a thread of its own meanwhile.
+    """
 
     def __init__(self, path: Path, *, verify: bool = False) -> None:
         self.path = path
-        self.content = Content(beside=True) if verify else None
         if not path.is_file():
             raise InputError(f"{path}: no such file; write one with `{command('export')}`")
         try:
             self.file: Any = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
             raise damaged(path, f"not a complete safetensors file ({one_line(error)})") from error
+        self._hashing = ThreadPoolExecutor(1) if verify else None
+        self._digest = self._hashing.submit(_digest_of, path) if self._hashing else None
 
     def __enter__(self) -> CheckpointReader:
         self.file.__enter__()
@@ -92,6 +99,8 @@ class CheckpointReader:
 
     def __exit__(self, *exc_info: object) -> None:
         self.file.__exit__(*exc_info)
+        if self._hashing:
+            self._hashing.shutdown()
 
     def info(self) -> CheckpointInfo:
         """The header's metadata, checked as far as it goes without the model."""
@@ -133,7 +142,7 @@ class CheckpointReader:
     def check_digest(self) -> None:
         """Refuse what is not as it was written, if asked to verify; to be called when every tensor has been read."""
         texts: dict[str, str] = self.file.metadata() or {}
-        if self.content is not None and texts.get(DIGEST) != self.content.digest(texts):
+        if self._digest is not None and texts.get(DIGEST) != self._digest.result():
             raise damaged(self.path, f"its {DIGEST} is not that of its content")
 
     def unquantized(self, name: str, like: Tensor, keep: str) -> Tensor:
@@ -165,8 +174,6 @@ class CheckpointReader:
             tensor: Tensor = self.file.get_tensor(name)
         except (SafetensorError, RuntimeError, TypeError, OSError) as error:
             raise damaged(self.path, f"{name} is unreadable ({one_line(error)})") from error
-        if self.content is not None:
-            self.content.add(name, tensor)
         return tensor.clone()
 
     def _object(self, texts: Mapping[str, str], name: str) -> dict[str, Any]:
@@ -199,3 +206,12 @@ def one_line(error: Exception) -> str:
 def compact(value: object) -> str:
     """JSON without spaces, as it stands in the header."""
     return json.dumps(value, separators=(",", ":"))
+
+
+def _digest_of(path: Path) -> str:
+    """What it should say of itself; "" for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file_digest(file)
+    except (OSError, ValueError):
+        return ""

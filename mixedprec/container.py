@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -23,7 +22,7 @@ from torch import Tensor
 
 LENGTH_BYTES = 8
 DIGEST = "digest"
-_WORTH_A_THREAD = 1 << 17  # bytes; handing over takes as long as hashing these
+_PIECE = 1 << 20  # bytes hashed at a time
 DIGEST_DIGITS = 64
 DIGEST_BYTES = len(f',"{DIGEST}":""') + DIGEST_DIGITS
 """What the digest takes of a header."""
@@ -75,19 +74,26 @@ class Container:
             end += part.nbytes
         self.size_bytes = LENGTH_BYTES + capacity + end
         self.metadata = dict(metadata)
-        self.content = Content()
         self._header(DIGEST_DIGITS * "f")
 
     def write(self, file: BinaryIO, name: str, tensor: Tensor) -> None:
         """Write one part to its place."""
         file.seek(LENGTH_BYTES + self.capacity + self.begin[name])
-        file.write(self.content.add(name, tensor.detach().cpu()))
+        values: memoryview = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+        file.write(values)
 
-    def write_header(self, file: BinaryIO) -> None:
-        """Write everything that comes before the data, after the data, whose digest it holds."""
+    def write_header(self, file: BinaryIO) -> str:
+        """Write everything that comes before the data, after the data; returns the digest, which it holds.
+
+        Args:
+            file: open for reading, too.
+        """
+        file.seek(LENGTH_BYTES + self.capacity)
+        digest = _digest(json.loads(_header(self.parts, self.begin, self.metadata)), file)
         file.seek(0)
         file.write(self.capacity.to_bytes(LENGTH_BYTES, "little"))
-        file.write(self._header(self.content.digest(self.metadata)).ljust(self.capacity))
+        file.write(self._header(digest).ljust(self.capacity))
+        return digest
 
     def _header(self, digest: str) -> bytes:
         header = _header(self.parts, self.begin, self.metadata | {DIGEST: digest})
@@ -96,45 +102,27 @@ class Container:
         return header
 
 
-class Content:
-    """What a file holds, part by part, and the digest of it all.
+def file_digest(file: BinaryIO) -> str:
+    """SHA-256 of what a container holds: texts (but for the digest), names, types, shapes and places, then all data.
 
     Args:
-        beside: hash in a thread of its own, so that a reader goes on meanwhile; tensors must not change then.
+        file: a container with a sound header.
 
-    >>> one, other = Content(), Content(beside=True)
-    >>> _ = one.add("a", torch.zeros(2)), other.add("a", torch.zeros(2))
-    >>> one.digest({}) == other.digest({})
-    True
+    Raises:
+        ValueError: the header is none.
     """
-
-    def __init__(self, *, beside: bool = False) -> None:
-        self._thread = ThreadPoolExecutor(1) if beside else None
-        self._parts: dict[str, tuple[str, str | Future[str]]] = {}
-
-    def add(self, name: str, tensor: Tensor) -> memoryview:
-        """Count a tensor in; returns its bytes as they stand in a file."""
-        values: memoryview = tensor.contiguous().view(-1).view(torch.uint8).numpy().data
-        beside = self._thread is not None and values.nbytes > _WORTH_A_THREAD
-        digest = self._thread.submit(_sha256, values) if self._thread and beside else _sha256(values)
-        self._parts[name] = (f"{tensor.dtype} {list(tensor.shape)}", digest)
-        return values
-
-    def digest(self, metadata: Mapping[str, str]) -> str:
-        """SHA-256 of the header's texts and of all tensors, their names, types and shapes, whatever their order."""
-        texts = {name: text for name, text in metadata.items() if name != DIGEST}
-        parts = {
-            name: [kind, digest if isinstance(digest, str) else digest.result()]
-            for name, (kind, digest) in self._parts.items()
-        }
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
-        return hashlib.sha256(json.dumps([texts, parts], sort_keys=True).encode()).hexdigest()
+    file.seek(0)
+    header = json.loads(file.read(int.from_bytes(file.read(LENGTH_BYTES), "little")))
+    header["__metadata__"].pop(DIGEST, None)
+    return _digest(header, file)
 
 
-def _sha256(values: memoryview) -> str:
-    return hashlib.sha256(values).hexdigest()
+def _digest(header: Mapping[str, object], file: BinaryIO) -> str:
+    """Of a header without a digest, and of all that follows in the file."""
+    sha256 = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    while piece := file.read(_PIECE):
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def header_capacity(parts: Sequence[Part], metadata: Mapping[str, str], data_bytes: int) -> int:

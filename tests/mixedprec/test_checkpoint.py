@@ -277,7 +277,7 @@ LAYER, WEIGHT = "camera_head.embed_pose", "camera_head.embed_pose.weight"
 CODES, SCALES = f"{WEIGHT}.codes", f"{WEIGHT}.scales"
 TAMPERED: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, str]], object], str]] = {
     "no-metadata": (lambda _, m: m.clear(), "not a quantised checkpoint; load it with --model"),
-    "version": (lambda _, m: m.update(schema_version="9"), "schema version is 9, this tool reads 2"),
+    "version": (lambda _, m: m.update(schema_version="9"), "schema version is 9, this tool reads 3"),
     "no-keep": (lambda _, m: m.pop("keep"), "'keep' is missing in the header"),
     "keep": (lambda _, m: m.update(keep="fp8"), "keep is 'fp8'"),
     "other-keep": (lambda _, m: m.update(keep="fp32"), "is torch.float16 of shape .*, must be torch.float32"),
