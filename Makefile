@@ -13,7 +13,7 @@ OLDEST_TESTS := tests/test_imports.py tests/test_cli.py tests/test_supply.py tes
 	tests/vggtkit/scenes tests/vggtkit/model/test_loading.py tests/vggtkit/metrics tests/analysis/report \
 	tests/analysis/commands/test_way_through.py
 
-.PHONY: demo test test-oldest check docs lock clean
+.PHONY: demo test test-oldest check docs pictures lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python cli.py demo $(DEMO)
@@ -32,6 +32,9 @@ check: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate_cli.py
+
+pictures: $(VENV)/.installed
+	$(BIN)/python docs/make_pictures.py
 
 # The stamp is younger than pyproject.toml for as long as the environment is up to date.
 $(VENV)/.installed: pyproject.toml

@@ -27,10 +27,13 @@ def page(experiment: Experiment, say: Wording) -> Document:
     evaluation, verdict = experiment.evaluation, experiment.verdict
     sections = []
     if evaluation is not None and verdict is not None:
-        answer = (*recommendation(experiment, say), Text((say.translated(verdict.sentence),)))
         tables = tuple(map(say.table, main_tables(evaluation, verdict)))
-        sections.append(Section(say("Answer"), answer, "answer"))
-        sections.append(Section(say("Size, time and damage"), (trade_off(evaluation, say), *tables), "trade-off"))
+        asked = say("Is the plan better than every uniform scheme of its size or larger?")
+        beside = Text((f"{asked} {say.translated(verdict.sentence)}",))
+        sections.append(Section(say("Answer"), tuple(recommendation(experiment, say)), "answer"))
+        sections.append(
+            Section(say("Size, time and damage"), (trade_off(evaluation, say), *tables, beside), "trade-off")
+        )
         sections.append(Section(say("By scenario"), tuple(scenarios(experiment, say)), "scenarios"))
         if experiment.maps is not None:
             sections.append(Section(say("Depth"), (depth_slider(experiment.maps, evaluation, say),), "depth"))
