@@ -57,6 +57,12 @@ class CrossBlock(nn.Module):
         return result
 
 
+def _tokens(*shape: int) -> nn.Parameter:
+    """Random ones; where there is no memory for them none are drawn, which torch takes half a second to do there."""
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else values.normal_())
+
+
 class UpdateTransformer(nn.Module):
     """Updates all tracks together: along time, and across tracks by way of a few virtual ones."""
 
@@ -67,7 +73,7 @@ class UpdateTransformer(nn.Module):
         self.input_transform = nn.Linear(input_dim, dim)
         self.output_norm = nn.LayerNorm(dim)
         self.flow_head = nn.Linear(dim, output_dim)
-        self.virual_tracks = nn.Parameter(torch.randn(1, config.track_virtual_tracks, 1, dim))  # the published name
+        self.virual_tracks = _tokens(1, config.track_virtual_tracks, 1, dim)  # the published name
         self.time_blocks = nn.ModuleList(SelfBlock(dim, heads) for _ in range(depth))
         self.space_virtual_blocks = nn.ModuleList(SelfBlock(dim, heads) for _ in range(depth))
         self.space_point2virtual_blocks = nn.ModuleList(CrossBlock(dim, heads) for _ in range(depth))
@@ -105,7 +111,7 @@ class Tracker(nn.Module):
         window = (2 * config.track_corr_radius + 1) ** 2
         self.transformer_dim = 3 * features + 4
         self.corr_mlp = Mlp(config.track_corr_levels * window, config.track_hidden_size, features)
-        self.query_ref_token = nn.Parameter(torch.randn(1, 2, self.transformer_dim))
+        self.query_ref_token = _tokens(1, 2, self.transformer_dim)
         self.updateformer = UpdateTransformer(config, self.transformer_dim, features + 2)
         self.fmap_norm = nn.LayerNorm(features)
         self.ffeat_norm = nn.GroupNorm(1, features)
