@@ -31,6 +31,18 @@ def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 
 @pytest.fixture
+def with_charts() -> None:
+    """Asks for charts as users get them."""
+
+
+@pytest.fixture(autouse=True)
+def without_charts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have tests of their own, and take a second for each evaluation."""
+    if "with_charts" not in request.fixturenames:
+        monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.write_bytes(b"png"))
+
+
+@pytest.fixture
 def run(finished: tuple[Path, dict[str, Ran]], tmp_path: Path) -> Path:
     """A copy of the finished run, to be damaged."""
     return Path(shutil.copytree(finished[0], tmp_path / "run"))

@@ -32,7 +32,7 @@ CASES = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("few_formats")
+pytestmark = pytest.mark.usefixtures("few_formats", "with_charts")
 
 
 def with_zeros(config: VGGTConfig, pattern: str, into: Path) -> Path:

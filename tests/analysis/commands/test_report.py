@@ -9,18 +9,11 @@ from typing import NoReturn
 import pytest
 
 from analysis.evaluation.results import from_json
-from analysis.report import charts
 from analysis.report.parts import PARTS
 from analysis.report.renderers import RENDERERS, Renderer
 from sensitivity import open_profile
 from tests.analysis.commands.running import RESULTS, Ran, assert_refused, cli, content, the_json
 from tests.chromium import Browser, browsing, chromium
-
-
-@pytest.fixture(autouse=True)
-def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have tests of their own, and take their time."""
-    monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.write_bytes(b"png"))
 
 
 def part(run: Path, number: int, folder: str = "report") -> str:

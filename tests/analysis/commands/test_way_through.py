@@ -7,18 +7,12 @@ import pytest
 import torch
 
 from analysis.evaluation.results import from_json
-from analysis.report import charts
 from analysis.steps import show_evaluation
 from analysis.steps.run_folder import DEPTH_MAPS
 from mixedprec import load_plan, load_quantized
 from sensitivity import open_profile
 from tests.analysis.commands.running import RESULTS, Ran, cli, the_json
 from vggtkit.core.command_log import LOG, read_log
-
-
-def draw_nothing(_evaluation: object, path: Path) -> None:
-    """The charts have tests of their own, and take their time."""
-    path.touch()
 
 
 def test_a_run_has_its_files_and_no_others(finished: tuple[Path, dict[str, Ran]]) -> None:
@@ -83,11 +77,8 @@ def test_tables_for_people(run: Path) -> None:
     assert max(map(len, shown.out.splitlines())) <= 130
 
 
-def test_photographs_from_profile_to_evaluation(
-    model_folder: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_photographs_from_profile_to_evaluation(model_folder: Path, photo_folder: Path, tmp_path: Path) -> None:
     """With the spellings of the options that others use."""
-    monkeypatch.setattr(charts, "draw", draw_nothing)
     run = tmp_path / "photos"
     common = ("--output_dir", run, "--json")
     small = ("--probes", 1, "--max_images", 4)
@@ -108,7 +99,6 @@ def test_photographs_from_profile_to_evaluation(
 
 def test_demo_prints_one_json_document(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     """Its steps are those of the commands, so an earlier run may stand in for the slow ones."""
-    monkeypatch.setattr(charts, "draw", draw_nothing)
     monkeypatch.setattr("analysis.commands.demo.make_profile", lambda run, *_, **__: open_profile(run))
     monkeypatch.setattr("analysis.commands.demo.make_evaluation", lambda run, *_, **__: show_evaluation(run))
     values = the_json(cli("demo", "--run", run, "--json"))
