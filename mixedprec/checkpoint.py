@@ -25,13 +25,13 @@ from mixedprec.checkpoint_file import (
     CheckpointReader,
     compact,
     damaged,
-    one_line,
     part_names,
 )
 from mixedprec.container import DIGEST, DIGEST_BYTES, DIGEST_DIGITS, LENGTH_BYTES, Container, Part, header_capacity
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import first_line
 from vggtkit.core.seal import digests_count
 from vggtkit.model.loading import FINGERPRINT_DIGITS, model_fingerprint, skeleton
 from vggtkit.model.vggt import VGGT
@@ -380,4 +380,4 @@ def _empty(info: CheckpointInfo, path: Path) -> VGGT:
     try:
         return skeleton(info.config)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        raise damaged(path, f"config in the header is of no VGGT ({one_line(error)})") from error
+        raise damaged(path, f"config in the header is of no VGGT ({first_line(error)})") from error

@@ -16,6 +16,7 @@ from torch import Tensor
 from mixedprec.apply import KEEP_DTYPES
 from mixedprec.container import DIGEST, file_digest
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import first_line
 from vggtkit.core.program import command, setting
 from vggtkit.model.checkpoint_formats import PACKED_KIND
 from vggtkit.model.config import VGGTConfig
@@ -89,7 +90,7 @@ class CheckpointReader:
         try:
             self.file: Any = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise damaged(path, f"not a complete safetensors file ({one_line(error)})") from error
+            raise damaged(path, f"not a complete safetensors file ({first_line(error)})") from error
         self._hashing = ThreadPoolExecutor(1) if verify else None
         self._digest = self._hashing.submit(_digest_of, path) if self._hashing else None
 
@@ -173,7 +174,7 @@ class CheckpointReader:
         try:
             tensor: Tensor = self.file.get_tensor(name)
         except (SafetensorError, RuntimeError, TypeError, OSError) as error:
-            raise damaged(self.path, f"{name} is unreadable ({one_line(error)})") from error
+            raise damaged(self.path, f"{name} is unreadable ({first_line(error)})") from error
         return tensor.clone()
 
     def _object(self, texts: Mapping[str, str], name: str) -> dict[str, Any]:
@@ -196,11 +197,6 @@ def part_names(weight_name: str, fmt: Format) -> dict[str, str]:
 def damaged(path: Path, what: str) -> InputError:
     """The error for a file that `save_quantized` cannot have written."""
     return InputError(f"{path}: {what}; the file is damaged, export it again")
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's message."""
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def compact(value: object) -> str:
