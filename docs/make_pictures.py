@@ -19,11 +19,11 @@ from cli import main as command
 from tests.chromium import browsing, chromium
 
 IMAGES = Path(__file__).resolve().parent / "images"
-WIDTH, HEIGHT = 1200, 760
+WIDTH = 1100
 
 
-def shoot(page: Path, target: Path, section: str | None = None) -> None:
-    """What a reader sees of a page, from its top or from a section."""
+def shoot(page: Path, target: Path, height: int, section: str | None = None) -> None:
+    """What a reader sees of a page in so many rows, from its top or from a section."""
     program = chromium()
     if program is None:
         raise SystemExit("the pictures of the page need Chromium")
@@ -32,7 +32,7 @@ def shoot(page: Path, target: Path, section: str | None = None) -> None:
         browsing(program, Path(profile)) as browser,
     ):
         browser.prefer("light")
-        browser.size(WIDTH, HEIGHT)
+        browser.size(WIDTH, height)
         browser.open(page)
         if section is not None:
             browser.run(f"document.getElementById('{section}').scrollIntoView()")
@@ -52,8 +52,8 @@ def main() -> None:
             raise SystemExit(code)
     shutil.copyfile(charts, IMAGES / "demo.png")
     shutil.copyfile(run / "pareto.png", IMAGES / "pareto.png")
-    shoot(run / "report.html", IMAGES / "page.png")
-    shoot(run / "report.html", IMAGES / "depth.png", "depth")
+    shoot(run / "report.html", IMAGES / "page.png", 1090)
+    shoot(run / "report.html", IMAGES / "depth.png", 640, "depth")
 
 
 if __name__ == "__main__":
