@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vggtkit.core.interrupts import ending_at_once, exit_code, interruptible
+from vggtkit.core.interrupts import INTERRUPTED, check_interrupted, ending_at_once, exit_code, interruptible
 from vggtkit.core.program import program
 from vggtkit.core.streams import NOBODY_READS, readable_streams
 
@@ -101,6 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             code = _run(arguments or ["--help"])
             sys.stdout.flush()
+            if code == INTERRUPTED:  # while a line is parsed, Typer takes every signal for Ctrl-C
+                check_interrupted()
         except (KeyboardInterrupt, typer.Abort) as error:
             return exit_code(error)
         except BrokenPipeError:

@@ -1,8 +1,10 @@
 """The command line itself: help, and lines that cannot be parsed."""
 
+import signal
 from pathlib import Path
 
 import pytest
+import typer.core
 
 from cli import COMMANDS, HELP_WIDTH
 from docs.generate_cli import PAGE, page
@@ -34,6 +36,14 @@ def test_help_has_all_options_and_examples(command: str, monkeypatch: pytest.Mon
         *(["--run, --output_dir DIR"] if command not in ("formats", "download") else []),
     ):
         assert option in shown.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_the_line_is_parsed_has_its_own_code(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    monkeypatch.setattr(typer.core.TyperGroup, "invoke", lambda *_: signal.raise_signal(number))
+    assert cli("formats").code == code
 
 
 def test_no_arguments_show_the_help() -> None:
