@@ -13,6 +13,7 @@ from analysis.commands.options import (
     Pictures,
     RunDir,
     RunModel,
+    Workforce,
 )
 from analysis.commands.screen import session
 from analysis.steps import audit_view, make_audit
@@ -22,6 +23,7 @@ EXAMPLES = (
     "audit",
     "audit --num-scenes 2 --stability",
     "audit --images other-photos/ --json",
+    "audit --workers ray://head:10001",
 )
 
 
@@ -37,6 +39,7 @@ def audit(
     ] = False,
     model: RunModel = None,
     device: Device = "auto",
+    workforce: Workforce,
     output: OutputOptions,
 ) -> None:
     """Do the scores predict damage? Compare them with it.
@@ -46,6 +49,7 @@ def audit(
     pay. Writes score_audit.json, score_audit.png and who_pays.png.
 
     On a CPU true damage of a small network is shared among processes, one a core; with OMP_NUM_THREADS=1 there is one.
+    --workers shares it among others. What was measured is kept: the same command goes on where it was stopped.
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
@@ -59,6 +63,7 @@ def audit(
                 with_stability=stability,
                 device=device,
                 model_name=model,
+                workers=workforce.asked(),
                 progress=progress,
                 say=screen.say,
             )

@@ -19,5 +19,5 @@
 | `provenance` | what every file says about its origin |
 | `memory` | memory and disk: what there is, and the refusal of what does not fit |
 | `allocator` | freed memory stays with the process for a while |
-| `processes` | a measurement shared among processes, one a core |
+| `executors` | where pieces of work run: here, in processes, on a cluster |
 """

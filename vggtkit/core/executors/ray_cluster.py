@@ -1,0 +1,156 @@
+"""Ray, on this machine or on a cluster (the optional extra ``cluster``).
+
+A worker is an actor that holds its resources (threads as CPUs, the memory that was foreseen, a GPU) as long as the work
+lasts, so that Ray overfills no node. The packed work lies in the object store: each node gets it once, its workers read
+the same memory. When a worker or a node is lost, Ray starts the actor anew and sends it its piece again.
+
+Source: Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vggtkit.core.errors import InputError
+from vggtkit.core.executors.base import Demand, Done, Piece, Result, Results, Work
+from vggtkit.core.executors.worker import Bench, fingerprint, packed
+from vggtkit.core.program import setting
+
+ATTEMPTS = 3
+"""Times that a piece may end its worker."""
+START_SECONDS = 300.0
+"""Until one worker at least has its resources."""
+STORE_BYTES = 10**9
+"""Of the object store of a Ray that is started here; larger work needs a cluster that is started with more."""
+
+
+class RayCluster:
+    """Runs pieces on Ray.
+
+    Args:
+        address: of a cluster, as ``ray://host:10001`` or ``host:6379``; "" starts one on this machine.
+        count: workers, at most; 0 for as many as the nodes hold.
+        threads: of each.
+        demand: what each takes.
+
+    Raises:
+        InputError: Ray is not installed, cannot be reached, or no node holds a worker.
+    """
+
+    def __init__(self, address: str = "", count: int = 0, threads: int = 1, demand: Demand | None = None) -> None:
+        self.address, self.threads, self.demand = address, threads, demand or Demand()
+        self._ray = _connected(address, count * threads)
+        fit = sum(self._workers_of(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
+        if not fit:
+            raise InputError(
+                f"{setting('workers', address or 'ray')}: no node holds a worker of {self._described()}; give fewer "
+                "threads, fewer or smaller pictures, or larger nodes"
+            )
+        self.workers = min(count or fit, fit)
+        self.title = f"{self.workers} Ray worker{'s' * (self.workers > 1)}"
+
+    def run(self, work: Work[Piece, Result], pieces: Sequence[Piece]) -> Results[Result]:
+        """As `Executor.run`."""
+        ray, data = self._ray, packed(work)
+        key, stored = fingerprint(data), ray.put(np.frombuffer(data, np.uint8))
+        del data
+        actors = [self._start(stored, key) for _ in range(min(self.workers, len(pieces)))]
+        waiting = deque(enumerate(pieces))
+        at_work: dict[Any, tuple[Any, int | None]] = {actor.name.remote(): (actor, None) for actor in actors}
+        left, started = len(pieces), False
+        try:
+            while left:
+                ready, _ = ray.wait(list(at_work), num_returns=1, timeout=None if started else START_SECONDS)
+                if not ready:
+                    raise InputError(f"no node had {self._described()} free within {START_SECONDS:.0f} s; try later")
+                started = True
+                actor, number = at_work.pop(ready[0])
+                name, value = self._received(ready[0])
+                if waiting:
+                    following, piece = waiting.popleft()
+                    at_work[actor.do.remote(piece)] = (actor, following)
+                if number is not None:
+                    left -= 1
+                    yield Done(number, value, name)
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+
+    def _start(self, stored: object, key: str) -> Any:  # noqa: ANN401
+        remote = self._ray.remote(_Worker).options(
+            num_cpus=self.threads,
+            num_gpus=self.demand.gpus,
+            memory=self.demand.memory_bytes or None,
+            max_restarts=-1,
+            max_task_retries=ATTEMPTS - 1,
+        )
+        return remote.remote(stored, key, self.threads)
+
+    def _received(self, ref: object) -> Any:  # noqa: ANN401
+        """What a worker gave; what a piece raised is raised here."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(ref)
+        except errors.RayTaskError as error:
+            raise getattr(error, "cause", None) or error from None
+        except errors.RayError as error:
+            raise InputError(
+                f"a worker of {self.title} died {ATTEMPTS} times at the same piece, perhaps for want of memory "
+                f"({' '.join(str(error).split())[:200]}): give a lower {setting('workers')} or larger nodes"
+            ) from None
+
+    def _workers_of(self, resources: dict[str, float]) -> int:
+        """How many a node holds."""
+        fit = int(resources.get("CPU", 0)) // self.threads
+        if self.demand.memory_bytes:
+            fit = min(fit, int(resources.get("memory", 0)) // self.demand.memory_bytes)
+        return min(fit, int(resources.get("GPU", 0))) if self.demand.gpus else fit
+
+    def _described(self) -> str:
+        gpu = ", a GPU" if self.demand.gpus else ""
+        return f"{self.threads} CPU{'s' * (self.threads > 1)}, {self.demand.memory_bytes / 1e9:.1f} GB of memory{gpu}"
+
+
+class _Worker:
+    """An actor: the work, ready, in a process somewhere."""
+
+    def __init__(self, stored: Any, key: str, threads: int) -> None:  # noqa: ANN401
+        self._stored, self._key, self._threads, self._bench = stored, key, threads, Bench()
+
+    def name(self) -> tuple[str, None]:
+        return self._name(), None
+
+    def do(self, piece: object) -> tuple[str, object]:
+        result = self._bench.do(self._key, self._threads, lambda: memoryview(self._stored), piece)
+        self._stored = None  # the work is made ready from it, so the store may have its memory back
+        return self._name(), result
+
+    def _name(self) -> str:
+        return f"{os.uname().nodename}:{os.getpid()}"
+
+
+def _connected(address: str, cpus: int) -> Any:  # noqa: ANN401
+    """The package, connected; one connection a process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            f"{setting('workers', address or 'ray')} needs Ray: pip install 'vggt-mixedprec[cluster]'"
+        ) from None
+    if ray.is_initialized():
+        return ray
+    own: dict[str, Any] = {"num_cpus": cpus or None, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(address or None, log_to_driver=False, logging_level="ERROR", **({} if address else own))
+    except Exception as error:  # of gRPC, the system, or Ray's own kinds
+        raise InputError(
+            f"{setting('workers', address or 'ray')}: Ray cannot be started or reached "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        ) from error
+    return ray
