@@ -70,16 +70,7 @@ def audit(
     context = ScoringContext(profile, subject, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
     layers, schemes = context.layers, context.schemes
     step = _Steps(progress)
-    needed = memory_of_damage(subject, held_out[0])
-    demand = demand_of(subject.model, needed)
-    automatic = workers_for(subject.model, demand) if subject.recorded_whole else Workers()
-    executor = (workers or automatic).executor(demand)
-    parts = _journal(journal, context, facts, held_out, executor) if journal is not None else None
-    counted = step(
-        f"true damage, {executor.title}, memory {executor.workers} x {needed / 1e9:.1f} GB",
-        steps_of_truth(len(layers), len(held_out)),
-    )
-    truth = measure_truth(subject, layers, schemes, held_out, executor=executor, parts=parts, step=counted)
+    truth = _true_damage(context, held_out, facts, workers, journal, step)
     tell = step("cheap scores", len(SCORES))
     scores: dict[str, Mapping[str, Array]] = {}
     for key, score in SCORES.items():
@@ -119,6 +110,22 @@ def audit(
         class_schemes=shown,
         stability=repeated,
     )
+
+
+def _true_damage(
+    context: ScoringContext, scenes: Sequence[Scene], facts: Mapping[str, object], workers: Workers | None,
+    journal: Path | None, step: _Steps,
+) -> Truth:  # fmt: skip
+    """Measured by the workers that were asked for, or by as many as a small network is worth."""
+    subject = context.subject
+    needed = memory_of_damage(subject, scenes[0])
+    demand = demand_of(subject.model, needed)
+    automatic = workers_for(subject.model, demand) if subject.recorded_whole else Workers()
+    executor = (workers or automatic).executor(demand)
+    parts = _journal(journal, context, facts, scenes, executor) if journal is not None else None
+    stage = f"true damage, {executor.title}, memory {executor.workers} x {needed / 1e9:.1f} GB"
+    counted = step(stage, steps_of_truth(len(context.layers), len(scenes)))
+    return measure_truth(subject, context.layers, context.schemes, scenes, executor=executor, parts=parts, step=counted)
 
 
 def _journal(
