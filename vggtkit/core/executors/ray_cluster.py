@@ -59,7 +59,7 @@ class RayCluster:
         ray, data = self._ray, packed(work)
         key, stored = fingerprint(data), ray.put(np.frombuffer(data, np.uint8))
         del data
-        actors = [self._start(stored, key) for _ in range(min(self.workers, len(pieces)))]
+        actors = [self._start() for _ in range(min(self.workers, len(pieces)))]
         waiting = deque(enumerate(pieces))
         at_work: dict[Any, tuple[Any, int | None]] = {actor.name.remote(): (actor, None) for actor in actors}
         left, started = len(pieces), False
@@ -73,7 +73,7 @@ class RayCluster:
                 name, value = self._received(ready[0])
                 if waiting:
                     following, piece = waiting.popleft()
-                    at_work[actor.do.remote(piece)] = (actor, following)
+                    at_work[actor.do.remote(piece, key, self.threads, [stored])] = (actor, following)
                 if number is not None:
                     left -= 1
                     yield Done(number, value, name)
@@ -81,7 +81,7 @@ class RayCluster:
             for actor in actors:
                 ray.kill(actor)
 
-    def _start(self, stored: object, key: str) -> Any:  # noqa: ANN401
+    def _start(self) -> Any:  # noqa: ANN401
         remote = self._ray.remote(_Worker).options(
             num_cpus=self.threads,
             num_gpus=self.demand.gpus,
@@ -89,7 +89,7 @@ class RayCluster:
             max_restarts=-1,
             max_task_retries=ATTEMPTS - 1,
         )
-        return remote.remote(stored, key, self.threads)
+        return remote.remote()
 
     def _received(self, ref: object) -> Any:  # noqa: ANN401
         """What a worker gave; what a piece raised is raised here."""
@@ -117,17 +117,19 @@ class RayCluster:
 
 
 class _Worker:
-    """An actor: the work, ready, in a process somewhere."""
+    """An actor: the work, ready, in a process somewhere. One that is started anew is sent the work again."""
 
-    def __init__(self, stored: Any, key: str, threads: int) -> None:  # noqa: ANN401
-        self._stored, self._key, self._threads, self._bench = stored, key, threads, Bench()
+    def __init__(self) -> None:
+        self._bench = Bench()
 
     def name(self) -> tuple[str, None]:
         return self._name(), None
 
-    def do(self, piece: object) -> tuple[str, object]:
-        result = self._bench.do(self._key, self._threads, lambda: memoryview(self._stored), piece)
-        self._stored = None  # the work is made ready from it, so the store may have its memory back
+    def do(self, piece: object, key: str, threads: int, stored: list[Any]) -> tuple[str, object]:
+        import ray
+
+        # In a list, it comes as a reference: only who is not ready yet reads the memory of the node's store.
+        result = self._bench.do(key, threads, lambda: memoryview(ray.get(stored[0])), piece)
         return self._name(), result
 
     def _name(self) -> str:
