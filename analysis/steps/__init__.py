@@ -13,6 +13,7 @@
 | `onnx_export` | the same -> an ONNX file |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
+| `transfer` | several runs of one model -> do their scores and plans travel? |
 | `inspect` | ``profile.h5`` -> one layer from close by |
 | `formats` | the weight formats, listed |
 | `kernels` | a model and pictures -> ``kernels.json``, what its layers take here |
@@ -34,6 +35,7 @@ from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
 from analysis.steps.report import make_comparison, make_report
 from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
+from analysis.steps.transfer import make_transfer
 from analysis.steps.view import View
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "make_plan",
     "make_profile",
     "make_report",
+    "make_transfer",
     "pick_device",
     "profile_view",
     "show_evaluation",
