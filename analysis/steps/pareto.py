@@ -79,15 +79,9 @@ def make_pareto(
         formats=list(start.palette),
     )
     result = trace_pareto(
-        start,
-        evaluator,
-        budgets=budgets,
-        measure=measure,
-        facts=facts,
-        fp32_bytes=fp32_bytes(source.subject),
-        workers=workers,
-        progress=progress,
-    )
+        start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32_bytes(source.subject),
+        workers=workers, progress=progress,
+    )  # fmt: skip
     values = json.loads(to_json(result)) | ({} if timed is None else timed.values())
     names = [RESULTS, CHART, *([TIME_CHART] if timed else [])]
     with replacing_all([run / name for name in names]) as files:
