@@ -62,12 +62,10 @@ class DepthAnything3Net(nn.Module):
         self.backbone, self.head, self.cam_dec = Trunk(), Head(1), nn.Linear(8, 1)
         for name, value in (("extrinsics", extrinsics), ("intrinsics", intrinsics), ("true_depth", depth)):
             self.register_buffer(name, value)
-        self.seen: Tensor | None = None
 
     def forward(self, x: Tensor, extrinsics: Tensor | None = None, infer_gs: bool = False) -> dict[str, object]:
         assert extrinsics is None
         assert not infer_gs
-        self.seen = x.detach()
         tokens = self.backbone(x)
         small = 1e-6 * self.head(tokens)[..., 0]
         tilt = 1e-6 * self.cam_dec(tokens).mean((2, 3))[..., None, None]
