@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.audit.truth import measure_truth
 from vggtkit.core.executors import Executor, in_order
 from vggtkit.core.executors.processes import Processes
-from vggtkit.core.executors.ray_cluster import RayCluster
+from vggtkit.core.executors.ray_cluster import RayCluster, Waiting
 from vggtkit.core.journal import Parts
 from vggtkit.quant import UNIFORM_SCHEMES
 from vggtkit.scenes import SceneSource, load_scenes
@@ -145,14 +145,15 @@ def measured(scenes: int, layers: int, rounds: int) -> dict[str, object]:
 def simulate(gpus: int, costs: Overheads, assumed: Assumed, *, by_scene: bool) -> dict[str, float]:
     """Seconds of a profile of `SCENES` scenes on so many GPUs, as `RayCluster.run` hands out pieces.
 
-    A worker that is given a scheme of a scene whose FP32 pass it has not run runs it. One process receives, sends the
+    A worker is given steps of the scene that it is at, else of one that nobody is at; given a scheme of a scene whose
+    FP32 pass it has not run, it runs it. One process receives, sends the
     next piece, and writes the result; workers wait for it while it is busy.
 
     Args:
         gpus: workers.
         costs: measured.
         assumed: the rest.
-        by_scene: pieces are whole scenes, which save the repeated FP32 passes, in the place of steps.
+        by_scene: pieces are whole scenes in the place of steps.
     """
     full = json.loads(FULL_SIZE.read_text())
     scale = assumed.gpu_pass_seconds / full["forward_seconds"]
@@ -165,8 +166,12 @@ def simulate(gpus: int, costs: Overheads, assumed: Assumed, *, by_scene: bool) -
     hops = int(np.ceil(np.log2(1 + -(-gpus // assumed.gpus_per_node)))) if gpus > assumed.gpus_per_node else 1
     start = costs.start + assumed.weights_bytes * (hops / assumed.network_bytes + costs.unpickle)
     receive = costs.dispatch + STEP_BYTES / assumed.network_bytes
-    scene_by_scene = [(scene, [step]) for scene in range(SCENES) for step in steps]
-    pieces = iter([(scene, steps) for scene in range(SCENES)] if by_scene else scene_by_scene)
+    pieces = [
+        (scene, steps) if by_scene else (scene, [step])
+        for scene in range(SCENES)
+        for step in (steps[:1] if by_scene else steps)
+    ]
+    waiting = Waiting([scene for scene, _ in pieces])
     busy, again, driver, held = 0.0, 0, start, [-1] * gpus
     ends = [(start, worker, 0) for worker in range(gpus)]
     heapq.heapify(ends)
@@ -176,9 +181,9 @@ def simulate(gpus: int, costs: Overheads, assumed: Assumed, *, by_scene: bool) -
         begin = max(now, driver) + (receive if results else costs.dispatch)
         driver = begin + results * costs.save
         last = max(last, driver)
-        if (piece := next(pieces, None)) is None:
+        if (following := waiting.next(worker)) is None:
             continue
-        scene, inside = piece
+        scene, inside = pieces[following]
         missing = inside[0][0] == "scheme" and held[worker] != scene
         held[worker] = scene if inside[0][0] != "damage" else held[worker]
         again += missing

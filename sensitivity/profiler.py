@@ -141,7 +141,7 @@ def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequen
             progress(f"{stage}, scene {int(number) + 1}{where}", len(steps) - len(left), len(steps))
 
     tell()
-    with closing(executor.run(work, missing)) as finished:
+    with closing(executor.run(work, missing, [step.partition("-")[0] for step in missing])) as finished:
         for done in finished:
             parts.save(missing[done.number], done.value)
             tell()

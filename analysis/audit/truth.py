@@ -165,7 +165,7 @@ def measure_truth(
             parts.save(missing[done.number].step, done.value)
         step()
 
-    in_order(executor or Local(), work, missing, keep)
+    in_order(executor or Local(), work, missing, keep, [piece.scene for piece in missing])
     by_scene = [_joined([results[piece] for piece in pieces if piece.scene == scene]) for scene in range(len(scenes))]
     truth = Truth(
         damage={name: np.stack([one[DAMAGE + name] for one in by_scene]) for name in _starting(DAMAGE, by_scene[0])},

@@ -16,7 +16,7 @@ from vggtkit.core.program import setting
 
 EXAMPLES = (
     "reproduce --on co3d-test:data/co3d --on rgbd:data/7scenes",
-    "reproduce --on co3d-test:data/co3d --model checkpoints/vggt-1b --per-category 2 --workers ray",
+    "reproduce --on co3d-test:data/co3d --model my-vggt/ --per-category 2 --workers ray",
 )
 
 

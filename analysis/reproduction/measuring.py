@@ -117,7 +117,7 @@ def measure(work: MeasuringWork, executor: Executor, parts: Parts, progress: Pro
         parts.save(work.step(piece), done.value)
         progress(f"{work.variants[piece[0]].title}, {executor.title}", next(counted), len(pieces))
 
-    in_order(executor, work, missing, keep)
+    in_order(executor, work, missing, keep, [variant for variant, _, _ in missing])
     results: dict[tuple[str, str], list[dict[str, float]]] = {}
     for piece in pieces:
         figures = {key: float(value) for key, value in parts.load(work.step(piece)).items()}

@@ -8,7 +8,7 @@ one number, which belongs to the identity of a step. Results come as they are re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -71,8 +71,16 @@ class Executor(Protocol):
     workers: int
     threads: int
 
-    def run(self, work: Work[Piece, Result], pieces: Sequence[Piece]) -> Results[Result]:
+    def run(
+        self, work: Work[Piece, Result], pieces: Sequence[Piece], places: Sequence[Hashable] | None = None
+    ) -> Results[Result]:
         """Do all pieces; each comes once, as it is ready. Pieces of a worker that is lost are done again.
+
+        Args:
+            work: what is done.
+            pieces: to what.
+            places: of each piece, what it shares with others (a scene, say): an executor that can gives pieces of one
+                place to one worker, which has made ready for it.
 
         Raises:
             InputError: a piece that ends its worker time after time, or workers that cannot be started.
@@ -85,6 +93,7 @@ def in_order(
     work: Work[Piece, Result],
     pieces: Sequence[Piece],
     tell: Callable[[Done[Result]], None] = lambda _: None,
+    places: Sequence[Hashable] | None = None,
 ) -> list[Result]:
     """All results, in the order of the pieces.
 
@@ -93,9 +102,10 @@ def in_order(
         work: what is done.
         pieces: to what.
         tell: called for each as it is ready.
+        places: as `Executor.run` takes them.
     """
     results: dict[int, Result] = {}
-    with closing(executor.run(work, pieces)) as finished:
+    with closing(executor.run(work, pieces, places)) as finished:
         for done in finished:
             results[done.number] = done.value
             tell(done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 
@@ -22,8 +22,13 @@ class Local:
         self.threads = threads or torch.get_num_threads()
         self.title = "this process"
 
-    def run(self, work: Work[Piece, Result], pieces: Sequence[Piece]) -> Results[Result]:
-        """As `Executor.run`."""
+    def run(
+        self,
+        work: Work[Piece, Result],
+        pieces: Sequence[Piece],
+        places: Sequence[Hashable] | None = None,  # noqa: ARG002
+    ) -> Results[Result]:
+        """As `Executor.run`; in the order of the pieces, whatever their places."""
         if not pieces:
             return
         before = torch.get_num_threads()

@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -44,8 +44,13 @@ class Processes:
         self.workers, self.threads, self.gpus = workers, threads, gpus
         self.title = f"{workers} processes"
 
-    def run(self, work: Work[Piece, Result], pieces: Sequence[Piece]) -> Results[Result]:
-        """As `Executor.run`."""
+    def run(
+        self,
+        work: Work[Piece, Result],
+        pieces: Sequence[Piece],
+        places: Sequence[Hashable] | None = None,  # noqa: ARG002
+    ) -> Results[Result]:
+        """As `Executor.run`; in the order of the pieces, whatever their places."""
         if not pieces:
             return
         with tempfile.TemporaryDirectory(prefix="work-") as folder:

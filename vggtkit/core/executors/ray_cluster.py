@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,14 +54,18 @@ class RayCluster:
         self.workers = min(count or fit, fit)
         self.title = f"{self.workers} Ray worker{'s' * (self.workers > 1)}"
 
-    def run(self, work: Work[Piece, Result], pieces: Sequence[Piece]) -> Results[Result]:
+    def run(
+        self, work: Work[Piece, Result], pieces: Sequence[Piece], places: Sequence[Hashable] | None = None
+    ) -> Results[Result]:
         """As `Executor.run`."""
         ray, data = self._ray, packed(work)
         key, stored = fingerprint(data), ray.put(np.frombuffer(data, np.uint8))
         del data
         actors = [self._start() for _ in range(min(self.workers, len(pieces)))]
-        waiting = deque(enumerate(pieces))
-        at_work: dict[Any, tuple[Any, int | None]] = {actor.name.remote(): (actor, None) for actor in actors}
+        waiting = Waiting(places or list(range(len(pieces))))
+        at_work: dict[Any, tuple[int, int | None]] = {
+            actor.name.remote(): (at, None) for at, actor in enumerate(actors)
+        }
         left, started = len(pieces), False
         try:
             while left:
@@ -69,11 +73,10 @@ class RayCluster:
                 if not ready:
                     raise InputError(f"no node had {self._described()} free within {START_SECONDS:.0f} s; try later")
                 started = True
-                actor, number = at_work.pop(ready[0])
+                at, number = at_work.pop(ready[0])
                 name, value = self._received(ready[0])
-                if waiting:
-                    following, piece = waiting.popleft()
-                    at_work[actor.do.remote(piece, key, self.threads, [stored])] = (actor, following)
+                if (following := waiting.next(at)) is not None:
+                    at_work[actors[at].do.remote(pieces[following], key, self.threads, [stored])] = (at, following)
                 if number is not None:
                     left -= 1
                     yield Done(number, value, name)
@@ -114,6 +117,38 @@ class RayCluster:
     def _described(self) -> str:
         gpu = ", a GPU" if self.demand.gpus else ""
         return f"{self.threads} CPU{'s' * (self.threads > 1)}, {self.demand.memory_bytes / 1e9:.1f} GB of memory{gpu}"
+
+
+class Waiting:
+    """Pieces that wait, and which a worker is to be given.
+
+    Args:
+        places: of every piece.
+
+    >>> waiting = Waiting(["a", "a", "b", "b"])
+    >>> [waiting.next(worker) for worker in (1, 2, 1, 1, 2)]
+    [0, 2, 1, 3, None]
+    """
+
+    def __init__(self, places: Sequence[Hashable]) -> None:
+        self._at: dict[Hashable, deque[int]] = {}
+        for number, place in enumerate(places):
+            self._at.setdefault(place, deque()).append(number)
+        self._held: dict[Hashable, Hashable] = {}
+
+    def next(self, worker: Hashable) -> int | None:
+        """Of the worker's own place; else of the first that nobody works at; else of the first. None: there is none."""
+        if not self._at:
+            return None
+        place = self._held.get(worker)
+        if place not in self._at:
+            held = set(self._held.values())
+            place = next((free for free in self._at if free not in held), next(iter(self._at)))
+        self._held[worker] = place
+        number = self._at[place].popleft()
+        if not self._at[place]:
+            del self._at[place]
+        return number
 
 
 class _Worker:

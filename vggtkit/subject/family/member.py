@@ -117,7 +117,7 @@ def _in_published_shape(name: str, value: Tensor) -> Tensor:
 
 
 def _encoded(poses: Tensor, intrinsics: Tensor | None, form: str, size: tuple[int, int]) -> Tensor:
-    """Pose encodings ``[B, S, 9]`` of matrices ``[B, S, 3 or 4, 4]``; where no field of view is known, of 90 degrees."""
+    """Pose encodings ``[B, S, 9]`` of matrices ``[B, S, 3 or 4, 4]``; of 90 degrees where no field of view is known."""
     poses = poses.float()
     rotation, translation = poses[..., :3, :3], poses[..., :3, 3]
     if form == "camera_to_world":

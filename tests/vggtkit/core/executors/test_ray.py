@@ -1,18 +1,26 @@
 """Ray on this machine: the same bits, lost workers, and nodes with object stores of their own."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from analysis.audit import truth
 from tests.vggtkit.core.executors.works import Fails, Killed, Sums
 from vggtkit.core.errors import InputError
-from vggtkit.core.executors import Demand, in_order, ray_cluster
+from vggtkit.core.executors import Demand, Executor, Work, in_order, ray_cluster
+from vggtkit.core.executors.base import Results
 from vggtkit.core.executors.local import Local
 from vggtkit.core.executors.ray_cluster import RayCluster
+from vggtkit.model import load_vggt
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene, synthetic_scenes
+from vggtkit.subject import Subject, subject_of
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,40 @@ def test_what_a_piece_raises_is_raised() -> None:
         in_order(RayCluster(), Fails(), [0, 1])
 
 
+class KillsOne:
+    """An executor one of whose workers is killed after the first piece."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor, self.killed = executor, 0
+        self.title, self.workers, self.threads = executor.title, executor.workers, executor.threads
+
+    def run(self, work: Work[Any, Any], pieces: Sequence[Any], places: Any = None) -> Results[Any]:
+        for done in self.executor.run(work, pieces, places):
+            if not self.killed:
+                self.killed = int(done.worker.rpartition(":")[2])
+                os.kill(self.killed, signal.SIGKILL)
+            yield done
+
+
+def measure(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene], executor: Executor) -> Any:
+    return truth.measure_truth(subject, layers, ("int4_group_32",), scenes, executor=executor).damage
+
+
+@pytest.mark.usefixtures("cluster")
+def test_true_damage_on_two_nodes_is_that_of_this_process_whoever_is_killed(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(truth, "GEOMETRY_SCENES", 0)
+    subject = subject_of(load_vggt(str(model_folder)))
+    scenes, layers = synthetic_scenes(2, 2, (32, 32), seed=0, split="evaluation"), subject.layers[:20]
+    executor = KillsOne(RayCluster())
+    here, there = (measure(subject, layers, scenes, each) for each in (Local(1), executor))
+    assert executor.killed
+    assert there.keys() == here.keys()
+    for name, values in here.items():
+        np.testing.assert_array_equal(there[name], values, err_msg=name)
+
+
 @pytest.mark.usefixtures("cluster", "spoken_in_options")
 def test_a_worker_that_no_node_holds_is_refused_at_once() -> None:
     with pytest.raises(InputError, match=r"no node holds a worker of 1 CPU, 3.0 GB of memory"):
@@ -68,3 +110,10 @@ def test_without_ray_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'vggt-mixedprec\[cluster\]'"):
         ray_cluster.RayCluster()
+
+
+def test_pieces_of_one_place_go_to_one_worker_while_there_are_others() -> None:
+    waiting = ray_cluster.Waiting(["a", "a", "a", "b", "b", "c"])
+    assert [waiting.next(worker) for worker in ("x", "y", "x", "y")] == [0, 3, 1, 4]
+    assert waiting.next("y") == 5  # b is done, and nobody is at c
+    assert [waiting.next("y"), waiting.next("x")] == [2, None]  # what is left, though x is at it
