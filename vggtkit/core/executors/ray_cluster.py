@@ -9,6 +9,7 @@ Source: Moritz et al., "Ray: A Distributed Framework for Emerging AI Application
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -184,7 +185,7 @@ def _connected(address: str, cpus: int) -> Any:  # noqa: ANN401
         return ray
     own: dict[str, Any] = {"num_cpus": cpus or None, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     try:
-        ray.init(address or None, log_to_driver=False, logging_level="ERROR", **({} if address else own))
+        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
     except Exception as error:  # of gRPC, the system, or Ray's own kinds
         raise InputError(
             f"{setting('workers', address or 'ray')}: Ray cannot be started or reached "
