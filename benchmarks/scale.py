@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
 import pickle
 import platform
 import sys
@@ -227,6 +228,7 @@ def report(arguments: argparse.Namespace) -> dict[str, object]:
         "assumed": asdict(assumed) | {"scenes": SCENES, "bytes_of_a_step": STEP_BYTES, "steps_from": FULL_SIZE.name},
         "simulated": fronts,
         "threads": 1,
+        "load_of_the_machine": round(os.getloadavg()[0], 1),
         "torch": str(torch.__version__),
         "machine": platform.machine(),
     }
