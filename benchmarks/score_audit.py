@@ -24,14 +24,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vggtkit.core.processes import AT_MOST
-
 from analysis.audit import summary
 from analysis.evaluation.results import null_if_not_finite
 from analysis.steps import PROFILE, make_audit, make_profile
 from analysis.steps.run_folder import scenes_for, subject_of_run
 from sensitivity import open_profile
 from sensitivity.damage import ROWS, true_damage
+from vggtkit.core.executors.choosing import AT_MOST
 from vggtkit.metrics.tensors import nmse
 from vggtkit.quant import Layer, dequantize_layer, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene, SceneSource
