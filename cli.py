@@ -33,6 +33,7 @@ with ending_at_once():  # these take seconds
         plan,
         profile,
         report,
+        reproduce,
     )
     from analysis.commands.groups import laid_out
     from analysis.commands.options import AsJson, Debug, OutputOptions, Plugin
@@ -86,6 +87,7 @@ register(inspect.inspect, inspect.EXAMPLES)
 register(kernels.kernels, kernels.EXAMPLES)
 register(forecast.forecast, forecast.EXAMPLES)
 register(formats.formats, formats.EXAMPLES)
+register(reproduce.reproduce, reproduce.EXAMPLES)
 register(download.download, download.EXAMPLES)
 register(demo.demo, demo.EXAMPLES)
 

@@ -5,6 +5,7 @@
 | `evaluation` | what plans do end to end: every assignment is measured here |
 | `audit` | every score of a layer against true damage; its attribution |
 | `inspection` | one layer from close by |
+| `reproduction` | VGGT-1B on published test sets, beside published figures |
 | `search` | plans sought by measuring: quality targets, swaps, size against damage |
 | `timing` | time and memory of inference: measured by layer, and predicted |
 | `report` | results for people: text, tables, charts |

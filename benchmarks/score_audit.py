@@ -30,7 +30,7 @@ from analysis.steps import PROFILE, make_audit, make_profile
 from analysis.steps.run_folder import scenes_for, subject_of_run
 from sensitivity import open_profile
 from sensitivity.damage import ROWS, true_damage
-from vggtkit.core.processes import AT_MOST
+from vggtkit.core.executors.choosing import AT_MOST
 from vggtkit.metrics.tensors import nmse
 from vggtkit.quant import Layer, dequantize_layer, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene, SceneSource

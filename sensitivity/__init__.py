@@ -21,6 +21,7 @@
 | `scrutiny` | what is asked of a model before it is profiled, and said of it afterwards |
 | `estimate_check` | estimated beside measured damage |
 | `profiler` | the whole profile |
+| `profile_steps` | the steps of a profile, which workers may share |
 | `hdf5` | HDF5 files that may come from anybody, and a disk that may be full |
 | `writer`, `store` | ``profile.h5``, written; read |
 | `tables` | what a profile says, as tables |

@@ -3,13 +3,13 @@
 Nothing that precedes a layer is computed again (`sensitivity.replay`), several formats run side by side as a batch,
 with fewer operations than the model's own (`vggtkit.runtime.fewer_operations`), and an output that does not see the
 layer costs nothing. On the bundled network this measures all pairs of layer and format in a fourth of the time that
-whole passes take, and `vggtkit.core.processes` shares the layers out (`benchmarks/score_audit.py`).
+whole passes take, and `vggtkit.core.executors` share the layers out (`benchmarks/score_audit.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -89,27 +89,59 @@ def true_damage(
     Raises:
         InputError: the FP32 model gives NaN or Inf.
     """
+    with damage_on(subject, schemes, scene, rows=rows, exact=exact) as measured:
+        if watcher is not None:
+            watcher.start(measured.outputs)
+        return measured.of(layers, watcher=watcher, step=step)
+
+
+@contextmanager
+def damage_on(
+    subject: Subject, schemes: Sequence[str], scene: Scene, *, rows: int = ROWS, exact: bool = False
+) -> Iterator[DamageOnScene]:
+    """A scene on which layers can be measured in turn, as `true_damage` does; its recorded pass is kept meanwhile."""
     size = len(schemes)
     with ExitStack() as contexts:
         contexts.enter_context(retain_memory())
         if not exact and subject.recorded_whole is not None:
             contexts.enter_context(fewer_operations(subject.model))
         passes = passes_over(subject, scene, -(-size // -(-size // rows)))  # as many rows in every batch
-        if watcher is not None:
-            watcher.start({name: value[:1] for name, value in passes.outputs.items()})
-        references = {name: _Reference(value) for name, value in passes.outputs.items()}
-        damage = {name: torch.zeros(len(layers), size, dtype=torch.float64) for name in references}
+        yield DamageOnScene(subject, schemes, passes)
+
+
+class DamageOnScene:
+    """Measures layers on one scene; what comes out for a layer does not depend on what was measured before.
+
+    Args:
+        subject: as `true_damage` takes it.
+        schemes: likewise.
+        passes: over the scene.
+
+    Attributes:
+        outputs: of FP32, each with a leading batch axis of 1.
+    """
+
+    def __init__(self, subject: Subject, schemes: Sequence[str], passes: Passes) -> None:
+        self.subject, self.schemes, self.passes = subject, schemes, passes
+        self.outputs = {name: value[:1] for name, value in passes.outputs.items()}
+        self.references = {name: _Reference(value) for name, value in passes.outputs.items()}
+
+    def of(
+        self, layers: Sequence[Layer], *, watcher: Watcher | None = None, step: Callable[[], None] = lambda: None
+    ) -> dict[str, Tensor]:
+        """As `true_damage`, of some layers."""
+        damage = {name: torch.zeros(len(layers), len(self.schemes), dtype=torch.float64) for name in self.references}
         for number, layer in enumerate(layers):
-            for columns, outputs in _changed(subject.model, passes, layer, schemes):
+            for columns, outputs in _changed(self.subject.model, self.passes, layer, self.schemes):
                 for name, value in outputs.items():
-                    damage[name][number, columns] = references[name].nmse(value)[: len(columns)]
+                    damage[name][number, columns] = self.references[name].nmse(value)[: len(columns)]
                 if watcher is not None:
                     for row, column in enumerate(columns):
                         watcher.see(
                             Changed(number, column, {name: value[row, None] for name, value in outputs.items()})
                         )
             step()
-    return damage
+        return damage
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,26 @@ from torch.utils._pytree import tree_leaves
 
 from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, Sketch, WeightErrors, foreseen_route, ignores_detach, sketch
-from sensitivity.recorder import Errors, Sampling, SceneRecorder, plan_sampling
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
+from sensitivity.profile_steps import DAMAGE, INPUTS, WEIGHTS, ProfileWork
+from sensitivity.recorder import Errors, Sampling, plan_sampling
 from sensitivity.route import Route
 from sensitivity.scrutiny import check_unseen, scrutinise
 from sensitivity.store import FP32, READ_PAST, Array, Profile, open_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
 from sensitivity.writer import ProfileWriter, writing_profile
 from vggtkit.core.errors import InputError
+from vggtkit.core.executors import Demand, Executor, Workers
 from vggtkit.core.journal import Arrays, Parts
 from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.metrics.tensors import metrics_from_sums
 from vggtkit.quant import UNIFORM_SCHEMES, Layer, get_format
 from vggtkit.quant import candidates as scored_formats
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
 DEFAULT_ACTIVATION_BYTES = 4 * 10**9
-DAMAGE = "damage"
-WEIGHTS, INPUTS = "weights-", "inputs-"
-"""How the arrays of that step begin: changes by errors of weights, and by rounded inputs."""
-
 DECIDES = ("model_fingerprint", "scene_fingerprint", "tool_version", "torch", "config")
 """Facts that decide the numbers, beside what is measured and how."""
 
@@ -55,6 +52,7 @@ def profile(
     activation_bytes: int = DEFAULT_ACTIVATION_BYTES,
     dtype: torch.dtype = torch.float32,
     gradient_dtype: torch.dtype = torch.float32,
+    workers: Workers | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -77,6 +75,8 @@ def profile(
         activation_bytes: activations take no more than this on disk.
         dtype: that the model computes in, see `Subject.computing_in`.
         gradient_dtype: the same for the backward passes of the sketch.
+        workers: who does the steps; this process with all of its threads by default. Any number of workers of as many
+            threads gives the same bits.
         progress: told about every step.
         say: told what is skipped because it was done before.
 
@@ -101,29 +101,26 @@ def profile(
     expected = _foreseen(
         subject, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, route, say
     )
+    executor = (workers or Workers()).executor(Demand(expected, gpus=int(subject.device.type == "cuda")))
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
         "schemes": list(schemes), "candidates": list(candidates), "inputs": list(inputs.formats), "seed": seed,
         "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
+        "threads": executor.threads,
     }  # fmt: skip
     parts = Parts(path, purpose)
-    steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
+    work = ProfileWork(
+        subject, layers, volumes, scenes, schemes, candidates, sampling, seed, dtype, probes, gradient_dtype,
+        route.through_detach,
+    )  # fmt: skip
+    steps = work.steps()
     _say_what_is_done(parts, steps, scenes, say)
-    tell = partial(_show_step, progress, steps)
-    own: dict[str, Any] = {"probes": probes, "dtype": gradient_dtype, "through_detach": route.through_detach}
     with parts.kept_if_any():
-        for number, scene in enumerate(scenes):
-            recorder = SceneRecorder(subject, layers, volumes, scene, sampling, seed)
-            with subject.computing_in(dtype):
-                _capture(recorder, schemes, parts, number, tell)
-            if (step := f"{number}-{DAMAGE}") not in parts.done():
-                tell(step)
-                found = sketch(subject, layers, errors, inputs, scene, seed=seed * len(scenes) + number, **own)
-                parts.save(step, _changes(found))
+        _do_steps(work, executor, parts, steps, progress)
     seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
-    facts |= _facts_of_capture(layers, sampling, expected)
+    facts |= _facts_of_capture(layers, sampling, expected) | {"threads": executor.threads}
     with writing_profile(path, layers, schemes, candidates, facts, inputs.formats) as writer:
         writer.table(errors.size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
@@ -131,10 +128,23 @@ def profile(
     return open_profile(path)
 
 
-def _show_step(progress: Progress, steps: Sequence[str], step: str) -> None:
-    number, _, what = step.partition("-")
-    stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
-    progress(f"{stage}, scene {int(number) + 1}", steps.index(step), len(steps))
+def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequence[str], progress: Progress) -> None:
+    """What is missing of the steps, onto the disk."""
+    missing = [step for step in steps if step not in parts.done()]
+    where = f", {executor.title}" if executor.workers > 1 else ""
+
+    def tell() -> None:
+        done = set(parts.done())
+        if left := [step for step in missing if step not in done]:
+            number, _, what = left[0].partition("-")
+            stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
+            progress(f"{stage}, scene {int(number) + 1}{where}", len(steps) - len(left), len(steps))
+
+    tell()
+    with closing(executor.run(work, missing, [step.partition("-")[0] for step in missing])) as finished:
+        for done in finished:
+            parts.save(missing[done.number], done.value)
+            tell()
 
 
 def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int) -> dict[str, Any]:
@@ -189,46 +199,8 @@ def _without_effect(
     return names
 
 
-def _capture(
-    recorder: SceneRecorder, schemes: Sequence[str], parts: Parts, number: int, tell: Callable[[str], None]
-) -> None:
-    """What is missing of a scene in FP32 and under the schemes."""
-    done = set(parts.done())
-    missing = [key for key in schemes if f"{number}-{key}" not in done]
-    first = f"{number}-{FP32}"
-    if first in done and not missing:
-        return
-    tell(first)
-    alone = recorder.reference(() if first in done else schemes)
-    if first not in done:
-        by_scheme = [_arrays(errors) for errors in alone.values()]
-        stacked = {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]}
-        parts.save(first, stacked | _tokens(recorder))
-    for key in missing:
-        tell(f"{number}-{key}")
-        errors, outputs = recorder.under(key)
-        nmse = {f"nmse-{name}": metrics_from_sums(sums)["nmse"].numpy() for name, sums in outputs.items()}
-        parts.save(f"{number}-{key}", _arrays(errors) | _tokens(recorder) | nmse)
-
-
-def _changes(found: Sketch) -> Arrays:
-    return {
-        f"{kind}{name}": value.float().numpy()
-        for kind, by_output in ((WEIGHTS, found.weights), (INPUTS, found.inputs))
-        for name, value in by_output.items()
-    }
-
-
 def _starting(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def _arrays(errors: Errors) -> Arrays:
-    return {name: value.numpy() for name, value in vars(errors).items()}
-
-
-def _tokens(recorder: SceneRecorder) -> Arrays:
-    return {f"tokens-{index}": tokens.numpy() for index, tokens in recorder.tokens().items()}
 
 
 def _assemble(

@@ -2,7 +2,7 @@
 
 | package | holds |
 |---|---|
-| `core` | errors, registries, plugins, atomic files, journal of steps, provenance, memory, processes |
+| `core` | errors, registries, plugins, atomic files, journal of steps, provenance, memory, executors |
 | `model` | VGGT, its configuration, loading and precision |
 | `scenes` | where input comes from, and the truth about it |
 | `metrics` | errors of tensors, outputs, cameras, depth and points |

@@ -10,6 +10,8 @@
 | `run` | all of it |
 | `results` | what was found: types, JSON |
 | `tables`, `plots` | the same for people |
+| `transfer` | scores and plans of one kind of scenes, judged on another |
+| `transfer_view` | the same for people |
 """
 
 from analysis.audit.results import DEFAULTS, Audit, ScoreResult, summary, to_json

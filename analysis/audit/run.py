@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from analysis.audit.plans import SPREAD, Market, Regret, Way, additivity_plans, 
 from analysis.audit.ranks import Agreement, rank_agreement, rank_correlation
 from analysis.audit.results import JOINT, Audit, ScoreResult, local_outputs, output_groups
 from analysis.audit.stability import Sketcher, stability
-from analysis.audit.truth import Truth, measure_truth
+from analysis.audit.truth import GEOMETRY_SCENES, LAYERS_AT_ONCE, Truth, measure_truth, steps_of_truth
 from sensitivity import Profile
 from sensitivity.damage import memory_of_damage
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors
@@ -21,7 +22,8 @@ from sensitivity.scores import SCORES, ScoringContext
 from sensitivity.tables import COARSE, FINE
 from sensitivity.token_classes import ClassDamage, class_damage
 from vggtkit.core.errors import InputError
-from vggtkit.core.processes import processes_for
+from vggtkit.core.executors import Executor, Workers, demand_of, workers_for
+from vggtkit.core.journal import Parts
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.scenes import Scene, SceneSource
@@ -42,6 +44,8 @@ def audit(
     *,
     facts: Mapping[str, object],
     with_stability: bool = False,
+    workers: Workers | None = None,
+    journal: Path | None = None,
     progress: Progress = silent,
 ) -> Audit:
     """Compare every score of `SCORES` with true damage.
@@ -55,19 +59,18 @@ def audit(
             that it was measured on.
         facts: provenance.
         with_stability: repeat the sketch on other scenes, views and sizes too.
+        workers: who measures true damage; by default processes, one a core, where the network is small.
+        journal: of the file in the making, where what is measured of true damage is kept until `discard`.
         progress: told about every step.
 
     Raises:
-        InputError: no held-out scenes.
+        InputError: no held-out scenes, or no room for the workers.
     """
     _check_scenes(held_out, judges)
     context = ScoringContext(profile, subject, calibration, DEFAULT_PROBES, int(profile.facts["seed"]))
     layers, schemes = context.layers, context.schemes
     step = _Steps(progress)
-    needed = memory_of_damage(subject, held_out[0])
-    processes = processes_for(subject.model, needed) if subject.recorded_whole else 1
-    counted = step(f"true damage, memory {processes} x {needed / 1e9:.1f} GB", len(layers) * len(held_out))
-    truth = measure_truth(subject, layers, schemes, held_out, processes=processes, step=counted)
+    truth = _true_damage(context, held_out, facts, workers, journal, step)
     tell = step("cheap scores", len(SCORES))
     scores: dict[str, Mapping[str, Array]] = {}
     for key, score in SCORES.items():
@@ -106,6 +109,41 @@ def audit(
         trunk=classes.layers if classes else (),
         class_schemes=shown,
         stability=repeated,
+    )
+
+
+def _true_damage(
+    context: ScoringContext, scenes: Sequence[Scene], facts: Mapping[str, object], workers: Workers | None,
+    journal: Path | None, step: _Steps,
+) -> Truth:  # fmt: skip
+    """Measured by the workers that were asked for, or by as many as a small network is worth."""
+    subject = context.subject
+    needed = memory_of_damage(subject, scenes[0])
+    demand = demand_of(subject.model, needed)
+    automatic = workers_for(subject.model, demand) if subject.recorded_whole else Workers()
+    executor = (workers or automatic).executor(demand)
+    parts = _journal(journal, context, facts, scenes, executor) if journal is not None else None
+    stage = f"true damage, {executor.title}, memory {executor.workers} x {needed / 1e9:.1f} GB"
+    counted = step(stage, steps_of_truth(len(context.layers), len(scenes)))
+    return measure_truth(subject, context.layers, context.schemes, scenes, executor=executor, parts=parts, step=counted)
+
+
+def _journal(
+    path: Path, context: ScoringContext, facts: Mapping[str, object], scenes: Sequence[Scene], executor: Executor
+) -> Parts:
+    """Where true damage is kept piece by piece: by all that decides its bits."""
+    decides = ("model_fingerprint", "scene_fingerprint", "tool_version", "torch")
+    return Parts(
+        path,
+        {name: facts.get(name) for name in decides}
+        | {
+            "layers": [layer.name for layer in context.layers],
+            "schemes": list(context.schemes),
+            "scenes": [scene.name for scene in scenes],
+            "geometry_scenes": GEOMETRY_SCENES,
+            "layers_at_once": LAYERS_AT_ONCE,
+            "threads": executor.threads,
+        },
     )
 
 

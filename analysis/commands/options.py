@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.executors import Workers, parse_workers
 from vggtkit.core.program import setting
 from vggtkit.scenes import SCENE_KINDS, SceneSource, parse_scenes, scene_choices
 
@@ -122,6 +123,38 @@ class OutputOptions:
     debug: Debug = False
     plugin: Plugin = None
     no_verify: NoVerify = False
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who does the work."""
+
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            "--workers",
+            metavar="WHO",
+            help="A number of processes, `processes` for as many as fit, `ray`, or ray://HOST:PORT of a Ray cluster.",
+        ),
+    ] = None
+    threads: Annotated[
+        int,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            help="Of each worker; 0: one. It decides the last bits, the number of workers does not.",
+        ),
+    ] = 0
+
+    def asked(self) -> Workers | None:
+        """The workers that were asked for; None where nobody did.
+
+        Raises:
+            InputError: they cannot be had by these words.
+        """
+        if self.workers is None and self.threads:
+            return parse_workers("1", self.threads)
+        return None if self.workers is None else parse_workers(self.workers, self.threads)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Budget, Device, OutputOptions, RunDir, Score
+from analysis.commands.options import (
+    DEFAULT_BUDGET,
+    DEFAULT_RUN,
+    Budget,
+    Device,
+    OutputOptions,
+    RunDir,
+    Score,
+    Workforce,
+)
 from analysis.commands.screen import session
 from analysis.steps import make_pareto
 from mixedprec import parse_request
@@ -43,6 +52,7 @@ def pareto(
     ] = None,
     run: RunDir = DEFAULT_RUN,
     device: Device = "auto",
+    workforce: Workforce,
     output: OutputOptions,
 ) -> None:
     """Draw damage against file size: plans over all budgets, uniform schemes, baselines.
@@ -54,6 +64,6 @@ def pareto(
         with screen.progress() as progress:
             view = make_pareto(
                 run, parse_request(budget, formats=formats), model_name=model, score=score, budgets=points,
-                measure=measure, axes=axes, device=device, progress=progress,
+                measure=measure, axes=axes, device=device, workers=workforce.asked(), progress=progress,
             )  # fmt: skip
         screen.show(view)

@@ -18,6 +18,7 @@ from analysis.commands.options import (
     RunDir,
     Seed,
     Weights,
+    Workforce,
     scene_source,
 )
 from analysis.commands.screen import session
@@ -31,6 +32,7 @@ EXAMPLES = (
     "profile --scenes rgbd:recording/ --stride 5 --sampling random",
     "profile --model vggt-1b --images photos/ --max-images 8",
     "profile --fold",
+    "profile --workers 4",
     "profile --model my_models:build --inputs my_models:pictures --roles roles.toml",
 )
 
@@ -87,6 +89,7 @@ def profile(
         typer.Option("--roles", metavar="FILE", help="TOML with name patterns that tell the roles of layers."),
     ] = None,
     seed: Seed = 0,
+    workforce: Workforce,
     output: OutputOptions,
 ) -> None:
     """Measure every layer under FP32 and the uniform schemes.
@@ -101,7 +104,8 @@ def profile(
         with screen.progress() as progress:
             made = make_profile(
                 run, model, weights, source, probes=sketched.probes, disk_budget=disk_budget, device=device, seed=seed,
-                dtype=dtype, roles=roles, folds=sketched.fold, progress=progress, say=screen.say,
+                dtype=dtype, roles=roles, folds=sketched.fold, workers=workforce.asked(), progress=progress,
+                say=screen.say,
             )  # fmt: skip
         screen.show(profile_view(made))
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from analysis.evaluation.evaluator import Evaluator, Measured
 from analysis.evaluation.results import null_if_not_finite
 from analysis.report.document import Row, Table, Tone
+from analysis.search.measuring import measured_all
 from analysis.search.quality_target import front_budgets
 from mixedprec import comparison
 from mixedprec.plan import uniform_assignment
 from mixedprec.planner import Planned, replanned
+from vggtkit.core.executors import Workers
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.geometry import HEADLINE, Estimate
 from vggtkit.quant import UNIFORM_SCHEMES, get_format
@@ -89,6 +91,7 @@ def trace_pareto(
     measure: int,
     facts: Mapping[str, Any],
     fp32_bytes: int,
+    workers: Workers | None = None,
     progress: Progress = silent,
 ) -> Pareto:
     """Plans over the whole range of sizes, the uniform schemes, and the baselines at the bytes of ``start``.
@@ -100,6 +103,7 @@ def trace_pareto(
         measure: how many of them are measured, evenly spread; the others are predicted only.
         facts: provenance.
         fp32_bytes: size of the FP32 file.
+        workers: who measures; this process by default.
         progress: called at every step.
     """
     begun = time.perf_counter()
@@ -112,32 +116,26 @@ def trace_pareto(
         for key in UNIFORM_SCHEMES
         if key in evidence.candidates
     } | {(BASELINE, title): formats for title, formats in comparison.alternatives(start).items()}
-    total = len(chosen) + 1 + len(others)
-    points: list[Point] = []
-
-    def run(formats: Mapping[str, str]) -> Measured | None:
-        progress("measuring on held-out scenes", len([p for p in points if p.measured is not None]), total)
-        return evaluator.measure(formats) if evaluator else None
-
+    points: list[tuple[Point, Mapping[str, str] | None]] = []
     for number, planned in enumerate([*plans, replanned(start, start.plan.budget_bytes)]):
-        measured = run(planned.plan.formats) if number in chosen or number == len(plans) else None
         plan = planned.plan
-        points.append(
-            _point(
-                PLAN, f"plan {plan.size_bytes / 1e6:.2f} MB", plan.size_bytes, plan.total_damage, measured, plan.bound
-            )
-        )
-    points.sort(key=lambda point: point.size_bytes)
+        title = f"plan {plan.size_bytes / 1e6:.2f} MB"
+        point = Point(PLAN, title, plan.size_bytes, plan.total_damage, plan.bound)
+        points.append((point, plan.formats if number in chosen or number == len(plans) else None))
+    points.sort(key=lambda point: point[0].size_bytes)
     for (kind, title), formats in others.items():
         size = overhead + sum(start.search_space.layer_bytes(formats).values())
-        points.append(_point(kind, title, size, start.search_space.damage(formats), run(formats)))
+        points.append((Point(kind, title, size, start.search_space.damage(formats)), formats))
+    to_run = [formats for _, formats in points if formats is not None]
+    measured = iter(measured_all(evaluator, to_run, workers, progress) if evaluator else ())
+    run = [point if formats is None or not evaluator else _with(point, next(measured)) for point, formats in points]
     return Pareto(
         model=start.plan.model,
         facts=facts,
         scenes=tuple(scene.name for scene in evaluator.scenes) if evaluator else (),
         fp32=evaluator.fp32().geometry if evaluator else {},
         fp32_bytes=fp32_bytes,
-        points=tuple(points),
+        points=tuple(run),
         solve_seconds=seconds,
     )
 
@@ -184,9 +182,5 @@ def _beaten(plan: Point, other: Point) -> bool:
     return plan.size_bytes >= other.size_bytes and plan.measured > other.measured
 
 
-def _point(
-    kind: str, title: str, size: int, predicted: float, measured: Measured | None, bound: float | None = None
-) -> Point:
-    if measured is None:
-        return Point(kind, title, size, predicted, bound)
-    return Point(kind, title, size, predicted, bound, measured.damage, measured.geometry)
+def _with(point: Point, measured: Measured) -> Point:
+    return replace(point, measured=measured.damage, geometry=measured.geometry)

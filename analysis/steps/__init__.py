@@ -13,6 +13,8 @@
 | `onnx_export` | the same -> an ONNX file |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
+| `transfer` | several runs of one model -> do their scores and plans travel? |
+| `reproduction` | VGGT-1B and published test sets -> its own table beside published figures |
 | `inspect` | ``profile.h5`` -> one layer from close by |
 | `formats` | the weight formats, listed |
 | `kernels` | a model and pictures -> ``kernels.json``, what its layers take here |
@@ -33,7 +35,9 @@ from analysis.steps.pareto import make_pareto
 from analysis.steps.plan import make_plan
 from analysis.steps.profile import make_profile, profile_view
 from analysis.steps.report import make_comparison, make_report
+from analysis.steps.reproduction import Protocol, make_reproduction
 from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
+from analysis.steps.transfer import make_transfer
 from analysis.steps.view import View
 
 __all__ = [
@@ -45,6 +49,7 @@ __all__ = [
     "PROFILE",
     "REPORT",
     "RESULTS",
+    "Protocol",
     "View",
     "audit_view",
     "formats_view",
@@ -58,6 +63,8 @@ __all__ = [
     "make_plan",
     "make_profile",
     "make_report",
+    "make_reproduction",
+    "make_transfer",
     "pick_device",
     "profile_view",
     "show_evaluation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from analysis.steps.run_folder import (
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
+from vggtkit.core.executors import Workers
+from vggtkit.core.journal import discard
+from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.scenes import Scene, SceneSource, fingerprint, notes_on
 from vggtkit.subject import INPUTS, Subject
@@ -38,6 +42,7 @@ def make_audit(
     with_stability: bool,
     device: str,
     model_name: str | None = None,
+    workers: Workers | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
@@ -49,6 +54,7 @@ def make_audit(
         with_stability: repeat the sketch on other scenes, views and sizes too.
         device: as `pick_device` takes it.
         model_name: what the user calls the run's model; a function runs only if it is named, or was for this folder.
+        workers: who measures true damage; by default processes, one a core, where the network is small.
         progress: called as the work goes on.
         say: told what was left out of the scenes' folder.
 
@@ -74,10 +80,16 @@ def make_audit(
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts["seed"],
     )
-    result = audit(
-        subject, profile, calibration, held_out, judges, facts=facts, with_stability=with_stability, progress=progress
-    )
+    try:
+        result = audit(
+            subject, profile, calibration, held_out, judges, facts=facts, with_stability=with_stability,
+            workers=workers, journal=run / AUDIT, progress=progress,
+        )  # fmt: skip
+    except KeyboardInterrupt as error:
+        again = command(*sys.argv[1:])
+        raise type(error)(f"interrupted; true damage so far is kept, and this goes on from there: {again}") from error
     write_audit(result, run)
+    discard(run / AUDIT)
     return result
 
 

@@ -22,6 +22,7 @@ from mixedprec.evidence import SKETCH
 from mixedprec.timing import Conditions
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.executors import Workers
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
 
@@ -39,6 +40,7 @@ def make_pareto(
     measure: int = 8,
     axes: str = AXES[0],
     device: str = "auto",
+    workers: Workers | None = None,
     progress: Progress = silent,
 ) -> View:
     """Size against damage, over all budgets; writes ``pareto.json`` and ``pareto.png``.
@@ -52,6 +54,7 @@ def make_pareto(
         measure: how many of them are measured on held-out scenes; 0 predicts only.
         axes: one of `AXES`; with time also the predicted front over time, drawn in ``pareto_time.png``.
         device: for measurements.
+        workers: who measures; this process by default.
         progress: called at every step.
 
     Raises:
@@ -76,14 +79,9 @@ def make_pareto(
         formats=list(start.palette),
     )
     result = trace_pareto(
-        start,
-        evaluator,
-        budgets=budgets,
-        measure=measure,
-        facts=facts,
-        fp32_bytes=fp32_bytes(source.subject),
-        progress=progress,
-    )
+        start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32_bytes(source.subject),
+        workers=workers, progress=progress,
+    )  # fmt: skip
     values = json.loads(to_json(result)) | ({} if timed is None else timed.values())
     names = [RESULTS, CHART, *([TIME_CHART] if timed else [])]
     with replacing_all([run / name for name in names]) as files:

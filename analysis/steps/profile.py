@@ -23,6 +23,7 @@ from sensitivity.migration import choose_folding
 from sensitivity.scrutiny import remarks
 from sensitivity.tables import check_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.executors import Workers
 from vggtkit.core.memory import LARGE
 from vggtkit.core.permits import permit
 from vggtkit.core.program import command, setting
@@ -52,6 +53,7 @@ def make_profile(
     dtype: str = "auto",
     roles: str | None = None,
     folds: bool = False,
+    workers: Workers | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -69,6 +71,7 @@ def make_profile(
         dtype: as `vggtkit.model.pick_dtype` takes it.
         roles: TOML file of name patterns, see `vggtkit.quant.roles`.
         folds: fold outliers of activations into weights first, where that lowers the predicted damage.
+        workers: who does the steps; this process by default.
         progress: told about every step.
         say: told what is worth knowing beforehand.
 
@@ -105,18 +108,10 @@ def make_profile(
     say(f"profiling {model_name} ({facts['weights']} weights, {parameters:,} parameters) on {_described(scenes)}")
     try:
         return profile_model(
-            subject,
-            scenes,
-            run / PROFILE,
-            facts=facts,
-            probes=probes,
-            seed=seed,
-            activation_bytes=activation_bytes,
-            dtype=precision,
-            gradient_dtype=gradient_dtype(precision, place, parameters),
-            progress=progress,
-            say=say,
-        )
+            subject, scenes, run / PROFILE, facts=facts, probes=probes, seed=seed, activation_bytes=activation_bytes,
+            dtype=precision, gradient_dtype=gradient_dtype(precision, place, parameters), workers=workers,
+            progress=progress, say=say,
+        )  # fmt: skip
     except KeyboardInterrupt as error:
         again = command(*sys.argv[1:])
         raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error

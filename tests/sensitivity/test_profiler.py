@@ -18,6 +18,7 @@ from sensitivity import Profile, profile
 from sensitivity.recorder import TOKENS_PER_LAYER, SceneRecorder, as_maps, choose_channels, plan_sampling
 from sensitivity.survey import LayerVolume, as_tokens
 from vggtkit.core.errors import InputError
+from vggtkit.core.executors import parse_workers
 from vggtkit.core.journal import Parts
 from vggtkit.model import VGGT
 from vggtkit.quant import (
@@ -282,6 +283,16 @@ def test_an_interrupted_profile_goes_on_where_it_was(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["p.h5", "whole.h5"]
 
 
+def test_two_processes_write_the_numbers_of_one(small_model: VGGT, make_scene: MakeScene, tmp_path: Path) -> None:
+    """Steps of a scene go to either process, which runs FP32 for itself where it has not."""
+    scenes = [make_scene(seed, size=(16, 16)) for seed in (0, 1)]
+    alone, shared = (
+        profiled(small_model, scenes, tmp_path / f"{text}.h5", workers=parse_workers(text)) for text in ("1", "2")
+    )
+    assert_same_numbers(alone, shared)
+    assert alone.facts["threads"] == shared.facts["threads"] == 1
+
+
 def test_a_profile_that_is_stopped_after_every_step_has_the_same_numbers(
     small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +320,7 @@ def test_steps_of_another_profile_are_not_taken(
     """Another seed; and a leftover of a process that was killed while it wrote."""
     scenes, path, said = [make_scene(0, size=(16, 16))], tmp_path / "p.h5", []
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("sensitivity.profiler.sketch", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("sensitivity.profile_steps.sketch", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         profiled(small_model, scenes, path, seed=1)
     (tmp_path / "p.h5.parts" / ".0-damage.npz.7.partial").write_bytes(b"half")
     found = profiled(small_model, scenes, path, seed=2, say=said.append)

@@ -20,5 +20,5 @@
 | `memory` | memory and disk: what there is, and the refusal of what does not fit |
 | `accelerator` | a device that computes beside the processor |
 | `allocator` | freed memory stays with the process for a while |
-| `processes` | a measurement shared among processes, one a core |
+| `executors` | where pieces of work run: here, in processes, on a cluster |
 """

@@ -117,6 +117,11 @@ class Parts:
         return sha256.hexdigest()
 
 
+def discard(path: Path) -> None:
+    """The file is there, or is not wanted: nothing of its steps is needed any more."""
+    _remove(folder_of(path))
+
+
 def folder_of(path: Path) -> Path:
     """Where the steps of a file in the making are kept.
 

@@ -17,6 +17,8 @@
 | `colmap` | cameras and pictures of a COLMAP model, from text |
 | `colmap_binary` | the same from its binary files |
 | `co3d` | CO3Dv2 categories |
+| `co3d_split` | the same by their published split into training and test sequences |
+| `drawn` | one scene of so many frames, drawn by lot, from each recording |
 | `cameras` | pinhole cameras and poses as matrices |
 | `depth_files` | depth beside pictures, read when it is asked for |
 | `text_files` | text files of numbers |
@@ -30,6 +32,7 @@
 | `unpack` | a 7z archive, kept inside its folder |
 """
 
+from vggtkit.scenes.drawn import DrawnScene, draw_scenes
 from vggtkit.scenes.kinds import SCENE_KINDS, SceneKind, scene_choices
 from vggtkit.scenes.loading import check_source, digest_pictures, load_scenes, notes_on, picture_digests, pictures_of
 from vggtkit.scenes.photos import list_photos, load_photos
@@ -40,6 +43,7 @@ from vggtkit.scenes.synthetic import render_batch, render_scene, synthetic_scene
 
 __all__ = [
     "SCENE_KINDS",
+    "DrawnScene",
     "Frame",
     "GroundTruth",
     "Recording",
@@ -48,6 +52,7 @@ __all__ = [
     "SceneSource",
     "check_source",
     "digest_pictures",
+    "draw_scenes",
     "fingerprint",
     "list_photos",
     "load_photos",

@@ -24,7 +24,7 @@ from vggtkit.scenes.cameras import Array, MissingPoseError, intrinsics_matrix, r
 from vggtkit.scenes.depth_files import DepthAt, Size, check_depth_size, nearest, read_depth_png
 from vggtkit.scenes.recording import Frame, Omission, Recording, find_recordings, recording_of
 
-_FRAMES, _SEQUENCES = "frame_annotations.jgz", "sequence_annotations.jgz"
+FRAMES, SEQUENCES = "frame_annotations.jgz", "sequence_annotations.jgz"
 _LEFT_UP = np.array([-1.0, -1.0, 1.0])  # PyTorch3D's x and y point against OpenCV's
 _V1_FORMAT = "ndc_norm_image_bounds"  # what annotations without a format are in
 
@@ -43,23 +43,23 @@ def read_co3d(folder: str | Path) -> list[Recording]:
     Raises:
         InputError: annotations that are missing, damaged or incomplete, or no sequence that is there.
     """
-    layout = f"CO3D category ({_FRAMES} and {_SEQUENCES})"
-    return find_recordings(Path(folder), _holds_category, _read_category, layout)
+    layout = f"CO3D category ({FRAMES} and {SEQUENCES})"
+    return find_recordings(Path(folder), holds_category, _read_category, layout)
 
 
-def _holds_category(folder: Path) -> bool:
+def holds_category(folder: Path) -> bool:
     """Any of the two files is enough: the missing one is then named."""
-    return (folder / _FRAMES).is_file() or (folder / _SEQUENCES).is_file()
+    return (folder / FRAMES).is_file() or (folder / SEQUENCES).is_file()
 
 
 def _read_category(folder: Path) -> list[Recording]:
-    names = [_get(entry, "sequence_name", str, _SEQUENCES) for entry in _read_annotations(folder / _SEQUENCES)]
+    names = [_get(entry, "sequence_name", str, SEQUENCES) for entry in read_annotations(folder / SEQUENCES)]
     frames: dict[str, list[tuple[int, Mapping[str, Any]]]] = {name: [] for name in names}
-    for entry in _read_annotations(folder / _FRAMES):
-        name = _get(entry, "sequence_name", str, _FRAMES)
+    for entry in read_annotations(folder / FRAMES):
+        name = _get(entry, "sequence_name", str, FRAMES)
         if name not in frames:
-            raise InputError(f"{str(folder / _FRAMES)!r} has frames of {name!r}, which {_SEQUENCES} does not list")
-        frames[name].append((_get(entry, "frame_number", int, _FRAMES), entry))
+            raise InputError(f"{str(folder / FRAMES)!r} has frames of {name!r}, which {SEQUENCES} does not list")
+        frames[name].append((_get(entry, "frame_number", int, FRAMES), entry))
     # Paths begin with the category; a category under another name has them beside its annotations.
     recordings = []
     for name, entries in frames.items():
@@ -76,7 +76,12 @@ def _read_category(folder: Path) -> list[Recording]:
     return recordings
 
 
-def _read_annotations(path: Path) -> list[Mapping[str, Any]]:
+def read_annotations(path: Path) -> list[Mapping[str, Any]]:
+    """The entries of an annotation file.
+
+    Raises:
+        InputError: it is missing, damaged, or no list of objects.
+    """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             entries = json.load(file)

@@ -14,6 +14,7 @@ from typing import Any
 
 from vggtkit.core.registry import Registry
 from vggtkit.scenes.co3d import read_co3d
+from vggtkit.scenes.co3d_split import read_co3d_test, read_co3d_train
 from vggtkit.scenes.eth3d import read_eth3d
 from vggtkit.scenes.photos import read_photos
 from vggtkit.scenes.recording import Recording
@@ -79,6 +80,8 @@ for _kind in (
     SceneKind("rgbd", "RGB-D recordings: plain, TUM, 7-Scenes", 4, read_rgbd),
     SceneKind("eth3d", "ETH3D, or any COLMAP model of undistorted pictures", 4, read_eth3d),
     SceneKind("co3d", "CO3Dv2", 4, read_co3d),
+    SceneKind("co3d-train", "CO3Dv2, training sequences of the published few-view split", 4, read_co3d_train),
+    SceneKind("co3d-test", "CO3Dv2, its test sequences", 4, read_co3d_test),
 ):
     SCENE_KINDS.register(_kind.key, _kind)
 

@@ -227,7 +227,7 @@ def _recorded_scenes(
     for own, run in groups[split]:
         frames = [recordings[own].frames[index] for index in run]
         images, truth = prepare_views(frames, canvas, mode=source.mode, target_size=img_size, patch_size=patch_size)
-        points = _grid_points(sizes[frames[0].image], (canvas[1], canvas[0]))
+        points = grid_points(sizes[frames[0].image], (canvas[1], canvas[0]))
         scenes.append(Scene(f"{recordings[own].name}{label(run)}", images, points, truth))
     return scenes
 
@@ -244,7 +244,7 @@ def _groups(source: SceneSource, lengths: list[int]) -> dict[Split, list[Group]]
     )
 
 
-def _grid_points(inner: tuple[int, int], outer: tuple[int, int]) -> Tensor:
+def grid_points(inner: tuple[int, int], outer: tuple[int, int]) -> Tensor:
     """``[16, 2]`` pixel xy: the middles of a 4 x 4 grid on a picture that sits centred in white."""
     steps = (torch.arange(_GRID, dtype=torch.float32) + 0.5) / _GRID
     # Integer k is the centre of pixel k (scenes.scene.Scene), so the edge lies half a pixel before 0.

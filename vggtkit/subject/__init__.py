@@ -5,6 +5,7 @@
 | `base` | the protocol: how a model is run, its layers, heads, outputs, segments, tokens, graph |
 | `vggt` | VGGT |
 | `module` | any torch module |
+| `family` | relatives of VGGT: what is published of them, a TOML file each |
 | `factory` | functions of the user that make models and inputs |
 | `inputs` | the scene kind of what such a function yields |
 | `outputs` | what a model returns, flattened by path |

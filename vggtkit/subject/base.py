@@ -228,5 +228,14 @@ class Subject(ABC):
         """What the architecture can be built from again, as files keep it; "" where only the source can."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as the model and what it was made with, for measuring processes."""
-        return type(self), (self.model, self.source, self.names)
+        """Pickled as the model, what it was made with, and what was set since, for workers."""
+        return type(self), (self.model, self.source, self.names), self._set_since()
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """What was set since it was made."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def _set_since(self) -> dict[str, Any]:
+        layers = {"layers": self.__dict__["layers"]} if "layers" in self.__dict__ else {}
+        return {"precision": self.precision} | layers

@@ -13,6 +13,7 @@ from vggtkit.model import VGGT, VGGTConfig, architecture, load_vggt, skeleton
 from vggtkit.quant import NameTable
 from vggtkit.subject.base import Subject
 from vggtkit.subject.factory import is_factory, load_custom
+from vggtkit.subject.family import MemberSubject, described
 from vggtkit.subject.module import ModuleSubject
 from vggtkit.subject.vggt import VGGTSubject
 
@@ -27,7 +28,9 @@ def subject_of(model: nn.Module | Subject, source: str = "", names: NameTable | 
     """
     if isinstance(model, Subject):
         return model
-    return VGGTSubject(model, source, names) if isinstance(model, VGGT) else ModuleSubject(model, source, names)
+    if isinstance(model, VGGT):
+        return VGGTSubject(model, source, names)
+    return (MemberSubject if described(model) else ModuleSubject)(model, source, names)
 
 
 def open_subject(
@@ -59,7 +62,10 @@ def open_subject(
         raise InputError(
             f"{setting('weights', weights)}: a model made by a function has the weights that this gives it"
         )
-    return ModuleSubject(load_custom(source, device, say), source, names)
+    subject = subject_of(load_custom(source, device, say), source, names)
+    if isinstance(subject, MemberSubject) and subject.described.unverified:
+        say(f"{subject.described.class_name} is known by its description; not verified: {subject.described.unverified}")
+    return subject
 
 
 def bare_subject(source: str, description: str = "") -> Subject:

@@ -121,4 +121,4 @@ class VGGTSubject(Subject):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As `Subject`."""
-        return type(self), (self.vggt, self.source, self.names)
+        return type(self), (self.vggt, self.source, self.names), self._set_since()

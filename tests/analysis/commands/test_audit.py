@@ -110,3 +110,17 @@ def test_what_cannot_be_shown_is_refused(run: Path, tmp_path: Path) -> None:
     assert_refused(cli("inspect", "mlp.fc1", "--run", run), "layers end so", "frame_blocks.0.mlp.fc1")
     assert_refused(cli("audit", "--run", tmp_path), "no such file", "profile")
     assert_refused(cli("audit", "--run", run, "--num-scenes", -1), "--num-scenes")
+
+
+def test_plans_are_moved_from_run_to_run(run: Path, tmp_path: Path) -> None:
+    """To a copy, where they are those that are made there."""
+    copied = Path(shutil.copytree(run, tmp_path / "copy"))
+    values = the_json(cli("audit", "--transfer", run, copied, "--json"))
+    assert values["places"] == ["run", "copy"]
+    moved = [row for row in values["rows"] if row["calibration"] in values["places"]]
+    assert [row["regret"] for row in moved] == pytest.approx([1.0] * 4)
+    assert [row["correlation"] for row in moved] == pytest.approx([1.0] * 4)
+    assert json.loads((run / "transfer.json").read_text())["rows"] == values["rows"]
+    assert (run / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    assert_refused(cli("audit", "--transfer", run), "--transfer", "two runs or more")
+    assert_refused(cli("audit", run), "--transfer", "--run")

@@ -1,0 +1,143 @@
+"""The steps of a profile: a scene in FP32, under a scheme, or its damage at the outputs; where they are done is open.
+
+A worker keeps the recorder of one scene, so that it runs FP32 once for all schemes of a scene that come to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from sensitivity.input_rounding import InputErrors
+from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch
+from sensitivity.recorder import Errors, Sampling, SceneRecorder
+from sensitivity.store import FP32
+from sensitivity.survey import LayerVolume
+from vggtkit.core.journal import Arrays
+from vggtkit.metrics.tensors import metrics_from_sums
+from vggtkit.quant import Layer
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+DAMAGE = "damage"
+WEIGHTS, INPUTS = "weights-", "inputs-"
+"""How the arrays of that step begin: changes by errors of weights, and by rounded inputs."""
+
+
+@dataclass(frozen=True)
+class ProfileWork:
+    """A profile, in steps.
+
+    Attributes:
+        subject: unchanged afterwards.
+        layers: of it.
+        volumes: of the layers, from `survey`.
+        scenes: calibration scenes.
+        schemes: whose errors are captured layer by layer.
+        candidates: whose damage is estimated.
+        sampling: of activations.
+        seed: of samples and probes.
+        dtype: that the model computes in.
+        probes: random vectors per output and scene.
+        gradient_dtype: of the backward passes.
+        through_detach: as `sketch` takes it.
+    """
+
+    subject: Subject
+    layers: Sequence[Layer]
+    volumes: Sequence[LayerVolume]
+    scenes: Sequence[Scene]
+    schemes: Sequence[str]
+    candidates: Sequence[str]
+    sampling: Sampling
+    seed: int
+    dtype: torch.dtype
+    probes: int
+    gradient_dtype: torch.dtype
+    through_detach: bool
+
+    def steps(self) -> list[str]:
+        """Their names, scene by scene."""
+        return [f"{number}-{what}" for number in range(len(self.scenes)) for what in (FP32, *self.schemes, DAMAGE)]
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[str], Arrays]]:
+        """As `vggtkit.core.executors.Work.opened`; a piece is the name of a step."""
+        yield _Bench(self).do
+
+
+@dataclass
+class _Bench:
+    """What is kept between steps."""
+
+    work: ProfileWork
+    number: int = -1
+    recorder: SceneRecorder | None = None
+    ran_fp32: bool = False
+    errors: WeightErrors = field(init=False)
+    inputs: InputErrors = field(init=False)
+
+    def __post_init__(self) -> None:
+        work = self.work
+        self.errors = WeightErrors(work.subject.model, work.layers, work.candidates)
+        self.inputs = InputErrors(work.subject.model, work.layers)
+
+    def do(self, step: str) -> Arrays:
+        """The arrays of a step."""
+        prefix, _, what = step.partition("-")
+        number = int(prefix)
+        if what == DAMAGE:
+            return self._damage(number)
+        recorder = self._recorder(number)
+        with self.work.subject.computing_in(self.work.dtype):
+            return self._in_fp32(recorder) if what == FP32 else self._under(recorder, what)
+
+    def _recorder(self, number: int) -> SceneRecorder:
+        if self.recorder is None or self.number != number:
+            work = self.work
+            self.recorder = SceneRecorder(
+                work.subject, work.layers, work.volumes, work.scenes[number], work.sampling, work.seed
+            )
+            self.number, self.ran_fp32 = number, False
+        return self.recorder
+
+    def _in_fp32(self, recorder: SceneRecorder) -> Arrays:
+        by_scheme = [_arrays(errors) for errors in recorder.reference(self.work.schemes).values()]
+        self.ran_fp32 = True
+        return {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]} | _tokens(recorder)
+
+    def _under(self, recorder: SceneRecorder, key: str) -> Arrays:
+        if not self.ran_fp32:
+            recorder.reference(())
+            self.ran_fp32 = True
+        errors, outputs = recorder.under(key)
+        nmse = {f"nmse-{name}": metrics_from_sums(sums)["nmse"].numpy() for name, sums in outputs.items()}
+        return _arrays(errors) | _tokens(recorder) | nmse
+
+    def _damage(self, number: int) -> Arrays:
+        work = self.work
+        found = sketch(
+            work.subject, work.layers, self.errors, self.inputs, work.scenes[number], probes=work.probes,
+            seed=work.seed * len(work.scenes) + number, dtype=work.gradient_dtype, through_detach=work.through_detach,
+        )  # fmt: skip
+        return _changes(found)
+
+
+def _changes(found: Sketch) -> Arrays:
+    return {
+        f"{kind}{name}": value.float().numpy()
+        for kind, by_output in ((WEIGHTS, found.weights), (INPUTS, found.inputs))
+        for name, value in by_output.items()
+    }
+
+
+def _arrays(errors: Errors) -> Arrays:
+    return {name: value.numpy() for name, value in vars(errors).items()}
+
+
+def _tokens(recorder: SceneRecorder) -> Arrays:
+    return {f"tokens-{index}": tokens.numpy() for index, tokens in recorder.tokens().items()}
