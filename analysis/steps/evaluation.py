@@ -23,6 +23,7 @@ from analysis.steps.run_folder import (
     PROFILE,
     REPORT,
     RESULTS,
+    check_not_tuned,
     check_writable,
     held_out_scenes,
     plan_of,
@@ -89,6 +90,7 @@ def make_evaluation(
     subject = subject_of_run(run, profile, device, model_name, say).with_heads(plan.heads)
     check_runs(backend, subject, plan, options)
     held_out = held_out_scenes(run, subject, profile, source)
+    check_not_tuned(plan, source, held_out)
     rounded = weights_of(run, plan, profile, subject, progress=progress, say=say)
     facts = provenance(
         schema_version=1,
