@@ -130,7 +130,8 @@ def batches(count: int, recipe: Recipe, skip: int = 0) -> Iterator[list[int]]:
     >>> next(again) == [list(b) for _, b in zip(range(2), batches(3, Recipe(batch=2)))][1]
     True
     """
-    generator, waiting = torch.Generator().manual_seed(recipe.seed), []
+    generator = torch.Generator().manual_seed(recipe.seed)
+    waiting: list[int] = []
     while True:
         while len(waiting) < recipe.batch:
             waiting += torch.randperm(count, generator=generator).tolist()
