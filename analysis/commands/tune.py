@@ -41,10 +41,10 @@ class Effort:
     ] = DEFAULT.steps
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="Scenes in a step.")] = DEFAULT.batch
     rate: Annotated[
-        float, typer.Option("--rate", metavar="X", help="First learning rate of weights, in steps of their codes.")
+        float, typer.Option("--rate", metavar="X", help="Largest learning rate of weights, in steps of codes.")
     ] = DEFAULT.rate
     scale_rate: Annotated[
-        float, typer.Option("--scale-rate", metavar="X", help="First learning rate of scales, of their logarithm.")
+        float, typer.Option("--scale-rate", metavar="X", help="Largest learning rate of scales, of their logarithm.")
     ] = DEFAULT.scale_rate
     optimizer: Annotated[
         str,

@@ -12,6 +12,8 @@ OPTIMIZERS = ("adam", "sign")
 """Adam, or the sign of the gradient alone (Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent for the
 Quantization of LLMs", EMNLP Findings 2024: AutoRound)."""
 MOST_STEPS = 10**7
+WHOLE = 0.3
+"""Share of the learning rates for the whole model, where small changes of all layers add up."""
 WARM = 0.1
 """Share of the steps in which the learning rates rise."""
 
@@ -24,8 +26,8 @@ class Recipe:
         block_steps: steps for every block; 0 leaves out the reconstruction.
         steps: steps for the whole model; 0 leaves out the distillation.
         batch: scenes in a step.
-        rate: the first learning rate of latent weights, in steps of their codes.
-        scale_rate: the first learning rate of scales, in their logarithm.
+        rate: the largest learning rate of latent weights, in steps of their codes; for the whole model `WHOLE` of it.
+        scale_rate: the same of scales, in their logarithm.
         optimizer: of `OPTIMIZERS`.
         seed: of the order of scenes.
 
@@ -35,9 +37,9 @@ class Recipe:
 
     block_steps: int = 200
     steps: int = 1000
-    batch: int = 2
-    rate: float = 0.001
-    scale_rate: float = 0.0003
+    batch: int = 1
+    rate: float = 0.005
+    scale_rate: float = 0.001
     optimizer: str = "adam"
     seed: int = 0
 

@@ -64,7 +64,7 @@ class Student:
         """One step against the gradients that the weights have gathered since `refresh`.
 
         Args:
-            share: of the first learning rates.
+            share: of the recipe's learning rates.
         """
         for layer in self.layers:
             learned, gradient = self.learned.get(layer.name), self.values[layer.name].grad

@@ -80,7 +80,7 @@ def test_a_linear_layer_comes_to_what_exhaustive_search_finds(linear: tuple[Subj
     subject, scenes = linear
     start = quantized_weights(subject, {"fc": "int2_group_32"})
     before, least = error(subject, scenes, start), best_codes(subject, scenes, start["fc"])
-    recipe = Recipe(steps=400, batch=4, rate=0.02, scale_rate=0.01)
+    recipe = Recipe(steps=300, batch=4, rate=0.07, scale_rate=0.03)
     tuned = distil(subject, Tuned(start, before, before), scenes, lambda w: error(subject, scenes, w), recipe)
     assert tuned.damage == error(subject, scenes, tuned.weights) < 0.5 * before
     assert tuned.damage <= least < before
@@ -92,17 +92,17 @@ def test_learnt_scales_are_worth_something(linear: tuple[Subject, list[Scene]]) 
     before = error(subject, scenes, start)
 
     def with_rate(scale_rate: float) -> float:
-        recipe = Recipe(steps=200, batch=4, rate=0.02, scale_rate=scale_rate)
+        recipe = Recipe(steps=100, batch=4, rate=0.07, scale_rate=scale_rate)
         first = Tuned(start, before, before)
         return distil(subject, first, scenes, lambda w: error(subject, scenes, w), recipe).damage
 
-    assert with_rate(0.01) < with_rate(0.0)
+    assert with_rate(0.03) < with_rate(0.0)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sign"])
 def test_an_absurd_learning_rate_gives_back_the_start(linear: tuple[Subject, list[Scene]], optimizer: str) -> None:
     subject, scenes = linear
-    recipe = Recipe(steps=40, batch=4, rate=0.02, scale_rate=0.01)
+    recipe = Recipe(steps=40, batch=4, rate=0.07, scale_rate=0.03)
     weights = quantized_weights(subject, {"fc": "int2_group_32"})
     first = error(subject, scenes, weights)
     good = distil(subject, Tuned(weights, first, first), scenes, lambda w: error(subject, scenes, w), recipe)
