@@ -126,7 +126,7 @@ def _tuned(
     damage = judge(weights)
     start = Tuned(weights, damage, damage)
     if recipe.block_steps:
-        rebuilt = reconstruct(subject, weights, roles.tuning, recipe, parts=parts, progress=progress)
+        rebuilt = reconstruct(subject, weights, roles.tuning, recipe, weights=shares, parts=parts, progress=progress)
         after = judge(rebuilt)
         start = replace(start, blocks=after)
         if after < damage:
@@ -268,7 +268,8 @@ def _write(run: Path, plan: Plan, profile: Profile, subject: Subject, weights: W
 def _view(run: Path, plan: Plan, tuned: Tuned) -> View:
     facts = plan.tuned
     rows = [("where it began, " + plan.rounding, f"{tuned.start:.3e}")]
-    rows += [("after the blocks", f"{tuned.blocks:.3e}")] * (tuned.blocks is not None)
+    if tuned.blocks is not None:
+        rows.append(("after the blocks", f"{tuned.blocks:.3e}"))
     rows += [(f"after {step} steps of the whole model", f"{damage:.3e}") for step, damage in tuned.history]
     rows += [("best of these, written", f"{tuned.damage:.3e}")]
     title = f"Damage on {facts['selection_scenes']} selection scenes"

@@ -5,6 +5,7 @@
 | `recipe` | how: steps, learning rates, which way steps go |
 | `student` | weights while they are tuned |
 | `reconstruction` | block by block, in one pass over all scenes |
+| `importance` | what of a block's outputs reaches the model's |
 | `distillation` | the whole model's outputs; the best weights are kept |
 | `loss` | what is made small |
 | `stored` | weights in a journal |

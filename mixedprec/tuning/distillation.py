@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mixedprec.tuning.loss import outputs_error
-from mixedprec.tuning.recipe import WHOLE, Recipe
+from mixedprec.tuning.recipe import WHOLE_CODES, WHOLE_SCALES, Recipe
 from mixedprec.tuning.stored import Weights, arrays_of, of_prefix, weights_from, with_prefix
 from mixedprec.tuning.student import Student
 from sensitivity.differentiable import differentiable
@@ -112,7 +112,8 @@ def distil(
         if not math.isfinite(loss):
             course.best = replace(course.best, stopped=f"the loss is {loss} after {course.step} steps")
             break
-        student.move(WHOLE * recipe.share(course.step, recipe.steps))
+        share = recipe.share(course.step, recipe.steps)
+        student.move(WHOLE_CODES * share, WHOLE_SCALES * share)
         course.step += 1
         if course.step % every == 0 or course.step == recipe.steps:
             _judge(course, student, judge)

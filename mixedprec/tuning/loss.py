@@ -41,3 +41,21 @@ def relative_error(values: Sequence[Tensor], references: Sequence[Tensor]) -> Te
         error = (value.float() - wanted).square().sum()
         errors.append(error / torch.where(energy > 0, energy, torch.inf))
     return torch.stack(errors).mean()
+
+
+def weighed_error(values: Sequence[Tensor], references: Sequence[Tensor], counts: Sequence[Tensor]) -> Tensor:
+    """Sum over some tensors of their squared errors, each as much as it counts.
+
+    Args:
+        values: with a graph.
+        references: of the same shapes.
+        counts: broadcast to these, see `mixedprec.tuning.importance`.
+
+    >>> weighed_error([torch.tensor([3.0, 5.0])], [torch.tensor([3.0, 4.0])], [torch.tensor(2.0)])
+    tensor(2.)
+    """
+    squares = [
+        ((value.float() - reference.float()).square() * count.to(value.device)).sum()
+        for value, reference, count in zip(values, references, counts, strict=True)
+    ]
+    return torch.stack(squares).sum()

@@ -12,8 +12,9 @@ OPTIMIZERS = ("adam", "sign")
 """Adam, or the sign of the gradient alone (Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent for the
 Quantization of LLMs", EMNLP Findings 2024: AutoRound)."""
 MOST_STEPS = 10**7
-WHOLE = 0.3
-"""Share of the learning rates for the whole model, where small changes of all layers add up."""
+WHOLE_CODES, WHOLE_SCALES = 0.02, 0.1
+"""Shares of the learning rates for the whole model, where small changes of all layers add up. Scales learn there: codes
+that change one by one there are noise for hundreds of steps, as Chen et al. found too ("EfficientQAT", ACL 2025)."""
 WARM = 0.1
 """Share of the steps in which the learning rates rise."""
 
@@ -26,8 +27,9 @@ class Recipe:
         block_steps: steps for every block; 0 leaves out the reconstruction.
         steps: steps for the whole model; 0 leaves out the distillation.
         batch: scenes in a step.
-        rate: the largest learning rate of latent weights, in steps of their codes; for the whole model `WHOLE` of it.
-        scale_rate: the same of scales, in their logarithm.
+        rate: the largest learning rate of latent weights, in steps of their codes; for the whole model
+            `WHOLE_CODES` of it.
+        scale_rate: the same of scales, in their logarithm; for the whole model `WHOLE_SCALES` of it.
         optimizer: of `OPTIMIZERS`.
         seed: of the order of scenes.
 

@@ -3,8 +3,8 @@
 The pass takes the scenes twice, in one batch: the first half is computed with the original weights, the second with the
 tuned ones. When it reaches a block, the inputs of both halves are at hand. The block's weights are tuned so that what
 it makes of the second half's inputs, which bear the errors of all blocks before it, comes near what the original makes
-of the first half's; then the pass goes on. So one block's weights, inputs and outputs are in memory at a time, however
-large the model, and no pass is made twice.
+of the first half's, every token as much as it counts for the outputs; then the pass goes on. So one block's weights,
+inputs and outputs are in memory at a time, however large the model, and no pass is made twice.
 
 Source: Li et al., "BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction", ICLR 2021; inputs
 with the errors before them as in Wei et al., "QDrop", ICLR 2022.
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from mixedprec.tuning.distillation import batches
-from mixedprec.tuning.loss import relative_error
+from mixedprec.tuning.importance import importance
+from mixedprec.tuning.loss import relative_error, weighed_error
 from mixedprec.tuning.recipe import Recipe
 from mixedprec.tuning.stored import arrays_of, weights_from
 from mixedprec.tuning.student import Student, standing_in, stored_value
@@ -79,6 +80,7 @@ def reconstruct(
     scenes: Sequence[Scene],
     recipe: Recipe,
     *,
+    weights: Mapping[str, float] | None = None,
     parts: Parts | None = None,
     progress: Progress = silent,
 ) -> dict[str, QuantizedTensor]:
@@ -89,6 +91,7 @@ def reconstruct(
         start: the weights to begin with.
         scenes: to tune on, all of one size.
         recipe: how.
+        weights: what each output counts for; 1 for those not named.
         parts: where every block is kept that is done, and taken from.
         progress: told about every block.
 
@@ -97,21 +100,23 @@ def reconstruct(
     """
     if not recipe.block_steps:
         return dict(start)
-    blocks, weights = blocks_of(subject), dict(start)
+    blocks, tuned = blocks_of(subject), dict(start)
+    counts = importance(subject, scenes, weights=weights, seed=recipe.seed, parts=parts, progress=progress)
     with torch.no_grad(), subject.as_written(), ExitStack() as undo:
         done: list[str] = []
         for block in blocks:
-            twice = _TwoHalves(subject, block, len(scenes), weights, recipe, parts)
+            own = [of_scene.get(block.name) for of_scene in counts]
+            twice = _TwoHalves(subject, block, own, tuned, recipe, parts)
 
-            def tuned(name: str = block.name) -> None:
+            def finished(name: str = block.name) -> None:
                 done.append(name)
                 progress(f"tuning {name}", len(done), len(blocks))
 
-            twice.finished = tuned
+            twice.finished = finished
             undo.enter_context(replaced_forward(block.module, twice.forward))
         progress("tuning block by block", 0, len(blocks))
         subject.call(_together([subject.arguments(scene, subject.device) for scene in [*scenes, *scenes]]))
-    return weights
+    return tuned
 
 
 def _together(calls: Sequence[Call]) -> Call:
@@ -126,10 +131,10 @@ class _TwoHalves:
     finished: Callable[[], None]
 
     def __init__(
-        self, subject: Subject, block: Block, scenes: int, weights: dict[str, QuantizedTensor], recipe: Recipe,
-        parts: Parts | None,
+        self, subject: Subject, block: Block, counts: Sequence[Sequence[Tensor] | None],
+        weights: dict[str, QuantizedTensor], recipe: Recipe, parts: Parts | None,
     ) -> None:  # fmt: skip
-        self.subject, self.block, self.scenes = subject, block, scenes
+        self.subject, self.block, self.counts, self.scenes = subject, block, counts, len(counts)
         self.weights, self.recipe, self.parts = weights, recipe, parts
         self.original: Forward = block.module.forward
         self.is_tuned = False
@@ -174,8 +179,15 @@ class _TwoHalves:
             return [tree_flatten(self._run(one, spec))[0] for one in noisy]
 
     def _error(self, outputs: Sequence[Sequence[Any]], targets: Sequence[Sequence[Any]]) -> float:
-        errors = [relative_error(*_numbers(own, wanted)) for own, wanted in zip(outputs, targets, strict=True)]
-        return math.fsum(map(float, errors))
+        losses = [self._loss(own, targets[scene], scene) for scene, own in enumerate(outputs)]
+        return math.fsum(map(float, losses))
+
+    def _loss(self, outputs: Sequence[Any], targets: Sequence[Any], scene: int) -> Tensor:
+        """What is made small: the part of the damage that comes from here, or where that is not known the error."""
+        counts = self.counts[scene]
+        if counts is None:
+            return relative_error(*_numbers(outputs, targets))
+        return weighed_error(*_numbers(outputs, targets), counts)
 
     def _tune(self, noisy: Sequence[list[Any]], spec: TreeSpec, targets: Sequence[list[Any]]) -> None:
         """The block's weights for these inputs and outputs; those of the journal where they are there."""
@@ -184,16 +196,17 @@ class _TwoHalves:
             self.weights |= weights_from(self.parts.load(step), before)
             return
         error = self._error(self._outputs(self._values(), noisy, spec), targets)
-        self.weights |= self._learned(noisy, spec, targets)
+        if error > 0:
+            self.weights |= self._learned(noisy, spec, targets, self.scenes / (self.recipe.batch * error))
         if not self._error(self._outputs(self._values(), noisy, spec), targets) < error:  # so where it is NaN
             self.weights |= before
         if self.parts is not None:
             self.parts.save(step, arrays_of({name: self.weights[name] for name in before}))
 
     def _learned(
-        self, noisy: Sequence[list[Any]], spec: TreeSpec, targets: Sequence[list[Any]]
+        self, noisy: Sequence[list[Any]], spec: TreeSpec, targets: Sequence[list[Any]], unit: float
     ) -> dict[str, QuantizedTensor]:
-        """The block's weights after all steps."""
+        """The block's weights after all steps; ``unit`` brings the loss to about 1, so that no gradient vanishes."""
         student = Student(self.subject.model, self.block.layers, self.weights, self.recipe)
         order = batches(self.scenes, self.recipe)
         with with_gradients(self.subject, (), torch.float32):
@@ -202,10 +215,9 @@ class _TwoHalves:
                 with student.in_place():
                     for scene in next(order):
                         outputs = tree_flatten(self._run(noisy[scene], spec))[0]
-                        loss = relative_error(*_numbers(outputs, targets[scene])) / self.recipe.batch
-                        loss.backward()
+                        (unit * self._loss(outputs, targets[scene], scene)).backward()
                 with torch.no_grad():
-                    student.move(self.recipe.share(number, self.recipe.block_steps))
+                    student.move(share := self.recipe.share(number, self.recipe.block_steps), share)
         return student.encoded()
 
 

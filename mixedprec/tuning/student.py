@@ -14,7 +14,7 @@ from vggtkit.quant import Layer, QuantizedTensor, dequantize, from_out_first, ou
 from vggtkit.quant.layers import parameter_name
 from vggtkit.quant.learned import LearnedWeight
 
-BETAS, EPSILON = (0.9, 0.99), 1e-12
+BETAS, EPSILON = (0.9, 0.99), 1e-16
 """Of Adam; gradients are of any size, and steps are few."""
 
 
@@ -60,11 +60,12 @@ class Student:
         with standing_in(self.model, self.layers, self.values):
             yield
 
-    def move(self, share: float) -> None:
+    def move(self, codes: float, scales: float) -> None:
         """One step against the gradients that the weights have gathered since `refresh`.
 
         Args:
-            share: of the recipe's learning rates.
+            codes: share of the recipe's learning rate of latent weights.
+            scales: share of that of scales.
         """
         for layer in self.layers:
             learned, gradient = self.learned.get(layer.name), self.values[layer.name].grad
@@ -74,8 +75,9 @@ class Student:
             for name, parameter in learned.parameters.items():
                 wanted = of_parameters[name]
                 parameter.grad = wanted.sign_() if self.recipe.optimizer == "sign" else wanted
-        for group, rate in zip(self.optimizer.param_groups, _rates(self.recipe), strict=True):
-            group["lr"] = share * rate
+        rates = codes * self.recipe.rate, scales * self.recipe.scale_rate
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -142,10 +144,6 @@ def standing_in(model: nn.Module, layers: Sequence[Layer], values: Mapping[str, 
     finally:
         for owner, name in placed:
             owner.__dict__.pop(name, None)
-
-
-def _rates(recipe: Recipe) -> tuple[float, float]:
-    return recipe.rate, recipe.scale_rate
 
 
 def _optimizer(learned: Collection[LearnedWeight], recipe: Recipe) -> torch.optim.Optimizer:
