@@ -184,4 +184,6 @@ def test_foreign_modules_are_tuned_as_a_whole(tmp_path: Path) -> None:
     torch.testing.assert_close(
         dequantize(loaded.get_submodule(attention).packed.quantized), dequantize(weights[attention])
     )
-    assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
+    judge = ("evaluate", "--run", run, "--repeats", 0, "--num-scenes")
+    assert_refused(cli(*judge, 2), "2 of the scenes or pictures to judge on", "tuned or selected on")
+    assert cli(*judge, 6).code == 0
