@@ -159,8 +159,9 @@ def _roles(
     known = set(profile.facts.get(SCENE_DIGESTS, ()))
     fresh = [scene for scene in scenes if fingerprint([scene]) not in known]
     selection = fresh[-select:]
-    tuning = [scene for scene in scenes if scene not in selection] if len(selection) == select else []
-    if not tuning:
+    chosen = {id(scene) for scene in selection}
+    tuning = [scene for scene in scenes if id(scene) not in chosen]
+    if len(selection) < select or not tuning:
         raise InputError(
             f"{len(scenes)} scenes to tune on, of which {len(scenes) - len(fresh)} were profiled: {select} others are "
             f"needed to select on, and one more; give more pictures ({setting('images')}, {setting('scenes')}), a "

@@ -55,7 +55,9 @@ def test_tuned_weights_are_judged_written_and_loaded(planned: Path, model_folder
     ours = read_weights(path, load_vggt(model_folder))
     assert not all(torch.equal(dequantize(q), dequantize(start[name])) for name, q in ours.items())
     written = path.read_bytes()
-    assert cli("evaluate", "--run", planned, "--repeats", 0).code == 0
+    evaluated = cli("evaluate", "--run", planned, "--repeats", 0)
+    assert evaluated.code == 0
+    assert "The plan's weights are tuned on 2 other scenes in 4 steps" in evaluated.out
     assert "plan (joint, gptq, tuned)" in (planned / RESULTS[1]).read_text()
     assert the_json(cli("export", "--run", planned, "--json"))["size_bytes"] == size
     assert path.read_bytes() == written
