@@ -45,8 +45,8 @@ def weights_from(arrays: Mapping[str, NDArray[Any]], like: Weights) -> dict[str,
 def with_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     """The same under longer names.
 
-    >>> with_prefix("best/", {"a": np.ones(1)})
-    {'best/a': array([1.])}
+    >>> list(with_prefix("best/", {"a": torch.ones(1).numpy()}))
+    ['best/a']
     """
     return {f"{prefix}{name}": values for name, values in arrays.items()}
 
@@ -54,7 +54,7 @@ def with_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
 def of_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     """Undo `with_prefix`; others are left out.
 
-    >>> of_prefix("best/", {"best/a": np.ones(1), "state/a": np.zeros(1)})
-    {'a': array([1.])}
+    >>> of_prefix("best/", {"best/a": torch.ones(1).numpy(), "state/a": torch.zeros(1).numpy()})
+    {'a': array([1.], dtype=float32)}
     """
     return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}

@@ -23,7 +23,7 @@ from vggtkit.scenes import Scene, synthetic_scenes
 from vggtkit.subject import Subject, subject_of
 
 Weights = Mapping[str, QuantizedTensor]
-SCENES = 3
+SCENES = 2
 
 
 class Answers(nn.Module):
@@ -80,7 +80,7 @@ def test_a_linear_layer_comes_to_what_exhaustive_search_finds(linear: tuple[Subj
     subject, scenes = linear
     start = quantized_weights(subject, {"fc": "int2_group_32"})
     before, least = error(subject, scenes, start), best_codes(subject, scenes, start["fc"])
-    recipe = Recipe(steps=300, batch=4, rate=0.07, scale_rate=0.03)
+    recipe = Recipe(steps=200, batch=4, rate=1.0, scale_rate=0.1)
     tuned = distil(subject, Tuned(start, before, before), scenes, lambda w: error(subject, scenes, w), recipe)
     assert tuned.damage == error(subject, scenes, tuned.weights) < 0.5 * before
     assert tuned.damage <= least < before
@@ -92,17 +92,17 @@ def test_learnt_scales_are_worth_something(linear: tuple[Subject, list[Scene]]) 
     before = error(subject, scenes, start)
 
     def with_rate(scale_rate: float) -> float:
-        recipe = Recipe(steps=100, batch=4, rate=0.07, scale_rate=scale_rate)
+        recipe = Recipe(steps=100, batch=4, rate=1.0, scale_rate=scale_rate)
         first = Tuned(start, before, before)
         return distil(subject, first, scenes, lambda w: error(subject, scenes, w), recipe).damage
 
-    assert with_rate(0.03) < with_rate(0.0)
+    assert with_rate(0.1) < with_rate(0.0)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sign"])
 def test_an_absurd_learning_rate_gives_back_the_start(linear: tuple[Subject, list[Scene]], optimizer: str) -> None:
     subject, scenes = linear
-    recipe = Recipe(steps=40, batch=4, rate=0.07, scale_rate=0.03)
+    recipe = Recipe(steps=40, batch=4, rate=1.0, scale_rate=0.1)
     weights = quantized_weights(subject, {"fc": "int2_group_32"})
     first = error(subject, scenes, weights)
     good = distil(subject, Tuned(weights, first, first), scenes, lambda w: error(subject, scenes, w), recipe)
@@ -127,6 +127,12 @@ def test_a_loss_that_is_no_number_ends_it(linear: tuple[Subject, list[Scene]]) -
 @pytest.fixture(scope="module")
 def vggt(tiniest_config: VGGTConfig) -> Subject:
     return subject_of(random_vggt(tiniest_config, spread=0.1))
+
+
+@pytest.fixture(scope="module")
+def cameras(vggt: Subject) -> Subject:
+    """The same with one head, which is enough where it is about the order of steps."""
+    return vggt.with_heads(["camera"])
 
 
 @pytest.fixture(scope="module")
@@ -183,34 +189,34 @@ def killed_after(count: int) -> object:
     return tell
 
 
-@pytest.mark.parametrize("after", [1, 9])
-def test_blocks_go_on_with_equal_bits(vggt: Subject, rooms: list[Scene], tmp_path: Path, after: int) -> None:
-    start, recipe = uniform(vggt), Recipe(block_steps=2, rate=0.02)
-    whole = reconstruct(vggt, start, rooms, recipe)
+@pytest.mark.parametrize("after", [1, 6])
+def test_blocks_go_on_with_equal_bits(cameras: Subject, rooms: list[Scene], tmp_path: Path, after: int) -> None:
+    start, recipe = uniform(cameras), Recipe(block_steps=2, rate=0.02)
+    whole = reconstruct(cameras, start, rooms, recipe)
     with pytest.raises(KilledError):
-        reconstruct(vggt, start, rooms, recipe, parts=Parts(tmp_path / "m", {}), progress=killed_after(after))
+        reconstruct(cameras, start, rooms, recipe, parts=Parts(tmp_path / "m", {}), progress=killed_after(after))
     parts = Parts(tmp_path / "m", {})
     assert parts.done()
-    assert same(reconstruct(vggt, start, rooms, recipe, parts=parts), whole)
+    assert same(reconstruct(cameras, start, rooms, recipe, parts=parts), whole)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sign"])
 def test_the_whole_model_goes_on_with_equal_bits(
-    vggt: Subject, rooms: list[Scene], tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
+    cameras: Subject, rooms: list[Scene], tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_the_whole, "JUDGED", 3)
-    start, recipe = uniform(vggt), Recipe(steps=6, rate=0.02, scale_rate=0.01, optimizer=optimizer)
-    given: dict[str, object] = {"judge": lambda w: measured(vggt, rooms, w), "recipe": recipe}
-    first = Tuned(start, damage := measured(vggt, rooms, start), damage)
-    whole = distil(vggt, first, rooms, **given)
+    monkeypatch.setattr(of_the_whole, "JUDGED", 2)
+    start, recipe = uniform(cameras), Recipe(steps=4, rate=0.5, scale_rate=0.05, optimizer=optimizer)
+    given: dict[str, object] = {"judge": lambda w: measured(cameras, rooms, w), "recipe": recipe}
+    first = Tuned(start, damage := measured(cameras, rooms, start), damage)
+    whole = distil(cameras, first, rooms, **given)
     with pytest.raises(KilledError):
         parts = Parts(tmp_path / "m", {})
-        distil(vggt, first, rooms, parts=parts, progress=killed_after(SCENES + 5), **given)
+        distil(cameras, first, rooms, parts=parts, progress=killed_after(SCENES + 3), **given)
     parts = Parts(tmp_path / "m", {})
     assert parts.done() == [of_the_whole.STATE]
-    again = distil(vggt, first, rooms, parts=parts, **given)
+    again = distil(cameras, first, rooms, parts=parts, **given)
     assert again.history == whole.history
-    assert len(whole.history) == 3
+    assert len(whole.history) == 2
     assert again.damage == whole.damage < damage
     assert same(again.weights, whole.weights)
 
