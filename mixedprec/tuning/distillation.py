@@ -170,11 +170,8 @@ def passes(subject: Subject) -> Iterator[None]:
 def _judge(course: _Course, student: Student, judge: Judge) -> None:
     weights = student.encoded()
     damage = judge(weights)
-    best = course.best
-    history = (*best.history, (course.step, damage))
-    course.best = replace(best, weights=weights, damage=damage, history=history) if damage < best.damage else replace(
-        best, history=history
-    )  # fmt: skip
+    best = replace(course.best, history=(*course.best.history, (course.step, damage)))
+    course.best = replace(best, weights=weights, damage=damage) if damage < best.damage else best
 
 
 def _keep(course: _Course, student: Student, parts: Parts | None) -> None:
