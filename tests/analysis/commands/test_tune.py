@@ -27,6 +27,14 @@ def planned(run: Path) -> Path:
     return run
 
 
+@pytest.fixture
+def cameras(run: Path) -> Path:
+    """Planned with one head, which is enough where it is about the course of a tuning."""
+    plan = ("plan", "--run", run, "--budget", "int4_group_64", "--rounding", "mse", "--heads", "camera")
+    assert cli(*plan).code == 0
+    return run
+
+
 def judged(run: Path, model: Path) -> float:
     """Damage on the selection scenes of what the checkpoint computes."""
     subject = subject_of(load_vggt(model))
@@ -63,26 +71,26 @@ def test_tuned_weights_are_judged_written_and_loaded(planned: Path, model_folder
     assert path.read_bytes() == written
 
 
-def test_an_absurd_learning_rate_gives_back_the_start(planned: Path, model_folder: Path) -> None:
-    assert cli("export", "--run", planned).code == 0
-    path = planned / "model-plan.safetensors"
-    start = read_weights(path, load_vggt(model_folder))
-    ran = cli("tune", "--run", planned, *SMALL, "--block-steps", 1, "--steps", 3, "--rate", 1e4, "--scale-rate", 1e4)
+def test_an_absurd_learning_rate_gives_back_the_start(cameras: Path, model_folder: Path) -> None:
+    assert cli("export", "--run", cameras).code == 0
+    path = cameras / "model-plan.safetensors"
+    start = read_weights(path, load_vggt(model_folder).with_heads(["camera"]))
+    ran = cli("tune", "--run", cameras, *SMALL, "--block-steps", 1, "--steps", 3, "--rate", 1e4, "--scale-rate", 1e4)
     assert ran.code == 0
     assert "NOTHING GAINED" in ran.out
-    ours = read_weights(path, load_vggt(model_folder))
+    ours = read_weights(path, load_vggt(model_folder).with_heads(["camera"]))
     assert all(torch.equal(dequantize(q), dequantize(start[name])) for name, q in ours.items())
 
 
-def test_stopped_it_goes_on_with_equal_bits(planned: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = content(planned)
-    assert cli("tune", "--run", planned, *TUNE).code == 0
-    whole = read_weights(planned / "model-plan.safetensors", load_vggt(model_folder))
-    history = load_plan(planned / "plan.json").tuned["damage_after"]
-    for name in content(planned).keys() - first.keys():
-        (planned / name).unlink()
+def test_stopped_it_goes_on_with_equal_bits(cameras: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = content(cameras)
+    assert cli("tune", "--run", cameras, *TUNE).code == 0
+    whole = read_weights(cameras / "model-plan.safetensors", load_vggt(model_folder).with_heads(["camera"]))
+    history = load_plan(cameras / "plan.json").tuned["damage_after"]
+    for name in content(cameras).keys() - first.keys():
+        (cameras / name).unlink()
     for name, text in first.items():
-        (planned / name).write_bytes(text)
+        (cameras / name).write_bytes(text)
     kept = distillation._keep
 
     def stop(*given: object) -> None:
@@ -91,15 +99,15 @@ def test_stopped_it_goes_on_with_equal_bits(planned: Path, model_folder: Path, m
             raise KeyboardInterrupt
 
     monkeypatch.setattr(distillation, "_keep", stop)
-    assert cli("tune", "--run", planned, *TUNE).code == 130
+    assert cli("tune", "--run", cameras, *TUNE).code == 130
     monkeypatch.undo()
-    assert load_plan(planned / "plan.json").tuned == {}
-    ran = cli("tune", "--run", planned, *TUNE)
+    assert load_plan(cameras / "plan.json").tuned == {}
+    ran = cli("tune", "--run", cameras, *TUNE)
     assert ran.code == 0
     assert "tuning goes on where it stopped" in ran.err
-    again = read_weights(planned / "model-plan.safetensors", load_vggt(model_folder))
+    again = read_weights(cameras / "model-plan.safetensors", load_vggt(model_folder).with_heads(["camera"]))
     assert all(torch.equal(dequantize(q), dequantize(whole[name])) for name, q in again.items())
-    assert load_plan(planned / "plan.json").tuned["damage_after"] == history
+    assert load_plan(cameras / "plan.json").tuned["damage_after"] == history
 
 
 def refused(run: Path, *options: object) -> Ran:
