@@ -1,6 +1,6 @@
 """What does tuning bring at 2.5 bits per weight, and how long does it take? JSON on the last line.
 
-Run: ``python benchmarks/tune.py [--run DIR] [--tuning 72] [--steps 600]``. The bundled network is planned at the bytes
+Run: ``python benchmarks/tune.py [--run DIR] [--tuning 40] [--steps 40]``. The bundled network is planned at the bytes
 of 2.5 bits for every quantised weight beside what is kept in FP16. Its codes are chosen to the nearest and by GPTQ on
 the profiled rooms, and the latter are tuned. All are judged on rooms that were neither profiled, tuned nor selected on.
 With ``--run`` an interrupted one goes on. Seconds are of the processor, so that other work on it does not count.
@@ -103,9 +103,9 @@ def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path)
-    for name, default in (("scenes", 8), ("tuning", 72), ("select", 8), ("held-out", 32)):
+    for name, default in (("scenes", 8), ("tuning", 40), ("select", 8), ("held-out", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    for name, value in asdict(Recipe()).items():
+    for name, value in asdict(Recipe(steps=40)).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     given = parser.parse_args()
     recipe = Recipe(**{name: getattr(given, name) for name in asdict(Recipe())})
