@@ -14,8 +14,8 @@ Quantization of LLMs", EMNLP Findings 2024: AutoRound)."""
 MOST_STEPS = 10**7
 WHOLE_CODES, WHOLE_SCALES = 0.02, 0.1
 """Shares of the learning rates for the whole model, where small changes of all layers add up, and scales learn rather
-than codes (Chen et al., "EfficientQAT", ACL 2025). From rounded weights of 2.5 bits, 30 steps of one scene with shares of
-0.4 and 0.3, as of 0 and 0.3, made the damage on other scenes larger by 8 and by 1 %."""
+than codes (Chen et al., "EfficientQAT", ACL 2025). From rounded weights of 2.5 bits, 30 steps of one scene with shares
+of 0.4 and 0.3, as of 0 and 0.3, made the damage on other scenes larger by 8 and by 1 %."""
 WARM = 0.1
 """Share of the steps in which the learning rates rise."""
 
