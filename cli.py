@@ -34,6 +34,7 @@ with ending_at_once():  # these take seconds
         profile,
         report,
         reproduce,
+        tune,
     )
     from analysis.commands.groups import laid_out
     from analysis.commands.options import AsJson, Debug, OutputOptions, Plugin
@@ -79,6 +80,7 @@ COMMANDS: list[str] = []
 register(profile.profile, profile.EXAMPLES)
 register(plan.plan, plan.EXAMPLES)
 register(pareto.pareto, pareto.EXAMPLES)
+register(tune.tune, tune.EXAMPLES)
 register(evaluate.evaluate, evaluate.EXAMPLES)
 register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)

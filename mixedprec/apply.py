@@ -34,7 +34,6 @@ from vggtkit.quant import (
     unpack_layer,
     weight_of,
 )
-from vggtkit.quant.rounding import NEAREST
 from vggtkit.subject import Subject, subject_of
 
 KEEP_DTYPES = dict(zip(KEEPS, (torch.float16, torch.float32), strict=True))
@@ -58,10 +57,10 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
         InputError: the plan was made for other weights, does not fit the model's layers, or has its codes chosen on
             scenes, which only its checkpoint holds.
     """
-    if plan.rounding != NEAREST:
+    if plan.only_in_checkpoint:
+        how = "tuned" if plan.tuned else f"chosen by {plan.rounding} on profiled scenes"
         raise InputError(
-            f"the plan's codes are chosen by {plan.rounding} on profiled scenes: `{command('export')}` makes them, and "
-            "load_quantized reads them"
+            f"the plan's codes are {how}: `{command('export')}` makes their checkpoint, and load_quantized reads it"
         )
     if not plan.for_any_weights and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
         raise InputError(

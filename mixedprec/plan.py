@@ -58,6 +58,8 @@ class Plan:
         executions: how layers run, of `vggtkit.runtime.backend.EXECUTIONS`, where the plan decides: all of them if time
             or memory were limited, else those whose inputs a backend must not round.
         takes: then what a pass takes, see `mixedprec.timing.Timing.facts`.
+        tuned: how its weights were tuned, on what, and from which to which damage on the selection scenes, as
+            `analysis.steps.tune` writes it; empty where they were not.
 
     >>> plan = Plan("0" * 16, "tiny", "optimal", "sketch", "1KB", 1000, "fp16", 600,
     ...             {"fc": "int4_group_32"}, {"fc": 300}, {"depth": 1e-4}, 1e-4, 1e-4, optimal=True)
@@ -86,6 +88,12 @@ class Plan:
     rounding: str = NEAREST
     executions: dict[str, str] = field(default_factory=dict)
     takes: dict[str, Any] = field(default_factory=dict)
+    tuned: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def only_in_checkpoint(self) -> bool:
+        """Whether its codes were chosen on scenes, so that nothing but its checkpoint holds them."""
+        return self.rounding != NEAREST or bool(self.tuned)
 
     @property
     def for_any_weights(self) -> bool:
@@ -119,7 +127,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
         ValueError: a number of the plan is NaN or infinite.
     """
     values = {"schema_version": plan.schema_version, "size_bytes": plan.size_bytes, **asdict(plan)}
-    for name in ("executions", "takes"):
+    for name in ("executions", "takes", "tuned"):
         if not values[name]:
             del values[name]
     text = json.dumps(sealed(values), indent=2, allow_nan=False) + "\n"
@@ -140,7 +148,9 @@ def load_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     read = _read(path)
-    absent: dict[str, Any] = {"heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST, "executions": {}, "takes": {}}
+    absent: dict[str, Any] = {
+        "heads": list(HEADS), "coupling": 0.0, "rounding": NEAREST, "executions": {}, "takes": {}, "tuned": {}
+    }  # fmt: skip
     values = absent | read
     values.pop(SEAL, None)
     _check_fields(values, path)
@@ -270,6 +280,7 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "rounding": _TEXT,
     "executions": ("an object of texts", _object_of(_is_text)),
     "takes": ("an object", lambda value: isinstance(value, dict)),
+    "tuned": ("an object", lambda value: isinstance(value, dict)),
     "provenance": ("an object", lambda value: isinstance(value, dict)),
 }
 assert _TYPES.keys() == {"size_bytes", *(entry.name for entry in fields(Plan))}

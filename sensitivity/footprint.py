@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +106,32 @@ def footprint(
     return Footprint(passes, count.stored + between + cached + sample_bytes + max(moments))
 
 
+class Graphs(NamedTuple):
+    """Bytes that one scene takes, from shapes alone.
+
+    Attributes:
+        of_segment: what a segment keeps for its way back, by name.
+        between: the same of what lies between segments, where these are not known.
+        handed: what a segment is given and hands on, by name.
+        trunk: what the trunk hands to the heads.
+        largest: of any module's output.
+    """
+
+    of_segment: Mapping[str, int]
+    between: int
+    handed: Mapping[str, int]
+    trunk: int
+    largest: int
+
+
+def graphs_of(subject: Subject, scene: Scene) -> Graphs | None:
+    """What passes with gradients keep in memory; None for a model that cannot run on the meta device."""
+    count = _Counter(subject)
+    if not count.run(scene):
+        return None
+    return Graphs(count.graphs, count.between, count.handed, count.trunk_bytes, count.largest)
+
+
 def _outputs_behind(subject: Subject, segment: str) -> int:
     """How many outputs see a segment."""
     heads = subject.heads_of_segment(segment)
@@ -123,6 +149,7 @@ class _Counter:
         rounded = [layer for layer in subject.layers if has_rounded_input(subject.model, layer)]
         self.rounded = {id(subject.model.get_submodule(layer.name)) for layer in rounded}
         self.graphs: dict[str, int] = {}
+        self.handed: dict[str, int] = {}
         self.rounding: dict[str, int] = {}
         self.inside: list[str] = []
         self.largest = self.stored = self.trunk_bytes = self.between = 0
@@ -152,12 +179,13 @@ class _Counter:
             self.inside.append(self.names[id(module)])
             self.seen = set()
             self.graphs[self.inside[-1]] = self.rounding[self.inside[-1]] = 0
+            self.handed[self.inside[-1]] = bytes_of((arguments, keywords))
             self._keep((arguments, keywords))
 
     def _leave(self, module: nn.Module, _arguments: object, output: object) -> None:
         self.largest = max(self.largest, bytes_of(output))
         if id(module) in self.names:
-            self.inside.pop()
+            self.handed[self.inside.pop()] += bytes_of(output)
             self._keep(output)
         if module is self.trunk:
             self.trunk_bytes = bytes_of(output)

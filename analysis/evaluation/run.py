@@ -78,7 +78,8 @@ def candidates(
     keep = plan.keep if plan else "fp16"
     compared = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
     if plan:
-        how = plan.policy if rounded is None else f"{plan.policy}, {plan.rounding}"
+        ways = [plan.policy, *[plan.rounding] * (rounded is not None), *["tuned"] * bool(plan.tuned)]
+        how = ", ".join(ways)
         compared.append(Candidate(PLAN, f"plan ({how})", dict(plan.formats), plan.keep, rounded))
     return compared
 

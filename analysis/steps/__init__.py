@@ -10,6 +10,7 @@
 | `report` | a run folder -> the report of the experiment |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `rounding` | the profiled scenes -> the weights of a plan that is not rounded to the nearest |
+| `tune` | ``plan.json`` and scenes -> its weights, tuned |
 | `onnx_export` | the same -> an ONNX file |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
@@ -38,6 +39,7 @@ from analysis.steps.report import make_comparison, make_report
 from analysis.steps.reproduction import Protocol, make_reproduction
 from analysis.steps.run_folder import CHARTS, PLAN, PROFILE, REPORT, RESULTS
 from analysis.steps.transfer import make_transfer
+from analysis.steps.tune import make_tuned
 from analysis.steps.view import View
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "make_report",
     "make_reproduction",
     "make_transfer",
+    "make_tuned",
     "pick_device",
     "profile_view",
     "show_evaluation",

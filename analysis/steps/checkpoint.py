@@ -14,7 +14,6 @@ from mixedprec import Plan, check_plan_size, format_bytes, load_plan, save_quant
 from sensitivity import Profile, open_profile
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
-from vggtkit.quant.rounding import NEAREST
 from vggtkit.subject import Subject, open_subject
 
 PLANNED = "plan"
@@ -74,7 +73,7 @@ def make_checkpoint(
         progress("writing", next(written), len(layers))
 
     path = checkpoint_path(run, scheme)
-    if plan and profile and plan.rounding != NEAREST:
+    if plan and profile and plan.only_in_checkpoint:
         weights_of(run, plan, profile, subject, progress=progress, say=say)
         size = path.stat().st_size
     else:

@@ -23,6 +23,7 @@ from analysis.steps.run_folder import (
     PROFILE,
     REPORT,
     RESULTS,
+    check_not_tuned,
     check_writable,
     held_out_scenes,
     plan_of,
@@ -89,6 +90,7 @@ def make_evaluation(
     subject = subject_of_run(run, profile, device, model_name, say).with_heads(plan.heads)
     check_runs(backend, subject, plan, options)
     held_out = held_out_scenes(run, subject, profile, source)
+    check_not_tuned(plan, source, held_out)
     rounded = weights_of(run, plan, profile, subject, progress=progress, say=say)
     facts = provenance(
         schema_version=1,
@@ -107,7 +109,18 @@ def make_evaluation(
     )  # fmt: skip
     write_reports(evaluation, run, watch.maps(evaluation))
     view = evaluation_view(evaluation, run)
-    return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute)])
+    return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute), *_tuned(plan.tuned)])
+
+
+def _tuned(facts: Mapping[str, Any]) -> list[str]:
+    """How the plan's weights were tuned, where they were."""
+    if not facts:
+        return []
+    return [
+        f"The plan's weights are tuned on {facts['scenes']} other scenes in {facts['steps']} steps of the whole model "
+        f"and {facts['recipe']['block_steps']} of every block: damage {facts['damage_before']:.2e} -> "
+        f"{facts['damage_after']:.2e} on {facts['selection_scenes']} selection scenes."
+    ]
 
 
 def _predicted(takes: Mapping[str, Any], evaluation: Evaluation, execute: str) -> list[str]:

@@ -13,10 +13,11 @@ from mixedprec.rounding import rounded_weights
 from sensitivity import Profile
 from sensitivity.moments import Moments, input_moments, output_moments
 from vggtkit.core.errors import InputError
+from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.core.seal import digest_of
 from vggtkit.quant import QuantizedTensor
-from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
+from vggtkit.quant.rounding import ROUNDINGS, Rounding
 from vggtkit.subject import Subject
 
 OF_PLAN = "plan_digest"
@@ -50,13 +51,19 @@ def weights_of(
         say: told where layers are rounded without calibration.
 
     Raises:
-        InputError: the profiled scenes are no longer the same, or the checkpoint cannot be written.
+        InputError: the profiled scenes are no longer the same, the checkpoint cannot be written, or it held tuned
+            weights and is gone.
     """
-    if plan.rounding == NEAREST:
+    if not plan.only_in_checkpoint:
         return None
     path, digest = checkpoint_path(run), digest_of_plan(plan)
     if (ready := _ready(path, digest, subject)) is not None:
         return ready
+    if plan.tuned:
+        raise InputError(
+            f"{path}: not there, damaged, or of another plan, and the tuned weights are nowhere else; plan again with "
+            f"`{command('plan', '--run', run)}`, then `{command('tune', '--run', run)}`"
+        )
     rounding, written = ROUNDINGS.pick(plan.rounding), itertools.count(1)
     moments = _moments(run, plan, profile, subject, rounding, progress)
     rounded = rounded_weights(
@@ -82,6 +89,7 @@ def digest_of_plan(plan: Plan) -> str:
             "model": plan.model_fingerprint, "scenes": plan.provenance.get("scene_fingerprint"),
             "weights_for": plan.provenance.get("weights_for"),
         }
+        | ({"tuned": plan.tuned} if plan.tuned else {})
     )  # fmt: skip
 
 

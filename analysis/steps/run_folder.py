@@ -185,6 +185,26 @@ def check_not_profiled(profile: Profile, scenes: Sequence[Scene]) -> None:
         )
 
 
+def check_not_tuned(plan: Plan, source: SceneSource, scenes: Sequence[Scene]) -> None:
+    """Refuse scenes to judge on which the plan's weights were tuned or selected on, or that show such a picture.
+
+    Raises:
+        InputError: with the name of one.
+    """
+    if not plan.tuned:
+        return
+    seen, pictures = set(plan.tuned.get(SCENE_DIGESTS, ())), set(plan.tuned.get(PICTURE_DIGESTS, ()))
+    shared = [scene.name for scene in scenes if fingerprint([scene]) in seen]
+    shared += [
+        path.name for digest, path in digest_pictures(pictures_of(source, "evaluation")).items() if digest in pictures
+    ]
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the scenes or pictures to judge on are those that the weights were tuned or selected "
+            f"on, {shared[0]} is one; give others with {setting('images')} or {setting('scenes')}"
+        )
+
+
 def profiled_scenes(run: Path, subject: Subject, profile: Profile) -> list[Scene]:
     """The scenes that were profiled.
 

@@ -10,6 +10,7 @@
 | `simulate` | the weight that a format stands for, without packing |
 | `packing` | integer codes <-> bytes |
 | `roles` | roles and blocks of layers, told from their names |
+| `learned` | a weight whose codes and scales are learned |
 | `layers` | the quantisable layers of a model |
 | `layer_names` | their names in tables, and the layers that a name or pattern means |
 | `packed` | a weight that is kept packed and put back while it is used |

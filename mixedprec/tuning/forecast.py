@@ -1,0 +1,61 @@
+"""How much memory tuning will take, said before it starts, from shapes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mixedprec.tuning.reconstruction import blocks_of
+from sensitivity.footprint import ALLOCATOR, TENSORS_ALIVE, graphs_of
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+FLOAT = 4
+LEARNING = 9
+"""Numbers for each weight that is learned: what it stands for, its gradient, the latent weight with its gradient and
+two averages, and three on the way."""
+HANDED = 3
+"""How often what a block is given and hands on is there, for each scene twice."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes of memory that tuning takes beside the model's weights.
+
+    Attributes:
+        blocks: block by block; None where the model cannot be taken apart so.
+        whole: of the whole model at once.
+    """
+
+    blocks: int | None
+    whole: int
+
+
+def forecast(subject: Subject, scene: Scene, scenes: int, output_bytes: int) -> Forecast | None:
+    """What tuning will take.
+
+    Args:
+        subject: to be tuned.
+        scene: any of the scenes.
+        scenes: how many there are to tune on.
+        output_bytes: of the model's outputs for one scene.
+
+    Returns:
+        The estimate; None for a large model that cannot run on the meta device.
+    """
+    graphs = graphs_of(subject, scene)
+    if graphs is None:
+        return None
+    alive = TENSORS_ALIVE * graphs.largest
+    passes = sum(graphs.of_segment.values()) + graphs.between + alive
+    weights = LEARNING * FLOAT * sum(layer.weights for layer in subject.layers)
+    whole = weights + passes + scenes * output_bytes
+    blocks = None
+    if subject.segments_are_known:
+        handed = max(graphs.handed.values(), default=0)
+        waiting = 2 * scenes * (HANDED * handed + graphs.trunk + output_bytes)
+        moments = [
+            LEARNING * FLOAT * sum(layer.weights for layer in block.layers) + graphs.of_segment.get(block.name, 0)
+            for block in blocks_of(subject)
+        ]
+        blocks = int(ALLOCATOR * (waiting + alive + max(moments)))
+    return Forecast(blocks, int(ALLOCATOR * whole))
