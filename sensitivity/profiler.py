@@ -16,6 +16,7 @@ from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, Sketch, WeightErrors, foreseen_route, ignores_detach, sketch
 from sensitivity.recorder import Errors, Sampling, SceneRecorder, plan_sampling
+from sensitivity.rounding_gain import rounding_gain
 from sensitivity.route import Route
 from sensitivity.scrutiny import check_unseen, scrutinise
 from sensitivity.store import FP32, READ_PAST, Array, Profile, open_profile
@@ -37,6 +38,9 @@ DAMAGE = "damage"
 WEIGHTS, INPUTS = "weights-", "inputs-"
 """How the arrays of that step begin: changes by errors of weights, and by rounded inputs."""
 
+ROUNDINGS = "roundings"
+"""The step that is of all scenes together."""
+
 DECIDES = ("model_fingerprint", "scene_fingerprint", "tool_version", "torch", "config")
 """Facts that decide the numbers, beside what is measured and how."""
 
@@ -55,6 +59,7 @@ def profile(
     activation_bytes: int = DEFAULT_ACTIVATION_BYTES,
     dtype: torch.dtype = torch.float32,
     gradient_dtype: torch.dtype = torch.float32,
+    calibrates: bool = False,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -77,6 +82,7 @@ def profile(
         activation_bytes: activations take no more than this on disk.
         dtype: that the model computes in, see `Subject.computing_in`.
         gradient_dtype: the same for the backward passes of the sketch.
+        calibrates: score too what calibrated rounding leaves of the errors, see `sensitivity.rounding_gain`.
         progress: told about every step.
         say: told what is skipped because it was done before.
 
@@ -104,10 +110,11 @@ def profile(
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
         "schemes": list(schemes), "candidates": list(candidates), "inputs": list(inputs.formats), "seed": seed,
-        "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
+        "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype), "calibrates": calibrates,
     }  # fmt: skip
     parts = Parts(path, purpose)
     steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
+    steps += [ROUNDINGS] * calibrates
     _say_what_is_done(parts, steps, scenes, say)
     tell = partial(_show_step, progress, steps)
     own: dict[str, Any] = {"probes": probes, "dtype": gradient_dtype, "through_detach": route.through_detach}
@@ -120,6 +127,13 @@ def profile(
                 tell(step)
                 found = sketch(subject, layers, errors, inputs, scene, seed=seed * len(scenes) + number, **own)
                 parts.save(step, _changes(found))
+        if calibrates and ROUNDINGS not in parts.done():
+            with subject.computing_in(dtype):
+                gain = rounding_gain(
+                    subject, layers, scenes, candidates, say=say,
+                    tell=lambda stage: progress(stage, steps.index(ROUNDINGS), len(steps)),
+                )  # fmt: skip
+            parts.save(ROUNDINGS, gain)
     seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
@@ -127,6 +141,8 @@ def profile(
     with writing_profile(path, layers, schemes, candidates, facts, inputs.formats) as writer:
         writer.table(errors.size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
+        if calibrates:
+            writer.roundings(parts.load(ROUNDINGS))
     parts.remove()
     return open_profile(path)
 
@@ -286,10 +302,8 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
         say(f"{len(parts.damaged)} steps in {parts.folder} are measured again, {step} is one: {reason}")
     if done:
         number, _, what = done[-1].partition("-")
-        say(
-            f"resuming: {len(done)} of {len(steps)} steps were done before and are skipped, the last is "
-            f"scene {scenes[int(number)].name}, {what}"
-        )
+        last = f"scene {scenes[int(number)].name}, {what}" if what else ROUNDINGS
+        say(f"resuming: {len(done)} of {len(steps)} steps were done before and are skipped, the last is {last}")
 
 
 def _route(

@@ -20,6 +20,7 @@ from sensitivity import profile as profile_model
 from sensitivity.estimate_check import check_estimates
 from sensitivity.jacobian_sketch import DEFAULT_PROBES
 from sensitivity.migration import choose_folding
+from sensitivity.rounding_gain import CALIBRATED
 from sensitivity.scrutiny import remarks
 from sensitivity.tables import check_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
@@ -30,9 +31,12 @@ from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.model import gradient_dtype, model_fingerprint, pick_dtype, resolve_source
 from vggtkit.model.folding import fold
 from vggtkit.quant import read_roles
+from vggtkit.quant.rounding import NEAREST
 from vggtkit.scenes import Scene, SceneSource, check_source, fingerprint, picture_digests
 from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
 
+AUTO = "auto"
+SCORED_ROUNDINGS = (AUTO, CALIBRATED, NEAREST)
 FOLDING_SCENES = 2
 """Scenes that decide what is folded."""
 OVERHEAD_PER_LAYER = 20_000
@@ -52,6 +56,7 @@ def make_profile(
     dtype: str = "auto",
     roles: str | None = None,
     folds: bool = False,
+    rounding: str = AUTO,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -69,6 +74,8 @@ def make_profile(
         dtype: as `vggtkit.model.pick_dtype` takes it.
         roles: TOML file of name patterns, see `vggtkit.quant.roles`.
         folds: fold outliers of activations into weights first, where that lowers the predicted damage.
+        rounding: the rounding that plans are to be made for: ``"gptq"`` scores what it leaves of the errors,
+            ``"nearest"`` needs nothing; ``"auto"`` is the first but for large networks, where it takes long.
         progress: told about every step.
         say: told what is worth knowing beforehand.
 
@@ -77,6 +84,8 @@ def make_profile(
         KeyboardInterrupt: with the command that resumes.
     """
     check_number("probes", probes, 0)
+    if rounding not in SCORED_ROUNDINGS:
+        raise InputError(f"{setting('rounding', rounding)}: must be one of {', '.join(SCORED_ROUNDINGS)}")
     check_writable(run)
     check_source(source)
     names = read_roles(roles) if roles else None
@@ -114,6 +123,7 @@ def make_profile(
             activation_bytes=activation_bytes,
             dtype=precision,
             gradient_dtype=gradient_dtype(precision, place, parameters),
+            calibrates=rounding == CALIBRATED or (rounding == AUTO and parameters <= LARGE),
             progress=progress,
             say=say,
         )

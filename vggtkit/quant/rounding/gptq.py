@@ -63,6 +63,7 @@ def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DA
     diagonal = moments.diagonal()
     if not bool(diagonal.any()):
         return grid.codes(weight)
+    low, high = (torch.as_tensor(edge, dtype=weight.dtype).flatten() for edge in (grid.low, grid.high))
     order = torch.argsort(diagonal, descending=True, stable=True)
     factor = _inverse_factor(moments[order][:, order], damping).float()
     # Columns as rows, which lie together in memory: they are worked on one at a time.
@@ -71,7 +72,7 @@ def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DA
     codes = torch.empty_like(left)
     for start in range(0, len(left), BLOCK):
         block = slice(start, start + BLOCK)
-        ordered = Grid(steps[block], zeros[block], grid.low, grid.high)
+        ordered = Grid(steps[block], zeros[block], low, high)
         errors = _round_block(left[block], ordered, factor[block, block], codes[block])
         left[block.stop :] -= factor[block, block.stop :].T @ errors
     return codes[torch.argsort(order)].T
