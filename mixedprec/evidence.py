@@ -53,8 +53,8 @@ class Evidence:
         estimate_checks: estimated beside measured damage of the uniform INT4 schemes, by output; empty if not measured.
         input_damage: of each output, what rounding the input of only one layer to INT8 per token does, ``{output:
             [layers]}``: what execution in whole numbers adds; empty if not known, and then counted as nothing.
-        roundings: what calibrated roundings leave of a layer's squared error, ``{key: [layers, candidates]}``, NaN where
-            a layer cannot be calibrated; empty if not known.
+        roundings: what calibrated roundings leave of a layer's squared error, ``{key: [layers, candidates]}``, NaN
+            where a layer cannot be calibrated; empty if not known.
         rounding: key of the rounding that ``damage`` and ``changes`` are of.
     """
 
@@ -155,6 +155,14 @@ class Evidence:
         """The same of all layers, by output, for those where it is known."""
         rows = [row for row, layer in enumerate(self.layers) if executions.get(layer.name, "").startswith("int8")]
         return {name: float(np.nan_to_num(values[rows]).sum()) for name, values in self.input_damage.items()}
+
+    @property
+    def uncalibrated(self) -> frozenset[str]:
+        """Names of the layers that cannot be calibrated: their damage is still that of rounding to the nearest."""
+        if self.rounding == NEAREST:
+            return frozenset()
+        unknown = np.flatnonzero(np.isnan(self.roundings[self.rounding]).any(axis=1))
+        return frozenset(self.layers[row].name for row in unknown)
 
     @property
     def unreached(self) -> frozenset[str]:

@@ -110,7 +110,8 @@ def profile(
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
         "schemes": list(schemes), "candidates": list(candidates), "inputs": list(inputs.formats), "seed": seed,
-        "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype), "calibrates": calibrates,
+        "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
+        "calibrates": calibrates,
     }  # fmt: skip
     parts = Parts(path, purpose)
     steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
@@ -142,7 +143,7 @@ def profile(
         writer.table(errors.size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
         if calibrates:
-            writer.roundings(parts.load(ROUNDINGS))
+            writer.roundings({key: left.astype(np.float64) for key, left in parts.load(ROUNDINGS).items()})
     parts.remove()
     return open_profile(path)
 

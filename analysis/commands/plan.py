@@ -11,10 +11,9 @@ from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Device, Outpu
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
-from analysis.steps.plan import Extras
+from analysis.steps.plan import AUTO, Extras
 from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
-from vggtkit.quant.rounding import NEAREST
 
 EXAMPLES = (
     "plan --budget 600MB",
@@ -170,9 +169,10 @@ class Beyond:
         typer.Option(
             "--rounding",
             metavar="NAME",
-            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq or output_gptq.",
+            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq or output_gptq; "
+            "auto: gptq where the profile scored what it leaves, and the plan is made for that.",
         ),
-    ] = NEAREST
+    ] = AUTO
 
     execute: Annotated[
         str,

@@ -60,8 +60,8 @@ class Sketched:
         typer.Option(
             "--rounding",
             metavar="NAME",
-            help="Score too what this rounding leaves of the errors, for plan to plan with: gptq, nearest (nothing), or "
-            "auto: gptq but for large networks.",
+            help="Score too what this rounding leaves of the errors, for plan to plan with: gptq, nearest (nothing), "
+            "or auto: gptq but for large networks.",
         ),
     ] = "auto"
 
@@ -110,7 +110,8 @@ def profile(
         with screen.progress() as progress:
             made = make_profile(
                 run, model, weights, source, probes=sketched.probes, disk_budget=disk_budget, device=device, seed=seed,
-                dtype=dtype, roles=roles, folds=sketched.fold, rounding=sketched.rounding, progress=progress, say=screen.say,
+                dtype=dtype, roles=roles, folds=sketched.fold, rounding=sketched.rounding, progress=progress,
+                say=screen.say,
             )  # fmt: skip
         screen.show(profile_view(made))
 

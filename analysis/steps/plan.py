@@ -26,6 +26,7 @@ from mixedprec.execution import with_execution
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import execution_sentence, plan_sentences, plan_tables
 from mixedprec.timing import executions_by_count
+from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command, setting
@@ -35,6 +36,7 @@ from vggtkit.runtime.backend import Backend
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
 
 DRAWING = "plan.png"
+AUTO = "auto"
 RUNNABLE_FORMATS = FormatChoice("runnable")
 WORTH_SAYING = 0.8
 """The share of the damage that other formats must bring it down to."""
@@ -48,7 +50,7 @@ class Extras:
         target: what the smallest file has to reach, in the place of a budget.
         refine: swaps to measure on the calibration scenes.
         draw: whether to draw the model with bits as colours.
-        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`.
+        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, or `AUTO`: the one that the profile scored, where it did.
         execute: key of the backend that the plan is made for; layers whose rounded inputs would do too much damage
             under it keep floating-point activations.
     """
@@ -56,7 +58,7 @@ class Extras:
     target: QualityTarget | None = None
     refine: int = 0
     draw: bool = False
-    rounding: str = NEAREST
+    rounding: str = AUTO
     execute: str = REFERENCE
 
 
@@ -100,7 +102,8 @@ def make_plan(
     source = plan_source(run, model_name, score=score, device=device)
     request = _with_conditions(run, request, source, extras)
     beside = _Said(lines=list(source.notes))
-    rounding = _checked_rounding(source, extras.rounding)
+    rounding = _rounding(source, extras)
+    source = source.planned_for(rounding.key)
     if extras.target:
         planned = _smallest(source, request, extras.target, progress, beside)
     else:
@@ -111,11 +114,7 @@ def make_plan(
     if extras.execute != REFERENCE and request.conditions is None:  # which decide how layers run themselves
         planned = _executed(source, planned, backend, beside)
     planned = replace(planned, plan=replace(planned.plan, rounding=rounding.key))
-    if rounding.key != NEAREST:
-        beside.lines.append(
-            f"Codes will be chosen by {rounding.key} ({rounding.title}); the predicted damage is that of rounding to "
-            f"the nearest, `{command('evaluate', '--run', run)}` measures the other."
-        )
+    beside.lines += _rounding_sentences(source, planned, run)
     paths = [run / PLAN, *([run / DRAWING] if extras.draw else [])]
     with replacing_all(paths) as (into, *drawing):
         save_plan(planned.plan, into)
@@ -131,14 +130,37 @@ def make_plan(
     return view.of_weights(str(source.evidence.facts["weights"]))
 
 
-def _checked_rounding(source: PlanSource, key: str) -> Rounding:
-    rounding = ROUNDINGS.pick(key)
-    if key != NEAREST and source.profile is None:
+def _rounding(source: PlanSource, extras: Extras) -> Rounding:
+    """How codes will be chosen; by `AUTO` to the nearest too where trials are measured, which round so."""
+    if extras.rounding == AUTO:
+        measures = extras.target is not None or extras.refine > 0
+        return ROUNDINGS.pick(NEAREST if measures or CALIBRATED not in source.evidence.roundings else CALIBRATED)
+    rounding = ROUNDINGS.pick(extras.rounding)
+    if rounding.key != NEAREST and source.profile is None:
         raise InputError(
-            f"{source.evidence.origin}: {setting('rounding', key)} calibrates on the scenes of a profile; make one "
-            f"first with `{command('profile')}`, or round to the nearest"
+            f"{source.evidence.origin}: {setting('rounding', rounding.key)} calibrates on the scenes of a profile; "
+            f"make one first with `{command('profile')}`, or round to the nearest"
         )
     return rounding
+
+
+def _rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list[str]:
+    """How codes will be chosen, and of which rounding the predicted damage is."""
+    plan, evidence = planned.plan, source.evidence
+    if plan.rounding == NEAREST:
+        return []
+    title, measure = ROUNDINGS.pick(plan.rounding).title, f"`{command('evaluate', '--run', run)}` measures"
+    chosen = f"Codes will be chosen by {plan.rounding} ({title})"
+    if evidence.rounding == NEAREST:
+        return [f"{chosen}; the predicted damage is that of rounding to the nearest, {measure} the other."]
+    by = "it" if evidence.rounding == plan.rounding else evidence.rounding
+    said = [f"{chosen}; the plan is made for what {by} leaves of each layer's error, and so is the predicted damage."]
+    unknown = sorted(planned.search_space.evidence.uncalibrated)
+    if unknown:
+        said.append(
+            f"{len(unknown)} layers count as rounded to the nearest, {unknown[0]} is one: no inputs to calibrate."
+        )
+    return said
 
 
 def _with_conditions(run: Path, request: Request, source: PlanSource, extras: Extras) -> Request:

@@ -55,6 +55,7 @@ def stacked(grids: Sequence[Grid]) -> Grid:
     tensor([[7., 7.],
             [3., 3.]])
     """
+
     def of_rows(edges: Sequence[int | Tensor]) -> Tensor:
         columns = [torch.as_tensor(edge).expand(len(grid.steps), 1) for edge, grid in zip(edges, grids, strict=True)]
         return torch.cat(columns).to(grids[0].steps)

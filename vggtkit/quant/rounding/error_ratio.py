@@ -1,7 +1,7 @@
 """How much of the error of rounding to the nearest is left by a calibrated rounding, without rounding whole layers.
 
-The squared error of a layer's output is ``tr(E H E^T)``, a sum over rows of the weight, so some rows estimate what share of
-it is left. The rows of all formats go through one elimination, as they share its factor.
+The squared error of a layer's output is ``tr(E H E^T)``, a sum over rows of the weight, so some rows estimate what
+share of it is left. The rows of all formats go through one elimination, as they share its factor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vggtkit.quant.quantizer import quantize
 from vggtkit.quant.rounding.gptq import compensated
 
 ROWS = 16
-"""Of a part of a weight that are rounded, evenly spaced: against 64 of them ratios scatter by 15 % on the bundled network."""
+"""Of a part of a weight that are rounded, evenly spaced; against 64 of them ratios scatter by 15 % (bundled network)."""
 
 
 def error_ratios(weight: Tensor, keys: Sequence[str], moments: Tensor, name: str = "", rows: int = ROWS) -> Tensor:

@@ -83,7 +83,7 @@ def _round_block(left: Tensor, grid: Grid, factor: Tensor, codes: Tensor) -> Ten
     errors = torch.empty_like(left)
     for column, (step, zero) in enumerate(zip(grid.steps, grid.zeros, strict=True)):
         wanted = left[column]
-        code = torch.div(wanted, step, out=codes[column]).add_(zero).round_().clamp_(grid.low, grid.high)
+        code = torch.div(wanted, step, out=codes[column]).add_(zero).round_().clamp_(grid.low, grid.high)  # type: ignore[arg-type]
         error = torch.addcmul(wanted, code - zero, step, value=-1, out=errors[column]).div_(factor[column, column])
         left[column + 1 :].addr_(factor[column, column + 1 :], error, alpha=-1)
     return errors
