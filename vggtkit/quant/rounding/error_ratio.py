@@ -17,7 +17,7 @@ from vggtkit.quant.quantizer import quantize
 from vggtkit.quant.rounding.gptq import compensated
 
 ROWS = 16
-"""Of a part of a weight that are rounded, evenly spaced; against 64 of them ratios scatter by 15 % (bundled network)."""
+"""Of a part of a weight that are rounded, evenly spaced; on the bundled network ratios scatter by 15 % against 64."""
 
 
 def error_ratios(weight: Tensor, keys: Sequence[str], moments: Tensor, name: str = "", rows: int = ROWS) -> Tensor:
