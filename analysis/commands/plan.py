@@ -62,7 +62,7 @@ class Asked:
             "--policy",
             metavar="NAME",
             help="joint (least damage of all layers together), optimal (of each alone, proven), sensitive (INT8 for "
-            "sensitive attention and heads), or auto: joint with a profile, else optimal.",
+            "sensitive attention and heads), or auto: joint with a profile and rounding to the nearest, else optimal.",
         ),
     ] = "auto"
     formats: Annotated[

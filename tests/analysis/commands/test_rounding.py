@@ -28,7 +28,7 @@ def test_what_is_judged_is_what_is_written(run: Path, model_folder: Path) -> Non
         assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
         damages[rounding] = damage_of_plan(run)
     assert len(set(damages.values())) == 3
-    assert "plan (joint, output_gptq)" in (run / RESULTS[1]).read_text()
+    assert "plan (optimal, output_gptq)" in (run / RESULTS[1]).read_text()
     path = run / "model-plan.safetensors"
     judged = path.read_bytes()
     exported = the_json(cli("export", "--run", run, "--json"))
