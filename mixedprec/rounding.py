@@ -1,16 +1,19 @@
-"""The weights of an assignment, rounded with what is known of the layers' inputs."""
+"""The weights of an assignment, rounded with what is known of the layers' inputs: all at once, or block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mixedprec.apply import check_assignment
 from sensitivity.moments import Moments
-from vggtkit.quant import QuantizedTensor, get_format, out_first, own_weight
-from vggtkit.quant.rounding import Rounding
+from sensitivity.paired_moments import Calls
+from vggtkit.quant import Layer, QuantizedTensor, dequantize_layer, get_format, out_first, own_weight, weight_of
+from vggtkit.quant.rounding import Rounding, aimed_at_exact_outputs
+from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
 UNKNOWN = "what its weight is multiplied by is not seen"
@@ -67,3 +70,65 @@ def rounded_weights(
         weights[layer.name] = rounding.round(weight, key, known, layer.name)
         on_layer(layer.name)
     return Rounded(weights, fell_back)
+
+
+def sequentially_rounded(
+    model: nn.Module | Subject,
+    assignment: Mapping[str, str],
+    rounding: Rounding,
+    scenes: Sequence[Scene],
+    *,
+    keep: str = "fp16",
+    on_layer: Callable[[str], None] = lambda _: None,
+) -> Rounded:
+    """Round every weight for what the blocks before it put out once they are quantised; the model stays as it is.
+
+    A layer is aimed at its exact outputs from the inputs that it will be given
+    (`vggtkit.quant.rounding.gptq.aimed_at_exact_outputs`). Layers of one block are rounded together (of models
+    other than VGGT, each alone).
+
+    Args:
+        model: not packed.
+        assignment: format key for every layer.
+        rounding: one that needs the ``"sequence"``.
+        scenes: to calibrate with; every block runs the model up to it twice on each.
+        keep: precision of everything else.
+        on_layer: called with the name of every layer that is done.
+
+    Raises:
+        InputError: as `rounded_weights`.
+    """
+    layers, subject = check_assignment(model, assignment, keep), subject_of(model)
+    by_name = {layer.name: layer for layer in layers}
+    calls, done = Calls(subject, layers, scenes[0]), dict[str, QuantizedTensor]()
+    fell_back, quantized = {}, dict[str, Tensor]()
+    for block in calls.blocks(layers):
+        moments = calls.moments(block, scenes, quantized)
+        for name in block:
+            key, (own, cross) = assignment[name], moments[name]
+            usable = bool(own.isfinite().all() and cross.isfinite().all() and own.any())
+            if not usable and not get_format(key).is_float:
+                fell_back[name] = UNUSABLE
+            weight = out_first(weight_of(subject.model, by_name[name]), by_name[name].kind)
+            aimed = _aimed(weight, own, cross) if usable and not get_format(key).is_float else weight
+            done[name] = rounding.round(aimed, key, own if usable else None, name)
+            quantized[name] = dequantize_layer(done[name], subject.model.get_submodule(name))
+            on_layer(name)
+    for name, layer in by_name.items():
+        if name not in done:
+            done[name] = _unseen(subject.model, layer, assignment[name], rounding)
+            if not get_format(assignment[name]).is_float:
+                fell_back[name] = UNUSABLE if name in calls.modules else UNKNOWN
+            on_layer(name)
+    return Rounded({name: done[name] for name in by_name}, fell_back)
+
+
+def _aimed(weight: Tensor, own: Tensor, cross: Tensor) -> Tensor:
+    """The weight that is to be rounded, part by part."""
+    matrix = weight.detach().float().flatten(1)
+    parts = zip(matrix.chunk(len(own)), own, cross, strict=True)
+    return torch.cat([aimed_at_exact_outputs(*part) for part in parts]).view(weight.shape)
+
+
+def _unseen(model: nn.Module, layer: Layer, key: str, rounding: Rounding) -> QuantizedTensor:
+    return rounding.round(out_first(weight_of(model, layer), layer.kind), key, None, layer.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
-from mixedprec.rounding import rounded_weights
+from mixedprec.rounding import rounded_weights, sequentially_rounded
 from sensitivity import Profile
 from sensitivity.moments import Moments, input_moments, output_moments
 from vggtkit.core.errors import InputError
@@ -58,11 +58,16 @@ def weights_of(
     if (ready := _ready(path, digest, subject)) is not None:
         return ready
     rounding, written = ROUNDINGS.pick(plan.rounding), itertools.count(1)
-    moments = _moments(run, plan, profile, subject, rounding, progress)
-    rounded = rounded_weights(
-        subject, plan.formats, rounding, moments, keep=plan.keep,
-        on_layer=lambda _: progress(f"rounding by {rounding.key}", next(written), len(plan.formats)),
-    )  # fmt: skip
+
+    def on_layer(_name: str) -> None:
+        progress(f"rounding by {rounding.key}", next(written), len(plan.formats))
+
+    if rounding.needs == "sequence":
+        scenes = profiled_scenes(run, subject, profile)
+        rounded = sequentially_rounded(subject, plan.formats, rounding, scenes, keep=plan.keep, on_layer=on_layer)
+    else:
+        moments = _moments(run, plan, profile, subject, rounding, progress)
+        rounded = rounded_weights(subject, plan.formats, rounding, moments, keep=plan.keep, on_layer=on_layer)
     if rounded.fell_back:
         name, reason = next(iter(rounded.fell_back.items()))
         say(f"{len(rounded.fell_back)} layers are rounded without calibration, {name} is one: {reason}")

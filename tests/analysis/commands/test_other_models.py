@@ -97,7 +97,7 @@ FACTORIES = {"encoder": encoder, "pyramid": pyramid}
 def test_every_command_works_on_them(runs: dict[str, Path], name: str) -> None:
     run = runs[name]
     plan = the_json(cli("plan", "--run", run, "--budget", "int4_group_128", "--refine", 2, "--json"))
-    assert plan["policy"] == "optimal"
+    assert plan["policy"] == "joint"
     assert 0 <= float(str(plan["bound"])) <= float(str(plan["predicted_damage"])) * 1.01
     assert int(str(plan["size_bytes"])) <= int(str(plan["budget_bytes"]))
     evaluated = the_json(cli("evaluate", "--run", run, "--repeats", 1, "--json"))

@@ -10,6 +10,6 @@
 
 from vggtkit.quant.rounding import gptq, nearest
 from vggtkit.quant.rounding.base import NEAREST, ROUNDINGS, Rounding
-from vggtkit.quant.rounding.gptq import compensated
+from vggtkit.quant.rounding.gptq import aimed_at_exact_outputs, compensated
 
-__all__ = ["NEAREST", "ROUNDINGS", "Rounding", "compensated", "gptq", "nearest"]
+__all__ = ["NEAREST", "ROUNDINGS", "Rounding", "aimed_at_exact_outputs", "compensated", "gptq", "nearest"]
