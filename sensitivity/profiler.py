@@ -35,8 +35,8 @@ from vggtkit.subject import Subject, subject_of
 
 DEFAULT_ACTIVATION_BYTES = 4 * 10**9
 DAMAGE = "damage"
-WEIGHTS, INPUTS = "weights-", "inputs-"
-"""How the arrays of that step begin: changes by errors of weights, and by rounded inputs."""
+WEIGHTS, INPUTS, NOISE = "weights-", "inputs-", "noise-"
+"""How the arrays of that step begin: changes by errors of weights, and by rounded inputs; damage of noise."""
 
 ROUNDINGS = "roundings"
 """The step that is of all scenes together."""
@@ -231,7 +231,7 @@ def _capture(
 def _changes(found: Sketch) -> Arrays:
     return {
         f"{kind}{name}": value.float().numpy()
-        for kind, by_output in ((WEIGHTS, found.weights), (INPUTS, found.inputs))
+        for kind, by_output in ((WEIGHTS, found.weights), (INPUTS, found.inputs), (NOISE, found.noise))
         for name, value in by_output.items()
     }
 
@@ -256,6 +256,7 @@ def _assemble(
     inherited = [Errors.none(len(layers)) for _ in schemes]
     uniform: dict[str, Array] = {}
     changes: dict[str, dict[str, list[Any]]] = {WEIGHTS: {}, INPUTS: {}}
+    noise: dict[str, Array] = {}
     for number in range(scenes):
         first = parts.load(f"{number}-{FP32}")
         _write_tokens(writer, FP32, layers, number, scenes, first)
@@ -271,6 +272,8 @@ def _assemble(
         for prefix, by_output in changes.items():
             for name, value in _starting(prefix, sketched).items():
                 by_output.setdefault(name, []).append(value)
+        for name, value in _starting(NOISE, sketched).items():
+            noise[name] = noise.get(name, 0.0) + value.astype(np.float64) / scenes
     for kind, by_scheme in (("isolated", alone), ("accumulated", inherited)):
         columns = [errors.scores() for errors in by_scheme]
         writer.scores(kind, {metric: np.stack([c[metric] for c in columns], axis=1) for metric in columns[0]})
@@ -278,6 +281,7 @@ def _assemble(
     writer.changes(stacked)
     writer.input_changes(of_inputs)
     writer.scores("output", {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in stacked.items()})
+    writer.scores("noise", noise)
     writer.scores("uniform", uniform)
 
 

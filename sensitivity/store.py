@@ -48,6 +48,7 @@ AXES = {
     "accumulated": "error of a layer's output when the whole model runs under the scheme, against FP32",
     "isolated": "error of a layer's output when only its own weight is quantised and its input is clean",
     "output": "NMSE of a model output when only this layer is quantised (first order, see docs/methods.md)",
+    "noise": "NMSE of a model output with Gaussian noise of the norm of this format's error in only this layer",
     "uniform": "measured NMSE of a model output when every layer is quantised with the scheme",
 }
 
@@ -74,6 +75,8 @@ class Profile:
         roundings: what a calibrated rounding leaves of the squared error of a layer's own output, over that of
             rounding to the nearest, ``{key: [layers, candidates]}``; NaN where a layer cannot be calibrated. Empty in
             profiles without it.
+        noise: NMSE of each output with Gaussian noise in only one layer's weight, of the norm of a format's error,
+            ``{output: [layers, candidates]}``, to first order as ``damage``; empty in profiles without it.
     """
 
     path: Path
@@ -89,6 +92,7 @@ class Profile:
     activation_formats: tuple[str, ...] = ()
     input_changes: Mapping[str, Changes] = field(default_factory=dict)
     roundings: Mapping[str, Array] = field(default_factory=dict)
+    noise: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def total_damage(self) -> Array:
@@ -255,10 +259,12 @@ def _parsed(path: Path, file: h5py.File) -> Profile:
     ACTIVATION_FORMATS.require(formats, str(path))
     inputs = _changes(file, "input_changes", (len(layers), len(formats)), damage)
     roundings = _group(file, ROUNDINGS_GROUP, (len(layers), len(candidates))) if ROUNDINGS_GROUP in file else {}
+    noise = _group(file, "scores/noise", (len(layers), len(candidates))) if "scores/noise" in file else {}
     if any((array < 0).any() or np.isinf(array).any() for array in roundings.values()):
         raise ValueError(f"{ROUNDINGS_GROUP} holds a ratio that is negative or infinite")
     return Profile(
-        path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes, formats, inputs, roundings
+        path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes, formats, inputs, roundings,
+        noise,
     )  # fmt: skip
 
 

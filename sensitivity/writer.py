@@ -34,6 +34,7 @@ class ProfileWriter:
     ) -> None:
         self.file, self.check, self.layers, self.activation_formats = file, check, layers, activation_formats
         self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
+        self.columns["noise"] = candidates
         file.attrs["schema_version"] = SCHEMA_VERSION
         for name, value in facts.items():
             file.attrs[name] = value if _is_attribute(value) else json.dumps(value)

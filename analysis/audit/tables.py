@@ -12,6 +12,7 @@ from analysis.audit.attribution import along_depth, by_task, group_damage
 from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
 from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
+from analysis.audit.rounding_or_bits import rounding_or_bits_table
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import format_fixed, format_number
 from analysis.report.document import Cell, Row, Table, Tone
@@ -29,6 +30,8 @@ def audit_tables(audit: Audit) -> list[Table]:
     """All tables, the answer first."""
     first = (score_table, regret_table, additivity_table, attribution_table, heat_table)
     tables = [make(audit) for make in first]
+    if audit.noise:
+        tables.append(rounding_or_bits_table(audit.noise, COARSE))
     if audit.trunk:
         tables.append(class_table(audit))
     if audit.worse:
