@@ -208,6 +208,8 @@ def packed_with(
     with _restored(whole), ExitStack() as packed_layers:
         for layer in layers:
             module, q = whole.get_submodule(layer.name), weights[layer.name]
+            if q.bias is not None:
+                module.bias.data = q.bias.to(module.bias)
             if q.format.key != "fp32":
                 original = own_weight(module)
                 pack_layer(module, q, twins=twins_of(whole, layer), readers=readers_of(whole, layer))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from mixedprec.apply import check_assignment
 from sensitivity.moments import Moments
 from sensitivity.paired_moments import Calls
-from vggtkit.quant import Layer, QuantizedTensor, dequantize_layer, get_format, out_first, own_weight, weight_of
+from vggtkit.quant import (
+    Layer,
+    QuantizedTensor,
+    dequantize,
+    dequantize_layer,
+    get_format,
+    out_first,
+    own_weight,
+    weight_of,
+)
 from vggtkit.quant.rounding import Rounding, aimed_at_exact_outputs
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
@@ -67,9 +76,29 @@ def rounded_weights(
         if rounding.needs and known is None and not get_format(key).is_float:
             fell_back[layer.name] = UNUSABLE if moments and layer.name in moments.modules else UNKNOWN
         weight = out_first(own_weight(module.get_submodule(layer.name)), layer.kind)
-        weights[layer.name] = rounding.round(weight, key, known, layer.name)
+        q = rounding.round(weight, key, known, layer.name)
+        if rounding.corrects_bias and moments is not None and known is not None:
+            q = _with_bias(q, module, layer, moments.mean(layer.name))
+        weights[layer.name] = q
         on_layer(layer.name)
     return Rounded(weights, fell_back)
+
+
+def _with_bias(q: QuantizedTensor, model: nn.Module, layer: Layer, mean: Tensor) -> QuantizedTensor:
+    """The mean error of each output channel, ``(Q - W) mean(x)``, taken off the bias, if the layer has one of its own.
+
+    A layer without keeps its mean error: a checkpoint holds the tensors of its architecture, and no others.
+
+    Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019.
+    """
+    module = model.get_submodule(layer.name)
+    bias = getattr(module, "bias", None)
+    holders = sum(value is bias for other in model.modules() for value in other._parameters.values())
+    if bias is None or holders != 1 or q.format.is_float:
+        return q
+    error = (dequantize(q) - out_first(own_weight(module), layer.kind).detach().float()).flatten(1)
+    off = torch.cat([part @ x for part, x in zip(error.chunk(len(mean)), mean, strict=True)])
+    return replace(q, bias=bias.detach() - off.to(bias))
 
 
 def sequentially_rounded(

@@ -23,11 +23,13 @@ class Rounding(ABC):
         title: in words.
         needs: what it must know of the layer beside its weight: nothing, its inputs, also how much of every token
             reaches the model's outputs, or its inputs once the layers before it are quantised.
+        corrects_bias: whether the mean error of each output channel is taken off the layer's bias.
     """
 
     key: str
     title: str
     needs: Needs = ""
+    corrects_bias: bool = False
 
     @abstractmethod
     def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:

@@ -27,8 +27,8 @@ BLOCK = 128
 class GPTQ(Rounding):
     """Scales as in the format: those that clip were worse on the whole, at 3 bits as well; codes as above."""
 
-    def __init__(self, key: str, title: str, needs: Needs) -> None:
-        self.key, self.title, self.needs = key, title, needs
+    def __init__(self, key: str, title: str, needs: Needs, *, corrects_bias: bool = False) -> None:
+        self.key, self.title, self.needs, self.corrects_bias = key, title, needs, corrects_bias
 
     def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:
         """As `Rounding.round`; without second moments to the nearest."""
@@ -132,6 +132,10 @@ def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
 
 
 ROUNDINGS.register("gptq", GPTQ("gptq", "GPTQ on the layer's inputs", "inputs"))
+ROUNDINGS.register(
+    "gptq_bias",
+    GPTQ("gptq_bias", "GPTQ on the layer's inputs, mean errors in the biases", "inputs", corrects_bias=True),
+)
 ROUNDINGS.register(
     "sequential_gptq",
     GPTQ("sequential_gptq", "GPTQ on what the quantised layers before leave, block by block", "sequence"),
