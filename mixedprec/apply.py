@@ -209,7 +209,8 @@ def packed_with(
         for layer in layers:
             module, q = whole.get_submodule(layer.name), weights[layer.name]
             if q.bias is not None:
-                module.bias.data = q.bias.to(module.bias)
+                bias = module.get_parameter("bias")
+                bias.data = q.bias.to(bias)
             if q.format.key != "fp32":
                 original = own_weight(module)
                 pack_layer(module, q, twins=twins_of(whole, layer), readers=readers_of(whole, layer))

@@ -18,6 +18,7 @@ from analysis.search.swaps import Refined, refine
 from analysis.steps.kernels import completed
 from analysis.steps.plan_source import PlanSource, plan_source
 from analysis.steps.run_folder import PLAN, check_writable
+from analysis.steps.selection import SELECTION, candidates_table, select
 from analysis.steps.view import View
 from mixedprec import SOLVED, FormatChoice, Planned, Request, read_budget, save_plan, solve_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
@@ -34,6 +35,7 @@ from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
 from vggtkit.runtime.backend import Backend
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
+from vggtkit.scenes import SceneSource
 
 DRAWING = "plan.png"
 AUTO = "auto"
@@ -53,6 +55,8 @@ class Extras:
         rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, or `AUTO`: the one that the profile scored, where it did.
         execute: key of the backend that the plan is made for; layers whose rounded inputs would do too much damage
             under it keep floating-point activations.
+        best_of: candidates to measure, of which the best is kept; 0 for one plan, unmeasured.
+        select_on: scenes to measure them on; by default those after the profiled ones.
     """
 
     target: QualityTarget | None = None
@@ -60,6 +64,8 @@ class Extras:
     draw: bool = False
     rounding: str = AUTO
     execute: str = REFERENCE
+    best_of: int = 0
+    select_on: SceneSource | None = None
 
 
 @dataclass
@@ -96,6 +102,7 @@ def make_plan(
         InputError: no profile and no model, or as `resolve`, `solve_plan`, `find_smallest` and `refine`.
     """
     check_number("refine", extras.refine, 0)
+    check_number("best_of", extras.best_of, 0)
     backend = BACKENDS.pick(extras.execute)
     check_writable(run)
     progress("choosing formats", 0, 1)
@@ -103,8 +110,12 @@ def make_plan(
     request = _with_conditions(run, request, source, extras)
     beside = _Said(lines=list(source.notes))
     rounding = _rounding(source, extras)
-    source = source.planned_for(rounding.key)
-    if extras.target:
+    source = source if extras.best_of else source.planned_for(rounding.key)
+    if extras.best_of:
+        planned = _best(source, request, extras, progress, beside)
+        rounding = ROUNDINGS.pick(planned.plan.rounding)
+        source = source.planned_for(planned.plan.provenance.get("damage_of", NEAREST))
+    elif extras.target:
         planned = _smallest(source, request, extras.target, progress, beside)
     else:
         planned = solve_plan(source.resolve(request))
@@ -235,6 +246,23 @@ def _trials_table(trials: list[Trial], best: Trial, fp32: Mapping[str, float]) -
     tones: dict[int, Tone] = {number: "strong" for number, trial in enumerate(trials) if trial is best}
     columns = ("file MB", "predicted", "measured", "cost", "quality target")
     return ReportTable("Measured on held-out scenes", columns, rows, words=columns[3:], tones=tones)
+
+
+def _best(source: PlanSource, request: Request, extras: Extras, progress: Progress, beside: _Said) -> Planned:
+    """The best of several plans, measured; all of them are shown beside it."""
+    if extras.target or extras.refine:
+        asked = setting("refine") if extras.refine else f"{setting('max_drop')} or {setting('max_damage')}"
+        raise InputError(f"{setting('best_of')} chooses among plans of one budget: leave out {asked}")
+    only = None if extras.rounding == AUTO else extras.rounding
+    planned, candidates = select(source, request, extras.best_of, only, extras.select_on, progress)
+    facts = planned.plan.provenance
+    beside.tables.append(candidates_table(candidates, planned.plan))
+    beside.lines.append(
+        f"Selected on {len(facts[SELECTION]['scenes'])} scenes that were neither profiled nor will be accepted by "
+        f"`{command('evaluate')}`: {', '.join(facts[SELECTION]['scenes'][:3])}, ..."
+    )
+    beside.values["candidates"] = facts["candidates"]
+    return planned
 
 
 def _refined(
