@@ -1,9 +1,9 @@
 """Is a plan made after rounding better than one made for the nearest and then rounded? JSON on the last line.
 
-Run: ``python benchmarks/rounding_plans.py [--scenes 8] [--held-out 8]``. The bundled network, rendered rooms: profiled and
-calibrated on some, measured on others (NMSE of the outputs against FP32, averaged over outputs and scenes). Plans at the
-bytes of INT4 groups of 128 and at shares of them, made for the nearest or for what ``gptq`` leaves, rounded in several
-ways; and uniform INT4 groups of 128 and INT3 groups of 64 by the further ways. About ten minutes on one core.
+Run: ``python benchmarks/rounding_plans.py [--scenes 8] [--held-out 8]``. The bundled network, rendered rooms: profiled
+and calibrated on some, measured on others (NMSE of the outputs against FP32, averaged over outputs and scenes). Plans
+at the bytes of INT4 groups of 128 and at shares of them, made for the nearest or for what ``gptq`` leaves, rounded in
+several ways; and uniform INT4 groups of 128 and INT3 groups of 64. A quarter of an hour on one core.
 """
 
 from __future__ import annotations
