@@ -79,8 +79,10 @@ def test_by_itself_a_plan_is_made_for_what_the_profile_scored(run: Path) -> None
     assert nearest["rounding"] == "nearest"
     assert "damage_of" not in load_plan(run / "plan.json").provenance
     assert float(str(said["predicted_damage"])) < float(str(nearest["predicted_damage"]))
-    refined = the_json(cli("plan", "--run", run, "--refine", 1, "--json"))  # measures what is rounded to the nearest
-    assert refined["rounding"] == "nearest"
+    smallest = the_json(
+        cli("plan", "--run", run, "--max-damage", 1, "--json")
+    )  # measures what is rounded to the nearest
+    assert smallest["rounding"] == "nearest"
 
 
 def test_without_that_it_is_rounded_to_the_nearest(run: Path) -> None:
