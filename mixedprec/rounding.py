@@ -36,12 +36,10 @@ class Rounded:
     Attributes:
         weights: by layer name.
         fell_back: why a layer was rounded without calibration, by layer name.
-        scarce: names of the layers that were calibrated with fewer rows of inputs than they have inputs.
     """
 
     weights: Mapping[str, QuantizedTensor]
     fell_back: Mapping[str, str]
-    scarce: tuple[str, ...] = ()
 
 
 def rounded_weights(
@@ -72,20 +70,18 @@ def rounded_weights(
     (6, {})
     """
     layers, module = check_assignment(model, assignment, keep), subject_of(model).model
-    weights, fell_back, scarce = {}, {}, []
+    weights, fell_back = {}, {}
     for layer in layers:
         key, known = assignment[layer.name], None if moments is None else moments.get(layer.name)
         if rounding.needs and known is None and not get_format(key).is_float:
             fell_back[layer.name] = UNUSABLE if moments and layer.name in moments.modules else UNKNOWN
         weight = out_first(own_weight(module.get_submodule(layer.name)), layer.kind)
         q = rounding.round(weight, key, known, layer.name)
-        if moments is not None and known is not None and moments.rows[layer.name] < known.shape[-1]:
-            scarce.append(layer.name)
         if rounding.corrects_bias and moments is not None and known is not None:
             q = _with_bias(q, module, layer, moments.mean(layer.name))
         weights[layer.name] = q
         on_layer(layer.name)
-    return Rounded(weights, fell_back, tuple(scarce))
+    return Rounded(weights, fell_back)
 
 
 def _with_bias(q: QuantizedTensor, model: nn.Module, layer: Layer, mean: Tensor) -> QuantizedTensor:

@@ -49,7 +49,9 @@ def audit_sentences(audit: Audit) -> list[str]:
         f"{best.title}, {_regret(audit, best)}x the best plan, mean of {len(BUDGETS)} budgets."
     ]
     if best is not default:
-        lines.append(f"What `plan` does by default where it rounds to the nearest, {default.title}: {_regret(audit, default)}x.")
+        lines.append(
+            f"What `plan` does by default where it rounds to the nearest, {default.title}: {_regret(audit, default)}x."
+        )
     ceilings = ", ".join(f"{group} {value:.3f}" for group, value in audit.ceiling.items() if math.isfinite(value))
     if ceilings:
         lines.append(f"True damage is itself noisy: a perfect score would reach a Spearman of about {ceilings}.")

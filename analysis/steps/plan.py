@@ -163,14 +163,15 @@ def _rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list
     title, measure = ROUNDINGS.pick(plan.rounding).title, f"`{command('evaluate', '--run', run)}` measures"
     chosen = f"Codes will be chosen by {plan.rounding} ({title})"
     if evidence.rounding == NEAREST:
-        return [f"{chosen}; the predicted damage is that of rounding to the nearest, {measure} the other."]
+        return [f"{chosen}.", f"The predicted damage is that of rounding to the nearest, {measure} the other."]
     by = "it" if evidence.rounding == plan.rounding else evidence.rounding
-    said = [f"{chosen}; the plan is made for what {by} leaves of each layer's error, and so is the predicted damage."]
+    said = [
+        f"{chosen}.",
+        f"The plan is made for what {by} leaves of each layer's error, and so is the predicted damage.",
+    ]
     unknown = sorted(planned.search_space.evidence.uncalibrated)
     if unknown:
-        said.append(
-            f"{len(unknown)} layers count as rounded to the nearest, {unknown[0]} is one: no inputs to calibrate."
-        )
+        said.append(f"{len(unknown)} layers count as rounded to the nearest, {unknown[0]} is one: no inputs known.")
     return said
 
 

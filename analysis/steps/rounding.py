@@ -63,11 +63,6 @@ def weights_of(
     if rounded.fell_back:
         name, reason = next(iter(rounded.fell_back.items()))
         say(f"{len(rounded.fell_back)} layers are rounded without calibration, {name} is one: {reason}")
-    if rounded.scarce:
-        say(
-            f"{len(rounded.scarce)} layers were calibrated with fewer rows of inputs than they have inputs, "
-            f"{rounded.scarce[0]} is one: more scenes would tell more"
-        )
     note = provenance(
         weights=profile.facts["weights"], scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts.get("seed"), rounding=plan.rounding, **{OF_PLAN: digest},

@@ -22,9 +22,6 @@ def test_without_what_it_needs_a_layer_is_said_to_be_rounded_without() -> None:
     rounded = rounded_weights(model, formats, ROUNDINGS["gptq"], moments, on_layer=done.append)
     assert done == [layer.name for layer in layers]
     assert rounded.fell_back == {"1": UNKNOWN, "1.out_proj": UNKNOWN, "2": UNUSABLE}
-    assert rounded.scarce == ()
-    moments.rows["0"] = 7
-    assert rounded_weights(model, formats, ROUNDINGS["gptq"], moments).scarce == ("0",)
     nearest = rounded_weights(model, formats, ROUNDINGS["nearest"])
     assert nearest.fell_back == {}
     assert dequantize(rounded.weights["2"]).equal(dequantize(nearest.weights["2"]))

@@ -92,7 +92,7 @@ def test_without_that_it_is_rounded_to_the_nearest(run: Path) -> None:
         file.attrs[DIGEST] = content_digest(file)
     assert the_json(cli("plan", "--run", run, "--json"))["rounding"] == "nearest"
     ran = cli("plan", "--run", run, "--rounding", "gptq")
-    assert "the predicted damage is that of rounding to the nearest" in " ".join(ran.out.split())
+    assert "The predicted damage is that of rounding to the nearest" in " ".join(ran.out.split())
 
 
 def test_a_profile_scores_only_what_it_can(model_folder: Path, tmp_path: Path) -> None:
