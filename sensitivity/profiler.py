@@ -104,18 +104,14 @@ def profile(
     layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
     errors, inputs = WeightErrors(subject.model, layers, candidates), InputErrors(subject.model, layers)
-    expected = _foreseen(
-        subject, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, route, say
-    )
+    expected = _foreseen(subject, layers, volumes, scenes, path, sampling, schemes, candidates, probes, route, say)
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
         "schemes": list(schemes), "candidates": list(candidates), "inputs": list(inputs.formats), "seed": seed,
         "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
-        "calibrates": calibrates,
     }  # fmt: skip
-    parts = Parts(path, purpose)
-    steps = [f"{number}-{step}" for number in range(len(scenes)) for step in (FP32, *schemes, DAMAGE)]
-    steps += [ROUNDINGS] * calibrates
+    parts = Parts(path, purpose | {"calibrates": calibrates})
+    steps = _steps(len(scenes), schemes, calibrates=calibrates)
     _say_what_is_done(parts, steps, scenes, say)
     tell = partial(_show_step, progress, steps)
     own: dict[str, Any] = {"probes": probes, "dtype": gradient_dtype, "through_detach": route.through_detach}
@@ -128,13 +124,7 @@ def profile(
                 tell(step)
                 found = sketch(subject, layers, errors, inputs, scene, seed=seed * len(scenes) + number, **own)
                 parts.save(step, _changes(found))
-        if calibrates and ROUNDINGS not in parts.done():
-            with subject.computing_in(dtype):
-                gain = rounding_gain(
-                    subject, layers, scenes, candidates, say=say,
-                    tell=lambda stage: progress(stage, steps.index(ROUNDINGS), len(steps)),
-                )  # fmt: skip
-            parts.save(ROUNDINGS, gain)
+        _calibrate(parts, steps, subject, layers, scenes, candidates, dtype, progress, say)
     seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
@@ -142,8 +132,6 @@ def profile(
     with writing_profile(path, layers, schemes, candidates, facts, inputs.formats) as writer:
         writer.table(errors.size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
-        if calibrates:
-            writer.roundings({key: left.astype(np.float64) for key, left in parts.load(ROUNDINGS).items()})
     parts.remove()
     return open_profile(path)
 
@@ -152,6 +140,26 @@ def _show_step(progress: Progress, steps: Sequence[str], step: str) -> None:
     number, _, what = step.partition("-")
     stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
     progress(f"{stage}, scene {int(number) + 1}", steps.index(step), len(steps))
+
+
+def _steps(scenes: int, schemes: Sequence[str], *, calibrates: bool) -> list[str]:
+    of_scenes = [f"{number}-{step}" for number in range(scenes) for step in (FP32, *schemes, DAMAGE)]
+    return of_scenes + [ROUNDINGS] * calibrates
+
+
+def _calibrate(
+    parts: Parts, steps: Sequence[str], subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene],
+    candidates: Sequence[str], dtype: torch.dtype, progress: Progress, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """The last step, of all scenes, where it is asked for and missing."""
+    if ROUNDINGS not in steps or ROUNDINGS in parts.done():
+        return
+
+    def tell(stage: str) -> None:
+        progress(stage, len(steps) - 1, len(steps))
+
+    with subject.computing_in(dtype):
+        parts.save(ROUNDINGS, rounding_gain(subject, layers, scenes, candidates, tell=tell, say=say))
 
 
 def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int) -> dict[str, Any]:
@@ -166,14 +174,15 @@ def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int
 
 def _foreseen(
     subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
-    sampling: Sampling, variants: int, candidates: int, probes: int, route: Route, say: Callable[[str], None],
+    sampling: Sampling, schemes: Sequence[str], candidates: Sequence[str], probes: int, route: Route,
+    say: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""
     disk = 2 * sampling.size_bytes  # the steps, and the file made of them
     check_disk(disk, path.parent)
-    sample = sampling.size_bytes // (variants * len(scenes))
+    sample = sampling.size_bytes // ((1 + len(schemes)) * len(scenes))
     needed = footprint(
-        subject, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample,
+        subject, layers, volumes, scenes[0], candidates=len(candidates), probes=probes, sample_bytes=sample,
         segments=route.segments,
     )  # fmt: skip
     if needed is None:
@@ -281,6 +290,8 @@ def _assemble(
     writer.changes(stacked)
     writer.input_changes(of_inputs)
     writer.scores("output", {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in stacked.items()})
+    if ROUNDINGS in parts.done():
+        writer.roundings({key: left.astype(np.float64) for key, left in parts.load(ROUNDINGS).items()})
     writer.scores("noise", noise)
     writer.scores("uniform", uniform)
 

@@ -84,8 +84,7 @@ def make_profile(
         KeyboardInterrupt: with the command that resumes.
     """
     check_number("probes", probes, 0)
-    if rounding not in SCORED_ROUNDINGS:
-        raise InputError(f"{setting('rounding', rounding)}: must be one of {', '.join(SCORED_ROUNDINGS)}")
+    _check_rounding(rounding)
     check_writable(run)
     check_source(source)
     names = read_roles(roles) if roles else None
@@ -104,11 +103,8 @@ def make_profile(
         config=subject.description(),
         parameters=parameters,
         model_fingerprint=model_fingerprint(subject.model),
-        scene_fingerprint=fingerprint(scenes),
-        scene_source=source.to_dict(),
-        scenes=[scene.name for scene in scenes],
         seed=seed,
-        **_digests(source, scenes),
+        **_facts_of_scenes(source, scenes),
         **folding,
     )
     say(f"profiling {model_name} ({facts['weights']} weights, {parameters:,} parameters) on {_described(scenes)}")
@@ -132,8 +128,16 @@ def make_profile(
         raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
 
 
-def _digests(source: SceneSource, scenes: Sequence[Scene]) -> dict[str, Any]:
+def _check_rounding(rounding: str) -> None:
+    if rounding not in SCORED_ROUNDINGS:
+        raise InputError(f"{setting('rounding', rounding)}: must be one of {', '.join(SCORED_ROUNDINGS)}")
+
+
+def _facts_of_scenes(source: SceneSource, scenes: Sequence[Scene]) -> dict[str, Any]:
     return {
+        "scene_fingerprint": fingerprint(scenes),
+        "scene_source": source.to_dict(),
+        "scenes": [scene.name for scene in scenes],
         PICTURE_DIGESTS: sorted(picture_digests(source, "calibration")),
         SCENE_DIGESTS: [fingerprint([scene]) for scene in scenes],
     }
