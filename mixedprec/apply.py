@@ -58,15 +58,15 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
         InputError: the plan was made for other weights, does not fit the model's layers, or has its codes chosen on
             scenes, which only its checkpoint holds.
     """
-    if plan.rounding != NEAREST:
-        raise InputError(
-            f"the plan's codes are chosen by {plan.rounding} on profiled scenes: `{command('export')}` makes them, and "
-            "load_quantized reads them"
-        )
     if not plan.for_any_weights and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
         raise InputError(
             f"the plan was made for weights {plan.model_fingerprint} ({setting('model', plan.model)}), "
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"
+        )
+    if plan.rounding != NEAREST:
+        raise InputError(
+            f"the plan's codes are chosen by {plan.rounding} on profiled scenes: `{command('export')}` makes them, and "
+            "load_quantized reads them"
         )
     whole = subject_of(model)
     planned: Any = whole.with_heads(plan.heads).model if whole.heads else model
