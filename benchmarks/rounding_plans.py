@@ -26,7 +26,7 @@ from analysis.evaluation.evaluator import Evaluator
 from benchmarks.rounding import AT, measured
 from mixedprec import Evidence, parse_request, planned, uniform_assignment
 from mixedprec.planner import uniform_sizes
-from mixedprec.rounding import rounded_weights, sequentially_rounded
+from mixedprec.rounding import rounded_weights
 from sensitivity import profile
 from sensitivity.moments import Moments, input_moments, output_moments
 from sensitivity.rounding_gain import CALIBRATED
@@ -83,10 +83,7 @@ class Bench:
     def measure(self, assignment: Mapping[str, str], key: str) -> dict[str, Any]:
         """Damage and figures of an assignment rounded in some way, and the seconds of rounding it."""
         rounding, begun = ROUNDINGS[key], time.process_time()
-        if rounding.needs == "sequence":
-            rounded = sequentially_rounded(self.subject, assignment, rounding, self.calibration)
-        else:
-            rounded = rounded_weights(self.subject, assignment, rounding, self.moments[rounding.needs])
+        rounded = rounded_weights(self.subject, assignment, rounding, self.moments[rounding.needs])
         seconds = round(time.process_time() - begun, 1)
         return {**measured(self.evaluator, rounded.weights), "seconds": seconds}
 
@@ -116,7 +113,7 @@ def compare(bench: Bench, folder: Path) -> dict[str, Any]:
         uniform[key] = {
             "predicted": {name: float(source.total_damage[:, column].sum()) for name, source in made_for.items()}
         }
-        for way in (*WAYS, *["sequential_gptq"] * (key == AT)):
+        for way in WAYS:
             uniform[key][way] = bench.measure(uniform_assignment(bench.subject.layers, key), way)
             print(key, way, uniform[key][way], file=sys.stderr)
     return {"room": room, "plans": plans, "uniform": uniform, "seconds": bench.seconds}
