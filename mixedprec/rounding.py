@@ -1,4 +1,4 @@
-"""The weights of an assignment, rounded with what is known of the layers' inputs: all at once, or block by block."""
+"""The weights of an assignment, rounded with what is known of the layers' inputs: all at once, or one by one."""
 
 from __future__ import annotations
 
@@ -110,17 +110,17 @@ def sequentially_rounded(
     keep: str = "fp16",
     on_layer: Callable[[str], None] = lambda _: None,
 ) -> Rounded:
-    """Round every weight for what the blocks before it put out once they are quantised; the model stays as it is.
+    """Round every weight for what the layers before it put out once they are quantised; the model stays as it is.
 
     A layer is aimed at its exact outputs from the inputs that it will be given
-    (`vggtkit.quant.rounding.gptq.aimed_at_exact_outputs`). Layers of one block are rounded together (of models
-    other than VGGT, each alone).
+    (`vggtkit.quant.rounding.gptq.aimed_at_exact_outputs`). Each layer is rounded before the next is looked at: of two
+    that are aimed at once, the second would make up a second time for what the first does.
 
     Args:
         model: not packed.
         assignment: format key for every layer.
         rounding: one that needs the ``"sequence"``.
-        scenes: to calibrate with; every block runs the model up to it twice on each.
+        scenes: to calibrate with; every layer runs the model up to it twice on each.
         keep: precision of everything else.
         on_layer: called with the name of every layer that is done.
 
@@ -131,18 +131,16 @@ def sequentially_rounded(
     by_name = {layer.name: layer for layer in layers}
     calls, done = Calls(subject, layers, scenes[0]), dict[str, QuantizedTensor]()
     fell_back, quantized = {}, dict[str, Tensor]()
-    for block in calls.blocks(layers):
-        moments = calls.moments(block, scenes, quantized)
-        for name in block:
-            key, (own, cross) = assignment[name], moments[name]
-            usable = bool(own.isfinite().all() and cross.isfinite().all() and own.any())
-            if not usable and not get_format(key).is_float:
-                fell_back[name] = UNUSABLE
-            weight = out_first(weight_of(subject.model, by_name[name]), by_name[name].kind)
-            aimed = _aimed(weight, own, cross) if usable and not get_format(key).is_float else weight
-            done[name] = rounding.round(aimed, key, own if usable else None, name)
-            quantized[name] = dequantize_layer(done[name], subject.model.get_submodule(name))
-            on_layer(name)
+    for name in calls.counts:
+        key, (own, cross) = assignment[name], calls.moments([name], scenes, quantized)[name]
+        usable = bool(own.isfinite().all() and cross.isfinite().all() and own.any())
+        if not usable and not get_format(key).is_float:
+            fell_back[name] = UNUSABLE
+        weight = out_first(weight_of(subject.model, by_name[name]), by_name[name].kind)
+        aimed = _aimed(weight, own, cross) if usable and not get_format(key).is_float else weight
+        done[name] = rounding.round(aimed, key, own if usable else None, name)
+        quantized[name] = dequantize_layer(done[name], subject.model.get_submodule(name))
+        on_layer(name)
     for name, layer in by_name.items():
         if name not in done:
             done[name] = _unseen(subject.model, layer, assignment[name], rounding)

@@ -29,7 +29,7 @@ class _EnoughError(BaseException):
 
 
 class Calls:
-    """How often, and in which order, the layers of a model whose rows are known are called in a pass.
+    """How often the layers whose rows are known are called in a pass, in the order of their first calls.
 
     Args:
         subject: not packed.
@@ -47,21 +47,6 @@ class Calls:
 
     def _count(self, name: str, _arguments: Arguments) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
-
-    def blocks(self, layers: Sequence[Layer]) -> list[list[str]]:
-        """Names of called layers in the order of their first calls; of a VGGT neighbours of one block together.
-
-        What other models call a block may be all of them, so their layers come one by one.
-        """
-        if not self.subject.segments_are_known:
-            return [[name] for name in self.counts]
-        of_layer = {layer.name: layer.block for layer in layers}
-        blocks: list[list[str]] = []
-        for name in self.counts:
-            if not blocks or of_layer[blocks[-1][0]] != of_layer[name]:
-                blocks.append([])
-            blocks[-1].append(name)
-        return blocks
 
     def moments(
         self, names: Sequence[str], scenes: Sequence[Scene], quantized: Mapping[str, Tensor]

@@ -138,6 +138,6 @@ ROUNDINGS.register(
 )
 ROUNDINGS.register(
     "sequential_gptq",
-    GPTQ("sequential_gptq", "GPTQ on what the quantised layers before leave, block by block", "sequence"),
+    GPTQ("sequential_gptq", "GPTQ on what the quantised layers before leave, one by one", "sequence"),
 )
 ROUNDINGS.register("output_gptq", GPTQ("output_gptq", "GPTQ, tokens weighed by what reaches the outputs", "gradients"))
