@@ -57,15 +57,15 @@ def apply_plan(model: ModelT, plan: Plan) -> ModelT:
         InputError: the plan was made for other weights, does not fit the model's layers, or has its codes chosen on
             scenes, which only its checkpoint holds.
     """
-    if plan.only_in_checkpoint:
-        how = "tuned" if plan.tuned else f"chosen by {plan.rounding} on profiled scenes"
-        raise InputError(
-            f"the plan's codes are {how}: `{command('export')}` makes their checkpoint, and load_quantized reads it"
-        )
     if not plan.for_any_weights and (fingerprint := model_fingerprint(model)) != plan.model_fingerprint:
         raise InputError(
             f"the plan was made for weights {plan.model_fingerprint} ({setting('model', plan.model)}), "
             f"this model has {fingerprint}; load that model unquantised, or plan again for this one"
+        )
+    if plan.only_in_checkpoint:
+        how = "tuned" if plan.tuned else f"chosen by {plan.rounding} on profiled scenes"
+        raise InputError(
+            f"the plan's codes are {how}: `{command('export')}` makes their checkpoint, and load_quantized reads it"
         )
     whole = subject_of(model)
     planned: Any = whole.with_heads(plan.heads).model if whole.heads else model
@@ -207,6 +207,9 @@ def packed_with(
     with _restored(whole), ExitStack() as packed_layers:
         for layer in layers:
             module, q = whole.get_submodule(layer.name), weights[layer.name]
+            if q.bias is not None:
+                bias = module.get_parameter("bias")
+                bias.data = q.bias.to(bias)
             if q.format.key != "fp32":
                 original = own_weight(module)
                 pack_layer(module, q, twins=twins_of(whole, layer), readers=readers_of(whole, layer))

@@ -151,6 +151,7 @@ def save_quantized(
     fingerprint = model_fingerprint(subject.model)
     info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note))
     weights, rest = split_state(subject.model, layers)
+    rest |= _biases(subject.model, rest, rounded or {})
 
     def stored(layer: Layer) -> dict[str, Tensor]:
         module, key = subject.model.get_submodule(layer.name), assignment[layer.name]
@@ -254,15 +255,25 @@ def read_weights(path: str | Path, model: nn.Module | Subject) -> dict[str, Quan
         InputError: as `load_quantized`, or the file is of another network.
     """
     path, module = Path(path), subject_of(model).model
+    weights = {}
     with CheckpointReader(path, verify=True) as reader:
         info = reader.info()
         layers = check_assignment(model, info.formats, info.keep)
         names, rest = split_state(module, layers)
-        for name, like in rest.items():
-            reader.unquantized(name, like, info.keep)
-        weights = {layer.name: reader.quantized(layer, info.formats[layer.name], names[layer.name]) for layer in layers}
+        state = {name: reader.unquantized(name, like, info.keep) for name, like in rest.items()}
+        official = {id(tensor): name for name, tensor in rest.items()}
+        for layer in layers:
+            bias = getattr(module.get_submodule(layer.name), "bias", None)
+            q = reader.quantized(layer, info.formats[layer.name], names[layer.name])
+            weights[layer.name] = q if bias is None else replace(q, bias=state[official[id(bias)]])
         reader.check_digest()
     return weights
+
+
+def _biases(model: nn.Module, rest: Mapping[str, Tensor], rounded: Mapping[str, QuantizedTensor]) -> dict[str, Tensor]:
+    """Biases that rounded weights bring along, by official name."""
+    official = {id(tensor): name for name, tensor in rest.items()}
+    return {official[id(model.get_submodule(name).bias)]: q.bias for name, q in rounded.items() if q.bias is not None}
 
 
 def _network(info: CheckpointInfo, path: Path, model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module:

@@ -25,6 +25,7 @@ from vggtkit.model import HEADS, check_heads
 from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import Layer, quantized_nbytes
 from vggtkit.quant.activations import INT8_TOKEN
+from vggtkit.quant.rounding import NEAREST
 
 SKETCH = "sketch"
 _ALSO_CALLED = {"pose": "camera", "cameras": "camera", "points": "point", "tracks": "track"}
@@ -52,6 +53,9 @@ class Evidence:
         estimate_checks: estimated beside measured damage of the uniform INT4 schemes, by output; empty if not measured.
         input_damage: of each output, what rounding the input of only one layer to INT8 per token does, ``{output:
             [layers]}``: what execution in whole numbers adds; empty if not known, and then counted as nothing.
+        roundings: what calibrated roundings leave of a layer's squared error, ``{key: [layers, candidates]}``, NaN
+            where a layer cannot be calibrated; empty if not known.
+        rounding: key of the rounding that ``damage`` and ``changes`` are of.
     """
 
     origin: str
@@ -66,6 +70,8 @@ class Evidence:
     changes: Mapping[str, Changes] = field(default_factory=dict)
     estimate_checks: Mapping[str, EstimateCheck] = field(default_factory=dict)
     input_damage: Mapping[str, Array] = field(default_factory=dict)
+    roundings: Mapping[str, Array] = field(default_factory=dict)
+    rounding: str = NEAREST
 
     @staticmethod
     def of(source: Profile | Evidence) -> Evidence:
@@ -80,6 +86,23 @@ class Evidence:
             str(source.path), source.facts, source.layers, source.candidates, source.size_bytes, source.damage,
             uniform=uniform, changes=source.changes, estimate_checks=check_estimates(source),
             input_damage=source.activation_damage(INT8_TOKEN) if INT8_TOKEN in source.activation_formats else {},
+            roundings=source.roundings,
+        )  # fmt: skip
+
+    def rounded(self, key: str) -> Evidence:
+        """The same with the damage that is expected after a calibrated rounding.
+
+        A layer's damage is that of rounding to the nearest times what is left of the squared error of its own output,
+        its changes times the root of that: they keep their signs. Layers that cannot be calibrated stay as they are.
+
+        Args:
+            key: of a rounding of ``roundings``.
+        """
+        left = np.nan_to_num(self.roundings[key], nan=1.0)
+        return replace(
+            self, rounding=key, damage={name: left * values for name, values in self.damage.items()},
+            changes={name: np.sqrt(left)[:, :, None, None].astype(np.float32) * values
+                     for name, values in self.changes.items()},
         )  # fmt: skip
 
     def scored(self, score: str, damage: Mapping[str, Array], candidates: Sequence[str]) -> Evidence:
@@ -93,7 +116,7 @@ class Evidence:
         columns = [self.column(key) for key in candidates]
         return replace(
             self, score=score, damage=dict(damage), candidates=tuple(candidates), changes={},
-            input_damage={}, size_bytes=self.size_bytes[:, columns],
+            input_damage={}, size_bytes=self.size_bytes[:, columns], roundings={},
         )  # fmt: skip
 
     @cached_property
@@ -132,6 +155,14 @@ class Evidence:
         """The same of all layers, by output, for those where it is known."""
         rows = [row for row, layer in enumerate(self.layers) if executions.get(layer.name, "").startswith("int8")]
         return {name: float(np.nan_to_num(values[rows]).sum()) for name, values in self.input_damage.items()}
+
+    @property
+    def uncalibrated(self) -> frozenset[str]:
+        """Names of the layers that cannot be calibrated: their damage is still that of rounding to the nearest."""
+        if self.rounding == NEAREST:
+            return frozenset()
+        unknown = np.flatnonzero(np.isnan(self.roundings[self.rounding]).any(axis=1))
+        return frozenset(self.layers[row].name for row in unknown)
 
     @property
     def unreached(self) -> frozenset[str]:
@@ -188,7 +219,7 @@ class Evidence:
         changes = {name: values[rows] for name, values in self.changes.items() if name not in gone}
         return replace(
             self, layers=tuple(self.layers[row] for row in rows), size_bytes=self.size_bytes[rows], damage=damage,
-            uniform=uniform, changes=changes,
+            uniform=uniform, changes=changes, roundings={key: left[rows] for key, left in self.roundings.items()},
             input_damage={name: values[rows] for name, values in self.input_damage.items() if name not in gone},
             estimate_checks={name: row for name, row in self.estimate_checks.items() if name not in gone},
         )  # fmt: skip

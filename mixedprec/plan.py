@@ -54,7 +54,8 @@ class Plan:
         provenance: versions of tool, torch and numpy, command line, seed, scene fingerprint.
         schema_version: of the file.
         coupling: how far the damages count what layers do to each other, see `mixedprec.joint`; 0 for sums over layers.
-        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, how codes are chosen; damages are those of ``nearest``.
+        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, how codes are chosen; damages are of the
+            rounding that ``provenance["damage_of"]`` names, of ``nearest`` where it names none.
         executions: how layers run, of `vggtkit.runtime.backend.EXECUTIONS`, where the plan decides: all of them if time
             or memory were limited, else those whose inputs a backend must not round.
         takes: then what a pass takes, see `mixedprec.timing.Timing.facts`.

@@ -32,6 +32,7 @@ from vggtkit.core.program import setting
 from vggtkit.core.provenance import provenance
 from vggtkit.model import HEADS
 from vggtkit.quant import get_format
+from vggtkit.quant.rounding import NEAREST
 from vggtkit.subject import Subject, subject_of
 
 
@@ -224,6 +225,7 @@ def _known(evidence: Evidence) -> dict[str, object]:
         "estimate_holds": evidence.holds if evidence.estimate_checks else None,
         "unreached": sorted(evidence.unreached & {layer.name for layer in evidence.layers}),
         "repeatability": noise,
+        "damage_of": evidence.rounding if evidence.rounding != NEAREST else None,
     }
     return {name: value for name, value in known.items() if value not in (None, [], {})}
 

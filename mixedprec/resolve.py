@@ -20,6 +20,7 @@ from mixedprec.timing import Timing
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.quant import get_format
+from vggtkit.quant.rounding import NEAREST
 from vggtkit.subject import Subject
 from vggtkit.subject.graph import same_input
 
@@ -84,7 +85,8 @@ def resolve(request: Request, evidence: Evidence, subject: Subject, graph: nx.Di
         evidence = evidence.weighted(request.weights)
     policy = request.policy
     if policy == AUTO:
-        policy = "joint" if evidence.changes else "optimal"
+        # Signs are known of rounding to the nearest alone; after a calibrated one errors of layers hardly go together.
+        policy = "joint" if evidence.changes and evidence.rounding == NEAREST else "optimal"
     overhead = overhead_bytes(subject, request.keep)
     budget_bytes = budget_in_bytes(request.budget, evidence, overhead)
     palette, widened = _palette(request, evidence, policy, budget_bytes, overhead)

@@ -14,6 +14,8 @@
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |
 | `layer_rows`, `moments` | what weights are multiplied by, and its second moments: for calibrated rounding |
+| `paired_moments` | the same of what quantised layers before them leave of the inputs |
+| `rounding_gain` | what calibrated rounding leaves of every layer's error |
 | `token_classes` | damage by camera, register and patch tokens |
 | `scores` | every cheap score, in one registry |
 | `dataflow`, `route` | which modules of a foreign model may be segments, and how it is differentiated |

@@ -47,6 +47,8 @@ DEFAULT_PROBES = 4
 FLOAT = 4
 TRIAL, TRIAL_PROBES, TINY = "int4_group_128", 8, 1e-12
 """Format, random vectors, and least damage of the measurement that decides what ``detach`` means."""
+NOISE_DRAWS = 2
+"""Gaussian matrices of every layer whose damage stands for that of noise."""
 CACHE_BYTES = 2 * 10**9
 PART_BYTES = 4 * 10**8
 """Errors of a layer's weight in several schemes are made this many bytes at a time where they are not kept."""
@@ -72,6 +74,7 @@ class WeightErrors:
         self.model, self.layers, self.schemes = model, layers, schemes
         self.keep = 4 * len(schemes) * sum(layer.weights for layer in layers) <= cache_bytes
         self.cache: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
 
     def __call__(self, layer: Layer) -> Tensor:
         """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
@@ -85,11 +88,37 @@ class WeightErrors:
     def products(self, layer: Layer, gradients: Tensor) -> Tensor:
         """Inner products of the errors with gradients ``[n, weights]``: float64 ``[n, schemes]``."""
         if self.keep:
+            self._square(layer, self(layer), 0)
             return (gradients.to(self(layer)) @ self(layer).T).double().cpu()
         some = max(1, PART_BYTES // (4 * layer.weights))
         gradients = gradients.to(computed_in(weight_of(self.model, layer).dtype))
-        parts = [self.schemes[start : start + some] for start in range(0, len(self.schemes), some)]
-        return torch.cat([(gradients @ self._simulate(layer, part).T).double().cpu() for part in parts], dim=1)
+        products = []
+        for start in range(0, len(self.schemes), some):
+            made = self._simulate(layer, self.schemes[start : start + some])
+            self._square(layer, made, start)
+            products.append((gradients @ made.T).double().cpu())
+        return torch.cat(products, dim=1)
+
+    def noise_products(self, layer: Layer, gradients: Tensor) -> Tensor:
+        """Inner products of gradients ``[n, weights]`` with Gaussian noise of norm 1: float64 ``[n, NOISE_DRAWS]``."""
+        number = next(row for row, other in enumerate(self.layers) if other.name == layer.name)
+        products = []
+        for draw in range(NOISE_DRAWS):
+            generator = torch.Generator().manual_seed(number * NOISE_DRAWS + draw)
+            noise = torch.randn(layer.weights, generator=generator).to(gradients.device)
+            products.append(gradients.float() @ (noise / noise.norm()))
+        return torch.stack(products, dim=1).double().cpu()
+
+    def squared_norms(self) -> Tensor:
+        """Of the errors of all layers that products were asked of, float64 ``[layers, schemes]``; 0 of the others."""
+        none = torch.zeros(len(self.schemes), dtype=torch.float64)
+        return torch.stack([self.squares.get(layer.name, none) for layer in self.layers])
+
+    def _square(self, layer: Layer, errors: Tensor, start: int) -> None:
+        """Note the squared norms of the errors in some schemes, which stay the same."""
+        known = self.squares.setdefault(layer.name, torch.full((len(self.schemes),), torch.nan, dtype=torch.float64))
+        if known[start].isnan():
+            known[start : start + len(errors)] = torch.linalg.vector_norm(errors, dim=1).double().square().cpu()
 
     def size_bytes(self) -> list[list[int]]:
         """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
@@ -136,10 +165,12 @@ class Sketch(NamedTuple):
     Attributes:
         weights: of the errors of weights, per output ``[layers, schemes, probes]``.
         inputs: of rounded inputs, per output ``[layers, activation formats, probes]``; NaN where a layer has none.
+        noise: mean square of the changes by Gaussian noise of the errors' norm, per output ``[layers, schemes]``.
     """
 
     weights: dict[str, Tensor]
     inputs: dict[str, Tensor]
+    noise: dict[str, Tensor]
 
 
 def sketch_changes(
@@ -286,6 +317,7 @@ def _gone_back(
     changes = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
     of_inputs = torch.full((len(layers), len(repeated), len(inputs.formats)), torch.nan, dtype=torch.float64)
     of_inputs[inputs.rows] = 0
+    of_noise = torch.zeros(len(layers), len(repeated), NOISE_DRAWS, dtype=torch.float64)
 
     def consume(rows: list[int], gradients: list[Gradients]) -> None:
         for row, of_weight in zip(rows, gradients, strict=True):
@@ -295,17 +327,21 @@ def _gone_back(
                 of_weight.clear()
                 if row < len(layers):
                     changes[row, there] += errors.products(layers[row], stacked)
+                    of_noise[row, there] += errors.noise_products(layers[row], stacked)
                 else:
                     of_inputs[inputs.rows[row - len(layers)], there] += stacked.double().cpu()
 
     tape.back(repeated, cotangents, consume)
-    of_both = []
-    for values in (changes, of_inputs):
+    by_kind = []
+    for values in (changes, of_inputs, of_noise):
         for column in [number for number, late in enumerate(halved) if late]:
             values[:, column] /= norms[column].cpu()  # gradients in half precision would have vanished below it
         by_output = values.unflatten(1, (len(outputs), probes)).transpose(2, 3)
-        of_both.append({name: by_output[:, number].clone() for number, name in enumerate(outputs)})
-    return Sketch(*of_both)
+        by_kind.append({name: by_output[:, number].clone() for number, name in enumerate(outputs)})
+    of_weights, by_inputs, by_noise = by_kind
+    squares = errors.squared_norms()
+    noise = {name: squares * values.square().mean((1, 2))[:, None] for name, values in by_noise.items()}
+    return Sketch(of_weights, by_inputs, noise)
 
 
 def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

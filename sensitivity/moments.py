@@ -59,11 +59,17 @@ class Moments:
             )
         self.sums: dict[str, Tensor] = {}
         self.rows: dict[str, int] = {}
+        self.totals: dict[str, Tensor] = {}
+        self.weights: dict[str, Tensor] = {}
 
     def get(self, name: str) -> Tensor | None:
         """Of one layer; None where nothing is known, or it is not finite."""
         sums = self.sums.get(name)
         return sums if sums is not None and bool(sums.isfinite().all()) and bool(sums.any()) else None
+
+    def mean(self, name: str) -> Tensor:
+        """The mean row of a layer that `get` knows, each as often as it counts; FP32 ``[parts, in]``."""
+        return self.totals[name] / self.weights[name][:, None]
 
     def add(self, name: str, arguments: Sequence[Any], sizes: Sequence[Tensor] | None = None) -> None:
         """One call of a layer, each row as often as ``sizes`` (``[rows]`` for each part) say; once by default."""
@@ -71,19 +77,27 @@ class Moments:
         if name not in self.sums:
             width = parts[0].shape[1]
             self.sums[name], self.rows[name] = parts[0].new_zeros(len(parts), width, width, dtype=torch.float32), 0
+            self.totals[name] = parts[0].new_zeros(len(parts), width, dtype=torch.float32)
+            self.weights[name] = parts[0].new_zeros(len(parts), dtype=torch.float32)
         self.rows[name] += len(parts[0])
         for number, rows in enumerate(parts):
             for start in range(0, len(rows), ROWS):
                 piece = rows[start : start + ROWS].float()
                 scaled = piece if sizes is None else piece * sizes[number][start : start + ROWS, None].float()
                 self.sums[name][number].addmm_(scaled.T, piece)
+                self.totals[name][number] += scaled.sum(0)
+            self.weights[name][number] += len(rows) if sizes is None else sizes[number].sum()
 
     def merge(self, other: Moments) -> None:
         """Add those of other scenes, which are not to be used any more."""
         for name, rows in other.rows.items():
-            sums = other.sums.pop(name)
-            self.sums[name] = self.sums[name].add_(sums) if name in self.sums else sums
+            for mine, theirs in zip(self._all(), other._all(), strict=True):
+                sums = theirs.pop(name)
+                mine[name] = mine[name].add_(sums) if name in mine else sums
             self.rows[name] = self.rows.get(name, 0) + rows
+
+    def _all(self) -> tuple[dict[str, Tensor], ...]:
+        return self.sums, self.totals, self.weights
 
 
 def _numbers(layer: Layer, module: nn.Module) -> int:

@@ -15,6 +15,7 @@ import torch
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch
 from sensitivity.recorder import Errors, Sampling, SceneRecorder
+from sensitivity.rounding_gain import rounding_gain
 from sensitivity.store import FP32
 from sensitivity.survey import LayerVolume
 from vggtkit.core.journal import Arrays
@@ -23,9 +24,10 @@ from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-DAMAGE = "damage"
-WEIGHTS, INPUTS = "weights-", "inputs-"
-"""How the arrays of that step begin: changes by errors of weights, and by rounded inputs."""
+DAMAGE, ROUNDINGS = "damage", "roundings"
+"""The last step of a scene, and the last of all, which is of all scenes together."""
+WEIGHTS, INPUTS, NOISE = "weights-", "inputs-", "noise-"
+"""How the arrays of that step begin: changes by errors of weights, and by rounded inputs; damage of noise."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ProfileWork:
         probes: random vectors per output and scene.
         gradient_dtype: of the backward passes.
         through_detach: as `sketch` takes it.
+        calibrates: whether what calibrated rounding leaves is scored too.
     """
 
     subject: Subject
@@ -59,10 +62,12 @@ class ProfileWork:
     probes: int
     gradient_dtype: torch.dtype
     through_detach: bool
+    calibrates: bool = False
 
     def steps(self) -> list[str]:
         """Their names, scene by scene."""
-        return [f"{number}-{what}" for number in range(len(self.scenes)) for what in (FP32, *self.schemes, DAMAGE)]
+        numbers, whats = range(len(self.scenes)), (FP32, *self.schemes, DAMAGE)
+        return [f"{number}-{what}" for number in numbers for what in whats] + [ROUNDINGS] * self.calibrates
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[str], Arrays]]:
@@ -88,6 +93,8 @@ class _Bench:
 
     def do(self, step: str) -> Arrays:
         """The arrays of a step."""
+        if step == ROUNDINGS:
+            return self._roundings()
         prefix, _, what = step.partition("-")
         number = int(prefix)
         if what == DAMAGE:
@@ -120,17 +127,35 @@ class _Bench:
 
     def _damage(self, number: int) -> Arrays:
         work = self.work
-        found = sketch(
+        sketched = sketch(
             work.subject, work.layers, self.errors, self.inputs, work.scenes[number], probes=work.probes,
             seed=work.seed * len(work.scenes) + number, dtype=work.gradient_dtype, through_detach=work.through_detach,
         )  # fmt: skip
-        return _changes(found)
+        return _changes(sketched)
+
+    def _roundings(self) -> Arrays:
+        work = self.work
+        with work.subject.computing_in(work.dtype):
+            return {**rounding_gain(work.subject, work.layers, work.scenes, work.candidates)}
 
 
-def _changes(found: Sketch) -> Arrays:
+def stage_of(step: str) -> str:
+    """What a step does, in words.
+
+    >>> stage_of("1-damage")
+    'damage at the outputs, layer by layer, scene 2'
+    """
+    number, _, what = step.partition("-")
+    if step == ROUNDINGS:
+        return "what calibrated rounding leaves of every layer's error"
+    stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
+    return f"{stage}, scene {int(number) + 1}"
+
+
+def _changes(sketched: Sketch) -> Arrays:
     return {
         f"{kind}{name}": value.float().numpy()
-        for kind, by_output in ((WEIGHTS, found.weights), (INPUTS, found.inputs))
+        for kind, by_output in ((WEIGHTS, sketched.weights), (INPUTS, sketched.inputs), (NOISE, sketched.noise))
         for name, value in by_output.items()
     }
 

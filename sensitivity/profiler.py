@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
-from sensitivity.profile_steps import DAMAGE, INPUTS, WEIGHTS, ProfileWork
+from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
 from sensitivity.recorder import Errors, Sampling, plan_sampling
 from sensitivity.route import Route
 from sensitivity.scrutiny import check_unseen, scrutinise
@@ -53,6 +53,7 @@ def profile(
     dtype: torch.dtype = torch.float32,
     gradient_dtype: torch.dtype = torch.float32,
     workers: Workers | None = None,
+    calibrates: bool = False,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -77,6 +78,7 @@ def profile(
         gradient_dtype: the same for the backward passes of the sketch.
         workers: who does the steps; this process with all of its threads by default. Any number of workers of as many
             threads gives the same bits.
+        calibrates: score too what calibrated rounding leaves of the errors, see `sensitivity.rounding_gain`.
         progress: told about every step.
         say: told what is skipped because it was done before.
 
@@ -98,9 +100,7 @@ def profile(
     layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
     errors, inputs = WeightErrors(subject.model, layers, candidates), InputErrors(subject.model, layers)
-    expected = _foreseen(
-        subject, layers, volumes, scenes, path, sampling, 1 + len(schemes), len(candidates), probes, route, say
-    )
+    expected = _foreseen(subject, layers, volumes, scenes, path, sampling, schemes, candidates, probes, route, say)
     executor = (workers or Workers()).executor(Demand(expected, gpus=int(subject.device.type == "cuda")))
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
@@ -108,15 +108,17 @@ def profile(
         "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
         "threads": executor.threads,
     }  # fmt: skip
-    parts = Parts(path, purpose)
+    parts = Parts(path, purpose | {"calibrates": calibrates})
     work = ProfileWork(
         subject, layers, volumes, scenes, schemes, candidates, sampling, seed, dtype, probes, gradient_dtype,
-        route.through_detach,
+        route.through_detach, calibrates,
     )  # fmt: skip
     steps = work.steps()
     _say_what_is_done(parts, steps, scenes, say)
     with parts.kept_if_any():
         _do_steps(work, executor, parts, steps, progress)
+    if calibrates and not parts.load(ROUNDINGS):
+        say("what calibrated rounding brings is not scored: the second moments of all inputs do not fit into memory")
     seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
@@ -136,9 +138,7 @@ def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequen
     def tell() -> None:
         done = set(parts.done())
         if left := [step for step in missing if step not in done]:
-            number, _, what = left[0].partition("-")
-            stage = "damage at the outputs, layer by layer" if what == DAMAGE else f"errors of every layer, {what}"
-            progress(f"{stage}, scene {int(number) + 1}{where}", len(steps) - len(left), len(steps))
+            progress(f"{stage_of(left[0])}{where}", len(steps) - len(left), len(steps))
 
     tell()
     with closing(executor.run(work, missing, [step.partition("-")[0] for step in missing])) as finished:
@@ -159,14 +159,15 @@ def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int
 
 def _foreseen(
     subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
-    sampling: Sampling, variants: int, candidates: int, probes: int, route: Route, say: Callable[[str], None],
+    sampling: Sampling, schemes: Sequence[str], candidates: Sequence[str], probes: int, route: Route,
+    say: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""
     disk = 2 * sampling.size_bytes  # the steps, and the file made of them
     check_disk(disk, path.parent)
-    sample = sampling.size_bytes // (variants * len(scenes))
+    sample = sampling.size_bytes // ((1 + len(schemes)) * len(scenes))
     needed = footprint(
-        subject, layers, volumes, scenes[0], candidates=candidates, probes=probes, sample_bytes=sample,
+        subject, layers, volumes, scenes[0], candidates=len(candidates), probes=probes, sample_bytes=sample,
         segments=route.segments,
     )  # fmt: skip
     if needed is None:
@@ -211,6 +212,7 @@ def _assemble(
     inherited = [Errors.none(len(layers)) for _ in schemes]
     uniform: dict[str, Array] = {}
     changes: dict[str, dict[str, list[Any]]] = {WEIGHTS: {}, INPUTS: {}}
+    noise: dict[str, Array] = {}
     for number in range(scenes):
         first = parts.load(f"{number}-{FP32}")
         _write_tokens(writer, FP32, layers, number, scenes, first)
@@ -226,6 +228,8 @@ def _assemble(
         for prefix, by_output in changes.items():
             for name, value in _starting(prefix, sketched).items():
                 by_output.setdefault(name, []).append(value)
+        for name, value in _starting(NOISE, sketched).items():
+            noise[name] = noise.get(name, 0.0) + value.astype(np.float64) / scenes
     for kind, by_scheme in (("isolated", alone), ("accumulated", inherited)):
         columns = [errors.scores() for errors in by_scheme]
         writer.scores(kind, {metric: np.stack([c[metric] for c in columns], axis=1) for metric in columns[0]})
@@ -233,6 +237,9 @@ def _assemble(
     writer.changes(stacked)
     writer.input_changes(of_inputs)
     writer.scores("output", {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in stacked.items()})
+    if ROUNDINGS in parts.done():
+        writer.roundings({key: left.astype(np.float64) for key, left in parts.load(ROUNDINGS).items()})
+    writer.scores("noise", noise)
     writer.scores("uniform", uniform)
 
 
@@ -258,10 +265,8 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
         say(f"{len(parts.damaged)} steps in {parts.folder} are measured again, {step} is one: {reason}")
     if done:
         number, _, what = done[-1].partition("-")
-        say(
-            f"resuming: {len(done)} of {len(steps)} steps were done before and are skipped, the last is "
-            f"scene {scenes[int(number)].name}, {what}"
-        )
+        last = f"scene {scenes[int(number)].name}, {what}" if what else ROUNDINGS
+        say(f"resuming: {len(done)} of {len(steps)} steps were done before and are skipped, the last is {last}")
 
 
 def _route(

@@ -37,6 +37,7 @@ FP32 = "fp32"
 READ_PAST = "read_past"
 """The fact that names layers whose weight is read without a call of the layer."""
 KINDS = ("accumulated", "isolated")
+ROUNDINGS_GROUP = "roundings"
 SCORE_METRICS = ("mae", "cosine", "ssim", "nmse")
 """Metrics of a layer's output, in files and tables."""
 
@@ -47,6 +48,7 @@ AXES = {
     "accumulated": "error of a layer's output when the whole model runs under the scheme, against FP32",
     "isolated": "error of a layer's output when only its own weight is quantised and its input is clean",
     "output": "NMSE of a model output when only this layer is quantised (first order, see docs/methods.md)",
+    "noise": "NMSE of a model output with Gaussian noise of the norm of this format's error in only this layer",
     "uniform": "measured NMSE of a model output when every layer is quantised with the scheme",
 }
 
@@ -70,6 +72,11 @@ class Profile:
         activation_formats: keys of the formats in which rounding a layer's input was scored.
         input_changes: as ``changes``, of rounded inputs, ``{output: [layers, activation_formats, scenes, probes]}``;
             NaN for layers that are no product with each token (`sensitivity.input_rounding`).
+        roundings: what a calibrated rounding leaves of the squared error of a layer's own output, over that of
+            rounding to the nearest, ``{key: [layers, candidates]}``; NaN where a layer cannot be calibrated. Empty in
+            profiles without it.
+        noise: NMSE of each output with Gaussian noise in only one layer's weight, of the norm of a format's error,
+            ``{output: [layers, candidates]}``, to first order as ``damage``; empty in profiles without it.
     """
 
     path: Path
@@ -84,6 +91,8 @@ class Profile:
     changes: Mapping[str, Changes]
     activation_formats: tuple[str, ...] = ()
     input_changes: Mapping[str, Changes] = field(default_factory=dict)
+    roundings: Mapping[str, Array] = field(default_factory=dict)
+    noise: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def total_damage(self) -> Array:
@@ -241,16 +250,21 @@ def _parsed(path: Path, file: h5py.File) -> Profile:
     read_past = set(facts.get(READ_PAST, ()))
     layers = tuple(_layer(row, read_past) for row in rows)
     sizes = np.stack([rows[f"bytes_{key}"] for key in candidates], axis=1)
-    scores = {kind: _group(file, kind, (len(layers), len(schemes))) for kind in KINDS}
-    damage = _group(file, "output", (len(layers), len(candidates)))
-    uniform = _group(file, "uniform", (len(schemes),))
+    scores = {kind: _group(file, f"scores/{kind}", (len(layers), len(schemes))) for kind in KINDS}
+    damage = _group(file, "scores/output", (len(layers), len(candidates)))
+    uniform = _group(file, "scores/uniform", (len(schemes),))
     changes = _changes(file, "changes", (len(layers), len(candidates)), damage)
     first = next(iter(damage))
     formats = tuple(json.loads(plain_item(file, f"input_changes/{stored_as(first)}").attrs["formats"]))
     ACTIVATION_FORMATS.require(formats, str(path))
     inputs = _changes(file, "input_changes", (len(layers), len(formats)), damage)
+    roundings = _group(file, ROUNDINGS_GROUP, (len(layers), len(candidates))) if ROUNDINGS_GROUP in file else {}
+    noise = _group(file, "scores/noise", (len(layers), len(candidates))) if "scores/noise" in file else {}
+    if any((array < 0).any() or np.isinf(array).any() for array in roundings.values()):
+        raise ValueError(f"{ROUNDINGS_GROUP} holds a ratio that is negative or infinite")
     return Profile(
-        path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes, formats, inputs
+        path, facts, layers, schemes, candidates, sizes, scores, damage, uniform, changes, formats, inputs, roundings,
+        noise,
     )  # fmt: skip
 
 
@@ -282,8 +296,8 @@ def _layer(row: np.void, read_past: Collection[str]) -> Layer:
 
 
 def _group(file: h5py.File, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
-    arrays = {_name_of(key): values for key, values in datasets_of(file, f"scores/{name}").items()}
+    arrays = {_name_of(key): values for key, values in datasets_of(file, name).items()}
     for key, array in arrays.items():
         if array.shape != shape:
-            raise ValueError(f"scores/{name}/{key} has shape {array.shape}, expected {shape}")
+            raise ValueError(f"{name}/{key} has shape {array.shape}, expected {shape}")
     return arrays

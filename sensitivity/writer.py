@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensitivity.hdf5 import ACTIVATIONS, SHA256, writing_hdf5
-from sensitivity.store import AXES, SCHEMA_VERSION, Array, Changes, stored_as
+from sensitivity.store import AXES, ROUNDINGS_GROUP, SCHEMA_VERSION, Array, Changes, stored_as
 from vggtkit.core.atomic import replacing
 from vggtkit.quant import Layer
 
@@ -34,6 +34,7 @@ class ProfileWriter:
     ) -> None:
         self.file, self.check, self.layers, self.activation_formats = file, check, layers, activation_formats
         self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
+        self.columns["noise"] = candidates
         file.attrs["schema_version"] = SCHEMA_VERSION
         for name, value in facts.items():
             file.attrs[name] = value if _is_attribute(value) else json.dumps(value)
@@ -95,6 +96,17 @@ class ProfileWriter:
             dataset.attrs["axes"] = f"layer, {column}, scene, probe"
             dataset.attrs[f"{column}s"] = json.dumps(list(keys))
             dataset.attrs["meaning"] = meaning
+
+    def roundings(self, values: Mapping[str, Array]) -> None:
+        """Write ``/roundings/<key>``, ``[layer, candidate]``."""
+        for key, array in values.items():
+            dataset = self.file.create_dataset(f"{ROUNDINGS_GROUP}/{key}", data=np.asarray(array, dtype=np.float64))
+            dataset.attrs["axes"] = "layer, candidate"
+            dataset.attrs["candidates"] = json.dumps(list(self.columns["output"]))
+            dataset.attrs["meaning"] = (
+                "squared error of the layer's output under this rounding over that of rounding to the nearest; NaN "
+                "where it cannot be calibrated"
+            )
 
     def scores(self, group: str, values: Mapping[str, Array]) -> None:
         """Write ``/scores/<group>/<name>``, ``[layer, scheme]`` or ``[scheme]``."""

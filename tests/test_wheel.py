@@ -92,6 +92,6 @@ def test_used_beside_modules_of_ones_own(wheel: Path, tmp_path: Path) -> None:
 
     cli = ("-m", "cli")
     run(*cli, "profile", "--model", "model:build", "--inputs", "model:batches", "--num-scenes", "2", "--run", "run")
-    run(*cli, "plan", "--run", "run", "--budget", "int4_group_128")
+    run(*cli, "plan", "--run", "run", "--budget", "int4_group_128", "--rounding", "nearest")
     run(*cli, "export", "--run", "run")
     run("-c", SCRIPT, str(installed))

@@ -7,6 +7,7 @@
 | `plans` | plans that scores lead to: regret; whole plans, predicted and measured |
 | `stability` | other scenes, views, sizes; probes; the noise floor |
 | `attribution` | damage by output, role, block and along depth |
+| `rounding_or_bits` | damage beside that of noise of the same norm |
 | `run` | all of it |
 | `results` | what was found: types, JSON |
 | `tables`, `plots` | the same for people |

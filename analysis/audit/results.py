@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.audit.plans import Regret, WholePlan, regret_intervals
 from analysis.audit.ranks import Agreement, rank_correlation
+from analysis.audit.rounding_or_bits import LayerNoise
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import null_if_not_finite
 from sensitivity.response import Response
@@ -116,6 +117,7 @@ class Audit:
         trunk: the layers of ``classes``.
         class_schemes: the formats of ``classes``.
         stability: None where it was not asked for.
+        noise: damage of the profile's layers in a coarse format beside that of noise; empty if not known.
     """
 
     facts: Mapping[str, object]
@@ -136,6 +138,7 @@ class Audit:
     trunk: Sequence[Layer]
     class_schemes: Sequence[str]
     stability: Stability | None
+    noise: Sequence[LayerNoise] = ()
 
     @property
     def total(self) -> Array:
@@ -260,6 +263,7 @@ def to_json(audit: Audit) -> str:
         "token_classes": {name: _rounded(values) for name, values in audit.classes.items()},
         "token_class_formats": list(audit.class_schemes),
         "plans": [dataclasses.asdict(plan) for plan in audit.plans],
+        "beside_noise": [dataclasses.asdict(layer) for layer in audit.noise],
     }
     document = {"schema_version": 1, "provenance": dict(audit.facts), **summary(audit), "measured": arrays}
     return json.dumps(null_if_not_finite(document), allow_nan=False)

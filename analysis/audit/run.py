@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.audit.plans import SPREAD, Market, Regret, Way, additivity_plans, baselines, regrets
 from analysis.audit.ranks import Agreement, rank_agreement, rank_correlation
 from analysis.audit.results import JOINT, Audit, ScoreResult, local_outputs, output_groups
+from analysis.audit.rounding_or_bits import beside_noise
 from analysis.audit.stability import Sketcher, stability
 from analysis.audit.truth import GEOMETRY_SCENES, LAYERS_AT_ONCE, Truth, measure_truth, steps_of_truth
 from sensitivity import Profile
@@ -109,6 +110,7 @@ def audit(
         trunk=classes.layers if classes else (),
         class_schemes=shown,
         stability=repeated,
+        noise=beside_noise(profile, COARSE),
     )
 
 

@@ -12,6 +12,7 @@ from analysis.audit.attribution import along_depth, by_task, group_damage
 from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
 from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
+from analysis.audit.rounding_or_bits import rounding_or_bits_table
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import format_fixed, format_number
 from analysis.report.document import Cell, Row, Table, Tone
@@ -29,6 +30,8 @@ def audit_tables(audit: Audit) -> list[Table]:
     """All tables, the answer first."""
     first = (score_table, regret_table, additivity_table, attribution_table, heat_table)
     tables = [make(audit) for make in first]
+    if audit.noise:
+        tables.append(rounding_or_bits_table(audit.noise, COARSE))
     if audit.trunk:
         tables.append(class_table(audit))
     if audit.worse:
@@ -46,7 +49,9 @@ def audit_sentences(audit: Audit) -> list[str]:
         f"{best.title}, {_regret(audit, best)}x the best plan, mean of {len(BUDGETS)} budgets."
     ]
     if best is not default:
-        lines.append(f"What `plan` does by default, {default.title}: {_regret(audit, default)}x.")
+        lines.append(
+            f"What `plan` does by default where it rounds to the nearest, {default.title}: {_regret(audit, default)}x."
+        )
     ceilings = ", ".join(f"{group} {value:.3f}" for group, value in audit.ceiling.items() if math.isfinite(value))
     if ceilings:
         lines.append(f"True damage is itself noisy: a perfect score would reach a Spearman of about {ceilings}.")

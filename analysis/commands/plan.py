@@ -7,14 +7,23 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_BUDGET, DEFAULT_RUN, Device, OutputOptions, RunDir, Score
+from analysis.commands.options import (
+    DEFAULT_BUDGET,
+    DEFAULT_RUN,
+    Device,
+    OutputOptions,
+    RunDir,
+    Score,
+    scene_source,
+)
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
-from analysis.steps.plan import Extras
+from analysis.steps.plan import AUTO, Extras
+from analysis.steps.selection import SELECT_SCENES
 from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
-from vggtkit.quant.rounding import NEAREST
+from vggtkit.core.errors import InputError
 
 EXAMPLES = (
     "plan --budget 600MB",
@@ -24,6 +33,7 @@ EXAMPLES = (
     "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
     "plan --budget 15% --rounding gptq",
+    "plan --budget 15% --best-of 4",
     "plan --formats int8_per_channel_sym,int4_two_level,fp16 --execute int8",
     "plan --max-time 0.4x --budget 6MB",
 )
@@ -63,7 +73,7 @@ class Asked:
             "--policy",
             metavar="NAME",
             help="joint (least damage of all layers together), optimal (of each alone, proven), sensitive (INT8 for "
-            "sensitive attention and heads), or auto: joint with a profile, else optimal.",
+            "sensitive attention and heads), or auto: joint with a profile and rounding to the nearest, else optimal.",
         ),
     ] = "auto"
     formats: Annotated[
@@ -170,9 +180,10 @@ class Beyond:
         typer.Option(
             "--rounding",
             metavar="NAME",
-            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq or output_gptq.",
+            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq or output_gptq; "
+            "auto: gptq where the profile scored what it leaves, and the plan is made for that.",
         ),
-    ] = NEAREST
+    ] = AUTO
 
     execute: Annotated[
         str,
@@ -184,9 +195,34 @@ class Beyond:
         ),
     ] = "reference"
 
+    best_of: Annotated[
+        int,
+        typer.Option(
+            "--best-of",
+            metavar="K",
+            help="Measure K plans (couplings, roundings) on scenes that are neither profiled nor judged on; keep the "
+            "best.",
+        ),
+    ] = 0
+    select_on: Annotated[
+        str | None,
+        typer.Option(
+            "--select-on",
+            metavar="SCENES",
+            help="Scenes for --best-of, such as photos:DIR, of which one half is used; by default those of the "
+            "profile's source after the profiled ones.",
+        ),
+    ] = None
+
     def extras(self) -> Extras:
         """The same, read."""
-        return Extras(read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.rounding, self.execute)
+        if self.select_on is not None and not self.best_of:
+            raise InputError("--select-on is for --best-of K, which is not given")
+        scenes = None if self.select_on is None else scene_source(None, self.select_on, count=SELECT_SCENES)
+        return Extras(
+            read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.rounding, self.execute,
+            self.best_of, scenes,
+        )  # fmt: skip
 
 
 def plan(

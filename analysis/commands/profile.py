@@ -57,6 +57,15 @@ class Sketched:
             "the network computes stays.",
         ),
     ] = False
+    rounding: Annotated[
+        str,
+        typer.Option(
+            "--rounding",
+            metavar="NAME",
+            help="Score too what this rounding leaves of the errors, for plan to plan with: gptq, nearest (nothing), "
+            "or auto: gptq but for large networks.",
+        ),
+    ] = "auto"
 
 
 def profile(
@@ -104,7 +113,8 @@ def profile(
         with screen.progress() as progress:
             made = make_profile(
                 run, model, weights, source, probes=sketched.probes, disk_budget=disk_budget, device=device, seed=seed,
-                dtype=dtype, roles=roles, folds=sketched.fold, workers=workforce.asked(), progress=progress,
+                dtype=dtype, roles=roles, folds=sketched.fold, rounding=sketched.rounding, workers=workforce.asked(),
+                progress=progress,
                 say=screen.say,
             )  # fmt: skip
         screen.show(profile_view(made))

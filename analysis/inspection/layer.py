@@ -11,6 +11,7 @@ from torch import nn
 
 from analysis.audit.attribution import by_task
 from sensitivity import Profile
+from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.errors import InputError
 from vggtkit.quant import Layer, dequantize_layer, one_layer, quantize_layer, weight_of
 from vggtkit.quant.packed import out_first
@@ -59,6 +60,9 @@ class FormatRow:
         local: errors of the layer's own output on clean input, by metric; empty where they were not captured.
         damage: sketched damage at the outputs, by task.
         total: sketched damage, mean over outputs.
+        noise: the same of Gaussian noise of the error's norm; None where the profile has none.
+        left: what calibrated rounding leaves of the squared error of the layer's own output, over that of rounding to
+            the nearest; None where it is not known.
     """
 
     key: str
@@ -68,6 +72,8 @@ class FormatRow:
     local: Mapping[str, float]
     damage: Mapping[str, float]
     total: float
+    noise: float | None = None
+    left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,13 @@ def _format_row(model: nn.Module, profile: Profile, row: int, key: str) -> Forma
         local={} if captured is None else {name: float(values[row, captured]) for name, values in local.items()},
         damage={task: float(values[row, column]) for task, values in tasks.items()},
         total=float(profile.total_damage[row, column]),
+        noise=float(np.mean([values[row, column] for values in profile.noise.values()])) if profile.noise else None,
+        left=_known(profile.roundings[CALIBRATED][row, column]) if CALIBRATED in profile.roundings else None,
     )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _inputs(profile: Profile, row: int) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from analysis.audit.rounding_or_bits import EXPLANATION, attribution
 from analysis.audit.tables import bars
 from analysis.evaluation.results import format_number
 from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
@@ -26,6 +27,8 @@ from vggtkit.quant.activations import ACTIVATION_FORMATS
 def inspection_tables(inspection: Inspection) -> list[Table]:
     """Distributions, then what every format does."""
     tables = [_values_table(inspection), _format_table(inspection)]
+    if any(row.noise is not None for row in inspection.formats):
+        tables.append(_noise_table(inspection))
     return [*tables, _input_table(inspection)] if inspection.inputs else tables
 
 
@@ -117,6 +120,18 @@ def _format_table(inspection: Inspection) -> Table:
     )
     columns = ("format", "bytes", "weight error", "MAE", "cosine", "SSIM", "damage", *tasks)
     return Table("What every format does", columns, rows, caption)
+
+
+def _noise_table(inspection: Inspection) -> Table:
+    rows: list[Row] = []
+    for row in inspection.formats:
+        verdict = attribution(row.total, row.noise, row.left)
+        ratio = format_number(row.total / row.noise) if row.noise else "n/a"
+        left = f"{row.left:.1%}" if row.left is not None else "n/a"
+        noise = format_number(row.noise) if row.noise is not None else "n/a"
+        rows.append((get_format(row.key).short_title, format_number(row.total), noise, ratio, left, verdict))
+    columns = ("format", "damage", "noise of its norm", "damage / noise", "left by gptq", "it is")
+    return Table("Is it the rounding or the bits?", columns, rows, EXPLANATION, words=columns[-1:])
 
 
 def _input_table(inspection: Inspection) -> Table:

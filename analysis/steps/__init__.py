@@ -9,6 +9,7 @@
 | `experiment` | a run folder, read whole |
 | `report` | a run folder -> the report of the experiment |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
+| `selection` | several plans, measured on scenes of their own: the best is kept |
 | `rounding` | the profiled scenes -> the weights of a plan that is not rounded to the nearest |
 | `tune` | ``plan.json`` and scenes -> its weights, tuned |
 | `onnx_export` | the same -> an ONNX file |

@@ -30,6 +30,7 @@ from analysis.steps.run_folder import (
     subject_of_run,
     weights_of_plan,
 )
+from analysis.steps.selection import SELECTION, check_not_selected
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
@@ -91,6 +92,7 @@ def make_evaluation(
     check_runs(backend, subject, plan, options)
     held_out = held_out_scenes(run, subject, profile, source)
     check_not_tuned(plan, source, held_out)
+    check_not_selected(plan, source, held_out)
     rounded = weights_of(run, plan, profile, subject, progress=progress, say=say)
     facts = provenance(
         schema_version=1,
@@ -100,6 +102,7 @@ def make_evaluation(
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts["seed"],
         depth_alignment=alignment,
+        selection_scenes=(plan.provenance.get(SELECTION) or {}).get("scenes", []),
     )
     watch = DepthWatch(held_out)
     evaluation = evaluate(

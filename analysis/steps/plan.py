@@ -18,6 +18,7 @@ from analysis.search.swaps import Refined, refine
 from analysis.steps.kernels import completed
 from analysis.steps.plan_source import PlanSource, plan_source
 from analysis.steps.run_folder import PLAN, check_writable
+from analysis.steps.selection import SELECTION, candidates_table, select
 from analysis.steps.view import View
 from mixedprec import SOLVED, FormatChoice, Planned, Request, read_budget, save_plan, solve_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
@@ -26,6 +27,7 @@ from mixedprec.execution import with_execution
 from mixedprec.planner import layers_by_format
 from mixedprec.tables import execution_sentence, plan_sentences, plan_tables
 from mixedprec.timing import executions_by_count
+from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command, setting
@@ -33,8 +35,10 @@ from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
 from vggtkit.runtime.backend import Backend
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
+from vggtkit.scenes import SceneSource
 
 DRAWING = "plan.png"
+AUTO = "auto"
 RUNNABLE_FORMATS = FormatChoice("runnable")
 WORTH_SAYING = 0.8
 """The share of the damage that other formats must bring it down to."""
@@ -48,16 +52,20 @@ class Extras:
         target: what the smallest file has to reach, in the place of a budget.
         refine: swaps to measure on the calibration scenes.
         draw: whether to draw the model with bits as colours.
-        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`.
+        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, or `AUTO`: the one that the profile scored, where it did.
         execute: key of the backend that the plan is made for; layers whose rounded inputs would do too much damage
             under it keep floating-point activations.
+        best_of: candidates to measure, of which the best is kept; 0 for one plan, unmeasured.
+        select_on: scenes to measure them on; by default those after the profiled ones.
     """
 
     target: QualityTarget | None = None
     refine: int = 0
     draw: bool = False
-    rounding: str = NEAREST
+    rounding: str = AUTO
     execute: str = REFERENCE
+    best_of: int = 0
+    select_on: SceneSource | None = None
 
 
 @dataclass
@@ -94,14 +102,20 @@ def make_plan(
         InputError: no profile and no model, or as `resolve`, `solve_plan`, `find_smallest` and `refine`.
     """
     check_number("refine", extras.refine, 0)
+    check_number("best_of", extras.best_of, 0)
     backend = BACKENDS.pick(extras.execute)
     check_writable(run)
     progress("choosing formats", 0, 1)
     source = plan_source(run, model_name, score=score, device=device)
     request = _with_conditions(run, request, source, extras)
     beside = _Said(lines=list(source.notes))
-    rounding = _checked_rounding(source, extras.rounding)
-    if extras.target:
+    rounding = _rounding(source, extras)
+    source = source if extras.best_of else source.planned_for(rounding.key)
+    if extras.best_of:
+        planned = _best(source, request, extras, progress, beside)
+        rounding = ROUNDINGS.pick(planned.plan.rounding)
+        source = source.planned_for(planned.plan.provenance.get("damage_of", NEAREST))
+    elif extras.target:
         planned = _smallest(source, request, extras.target, progress, beside)
     else:
         planned = solve_plan(source.resolve(request))
@@ -111,11 +125,7 @@ def make_plan(
     if extras.execute != REFERENCE and request.conditions is None:  # which decide how layers run themselves
         planned = _executed(source, planned, backend, beside)
     planned = replace(planned, plan=replace(planned.plan, rounding=rounding.key))
-    if rounding.key != NEAREST:
-        beside.lines.append(
-            f"Codes will be chosen by {rounding.key} ({rounding.title}); the predicted damage is that of rounding to "
-            f"the nearest, `{command('evaluate', '--run', run)}` measures the other."
-        )
+    beside.lines += _rounding_sentences(source, planned, run)
     paths = [run / PLAN, *([run / DRAWING] if extras.draw else [])]
     with replacing_all(paths) as (into, *drawing):
         save_plan(planned.plan, into)
@@ -131,14 +141,38 @@ def make_plan(
     return view.of_weights(str(source.evidence.facts["weights"]))
 
 
-def _checked_rounding(source: PlanSource, key: str) -> Rounding:
-    rounding = ROUNDINGS.pick(key)
-    if key != NEAREST and source.profile is None:
+def _rounding(source: PlanSource, extras: Extras) -> Rounding:
+    """How codes will be chosen; by `AUTO` to the nearest too where trials are measured, which round so."""
+    if extras.rounding == AUTO:
+        measures = extras.target is not None or extras.refine > 0
+        return ROUNDINGS.pick(NEAREST if measures or CALIBRATED not in source.evidence.roundings else CALIBRATED)
+    rounding = ROUNDINGS.pick(extras.rounding)
+    if rounding.key != NEAREST and source.profile is None:
         raise InputError(
-            f"{source.evidence.origin}: {setting('rounding', key)} calibrates on the scenes of a profile; make one "
-            f"first with `{command('profile')}`, or round to the nearest"
+            f"{source.evidence.origin}: {setting('rounding', rounding.key)} calibrates on the scenes of a profile; "
+            f"make one first with `{command('profile')}`, or round to the nearest"
         )
     return rounding
+
+
+def _rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list[str]:
+    """How codes will be chosen, and of which rounding the predicted damage is."""
+    plan, evidence = planned.plan, source.evidence
+    if plan.rounding == NEAREST:
+        return []
+    title, measure = ROUNDINGS.pick(plan.rounding).title, f"`{command('evaluate', '--run', run)}` measures"
+    chosen = f"Codes will be chosen by {plan.rounding} ({title})"
+    if evidence.rounding == NEAREST:
+        return [f"{chosen}.", f"The predicted damage is that of rounding to the nearest, {measure} the other."]
+    by = "it" if evidence.rounding == plan.rounding else evidence.rounding
+    said = [
+        f"{chosen}.",
+        f"The plan is made for what {by} leaves of each layer's error, and so is the predicted damage.",
+    ]
+    unknown = sorted(planned.search_space.evidence.uncalibrated)
+    if unknown:
+        said.append(f"{len(unknown)} layers count as rounded to the nearest, {unknown[0]} is one: no inputs known.")
+    return said
 
 
 def _with_conditions(run: Path, request: Request, source: PlanSource, extras: Extras) -> Request:
@@ -213,6 +247,23 @@ def _trials_table(trials: list[Trial], best: Trial, fp32: Mapping[str, float]) -
     tones: dict[int, Tone] = {number: "strong" for number, trial in enumerate(trials) if trial is best}
     columns = ("file MB", "predicted", "measured", "cost", "quality target")
     return ReportTable("Measured on held-out scenes", columns, rows, words=columns[3:], tones=tones)
+
+
+def _best(source: PlanSource, request: Request, extras: Extras, progress: Progress, beside: _Said) -> Planned:
+    """The best of several plans, measured; all of them are shown beside it."""
+    if extras.target or extras.refine:
+        asked = setting("refine") if extras.refine else f"{setting('max_drop')} or {setting('max_damage')}"
+        raise InputError(f"{setting('best_of')} chooses among plans of one budget: leave out {asked}")
+    only = None if extras.rounding == AUTO else extras.rounding
+    planned, candidates = select(source, request, extras.best_of, only, extras.select_on, progress)
+    facts = planned.plan.provenance
+    beside.tables.append(candidates_table(candidates, planned.plan))
+    beside.lines.append(
+        f"Selected on {len(facts[SELECTION]['scenes'])} scenes that were neither profiled nor will be accepted by "
+        f"`{command('evaluate')}`: {', '.join(facts[SELECTION]['scenes'][:3])}, ..."
+    )
+    beside.values["candidates"] = facts["candidates"]
+    return planned
 
 
 def _refined(

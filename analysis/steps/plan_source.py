@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import networkx as nx
@@ -21,10 +21,12 @@ from mixedprec import Evidence, Request, Resolved, data_free, resolve
 from mixedprec.constraints import SHARED_INPUT
 from mixedprec.evidence import SKETCH, Array, output_weights
 from sensitivity import Profile, open_profile
+from sensitivity.rounding_gain import CALIBRATED
 from sensitivity.scores import SCORES, Score, ScoringContext, usable_score
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
 from vggtkit.model import resolve_source
+from vggtkit.quant.rounding import ROUNDINGS
 from vggtkit.scenes import SceneSource
 from vggtkit.scenes.source import Split
 from vggtkit.subject import Subject, bare_subject, is_factory
@@ -50,6 +52,11 @@ class PlanSource:
     device: str = "auto"
     notes: tuple[str, ...] = ()
     _graphs: dict[tuple[str, ...] | None, nx.DiGraph] = field(default_factory=dict, repr=False)
+
+    def planned_for(self, rounding: str) -> PlanSource:
+        """The same with the damage that is expected after a rounding: as far as the profile scored one."""
+        needs_inputs = ROUNDINGS[rounding].needs and CALIBRATED in self.evidence.roundings
+        return replace(self, evidence=self.evidence.rounded(CALIBRATED)) if needs_inputs else self
 
     def resolve(self, request: Request) -> Resolved:
         """A request for this model, see `mixedprec.resolve`."""

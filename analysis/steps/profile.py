@@ -20,6 +20,7 @@ from sensitivity import profile as profile_model
 from sensitivity.estimate_check import check_estimates
 from sensitivity.jacobian_sketch import DEFAULT_PROBES
 from sensitivity.migration import choose_folding
+from sensitivity.rounding_gain import CALIBRATED
 from sensitivity.scrutiny import remarks
 from sensitivity.tables import check_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
@@ -31,9 +32,12 @@ from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.model import gradient_dtype, model_fingerprint, pick_dtype, resolve_source
 from vggtkit.model.folding import fold
 from vggtkit.quant import read_roles
+from vggtkit.quant.rounding import NEAREST
 from vggtkit.scenes import Scene, SceneSource, check_source, fingerprint, picture_digests
 from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
 
+AUTO = "auto"
+SCORED_ROUNDINGS = (AUTO, CALIBRATED, NEAREST)
 FOLDING_SCENES = 2
 """Scenes that decide what is folded."""
 OVERHEAD_PER_LAYER = 20_000
@@ -54,6 +58,7 @@ def make_profile(
     roles: str | None = None,
     folds: bool = False,
     workers: Workers | None = None,
+    rounding: str = AUTO,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -72,6 +77,8 @@ def make_profile(
         roles: TOML file of name patterns, see `vggtkit.quant.roles`.
         folds: fold outliers of activations into weights first, where that lowers the predicted damage.
         workers: who does the steps; this process by default.
+        rounding: the rounding that plans are to be made for: ``"gptq"`` scores what it leaves of the errors,
+            ``"nearest"`` needs nothing; ``"auto"`` is the first but for large networks, where it takes long.
         progress: told about every step.
         say: told what is worth knowing beforehand.
 
@@ -80,6 +87,7 @@ def make_profile(
         KeyboardInterrupt: with the command that resumes.
     """
     check_number("probes", probes, 0)
+    _check_rounding(rounding)
     check_writable(run)
     check_source(source)
     names = read_roles(roles) if roles else None
@@ -98,11 +106,8 @@ def make_profile(
         config=subject.description(),
         parameters=parameters,
         model_fingerprint=model_fingerprint(subject.model),
-        scene_fingerprint=fingerprint(scenes),
-        scene_source=source.to_dict(),
-        scenes=[scene.name for scene in scenes],
         seed=seed,
-        **_digests(source, scenes),
+        **_facts_of_scenes(source, scenes),
         **folding,
     )
     say(f"profiling {model_name} ({facts['weights']} weights, {parameters:,} parameters) on {_described(scenes)}")
@@ -110,15 +115,24 @@ def make_profile(
         return profile_model(
             subject, scenes, run / PROFILE, facts=facts, probes=probes, seed=seed, activation_bytes=activation_bytes,
             dtype=precision, gradient_dtype=gradient_dtype(precision, place, parameters), workers=workers,
-            progress=progress, say=say,
+            calibrates=rounding == CALIBRATED or (rounding == AUTO and parameters <= LARGE), progress=progress,
+            say=say,
         )  # fmt: skip
     except KeyboardInterrupt as error:
         again = command(*sys.argv[1:])
         raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
 
 
-def _digests(source: SceneSource, scenes: Sequence[Scene]) -> dict[str, Any]:
+def _check_rounding(rounding: str) -> None:
+    if rounding not in SCORED_ROUNDINGS:
+        raise InputError(f"{setting('rounding', rounding)}: must be one of {', '.join(SCORED_ROUNDINGS)}")
+
+
+def _facts_of_scenes(source: SceneSource, scenes: Sequence[Scene]) -> dict[str, Any]:
     return {
+        "scene_fingerprint": fingerprint(scenes),
+        "scene_source": source.to_dict(),
+        "scenes": [scene.name for scene in scenes],
         PICTURE_DIGESTS: sorted(picture_digests(source, "calibration")),
         SCENE_DIGESTS: [fingerprint([scene]) for scene in scenes],
     }

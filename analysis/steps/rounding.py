@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
-from mixedprec.rounding import rounded_weights
+from mixedprec.rounding import Rounded, rounded_weights, sequentially_rounded
 from sensitivity import Profile
 from sensitivity.moments import Moments, input_moments, output_moments
 from vggtkit.core.errors import InputError
@@ -18,6 +19,7 @@ from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.core.seal import digest_of
 from vggtkit.quant import QuantizedTensor
 from vggtkit.quant.rounding import ROUNDINGS, Rounding
+from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
 OF_PLAN = "plan_digest"
@@ -64,18 +66,13 @@ def weights_of(
             f"{path}: not there, damaged, or of another plan, and the tuned weights are nowhere else; plan again with "
             f"`{command('plan', '--run', run)}`, then `{command('tune', '--run', run)}`"
         )
-    rounding, written = ROUNDINGS.pick(plan.rounding), itertools.count(1)
-    moments = _moments(run, plan, profile, subject, rounding, progress)
-    rounded = rounded_weights(
-        subject, plan.formats, rounding, moments, keep=plan.keep,
-        on_layer=lambda _: progress(f"rounding by {rounding.key}", next(written), len(plan.formats)),
-    )  # fmt: skip
+    rounded = Calibration(run, profile, subject, progress).rounded(plan)
     if rounded.fell_back:
         name, reason = next(iter(rounded.fell_back.items()))
         say(f"{len(rounded.fell_back)} layers are rounded without calibration, {name} is one: {reason}")
     note = provenance(
         weights=profile.facts["weights"], scene_fingerprint=profile.facts["scene_fingerprint"],
-        seed=profile.facts.get("seed"), rounding=rounding.key, **{OF_PLAN: digest},
+        seed=profile.facts.get("seed"), rounding=plan.rounding, **{OF_PLAN: digest},
     )  # fmt: skip
     save_quantized(subject, plan.formats, path, keep=plan.keep, rounded=rounded.weights, note=note)
     return rounded.weights
@@ -103,15 +100,51 @@ def _ready(path: Path, digest: str, subject: Subject) -> Mapping[str, QuantizedT
         return None
 
 
-def _moments(
-    run: Path, plan: Plan, profile: Profile, subject: Subject, rounding: Rounding, progress: Progress
-) -> Moments | None:
-    if not rounding.needs:
-        return None
-    scenes = profiled_scenes(run, subject, profile)
-    if rounding.needs == "inputs":
-        return input_moments(subject, subject.layers, scenes, progress)
-    return output_moments(
-        subject, subject.layers, scenes, weights=weights_of_plan(plan) or None, seed=int(profile.facts["seed"]),
-        progress=progress,
-    )  # fmt: skip
+class Calibration:
+    """What the roundings of a run need of the profiled scenes; each is made once, when it is first asked for.
+
+    Args:
+        run: folder of the run.
+        profile: of it.
+        subject: its model with the heads of the plans.
+        progress: called as the work goes on.
+    """
+
+    def __init__(self, run: Path, profile: Profile, subject: Subject, progress: Progress = silent) -> None:
+        self.run, self.profile, self.subject, self.progress = run, profile, subject, progress
+        self.moments: dict[str, Moments] = {}
+
+    @cached_property
+    def scenes(self) -> list[Scene]:
+        """The profiled ones."""
+        return profiled_scenes(self.run, self.subject, self.profile)
+
+    def rounded(self, plan: Plan) -> Rounded:
+        """A plan's weights as its rounding makes them.
+
+        Raises:
+            InputError: the profiled scenes are no longer the same, or as `rounded_weights`.
+        """
+        rounding, written = ROUNDINGS.pick(plan.rounding), itertools.count(1)
+
+        def on_layer(_name: str) -> None:
+            self.progress(f"rounding by {rounding.key}", next(written), len(plan.formats))
+
+        if rounding.needs == "sequence":
+            return sequentially_rounded(
+                self.subject, plan.formats, rounding, self.scenes, keep=plan.keep, on_layer=on_layer
+            )
+        moments = self._moments(rounding, plan) if rounding.needs else None
+        return rounded_weights(self.subject, plan.formats, rounding, moments, keep=plan.keep, on_layer=on_layer)
+
+    def _moments(self, rounding: Rounding, plan: Plan) -> Moments:
+        if rounding.needs not in self.moments:
+            if rounding.needs == "inputs":
+                made = input_moments(self.subject, self.subject.layers, self.scenes, self.progress)
+            else:
+                made = output_moments(
+                    self.subject, self.subject.layers, self.scenes, weights=weights_of_plan(plan) or None,
+                    seed=int(self.profile.facts["seed"]), progress=self.progress,
+                )  # fmt: skip
+            self.moments[rounding.needs] = made
+        return self.moments[rounding.needs]

@@ -7,6 +7,7 @@ the codes came about.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,26 +24,44 @@ class Grid:
     Attributes:
         steps: FP32 ``[out, in]``, more than 0.
         zeros: FP32, of the same shape; 0 in symmetric formats.
-        low: the smallest code.
-        high: the largest.
+        low: the smallest code; of every row its own as ``[out, 1]``.
+        high: the largest, likewise.
     """
 
     steps: Tensor
     zeros: Tensor
-    low: int
-    high: int
+    low: int | Tensor
+    high: int | Tensor
 
     def codes(self, weight: Tensor) -> Tensor:
         """The nearest codes, FP32 in the shape of ``weight``."""
-        return (weight / self.steps + self.zeros).round_().clamp_(self.low, self.high)
+        return (weight / self.steps + self.zeros).round_().clamp_(self.low, self.high)  # type: ignore[arg-type]
 
     def values(self, codes: Tensor) -> Tensor:
         """What codes stand for, FP32."""
         return (codes - self.zeros) * self.steps
 
-    def rows(self, rows: slice) -> Grid:
+    def rows(self, rows: slice | Tensor) -> Grid:
         """The grid of some rows."""
-        return Grid(self.steps[rows], self.zeros[rows], self.low, self.high)
+        edges = (edge[rows] if isinstance(edge, Tensor) else edge for edge in (self.low, self.high))
+        return Grid(self.steps[rows], self.zeros[rows], *edges)
+
+
+def stacked(grids: Sequence[Grid]) -> Grid:
+    """Grids of the same number of columns, one below the other.
+
+    >>> one, other = Grid(torch.ones(1, 2), torch.zeros(1, 2), -8, 7), Grid(torch.ones(1, 2), torch.ones(1, 2), 0, 3)
+    >>> stacked([one, other]).codes(torch.full((2, 2), 9.0))
+    tensor([[7., 7.],
+            [3., 3.]])
+    """
+
+    def of_rows(edges: Sequence[int | Tensor]) -> Tensor:
+        columns = [torch.as_tensor(edge).expand(len(grid.steps), 1) for edge, grid in zip(edges, grids, strict=True)]
+        return torch.cat(columns).to(grids[0].steps)
+
+    low, high = of_rows([grid.low for grid in grids]), of_rows([grid.high for grid in grids])
+    return Grid(torch.cat([grid.steps for grid in grids]), torch.cat([grid.zeros for grid in grids]), low, high)
 
 
 def grid_of(q: QuantizedTensor) -> Grid:

@@ -39,6 +39,8 @@ class QuantizedTensor:
             other groups; ``None`` for floating-point formats.
         zero_points: uint8, shaped as ``scales``; ``None`` for symmetric formats.
         multipliers: of two-level formats, each minus 1, packed: uint8 ``[ceil(out * groups * (8 - bits) / 8)]``.
+        bias: what the layer adds instead of its own bias, ``[out]``; None for its own. In a file it has that one's
+            place, so it takes no bytes beside.
     """
 
     format: Format
@@ -47,6 +49,7 @@ class QuantizedTensor:
     scales: Tensor | None = None
     zero_points: Tensor | None = None
     multipliers: Tensor | None = None
+    bias: Tensor | None = None
 
     @property
     def nbytes(self) -> int:

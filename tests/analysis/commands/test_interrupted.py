@@ -54,7 +54,7 @@ def test_interrupted_profile_leaves_the_earlier_one_and_says_how_to_go_on(
     shutil.move(run.parent / "parts", run / "profile.h5.parts")
     again = cli(*command)
     assert again.code == 0
-    assert "resuming: 8 of 9 steps were done before" in again.err
+    assert "resuming: 8 of 10 steps were done before" in again.err
     assert content(run).keys() == before.keys()
 
 

@@ -118,7 +118,7 @@ def test_every_command_works_on_them(runs: dict[str, Path], name: str) -> None:
 def test_a_packed_file_loads_with_the_function_and_is_the_simulated_model(runs: dict[str, Path], name: str) -> None:
     """Bit for bit; the file has the bytes that were planned, and starts no code by itself."""
     run = runs[name]
-    planned = the_json(cli("plan", "--run", run, "--budget", "int4_group_64", "--json"))
+    planned = the_json(cli("plan", "--run", run, "--budget", "int4_group_64", "--rounding", "nearest", "--json"))
     exported = the_json(cli("export", "--run", run, "--json"))
     path = Path(str(exported["path"]))
     assert path.stat().st_size == exported["size_bytes"] == planned["size_bytes"]

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
 from mixedprec import load_plan, load_quantized, quantized_weights
 from mixedprec.checkpoint import read_weights
+from sensitivity.hdf5 import DIGEST, content_digest
 from tests.analysis.commands.running import RESULTS, assert_refused, cli, the_json
 from vggtkit.model import load_vggt
 from vggtkit.quant import dequantize
@@ -22,13 +24,13 @@ def damage_of_plan(run: Path) -> float:
 def test_what_is_judged_is_what_is_written(run: Path, model_folder: Path) -> None:
     plan = ("plan", "--run", run, "--budget", "int4_group_64", "--json")
     damages = {}
-    for rounding in ("nearest", "gptq", "output_gptq"):
+    for rounding in ("nearest", "gptq", "sequential_gptq", "output_gptq"):
         said = the_json(cli(*plan, "--rounding", rounding))
         assert load_plan(run / "plan.json").rounding == said["rounding"] == rounding
         assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
         damages[rounding] = damage_of_plan(run)
-    assert len(set(damages.values())) == 3
-    assert "plan (joint, output_gptq)" in (run / RESULTS[1]).read_text()
+    assert len(set(damages.values())) == 4
+    assert "plan (optimal, output_gptq)" in (run / RESULTS[1]).read_text()
     path = run / "model-plan.safetensors"
     judged = path.read_bytes()
     exported = the_json(cli("export", "--run", run, "--json"))
@@ -67,3 +69,32 @@ def test_it_takes_a_profile(rounding: str, model_folder: Path, tmp_path: Path) -
 
 def test_an_unknown_rounding_is_refused(run: Path) -> None:
     assert_refused(cli("plan", "--run", run, "--rounding", "gptk"), "unknown rounding 'gptk'", "did you mean gptq?")
+
+
+def test_by_itself_a_plan_is_made_for_what_the_profile_scored(run: Path) -> None:
+    said = the_json(cli("plan", "--run", run, "--json"))
+    plan = load_plan(run / "plan.json")
+    assert (said["rounding"], plan.policy, plan.provenance["damage_of"]) == ("gptq", "optimal", "gptq")
+    nearest = the_json(cli("plan", "--run", run, "--rounding", "nearest", "--json"))
+    assert nearest["rounding"] == "nearest"
+    assert "damage_of" not in load_plan(run / "plan.json").provenance
+    assert float(str(said["predicted_damage"])) < float(str(nearest["predicted_damage"]))
+    smallest = the_json(
+        cli("plan", "--run", run, "--max-damage", 1, "--json")
+    )  # measures what is rounded to the nearest
+    assert smallest["rounding"] == "nearest"
+
+
+def test_without_that_it_is_rounded_to_the_nearest(run: Path) -> None:
+    """As in profiles of before, and of `profile --rounding nearest`."""
+    with h5py.File(run / "profile.h5", "a") as file:
+        del file["roundings"]
+        file.attrs[DIGEST] = content_digest(file)
+    assert the_json(cli("plan", "--run", run, "--json"))["rounding"] == "nearest"
+    ran = cli("plan", "--run", run, "--rounding", "gptq")
+    assert "The predicted damage is that of rounding to the nearest" in " ".join(ran.out.split())
+
+
+def test_a_profile_scores_only_what_it_can(model_folder: Path, tmp_path: Path) -> None:
+    ran = cli("profile", "--model", model_folder, "--run", tmp_path / "run", "--rounding", "output_gptq")
+    assert_refused(ran, "--rounding output_gptq", "auto, gptq, nearest")

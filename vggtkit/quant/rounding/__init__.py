@@ -5,10 +5,11 @@
 | `base` | what a way of rounding is, and the registry |
 | `nearest` | to the nearest; scales by the squared error |
 | `gptq` | columns one after the other, with what is left made up for |
+| `error_ratio` | what this leaves of the error of rounding to the nearest |
 """
 
 from vggtkit.quant.rounding import gptq, nearest
 from vggtkit.quant.rounding.base import NEAREST, ROUNDINGS, Rounding
-from vggtkit.quant.rounding.gptq import compensated
+from vggtkit.quant.rounding.gptq import aimed_at_exact_outputs, compensated
 
-__all__ = ["NEAREST", "ROUNDINGS", "Rounding", "compensated", "gptq", "nearest"]
+__all__ = ["NEAREST", "ROUNDINGS", "Rounding", "aimed_at_exact_outputs", "compensated", "gptq", "nearest"]

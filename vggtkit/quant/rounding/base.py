@@ -10,7 +10,7 @@ from torch import Tensor
 from vggtkit.core.registry import Registry
 from vggtkit.quant.quantizer import QuantizedTensor
 
-Needs = Literal["", "inputs", "gradients"]
+Needs = Literal["", "inputs", "gradients", "sequence"]
 NEAREST = "nearest"
 """Key of the rounding that needs nothing and is the default."""
 
@@ -21,13 +21,15 @@ class Rounding(ABC):
     Attributes:
         key: its name in plans and on the command line.
         title: in words.
-        needs: what it must know of the layer beside its weight: nothing, its inputs, or also how much of every token
-            reaches the model's outputs.
+        needs: what it must know of the layer beside its weight: nothing, its inputs, also how much of every token
+            reaches the model's outputs, or its inputs once the layers before it are quantised.
+        corrects_bias: whether the mean error of each output channel is taken off the layer's bias.
     """
 
     key: str
     title: str
     needs: Needs = ""
+    corrects_bias: bool = False
 
     @abstractmethod
     def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:

@@ -27,8 +27,8 @@ BLOCK = 128
 class GPTQ(Rounding):
     """Scales as in the format: those that clip were worse on the whole, at 3 bits as well; codes as above."""
 
-    def __init__(self, key: str, title: str, needs: Needs) -> None:
-        self.key, self.title, self.needs = key, title, needs
+    def __init__(self, key: str, title: str, needs: Needs, *, corrects_bias: bool = False) -> None:
+        self.key, self.title, self.needs, self.corrects_bias = key, title, needs, corrects_bias
 
     def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:
         """As `Rounding.round`; without second moments to the nearest."""
@@ -63,6 +63,7 @@ def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DA
     diagonal = moments.diagonal()
     if not bool(diagonal.any()):
         return grid.codes(weight)
+    low, high = (torch.as_tensor(edge, dtype=weight.dtype).flatten() for edge in (grid.low, grid.high))
     order = torch.argsort(diagonal, descending=True, stable=True)
     factor = _inverse_factor(moments[order][:, order], damping).float()
     # Columns as rows, which lie together in memory: they are worked on one at a time.
@@ -71,7 +72,7 @@ def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DA
     codes = torch.empty_like(left)
     for start in range(0, len(left), BLOCK):
         block = slice(start, start + BLOCK)
-        ordered = Grid(steps[block], zeros[block], grid.low, grid.high)
+        ordered = Grid(steps[block], zeros[block], low, high)
         errors = _round_block(left[block], ordered, factor[block, block], codes[block])
         left[block.stop :] -= factor[block, block.stop :].T @ errors
     return codes[torch.argsort(order)].T
@@ -82,10 +83,36 @@ def _round_block(left: Tensor, grid: Grid, factor: Tensor, codes: Tensor) -> Ten
     errors = torch.empty_like(left)
     for column, (step, zero) in enumerate(zip(grid.steps, grid.zeros, strict=True)):
         wanted = left[column]
-        code = torch.div(wanted, step, out=codes[column]).add_(zero).round_().clamp_(grid.low, grid.high)
+        code = torch.div(wanted, step, out=codes[column]).add_(zero).round_().clamp_(grid.low, grid.high)  # type: ignore[arg-type]
         error = torch.addcmul(wanted, code - zero, step, value=-1, out=errors[column]).div_(factor[column, column])
         left[column + 1 :].addr_(factor[column, column + 1 :], error, alpha=-1)
     return errors
+
+
+def aimed_at_exact_outputs(weight: Tensor, own: Tensor, cross: Tensor, damping: float = DAMPING) -> Tensor:
+    """The weight whose outputs on the inputs that it will be given are nearest to the exact ones on the exact inputs.
+
+    With x an exact row of inputs and y the one given in its place, ``sum |W x - V y|^2 + d |V - W|^2`` is least at
+    ``V = W + W (C - H) (H + d)^-1``, ``H = sum y y^T`` and ``C = sum x y^T``; what remains is quadratic in the distance
+    to V, with H. So V is what GPTQ rounds.
+
+    Args:
+        weight: W, FP32 ``[out, in]``.
+        own: H, ``[in, in]``.
+        cross: C, ``[in, in]``.
+        damping: d, see `DAMPING`.
+
+    Returns:
+        V, FP32 ``[out, in]``.
+
+    Sources: Arai and Ichikawa, "Quantization Error Propagation", 2025; Zhang et al., "Qronos", 2025.
+
+    >>> aimed_at_exact_outputs(torch.tensor([[3.0]]), torch.tensor([[4.0]]), torch.tensor([[2.0]]), damping=0)
+    tensor([[1.5000]])
+    """
+    upper = _inverse_factor(own, damping)
+    wanted = weight.double() @ (cross.double() - own.double())
+    return weight + (wanted @ upper.T @ upper).float()
 
 
 def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
@@ -105,4 +132,12 @@ def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
 
 
 ROUNDINGS.register("gptq", GPTQ("gptq", "GPTQ on the layer's inputs", "inputs"))
+ROUNDINGS.register(
+    "gptq_bias",
+    GPTQ("gptq_bias", "GPTQ on the layer's inputs, mean errors in the biases", "inputs", corrects_bias=True),
+)
+ROUNDINGS.register(
+    "sequential_gptq",
+    GPTQ("sequential_gptq", "GPTQ on what the quantised layers before leave, one by one", "sequence"),
+)
 ROUNDINGS.register("output_gptq", GPTQ("output_gptq", "GPTQ, tokens weighed by what reaches the outputs", "gradients"))

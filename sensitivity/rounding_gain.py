@@ -1,0 +1,57 @@
+"""What calibrated rounding leaves of every layer's error, so that plans can be made for it.
+
+To second order a layer's error in its output is ``tr(E H E^T)`` with H the second moments of its inputs
+(`sensitivity.moments`). The sketch knows what rounding to the nearest does to the model's outputs; a calibrated
+rounding is taken to do as much less of it as it makes this error less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sensitivity.moments import Moments, input_moments
+from sensitivity.store import Array
+from vggtkit.core.errors import InputError
+from vggtkit.quant import Layer, get_format, out_first, weight_of
+from vggtkit.quant.rounding.error_ratio import error_ratios
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+CALIBRATED = "gptq"
+"""Key of the rounding that profiles score: it needs no more than the inputs of the layers."""
+
+
+def rounding_gain(
+    subject: Subject,
+    layers: Sequence[Layer],
+    scenes: Sequence[Scene],
+    candidates: Sequence[str],
+) -> dict[str, Array]:
+    """What is left of the squared error of each layer's output, over that of rounding to the nearest.
+
+    Args:
+        subject: not packed; computes as it is to be calibrated.
+        layers: of it.
+        scenes: to calibrate with.
+        candidates: keys of formats.
+
+    Returns:
+        By key of a rounding, ``[layers, candidates]``; NaN for layers that cannot be calibrated, 1 for formats without
+        codes. Empty where second moments do not fit into memory.
+    """
+    try:
+        moments = input_moments(subject, layers, scenes)
+    except InputError:
+        return {}
+    return {CALIBRATED: np.stack([_of_layer(subject, layer, candidates, moments) for layer in layers])}
+
+
+def _of_layer(subject: Subject, layer: Layer, candidates: Sequence[str], moments: Moments) -> Array:
+    known = moments.get(layer.name)
+    if known is None:
+        return np.array([1.0 if get_format(key).is_float else np.nan for key in candidates])
+    weight = out_first(weight_of(subject.model, layer), layer.kind)
+    ratios: Array = error_ratios(weight, candidates, known, layer.name).numpy()
+    return ratios
