@@ -32,6 +32,7 @@ with ending_at_once():  # these take seconds
         pareto,
         plan,
         profile,
+        reconstruct,
         report,
     )
     from analysis.commands.groups import laid_out
@@ -81,6 +82,7 @@ register(pareto.pareto, pareto.EXAMPLES)
 register(evaluate.evaluate, evaluate.EXAMPLES)
 register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
+register(reconstruct.reconstruct, reconstruct.EXAMPLES)
 register(audit.audit, audit.EXAMPLES)
 register(inspect.inspect, inspect.EXAMPLES)
 register(kernels.kernels, kernels.EXAMPLES)

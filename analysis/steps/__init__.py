@@ -13,6 +13,8 @@
 | `onnx_export` | the same -> an ONNX file |
 | `pareto` | ``profile.h5`` -> size against damage: ``pareto.json``, ``pareto.png`` |
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
+| `network` | a checkpoint, a run or a model -> a network that is ready to be shown pictures |
+| `reconstruction` | that and pictures -> depth, cameras and points |
 | `inspect` | ``profile.h5`` -> one layer from close by |
 | `formats` | the weight formats, listed |
 | `kernels` | a model and pictures -> ``kernels.json``, what its layers take here |

@@ -41,8 +41,13 @@ PICTURE_DIGESTS = "picture_digests"
 """The fact of a profile that says which pictures it was made from, as `vggtkit.scenes.picture_digests` has them."""
 
 
-def check_writable(run: Path) -> None:
-    """Refuse a folder that cannot be written before minutes of work, not after them."""
+def check_writable(run: Path, name: str = "run") -> None:
+    """Refuse a folder that cannot be written before minutes of work, not after them.
+
+    Args:
+        run: a run's folder, or another,
+        name: that this setting names.
+    """
     place = run
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -52,7 +57,7 @@ def check_writable(run: Path) -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(
-            f"{setting('run', run)}: {place} cannot be written to ({reason}); name another folder"
+            f"{setting(name, run)}: {place} cannot be written to ({reason}); name another folder"
         ) from error
 
 
