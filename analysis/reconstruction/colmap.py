@@ -43,6 +43,17 @@ def stored_pixels(pixels: Array, picture: Picture) -> Array:
     return places
 
 
+def listed_names(names: Sequence[str]) -> list[str]:
+    """What pictures are called in a COLMAP text, whose names end at a blank: with ``_`` in the place of blanks.
+
+    >>> listed_names(["a.png", "my room.png"]), listed_names(["a b.png", "a_b.png"])
+    (['a.png', 'my_room.png'], ['1_a_b.png', '2_a_b.png'])
+    """
+    listed = ["_".join(name.split()) for name in names]
+    alike = {name for name in listed if listed.count(name) > 1}
+    return [f"{number}_{name}" if name in alike else name for number, name in enumerate(listed, start=1)]
+
+
 def write_model(views: Views, pictures: Sequence[Picture], cloud: Cloud, folder: Path) -> int:
     """Write ``cameras.txt``, ``images.txt`` and ``points3D.txt``.
 
@@ -81,9 +92,10 @@ def _cameras(views: Views, pictures: Sequence[Picture]) -> Iterable[str]:
 def _images(views: Views, pictures: Sequence[Picture], cloud: Cloud) -> Iterable[str]:
     x, y, z, w = quaternion_from_rotation(torch.from_numpy(views.extrinsics[:, :, :3])).unbind(-1)
     quaternions = torch.stack([w, x, y, z], -1).numpy()
+    names = listed_names([picture.name for picture in pictures])
     for number, picture in enumerate(pictures):
         pose = " ".join(f"{value:.12g}" for value in (*quaternions[number], *views.extrinsics[number, :, 3]))
-        yield f"{number + 1} {pose} {number + 1} {picture.name}"
+        yield f"{number + 1} {pose} {number + 1} {names[number]}"
         own = np.flatnonzero(cloud.views == number)
         places = stored_pixels(cloud.pixels[own].astype(np.float64), picture)
         yield " ".join(f"{column:.2f} {row:.2f} {index + 1}" for (column, row), index in zip(places, own, strict=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis.reconstruction.colmap import listed_names
 from analysis.reconstruction.differences import FIGURES, NUMBERS, Differences, differences
 from analysis.reconstruction.folder import (
     ARCHIVE,
@@ -272,6 +273,9 @@ def _view(made: Made, written: Written, out: Path) -> View:
         f" {format_bytes(facts['process_peak_bytes'])} of memory.",
         f"written: {out}" + (f", differences in {out / DIFFERENCES / NUMBERS}" if found is not None else ""),
     ]
+    names = [picture.name for picture in made.own.pictures.pictures]
+    if renamed := sum(name != listed for name, listed in zip(names, listed_names(names), strict=True)):
+        lines.append(f"Names in COLMAP's text have no blanks: {renamed} of the pictures are listed with _ instead.")
     if facts["weights"] == "random":
         lines.append("RANDOM WEIGHTS: this reconstruction means nothing.")
     values = {**facts, "path": str(out), **written._asdict()}
