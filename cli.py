@@ -34,6 +34,7 @@ with ending_at_once():  # these take seconds
         profile,
         reconstruct,
         report,
+        view,
     )
     from analysis.commands.groups import laid_out
     from analysis.commands.options import AsJson, Debug, OutputOptions, Plugin
@@ -83,6 +84,7 @@ register(evaluate.evaluate, evaluate.EXAMPLES)
 register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
 register(reconstruct.reconstruct, reconstruct.EXAMPLES)
+register(view.view, view.EXAMPLES)
 register(audit.audit, audit.EXAMPLES)
 register(inspect.inspect, inspect.EXAMPLES)
 register(kernels.kernels, kernels.EXAMPLES)

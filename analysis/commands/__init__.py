@@ -6,7 +6,7 @@ A command is a module with a function of its own name and ``EXAMPLES``, and a li
 |---|---|
 | `profile`, `plan`, `evaluate`, `export`, `report`, `demo` | a command each: the steps of a run |
 | `pareto`, `audit`, `inspect`, `formats`, `download` | a command each: what else there is to see and to fetch |
-| `reconstruct` | depth, cameras and points from pictures |
+| `reconstruct`, `view` | depth, cameras and points from pictures, in files and in the browser |
 | `kernels`, `forecast` | a command each: time and memory of inference, measured and predicted |
 | `options` | options that commands share, single and in groups, and the scenes that they ask for |
 | `groups` | option groups laid out as options |

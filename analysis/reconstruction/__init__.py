@@ -13,4 +13,5 @@
 | `previews` | pictures to look at |
 | `differences` | one reconstruction against another |
 | `folder` | all of it, written to a folder that appears complete or not at all |
+| `viewer` | two reconstructions side by side in a browser |
 """

@@ -148,7 +148,7 @@ def _operations(bare: Subject, views: int, canvas: Size) -> int:
     """Multiplications and additions of a pass, counted on shapes."""
     with torch.no_grad(), _Operations() as counted:
         run_on_meta(bare, _blank(views, canvas))
-    return counted.total
+    return int(counted.total)
 
 
 class _Operations(TorchDispatchMode):

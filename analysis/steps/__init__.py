@@ -15,6 +15,7 @@
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
 | `network` | a checkpoint, a run or a model -> a network that is ready to be shown pictures |
 | `reconstruction` | that and pictures -> depth, cameras and points |
+| `viewing` | the same twice -> FP32 and plan side by side in a browser |
 | `inspect` | ``profile.h5`` -> one layer from close by |
 | `formats` | the weight formats, listed |
 | `kernels` | a model and pictures -> ``kernels.json``, what its layers take here |

@@ -247,6 +247,12 @@ def _facts(network: Network, pictures: Pictures, seen: Seen, needs: Needs, confi
     )  # fmt: skip
 
 
+def differences_table(found: Differences) -> Table:
+    """How far a reconstruction is from that in FP32."""
+    rows = [(FIGURES[name], f"{value:.4g}") for name, value in found.numbers.items()]
+    return Table("Differences from FP32", ("difference", "value"), rows)
+
+
 def _view(made: Made, written: Written, out: Path) -> View:
     views, facts = made.own.views, made.facts
     table = Table(
@@ -262,10 +268,8 @@ def _view(made: Made, written: Written, out: Path) -> View:
         ],
         words=("holds",),
     )  # fmt: skip
-    tables, found = [table], made.differences
-    if found is not None:
-        rows = [(FIGURES[name], f"{value:.4g}") for name, value in found.numbers.items()]
-        tables.append(Table("Differences from FP32", ("difference", "value"), rows))
+    found = made.differences
+    tables = [table] if found is None else [table, differences_table(found)]
     took = facts["forecast"]["seconds"]
     forecast = "" if took is None else f", {took:.1f} s were forecast"
     lines = [
