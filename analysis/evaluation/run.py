@@ -69,13 +69,30 @@ class Candidate:
         return quantized_weights(subject, self.assignment, self.keep) if self.rounded is None else self.rounded
 
 
+@dataclass(frozen=True)
+class Rivals:
+    """What stands beside the plan.
+
+    Attributes:
+        schemes: formats for every layer.
+        others: further plans of the same model, ready to be compared.
+    """
+
+    schemes: tuple[str, ...] = UNIFORM_SCHEMES
+    others: tuple[Candidate, ...] = ()
+
+
 def candidates(
-    subject: Subject, plan: Plan | None, rounded: Mapping[str, QuantizedTensor] | None = None
+    subject: Subject,
+    plan: Plan | None,
+    rounded: Mapping[str, QuantizedTensor] | None = None,
+    rivals: Rivals | None = None,
 ) -> list[Candidate]:
-    """The seven uniform schemes and the plan, in this order; all keep the rest as the plan does."""
-    layers = subject.layers
+    """The uniform schemes, further plans and the plan, in this order; the schemes keep the rest as the plan does."""
+    layers, rivals = subject.layers, rivals or Rivals()
     keep = plan.keep if plan else "fp16"
-    compared = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
+    compared = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in rivals.schemes]
+    compared += rivals.others
     if plan:
         how = plan.policy if rounded is None else f"{plan.policy}, {plan.rounding}"
         compared.append(Candidate(PLAN, f"plan ({how})", dict(plan.formats), plan.keep, rounded))
@@ -95,6 +112,7 @@ def evaluate(
     execute: str = REFERENCE,
     options: Options | None = None,
     rounded: Mapping[str, QuantizedTensor] | None = None,
+    rivals: Rivals | None = None,
     alignment: Alignment = "median",
     watch: Watch = _unwatched,
     progress: Progress = silent,
@@ -124,6 +142,7 @@ def evaluate(
         execute: key of the backend.
         options: what the backend may do.
         rounded: the plan's weights where they are not rounded to the nearest, as `mixedprec.rounding` makes them.
+        rivals: what stands beside the plan; the seven uniform schemes by default.
         alignment: of depth to the truth, before its errors are taken.
         watch: shown the outputs of FP32 and of every candidate on every scene.
         progress: told about every step.
@@ -140,7 +159,7 @@ def evaluate(
     subject = subject_of(model)
     if plan:
         check_plan_size(subject, plan)
-    todo = candidates(subject, plan, rounded)
+    todo = candidates(subject, plan, rounded, rivals)
     check_runs(backend, subject, plan, options)
     passes = repeats + 1 if repeats else 0
     total, done = len(scenes) + len(todo) * (len(scenes) + passes), itertools.count()

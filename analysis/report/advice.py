@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
-from analysis.evaluation.results import Evaluation, SchemeResult
+from analysis.evaluation.results import OTHER_PLAN, Evaluation, SchemeResult
 from analysis.report.expected import ADVISED, EDGE_COMPRESSION
 from vggtkit.core.program import command
 
@@ -95,7 +96,7 @@ def advise(evaluation: Evaluation) -> list[Advice]:
     by_key = {result.key: result for result in results}
     harmless = [one for one in results if damage_of(one) < HARMLESS]
     small = [one for one in results if fp32.size_bytes / one.size_bytes >= EDGE_COMPRESSION]
-    uniform = [one for one in results if one.key != "plan" and damage_of(one) < HARMLESS]
+    uniform = [one for one in results if one.is_uniform and damage_of(one) < HARMLESS]
     rules = {
         "production": (
             "Production",
@@ -124,5 +125,7 @@ def export_command(result: SchemeResult, run: object) -> str:
     >>> export_command(plan, "runs/default").endswith("export --run runs/default")
     True
     """
+    if result.key.startswith(OTHER_PLAN):
+        return command("export", "--run", Path(result.key.removeprefix(OTHER_PLAN)).parent)
     scheme = () if result.key == "plan" else ("--scheme", result.key)
     return command("export", "--run", run, *scheme)

@@ -6,6 +6,7 @@
 | `plan` | ``profile.h5`` and a budget -> ``plan.json`` |
 | `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
+| `rivals` | formats and further plans that stand beside a plan |
 | `experiment` | a run folder, read whole |
 | `report` | a run folder -> the report of the experiment |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |

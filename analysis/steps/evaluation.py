@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
-from analysis.evaluation.results import Evaluation, Verdict, to_json, verdict
+from analysis.evaluation.results import Evaluation, Verdict, format_number, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
@@ -16,6 +17,7 @@ from analysis.report.geometry_tables import too_few_scenes
 from analysis.report.parts.conclusions import recommended, recommended_sentences
 from analysis.report.wording import Wording
 from analysis.steps.experiment import read_evaluation
+from analysis.steps.rivals import rivals_of
 from analysis.steps.rounding import weights_of
 from analysis.steps.run_folder import (
     CHARTS,
@@ -30,12 +32,14 @@ from analysis.steps.run_folder import (
     weights_of_plan,
 )
 from analysis.steps.view import View
+from mixedprec import Plan
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import check_number
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.metrics.depth import get_alignment
+from vggtkit.quant import UNIFORM_SCHEMES
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS
 from vggtkit.scenes import SceneSource, fingerprint, notes_on
@@ -54,6 +58,8 @@ def make_evaluation(
     execute: str = "reference",
     resident: str = "packed",
     convert: bool = False,
+    schemes: Sequence[str] = UNIFORM_SCHEMES,
+    also: Sequence[Path] = (),
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> View:
@@ -69,6 +75,8 @@ def make_evaluation(
         execute: key of the backend that executes the plan.
         resident: how it keeps weights, ``packed`` or ``int8``.
         convert: let it round once more what it does not run.
+        schemes: formats that stand beside the plan.
+        also: files of further plans.
         progress: called as the work goes on.
         say: told what was left out of the scenes' folder.
 
@@ -89,6 +97,7 @@ def make_evaluation(
     subject = subject_of_run(run, profile, device, model_name, say).with_heads(plan.heads)
     check_runs(backend, subject, plan, options)
     held_out = held_out_scenes(run, subject, profile, source)
+    rivals = rivals_of(schemes, also, plan, subject, source, held_out)
     rounded = weights_of(run, plan, profile, subject, progress=progress, say=say)
     facts = provenance(
         schema_version=1,
@@ -103,11 +112,61 @@ def make_evaluation(
     evaluation = evaluate(
         subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
         output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
-        execute=backend.key, options=options, rounded=rounded, watch=watch, progress=progress,
+        execute=backend.key, options=options, rounded=rounded, rivals=rivals, watch=watch,
+        progress=progress,
     )  # fmt: skip
     write_reports(evaluation, run, watch.maps(evaluation))
     view = evaluation_view(evaluation, run)
-    return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute)])
+    worst = worst_of(evaluation, plan, profile)
+    lines = [*view.lines, *worst.sentences(), *_predicted(plan.takes, evaluation, execute)]
+    return replace(view, values={**view.values, "worst": worst._asdict()}, lines=lines)
+
+
+class Worst(NamedTuple):
+    """Where the plan does the most damage.
+
+    Attributes:
+        scene: of the evaluation,
+        scene_damage: and the plan's damage there; None where it is not a number.
+        layer: whose weights are expected to do the most under the plan; "" where that is not known.
+        layer_format: that it has,
+        layer_share: and what it does, as a share of what all layers are expected to do one by one.
+    """
+
+    scene: str
+    scene_damage: float | None
+    layer: str
+    layer_format: str
+    layer_share: float | None
+
+    def sentences(self) -> list[str]:
+        """For people."""
+        said = [f"Worst scene of the plan: {self.scene}, damage {format_number(self.scene_damage)}."]
+        if self.layer and self.layer_share is not None:
+            share = f"{self.layer_share:.0%} of what the layers are expected to do one by one"
+            said.append(f"Worst layer of the plan: {self.layer} ({self.layer_format}), {share}.")
+        return said
+
+
+def worst_of(evaluation: Evaluation, plan: Plan, profile: Profile) -> Worst:
+    """The scene on which the plan does the most damage, measured, and the layer of which most is expected."""
+    result = evaluation.plan
+    assert result is not None
+    damages = [math.inf if math.isnan(damage) else damage for damage in result.per_scene]
+    number = damages.index(max(damages))
+    named = evaluation.scenes[number], damages[number] if math.isfinite(damages[number]) else None
+    rows = {layer.name: row for row, layer in enumerate(profile.layers)}
+    expected = {
+        name: float(profile.total_damage[rows[name], profile.column(key)])
+        for name, key in plan.formats.items()
+        if key in profile.candidates
+    }
+    expected = {name: damage for name, damage in expected.items() if math.isfinite(damage)}
+    total = math.fsum(expected.values())
+    if not total:
+        return Worst(*named, "", "", None)
+    layer = max(expected, key=lambda name: expected[name])
+    return Worst(*named, layer, plan.formats[layer], expected[layer] / total)
 
 
 def _predicted(takes: Mapping[str, Any], evaluation: Evaluation, execute: str) -> list[str]:
