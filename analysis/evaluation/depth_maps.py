@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.evaluation.results import Evaluation, null_if_not_finite
+from analysis.evaluation.watch import Watch
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import first_line
+from vggtkit.core.journal import Arrays
 from vggtkit.core.seal import digest_of
 from vggtkit.scenes import Scene
 
@@ -44,22 +46,31 @@ class DepthMaps:
     belongs_to: str
 
 
-class DepthWatch:
+class DepthWatch(Watch):
     """Keeps the depth of the first of the scenes while an evaluation runs; nothing where a model predicts none."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scene = scenes[0]
         self._depth: dict[str, NDArray[np.float32]] = {}
 
-    def __call__(self, key: str, number: int, outputs: Mapping[str, Tensor]) -> None:
+    def __call__(self, key: str, scene: int, outputs: Mapping[str, Tensor]) -> None:
         """Take what one result saw of a scene, by the scene's number."""
         depth = outputs.get("depth")
         images = self.scene.images
-        if number or depth is None or self.scene.inputs is not None:
+        if scene or depth is None or self.scene.inputs is not None:
             return
         views = depth.detach().float().cpu().reshape(-1, *depth.shape[-3:])[..., 0] if depth.ndim >= 4 else depth
         if views.shape == (images.shape[0], *images.shape[-2:]):
             self._depth[key] = _smaller(views[:MOST_VIEWS, None]).numpy()[:, 0]
+
+    def kept(self, key: str) -> Arrays:
+        """As `Watch.kept`."""
+        return {"depth": self._depth[key]} if key in self._depth else {}
+
+    def restore(self, key: str, arrays: Arrays) -> None:
+        """As `Watch.restore`."""
+        if "depth" in arrays:
+            self._depth[key] = arrays["depth"].astype(np.float32)
 
     def maps(self, evaluation: Evaluation) -> DepthMaps | None:
         """What was kept, if every result had it."""

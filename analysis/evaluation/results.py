@@ -41,6 +41,7 @@ class SchemeResult:
         execution: how it was executed, as `vggtkit.runtime.backend.Execution`; empty for ``reference``.
         bfloat16_ratio: as ``speed_ratio``, against FP32's weights with the trunk in bfloat16.
         stages: seconds by stage; empty for ``reference``.
+        memory_bytes: of its weights in memory and of what a pass holds at its fullest moment; None if not measured.
     """
 
     key: str
@@ -57,6 +58,7 @@ class SchemeResult:
     execution: Mapping[str, Any] = field(default_factory=dict)
     bfloat16_ratio: float | None = None
     stages: Stages = field(default_factory=dict)
+    memory_bytes: int | None = None
 
     @property
     def is_uniform(self) -> bool:
@@ -291,9 +293,9 @@ def from_json(text: str) -> Evaluation:
 
 
 def _read_result(data: Mapping[str, Any]) -> SchemeResult:
-    data = {"geometry": {}, "changes": {}, "execution": {}, "bfloat16_ratio": None, "stages": {}} | dict(
-        data
-    )  # results of earlier versions lack them
+    absent: dict[str, Any] = {name: {} for name in ("geometry", "changes", "execution", "stages")}
+    absent |= {"bfloat16_ratio": None, "memory_bytes": None}
+    data = absent | dict(data)  # results of earlier versions lack them
     named = {each.name: data[each.name] for each in fields(SchemeResult)}
     named["outputs"] = {name: _read_metrics(metrics) for name, metrics in named["outputs"].items()}
     named["damage"] = _nan_if_null(named["damage"])

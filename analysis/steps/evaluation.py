@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
+from analysis.evaluation.kept import Kept
 from analysis.evaluation.results import Evaluation, Verdict, format_number, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
@@ -18,7 +21,7 @@ from analysis.report.parts.conclusions import recommended, recommended_sentences
 from analysis.report.wording import Wording
 from analysis.steps.experiment import read_evaluation
 from analysis.steps.rivals import rivals_of
-from analysis.steps.rounding import weights_of
+from analysis.steps.rounding import digest_of_plan, weights_of
 from analysis.steps.run_folder import (
     CHARTS,
     DEPTH_MAPS,
@@ -36,15 +39,21 @@ from mixedprec import Plan
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import check_number
-from vggtkit.core.program import setting
+from vggtkit.core.journal import Parts
+from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.seal import digest_of
+from vggtkit.metrics import METRICS
 from vggtkit.metrics.depth import get_alignment
 from vggtkit.quant import UNIFORM_SCHEMES
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.machine import machine_facts
 from vggtkit.scenes import SceneSource, fingerprint, notes_on
 
 RANDOM = "RANDOM WEIGHTS"
+PURPOSE = ("model_fingerprint", "scene_fingerprint", "seed", "depth_alignment", "threads", "tool_version")
+"""Facts that decide the numbers of an evaluation."""
 
 
 def make_evaluation(
@@ -89,8 +98,7 @@ def make_evaluation(
     check_writable(run)
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile)
-    profiled = SceneSource.from_dict(profile.facts["scene_source"])
-    source = choose_scenes(profiled)
+    source = choose_scenes(SceneSource.from_dict(profile.facts["scene_source"]))
     for note in notes_on(source):
         say(note)
     progress("loading", 0, 1)
@@ -109,17 +117,42 @@ def make_evaluation(
         depth_alignment=alignment,
     )
     watch = DepthWatch(held_out)
-    evaluation = evaluate(
-        subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
-        output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
-        execute=backend.key, options=options, rounded=rounded, rivals=rivals, watch=watch,
-        progress=progress,
-    )  # fmt: skip
-    write_reports(evaluation, run, watch.maps(evaluation))
+    purpose = {
+        "facts": {name: facts[name] for name in PURPOSE}, "plan": digest_of_plan(plan), "executions": plan.executions,
+        "schemes": list(rivals.schemes), "repeats": repeats,
+        "others": [[other.key, digest_of(other.assignment), other.keep, other.title] for other in rivals.others],
+        "execute": [execute, resident, convert], "weights": weights_of_plan(plan), "metrics": list(METRICS),
+        "scenes": [scene.name for scene in held_out], "machine": machine_facts(),
+    }  # fmt: skip
+    with _resumable(run, purpose, say) as parts:
+        evaluation = evaluate(
+            subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
+            output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
+            execute=backend.key, options=options, rounded=rounded, rivals=rivals, watch=watch, kept=Kept(parts),
+            progress=progress,
+        )  # fmt: skip
+        write_reports(evaluation, run, watch.maps(evaluation))
     view = evaluation_view(evaluation, run)
     worst = worst_of(evaluation, plan, profile)
     lines = [*view.lines, *worst.sentences(), *_predicted(plan.takes, evaluation, execute)]
     return replace(view, values={**view.values, "worst": worst._asdict()}, lines=lines)
+
+
+@contextmanager
+def _resumable(run: Path, purpose: Mapping[str, object], say: Callable[[str], None]) -> Iterator[Parts]:
+    """Steps that stay if the work inside ends early, and go when it is done."""
+    parts = Parts(run / RESULTS, purpose)
+    if done := parts.done():
+        say(f"resuming: {len(done)} steps were done before and are skipped, the last is {done[-1]}")
+    try:
+        with parts.kept_if_any():
+            yield parts
+    except KeyboardInterrupt as error:
+        if not parts.done():
+            raise
+        again = command(*sys.argv[1:])
+        raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
+    parts.remove()
 
 
 class Worst(NamedTuple):

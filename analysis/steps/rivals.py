@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.evaluation.candidates import Candidate, Rivals
 from analysis.evaluation.results import OTHER_PLAN
-from analysis.evaluation.run import Candidate, Rivals
 from analysis.steps.rounding import OF_PLAN, checkpoint_path, digest_of_plan
 from analysis.steps.run_folder import PLAN, PROFILE, check_held_out, check_not_profiled
 from mixedprec import Plan, check_plan_size, load_plan, read_info

@@ -75,7 +75,7 @@ def test_what_cannot_stand_beside_it(run: Path, other: Path, tmp_path: Path) -> 
     assert_refused(cli(*asked, "--schemes", "int5"), "int5")
     assert_refused(cli(*asked, "--schemes", "fp16,fp16"), "fp16 is named 2 times")
     assert_refused(cli(*asked, "--schemes", "fp32"), "what all are compared with")
-    assert_refused(cli(*asked, "--also", tmp_path / "absent"), "there is no plan")
+    assert_refused(cli(*asked, "--also", tmp_path / "absent"), "no such plan")
     assert_refused(cli(*asked, "--also", run), "the run's own plan")
     assert_refused(cli(*asked, "--also", other, "--also", other), "named twice")
     assert_refused(cli(*asked, "--also", run / "profile.h5"), "profile.h5")
