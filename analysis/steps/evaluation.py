@@ -16,6 +16,7 @@ from analysis.evaluation.results import Evaluation, Verdict, format_number, to_j
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
+from analysis.report.difference_charts import Map, depth_shares, draw_differences
 from analysis.report.geometry_tables import too_few_scenes
 from analysis.report.parts.conclusions import recommended, recommended_sentences
 from analysis.report.wording import Wording
@@ -24,7 +25,9 @@ from analysis.steps.rivals import rivals_of
 from analysis.steps.rounding import digest_of_plan, weights_of
 from analysis.steps.run_folder import (
     CHARTS,
+    DEPTH_DIFFERENCES,
     DEPTH_MAPS,
+    POINT_DIFFERENCES,
     PROFILE,
     REPORT,
     RESULTS,
@@ -230,13 +233,24 @@ def show_evaluation(run: Path) -> View:
 
 def write_reports(evaluation: Evaluation, run: Path, maps: DepthMaps | None = None) -> None:
     """Write the JSON, text and chart reports of a run, and depth to look at; all change, or none."""
-    names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else [])]
-    with replacing_all([run / name for name in names]) as (results, report, charts, *depth):
+    pictures = _differences(maps) if maps else {}
+    names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else []), *pictures]
+    with replacing_all([run / name for name in names]) as (results, report, charts, *others):
         results.write_text(to_json(evaluation), encoding="utf-8")
         report.write_text(reports.to_text(evaluation), encoding="utf-8")
         plots.draw(evaluation, charts)
         if maps:
-            save_maps(maps, depth[0])
+            save_maps(maps, others[0])
+            for (title, shares), path in zip(pictures.values(), others[1:], strict=True):
+                draw_differences(shares, maps.pictures[0], evaluation, title, path)
+
+
+def _differences(maps: DepthMaps) -> dict[str, tuple[str, Mapping[str, Map]]]:
+    """Title and maps of the pictures of differences, by the name of the file."""
+    depth = f"Depth of {maps.scene}, |scheme - FP32| / median depth of FP32"
+    points = f"Points of {maps.scene}, distance from FP32's / spread of FP32's points"
+    found = {DEPTH_DIFFERENCES: (depth, depth_shares(maps)), POINT_DIFFERENCES: (points, maps.points)}
+    return {name: (title, shares) for name, (title, shares) in found.items() if shares}
 
 
 def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = None) -> View:

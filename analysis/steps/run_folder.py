@@ -32,6 +32,9 @@ RESULTS, REPORT, CHARTS = (
 DEPTH_MAPS = "depth_maps.npz"
 """Depth of FP32 and every scheme on one scene of the evaluation, for the page of the report."""
 
+DEPTH_DIFFERENCES, POINT_DIFFERENCES = "depth_differences.png", "point_differences.png"
+"""How far every scheme is from FP32 on that scene, pixel by pixel."""
+
 SCENE_DIGESTS = "scene_digests"
 """The fact of a profile that says what its scenes looked like to the model, one fingerprint each."""
 FOLDING = "folding"
