@@ -12,9 +12,9 @@ from analysis.commands.screen import session
 from analysis.steps.reconstruction import CONFIDENCE, make_reconstruction
 
 EXAMPLES = (
-    "reconstruct --images photos/ --out photos-3d",
-    "reconstruct --images photos/ --checkpoint runs/default/model-plan.safetensors --execute int8 --out photos-3d",
-    "reconstruct --images photos/ --run runs/default --against fp32 --out photos-3d",
+    "reconstruct --images photos/ --out room",
+    "reconstruct --images photos/ --checkpoint small.safetensors --execute int8 --out room",
+    "reconstruct --images photos/ --run runs/default --against fp32 --out room",
 )
 
 

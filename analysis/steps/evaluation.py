@@ -135,10 +135,8 @@ def make_evaluation(
             progress=progress,
         )  # fmt: skip
         write_reports(evaluation, run, watch.maps(evaluation))
-    view = evaluation_view(evaluation, run)
-    worst = worst_of(evaluation, plan, profile)
-    lines = [*view.lines, *worst.sentences(), *_predicted(plan.takes, evaluation, execute)]
-    return replace(view, values={**view.values, "worst": worst._asdict()}, lines=lines)
+    view = with_worst(evaluation_view(evaluation, run), evaluation, plan, profile)
+    return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute)])
 
 
 @contextmanager
@@ -182,6 +180,12 @@ class Worst(NamedTuple):
             share = f"{self.layer_share:.0%} of what the layers are expected to do one by one"
             said.append(f"Worst layer of the plan: {self.layer} ({self.layer_format}), {share}.")
         return said
+
+
+def with_worst(view: View, evaluation: Evaluation, plan: Plan, profile: Profile) -> View:
+    """A view that also names the scene and the layer where the plan does the most damage."""
+    worst = worst_of(evaluation, plan, profile)
+    return replace(view, values={**view.values, "worst": worst._asdict()}, lines=[*view.lines, *worst.sentences()])
 
 
 def worst_of(evaluation: Evaluation, plan: Plan, profile: Profile) -> Worst:
