@@ -13,7 +13,7 @@ from analysis.steps.reconstruction import CONFIDENCE, make_reconstruction
 
 EXAMPLES = (
     "reconstruct --images photos/ --out room",
-    "reconstruct --images photos/ --checkpoint small.safetensors --execute int8 --out room",
+    "reconstruct --images photos/ --checkpoint model-plan.safetensors --out room",
     "reconstruct --images photos/ --run runs/default --against fp32 --out room",
 )
 

@@ -11,7 +11,7 @@ from analysis.steps.network import NetworkChoice
 from analysis.steps.reconstruction import AGAINST, CONFIDENCE, PictureChoice, differences_table, reconstruct
 from analysis.steps.view import View
 from vggtkit.core.errors import check_number
-from vggtkit.core.interrupts import check_interrupted
+from vggtkit.core.interrupts import TerminatedError, check_interrupted
 from vggtkit.core.provenance import Progress, silent
 
 LARGEST_PORT = 2**16 - 1
@@ -81,6 +81,8 @@ def serve_until_stopped(viewing: Viewing) -> None:
         while True:
             check_interrupted()
             sleep(0.5)
+    except TerminatedError:
+        raise
     except KeyboardInterrupt:
         pass
     finally:

@@ -16,6 +16,9 @@ from vggtkit.core.errors import InputError
 
 _LONGEST_NAME = 100  # of the real name in the temporary one, whose length file systems limit to 255 bytes
 _PARTIAL = re.compile(r"\..*\.(\d+)(-[0-9a-f]{8})?\.partial", re.DOTALL)
+_REPLACED = ".replaced"
+"""How the name of a folder ends that is moved aside while another takes its place."""
+_LEFT = re.compile(r"\.(.*)\.(\d+)-[0-9a-f]{8}(\.partial|\.replaced)", re.DOTALL)
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
@@ -109,8 +112,9 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100
     check_replaceable(folder, marker)
-    suffix = f"{os.getpid()}-{secrets.token_hex(4)}.partial"
-    temporary, older = (folder.with_name(f".{folder.name[:_LONGEST_NAME]}{which}.{suffix}") for which in ("", ".old"))
+    _put_right(folder)
+    name = f".{folder.name[:_LONGEST_NAME]}.{os.getpid()}-{secrets.token_hex(4)}"
+    temporary, older = folder.with_name(f"{name}.partial"), folder.with_name(f"{name}{_REPLACED}")
     absent = [place for place in folder.parents if not place.exists()]
     try:
         temporary.mkdir(parents=True)
@@ -137,6 +141,19 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
         with suppress(OSError):  # one that holds something stays, and so do those above it
             for place in absent:
                 place.rmdir()
+
+
+def _put_right(folder: Path) -> None:
+    """Do what a process could not that was killed while it wrote this folder: an older one that it had moved aside."""
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    for entry in sorted(beside):
+        match = _LEFT.fullmatch(entry.name)
+        if match is None or match[1] != folder.name[:_LONGEST_NAME] or _is_alive(int(match[2])) or not entry.is_dir():
+            continue
+        if match[3] == _REPLACED and not folder.exists():
+            entry.replace(folder)
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def check_replaceable(folder: Path, marker: str) -> None:
