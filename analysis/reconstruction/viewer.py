@@ -153,8 +153,8 @@ def _add_cameras(server: ViserServer, name: str, views: Views, left: float, imag
     return [
         server.scene.add_camera_frustum(
             f"{name}/cameras/{number + 1}", fov=2 * float(np.arctan(height / 2 / views.intrinsics[number, 1, 1])),
-            aspect=width / height, scale=size, image=images[number], wxyz=tuple(map(float, wxyz[number])),
-            position=tuple(map(float, centres[number] + [left, 0, 0])),
+            aspect=width / height, scale=size, image=images[number], wxyz=wxyz[number],
+            position=centres[number] + np.array([left, 0, 0]),
         )
         for number in range(len(views))
     ]  # fmt: skip
