@@ -32,9 +32,11 @@ with ending_at_once():  # these take seconds
         pareto,
         plan,
         profile,
+        reconstruct,
         report,
         reproduce,
         tune,
+        view,
     )
     from analysis.commands.groups import laid_out
     from analysis.commands.options import AsJson, Debug, OutputOptions, Plugin
@@ -84,6 +86,8 @@ register(tune.tune, tune.EXAMPLES)
 register(evaluate.evaluate, evaluate.EXAMPLES)
 register(export.export, export.EXAMPLES)
 register(report.report, report.EXAMPLES)
+register(reconstruct.reconstruct, reconstruct.EXAMPLES)
+register(view.view, view.EXAMPLES)
 register(audit.audit, audit.EXAMPLES)
 register(inspect.inspect, inspect.EXAMPLES)
 register(kernels.kernels, kernels.EXAMPLES)

@@ -8,6 +8,7 @@
 | `reproduction` | VGGT-1B on published test sets, beside published figures |
 | `search` | plans sought by measuring: quality targets, swaps, size against damage |
 | `timing` | time and memory of inference: measured by layer, and predicted |
+| `reconstruction` | depth, cameras and points from pictures, in files |
 | `report` | results for people: text, tables, charts |
 | `steps` | the steps of a run, from file to file |
 | `commands` | what a user can type |

@@ -97,6 +97,12 @@ class Plan:
         return self.rounding != NEAREST or bool(self.tuned)
 
     @property
+    def how(self) -> str:
+        """How it came about, in a word or a few: its policy, its rounding if not to the nearest, whether tuned."""
+        rounding = [] if self.rounding == NEAREST else [self.rounding]
+        return ", ".join([self.policy, *rounding, *["tuned"] * bool(self.tuned)])
+
+    @property
     def for_any_weights(self) -> bool:
         """Whether it was made without a profile, so that it belongs to an architecture and not to weights."""
         return self.score.startswith(DATA_FREE) and self.model_fingerprint == ANY_WEIGHTS

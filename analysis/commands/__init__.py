@@ -8,6 +8,7 @@ A command is a module with a function of its own name and ``EXAMPLES``, and a li
 | `pareto`, `audit`, `inspect`, `formats`, `download` | a command each: what else there is to see and to fetch |
 | `reproduce` | a command: VGGT-1B's own table beside published figures |
 | `tune` | a command: weights of a plan, tuned |
+| `reconstruct`, `view` | depth, cameras and points from pictures, in files and in the browser |
 | `kernels`, `forecast` | a command each: time and memory of inference, measured and predicted |
 | `options` | options that commands share, single and in groups, and the scenes that they ask for |
 | `groups` | option groups laid out as options |

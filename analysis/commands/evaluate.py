@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from analysis.commands.options import (
 )
 from analysis.commands.screen import session
 from analysis.steps import make_evaluation
+from analysis.steps.rivals import QUICK, parse_schemes
 from vggtkit.scenes import SceneSource
 
 EXAMPLES = (
@@ -23,8 +25,13 @@ EXAMPLES = (
     "evaluate --images other-photos/ --repeats 5",
     "evaluate --execute int8 --resident int8",
     "evaluate --execute onnxruntime",
+    "evaluate --quick",
+    "evaluate --schemes int8_per_channel_sym,int4_group_32 --also runs/other",
     "evaluate --json",
 )
+
+REPEATS = {False: 3, True: 1}
+"""Timed repeats by whether it is to be quick."""
 
 Execute = Annotated[
     str,
@@ -56,8 +63,19 @@ def evaluate(
         int, typer.Option("--num-scenes", metavar="N", help="Evaluation scenes, at most; 0: as many as were profiled.")
     ] = 0,
     repeats: Annotated[
-        int, typer.Option("--repeats", metavar="N", help="Timed repeats of each scheme; 0 leaves out timing.")
-    ] = 3,
+        int | None, typer.Option("--repeats", metavar="N", help="Timed repeats of each scheme, 3; 0 leaves out timing.")
+    ] = None,
+    schemes: Annotated[
+        str | None,
+        typer.Option("--schemes", metavar="LIST", help="Formats beside the plan, with commas, or none."),
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option("--also", metavar="PLAN", help="A further plan of the model, a file or a run; may be repeated."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One scene, two schemes, one repeat, where nothing else is asked for.")
+    ] = False,
     depth_alignment: Annotated[
         str,
         typer.Option(
@@ -80,20 +98,23 @@ def evaluate(
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
-        return pictures.held_out(profiled, num_scenes)
+        return pictures.held_out(profiled, num_scenes or int(quick))
 
     with session(output, run) as screen:
+        compared = QUICK if quick and schemes is None else parse_schemes(schemes)
         with screen.progress() as progress:
             view = make_evaluation(
                 run,
                 chosen,
-                repeats=repeats,
+                repeats=REPEATS[quick] if repeats is None else repeats,
                 device=device,
                 model_name=model,
                 depth_alignment=depth_alignment,
                 execute=execute,
                 resident=resident,
                 convert=convert,
+                schemes=compared,
+                also=also or (),
                 progress=progress,
                 say=screen.say,
             )

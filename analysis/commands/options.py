@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from analysis.steps.network import NetworkChoice
+from analysis.steps.reconstruction import PictureChoice
+from analysis.steps.run_folder import PLAN
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.executors import Workers, parse_workers
 from vggtkit.core.program import setting
@@ -174,6 +177,73 @@ class Pictures:
             profiled, self.images, self.scenes, count=count, views=self.views, max_images=self.max_images,
             stride=self.stride, sampling=self.sampling,
         )  # fmt: skip
+
+
+Execute = Annotated[
+    str,
+    typer.Option(
+        "--execute", metavar="NAME", help="What executes the packed network: reference (exact), int8 or onnxruntime."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Which pictures are reconstructed."""
+
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            "--image_folder",
+            metavar="DIR",
+            help="Folder of photographs of one place; a rendered room by default.",
+        ),
+    ] = None
+    max_images: MaxImages = None
+    stride: Stride = None
+    resolution: Resolution = None
+
+    @property
+    def choice(self) -> PictureChoice:
+        """As the steps take it."""
+        return PictureChoice(self.images, self.max_images, self.stride, self.resolution)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network looks at pictures, and how it is executed."""
+
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="A packed checkpoint that `export` wrote.")
+    ] = None
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            "--output_dir",
+            metavar="DIR",
+            help=f"Folder of a run, for its plan; {DEFAULT_RUN} if that has one.",
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "--model_name",
+            metavar="SOURCE",
+            help="A VGGT to run in FP32, tiny by default; with --checkpoint or --run the one that they are made from.",
+        ),
+    ] = None
+    execute: Execute = "reference"
+    device: Device = "auto"
+
+    @property
+    def choice(self) -> NetworkChoice:
+        """As the steps take it; where nothing is named, the plan of the usual run, if there is one."""
+        named = self.checkpoint is not None or self.model is not None
+        usual = DEFAULT_RUN if not named and (DEFAULT_RUN / PLAN).is_file() else None
+        return NetworkChoice(self.run or usual, self.checkpoint, self.model, self.execute, self.device)
 
 
 MOST_SCENES, MOST_VIEWS, MOST_PIXELS = 10**6, 10**4, 2**15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.evaluation.results import Evaluation, null_if_not_finite
+from analysis.evaluation.watch import Watch
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import first_line
+from vggtkit.core.journal import Arrays
 from vggtkit.core.seal import digest_of
 from vggtkit.scenes import Scene
 
@@ -35,6 +37,8 @@ class DepthMaps:
         pictures: ``[views, H, W, 3]``, what was seen.
         depth: ``[keys, views, H, W]``, as predicted.
         belongs_to: identity of the evaluation, see `identity`.
+        points: by the key of every scheme, how far the points of the first view are from FP32's, as a share of the mean
+            distance of FP32's from their middle, ``[H, W]``; none where a model predicts no points.
     """
 
     scene: str
@@ -42,24 +46,52 @@ class DepthMaps:
     pictures: NDArray[np.uint8]
     depth: NDArray[np.float32]
     belongs_to: str
+    points: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
-class DepthWatch:
+class DepthWatch(Watch):
     """Keeps the depth of the first of the scenes while an evaluation runs; nothing where a model predicts none."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scene = scenes[0]
         self._depth: dict[str, NDArray[np.float32]] = {}
+        self._points: dict[str, NDArray[np.float32]] = {}
+        self._reference: Tensor | None = None
 
-    def __call__(self, key: str, number: int, outputs: Mapping[str, Tensor]) -> None:
+    def __call__(self, key: str, scene: int, outputs: Mapping[str, Tensor]) -> None:
         """Take what one result saw of a scene, by the scene's number."""
         depth = outputs.get("depth")
         images = self.scene.images
-        if number or depth is None or self.scene.inputs is not None:
+        if scene or depth is None or self.scene.inputs is not None:
             return
         views = depth.detach().float().cpu().reshape(-1, *depth.shape[-3:])[..., 0] if depth.ndim >= 4 else depth
         if views.shape == (images.shape[0], *images.shape[-2:]):
             self._depth[key] = _smaller(views[:MOST_VIEWS, None]).numpy()[:, 0]
+            self._take_points(key, outputs.get("world_points"))
+
+    def _take_points(self, key: str, points: Tensor | None) -> None:
+        """The first result that has points is the reference of the others."""
+        if points is None or points.shape[-3:] != (*self.scene.images.shape[-2:], 3):
+            return
+        first = points.detach().float().cpu().reshape(-1, *points.shape[-3:])[0]
+        if self._reference is None:
+            self._reference = first
+            return
+        spread = (self._reference - self._reference.mean((0, 1))).norm(dim=-1).mean()
+        shares = (first - self._reference).norm(dim=-1) / spread
+        self._points[key] = _smaller(shares[None, None]).numpy()[0, 0]
+
+    def kept(self, key: str) -> Arrays:
+        """As `Watch.kept`."""
+        kept = {"depth": self._depth, "points": self._points}
+        return {name: values[key] for name, values in kept.items() if key in values}
+
+    def restore(self, key: str, arrays: Arrays) -> None:
+        """As `Watch.restore`."""
+        if "depth" in arrays:
+            self._depth[key] = arrays["depth"].astype(np.float32)
+        if "points" in arrays:
+            self._points[key] = arrays["points"].astype(np.float32)
 
     def maps(self, evaluation: Evaluation) -> DepthMaps | None:
         """What was kept, if every result had it."""
@@ -73,6 +105,7 @@ class DepthWatch:
             (255 * pictures.clamp(0, 1)).round().to(torch.uint8).numpy(),
             np.stack([self._depth[key] for key in keys]).astype(np.float32),
             identity(evaluation),
+            {key: self._points[key] for key in keys[1:] if key in self._points},
         )
 
 

@@ -17,6 +17,8 @@ from vggtkit.quant import FORMATS
 Stages = Mapping[str, tuple[float, float]]
 """Seconds of one pass by stage: in FP32, and as executed."""
 
+OTHER_PLAN = "plan:"
+"""How the key of a further plan begins; its file follows."""
 _DECIBELS = ("psnr_db", "sqnr_db")
 
 
@@ -25,7 +27,7 @@ class SchemeResult:
     """What one scheme costs and what it gives; metrics are against the outputs of FP32, geometry against the truth.
 
     Attributes:
-        key: ``"fp32"``, a uniform scheme's key, or ``"plan"``.
+        key: ``"fp32"``, a uniform scheme's key, ``"plan"``, or ``"plan:"`` and the file of a further plan.
         title: the name in tables.
         size_bytes: bytes of the packed file.
         seconds: inference time, the median of the timed repeats; ``None`` if not timed.
@@ -39,6 +41,7 @@ class SchemeResult:
         execution: how it was executed, as `vggtkit.runtime.backend.Execution`; empty for ``reference``.
         bfloat16_ratio: as ``speed_ratio``, against FP32's weights with the trunk in bfloat16.
         stages: seconds by stage; empty for ``reference``.
+        memory_bytes: of its weights in memory and of what a pass holds at its fullest moment; None if not measured.
     """
 
     key: str
@@ -55,6 +58,12 @@ class SchemeResult:
     execution: Mapping[str, Any] = field(default_factory=dict)
     bfloat16_ratio: float | None = None
     stages: Stages = field(default_factory=dict)
+    memory_bytes: int | None = None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every layer has the same format; FP32 is none of them."""
+        return self.key != "fp32" and not self.key.startswith("plan")
 
     @property
     def cost(self) -> str:
@@ -174,9 +183,9 @@ Not better than int8_per_tensor_sym (10.00 MB, 1.00e-6).
     plan = evaluation.plan
     if plan is None:
         return Verdict(None, "No plan was evaluated.", ())
-    if len(evaluation.quantized) == 1:
+    rows = tuple(_versus(plan, scheme) for scheme in evaluation.quantized if scheme.is_uniform)
+    if not rows:
         return Verdict(None, "No uniform scheme was evaluated.", ())
-    rows = tuple(_versus(plan, scheme) for scheme in evaluation.quantized if scheme is not plan)
     asked = [row for row in rows if row.plan_is_smaller]
     holds = all(row.plan_is_better for row in asked) if asked else None
     return Verdict(holds, _sentence(plan, rows, holds), rows)
@@ -284,9 +293,9 @@ def from_json(text: str) -> Evaluation:
 
 
 def _read_result(data: Mapping[str, Any]) -> SchemeResult:
-    data = {"geometry": {}, "changes": {}, "execution": {}, "bfloat16_ratio": None, "stages": {}} | dict(
-        data
-    )  # results of earlier versions lack them
+    absent: dict[str, Any] = {name: {} for name in ("geometry", "changes", "execution", "stages")}
+    absent |= {"bfloat16_ratio": None, "memory_bytes": None}
+    data = absent | dict(data)  # results of earlier versions lack them
     named = {each.name: data[each.name] for each in fields(SchemeResult)}
     named["outputs"] = {name: _read_metrics(metrics) for name, metrics in named["outputs"].items()}
     named["damage"] = _nan_if_null(named["damage"])

@@ -8,24 +8,26 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from analysis.evaluation.candidates import PLAN, Candidate, Rivals, candidates
 from analysis.evaluation.cost import cost_over_scenes
 from analysis.evaluation.evaluator import SEED, Evaluator, Measured
+from analysis.evaluation.kept import Cost, Kept, SceneRow
 from analysis.evaluation.results import Evaluation, SchemeResult, Stages
+from analysis.evaluation.watch import Watch
+from analysis.timing.activations import held_bytes
+from analysis.timing.forecast import KEPT_BYTES
 from mixedprec import (
-    Assignment,
     Plan,
     check_plan_size,
     overhead_bytes,
     packed_with,
-    quantized_weights,
-    uniform_assignment,
 )
 from mixedprec.checkpoint import fp32_bytes
 from mixedprec.evidence import SKETCH
@@ -37,7 +39,7 @@ from vggtkit.core.provenance import Progress, silent
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import over_scenes
 from vggtkit.metrics.outputs import average, compare_outputs
-from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format
+from vggtkit.quant import QuantizedTensor
 from vggtkit.runtime.backend import Backend, Options, Prepared, is_whole, not_run
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
 from vggtkit.runtime.codes import PER_CHANNEL
@@ -45,43 +47,7 @@ from vggtkit.runtime.stages import clocked
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
-FP32, PLAN = "fp32", "plan"
-
-Watch = Callable[[str, int, Mapping[str, torch.Tensor]], None]
-"""Called with the outputs of a result on a scene: key, number of the scene, outputs by name."""
-
-
-def _unwatched(_key: str, _scene: int, _outputs: Mapping[str, torch.Tensor]) -> None:
-    """The `Watch` that keeps nothing."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Something to compare with FP32: a name and a format for every layer."""
-
-    key: str
-    title: str
-    assignment: Assignment
-    keep: str
-    rounded: Mapping[str, QuantizedTensor] | None = None
-
-    def weights(self, subject: Subject) -> Mapping[str, QuantizedTensor]:
-        """The quantised weights."""
-        return quantized_weights(subject, self.assignment, self.keep) if self.rounded is None else self.rounded
-
-
-def candidates(
-    subject: Subject, plan: Plan | None, rounded: Mapping[str, QuantizedTensor] | None = None
-) -> list[Candidate]:
-    """The seven uniform schemes and the plan, in this order; all keep the rest as the plan does."""
-    layers = subject.layers
-    keep = plan.keep if plan else "fp16"
-    compared = [Candidate(k, get_format(k).title, uniform_assignment(layers, k), keep) for k in UNIFORM_SCHEMES]
-    if plan:
-        ways = [plan.policy, *[plan.rounding] * (rounded is not None), *["tuned"] * bool(plan.tuned)]
-        how = ", ".join(ways)
-        compared.append(Candidate(PLAN, f"plan ({how})", dict(plan.formats), plan.keep, rounded))
-    return compared
+FP32 = "fp32"
 
 
 def evaluate(
@@ -97,8 +63,10 @@ def evaluate(
     execute: str = REFERENCE,
     options: Options | None = None,
     rounded: Mapping[str, QuantizedTensor] | None = None,
+    rivals: Rivals | None = None,
     alignment: Alignment = "median",
-    watch: Watch = _unwatched,
+    watch: Watch | None = None,
+    kept: Kept | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate every candidate on every scene, packed as its checkpoint would run.
@@ -126,8 +94,10 @@ def evaluate(
         execute: key of the backend.
         options: what the backend may do.
         rounded: the plan's weights where they are not rounded to the nearest, as `mixedprec.rounding` makes them.
+        rivals: what stands beside the plan; the seven uniform schemes by default.
         alignment: of depth to the truth, before its errors are taken.
         watch: shown the outputs of FP32 and of every candidate on every scene.
+        kept: what was done before, and is not done again; what is done now is added to it.
         progress: told about every step.
 
     Raises:
@@ -135,14 +105,11 @@ def evaluate(
             gives no finite outputs.
     """
     backend = BACKENDS.pick(execute)
-    if not scenes:
-        raise InputError(
-            f"no evaluation scenes: give more photographs with {setting('images')}, or {setting('scenes', 'synthetic')}"
-        )
+    _check_any(scenes)
     subject = subject_of(model)
     if plan:
         check_plan_size(subject, plan)
-    todo = candidates(subject, plan, rounded)
+    todo = candidates(subject, plan, rounded, rivals)
     check_runs(backend, subject, plan, options)
     passes = repeats + 1 if repeats else 0
     total, done = len(scenes) + len(todo) * (len(scenes) + passes), itertools.count()
@@ -153,17 +120,17 @@ def evaluate(
 
     step("running FP32", len(scenes))
     evaluator = Evaluator(subject, scenes, output_weights, alignment=alignment)
-    references = evaluator.fp32()
+    references, watch, kept = evaluator.fp32(), watch or Watch(), kept or Kept()
     for number, outputs in enumerate(evaluator.references):
         watch(FP32, number, outputs)
     results, fp32_seconds = [], []
-    for candidate in todo:
-        how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE]
+    for place, candidate in enumerate(todo):
         told = plan.executions if plan and candidate.key == PLAN else {}
-        chosen = replace(options or Options(), executions=told)
-        result, beside = _evaluate(evaluator, candidate, how, chosen, references, repeats, step, watch)
-        results.append(result)
-        fp32_seconds += beside
+        how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE], _told(options, told)
+        work = Work(place, candidate, *how, repeats, partial(step, f"evaluating {candidate.title}"))
+        rows, cost = _measured(evaluator, work, watch, kept)
+        results.append(_result(evaluator, candidate, rows, cost, references))
+        fp32_seconds += cost.fp32_seconds
     progress("evaluation", total, total)
     return Evaluation(
         provenance=dict(facts),
@@ -172,10 +139,21 @@ def evaluate(
         scenes=tuple(scene.name for scene in scenes),
         calibration_scenes=tuple(calibration_scenes),
         executed=_describe_execution(backend, results, repeats),
-        results=(_fp32_result(subject, references, fp32_seconds), *results),
+        results=(_fp32_result(subject, references, fp32_seconds, scenes[0]), *results),
         plan_formats=layers_by_format(plan) if plan else {},
         predicted_damage=plan.total_damage if plan and plan.score == SKETCH else None,
     )
+
+
+def _check_any(scenes: Sequence[Scene]) -> None:
+    if not scenes:
+        raise InputError(
+            f"no evaluation scenes: give more photographs with {setting('images')}, or {setting('scenes', 'synthetic')}"
+        )
+
+
+def _told(options: Options | None, executions: Mapping[str, str]) -> Options:
+    return replace(options or Options(), executions=executions)
 
 
 def check_runs(backend: Backend, subject: Subject, plan: Plan | None, options: Options | None) -> None:
@@ -210,50 +188,107 @@ def _describe_execution(backend: Backend, results: Sequence[SchemeResult], repea
     return f"the plan and {PER_CHANNEL}: {kernels}. The other schemes: {reference}"
 
 
-def _evaluate(
-    evaluator: Evaluator,
-    candidate: Candidate,
-    backend: Backend,
-    options: Options,
-    fp32: Measured,
-    repeats: int,
-    step: Callable[[str], None],
-    watch: Watch,
-) -> tuple[SchemeResult, list[float]]:
-    """What a candidate costs and gives, and the seconds of FP32 next to its own."""
-    subject = evaluator.subject
-    weights = candidate.weights(subject)
-    compared, rows = [], []
-    with packed_with(subject, weights, candidate.keep):
-        prepared = backend.prepare(subject, options)
-        with prepared.running():
-            for number, scene in enumerate(evaluator.scenes):
-                step(f"evaluating {candidate.title}")
-                outputs = subject.predict(scene)
-                watch(candidate.key, number, outputs)
-                compared.append(compare_outputs(evaluator.references[number], outputs))
-                rows.append(evaluator.figures(number, outputs))
-    per_scene = tuple(evaluator.damage({name: m.nmse for name, m in metrics.items()}) for metrics in compared)
-    running = partial(_running, subject, weights, candidate.keep, prepared)
+class Work(NamedTuple):
+    """What is to be done about a candidate.
+
+    Attributes:
+        place: its number among the candidates.
+        candidate: itself.
+        backend: that executes it.
+        options: of the backend.
+        repeats: timed ones.
+        step: called before every pass.
+    """
+
+    place: int
+    candidate: Candidate
+    backend: Backend
+    options: Options
+    repeats: int
+    step: Callable[[], None]
+
+
+def _measured(evaluator: Evaluator, work: Work, watch: Watch, kept: Kept) -> tuple[list[SceneRow], Cost]:
+    """What a candidate does on every scene, and what it takes; what is kept is not measured again."""
+    candidate, subject = work.candidate, evaluator.subject
+    done = {number: kept.scene(work.place, number) for number in range(len(evaluator.scenes))}
+    rows = {number: row for number, row in done.items() if row is not None}
+    cost = kept.cost(work.place)
+    for row in rows.values():
+        work.step()
+        watch.restore(candidate.key, row.watched)
+    if len(rows) < len(evaluator.scenes) or cost is None:
+        weights = candidate.weights(subject)
+        with packed_with(subject, weights, candidate.keep):
+            prepared = work.backend.prepare(subject, work.options)
+            with prepared.running():
+                for number in sorted(set(done) - set(rows)):
+                    work.step()
+                    rows[number] = _seen(evaluator, candidate.key, number, watch)
+                    kept.save_scene(work.place, number, rows[number])
+        if cost is None:
+            cost = _cost(evaluator, work, weights, prepared)
+            kept.save_cost(work.place, cost)
+    return [rows[number] for number in sorted(rows)], cost
+
+
+def _seen(evaluator: Evaluator, key: str, number: int, watch: Watch) -> SceneRow:
+    """What the packed model puts out on a scene, compared."""
+    outputs = evaluator.subject.predict(evaluator.scenes[number])
+    watch(key, number, outputs)
+    compared = compare_outputs(evaluator.references[number], outputs)
+    return SceneRow(compared, evaluator.figures(number, outputs), {} if number else watch.kept(key))
+
+
+def _cost(evaluator: Evaluator, work: Work, weights: Mapping[str, QuantizedTensor], prepared: Prepared) -> Cost:
+    """Bytes and seconds of a candidate."""
+    subject, keep, scene = evaluator.subject, work.candidate.keep, evaluator.scenes[0]
+    running = partial(_running, subject, weights, keep, prepared)
     is_own = prepared.execution.backend != REFERENCE
-    times = _timed(subject, running, evaluator.scenes[0], repeats, partial(step, f"timing {candidate.title}"), is_own)
-    result = SchemeResult(
+    times = _timed(subject, running, scene, work.repeats, work.step, is_own)
+    return Cost(
+        size_bytes=overhead_bytes(subject, keep) + sum(q.nbytes for q in weights.values()),
+        fp32_seconds=times.fp32,
+        own_seconds=times.own,
+        bfloat16_seconds=times.bfloat16,
+        execution=asdict(prepared.execution) if is_own else {},
+        stages=dict(_stages(subject, running, scene)) if is_own and work.repeats and prepared.has_stages else {},
+        memory_bytes=_memory(subject, running, scene, prepared) if work.repeats else None,
+    )
+
+
+def _result(
+    evaluator: Evaluator, candidate: Candidate, rows: Sequence[SceneRow], cost: Cost, fp32: Measured
+) -> SchemeResult:
+    """A candidate's row, of what was measured."""
+    per_scene = tuple(evaluator.damage({name: m.nmse for name, m in row.metrics.items()}) for row in rows)
+    figures = [row.figures for row in rows]
+    return SchemeResult(
         key=candidate.key,
         title=candidate.title,
-        size_bytes=overhead_bytes(subject, candidate.keep) + sum(q.nbytes for q in weights.values()),
-        seconds=_median(times.own),
-        seconds_spread=_spread(times.own),
-        speed_ratio=_ratio(times.fp32, times.own),
-        outputs=average(compared),
+        size_bytes=cost.size_bytes,
+        seconds=_median(cost.own_seconds),
+        seconds_spread=_spread(cost.own_seconds),
+        speed_ratio=_ratio(cost.fp32_seconds, cost.own_seconds),
+        outputs=average([row.metrics for row in rows]),
         damage=math.fsum(per_scene) / len(per_scene),
         per_scene=per_scene,
-        geometry=over_scenes(rows, SEED),
-        changes=cost_over_scenes(fp32.figures, rows, SEED),
-        execution=asdict(prepared.execution) if is_own else {},
-        bfloat16_ratio=_ratio(times.bfloat16, times.own) if times.bfloat16 else None,
-        stages=_stages(subject, running, evaluator.scenes[0]) if is_own and repeats and prepared.has_stages else {},
+        geometry=over_scenes(figures, SEED),
+        changes=cost_over_scenes(fp32.figures, figures, SEED),
+        execution=cost.execution,
+        memory_bytes=cost.memory_bytes,
+        bfloat16_ratio=_ratio(cost.bfloat16_seconds, cost.own_seconds) if cost.bfloat16_seconds else None,
+        stages=cost.stages,
     )
-    return result, times.fp32
+
+
+def _memory(
+    subject: Subject, running: Callable[[], AbstractContextManager[None]], scene: Scene, prepared: Prepared
+) -> int:
+    """Weights in memory as the packed model holds them, and what a pass holds at its fullest moment."""
+    others = KEPT_BYTES * (subject.parameters - sum(layer.weights for layer in subject.layers))
+    with running():
+        return others + prepared.execution.weight_bytes + held_bytes(subject, scene)
 
 
 @contextmanager
@@ -272,7 +307,7 @@ def _stages(subject: Subject, running: Callable[[], AbstractContextManager[None]
     return {stage: (fp32[stage], own[stage]) for stage in fp32}
 
 
-def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float]) -> SchemeResult:
+def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float], scene: Scene) -> SchemeResult:
     """The reference's row; its size is that of a file with everything in FP32."""
     return SchemeResult(
         key=FP32,
@@ -285,6 +320,7 @@ def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float]) -> 
         damage=0.0,
         per_scene=(0.0,) * len(fp32.per_scene),
         geometry=fp32.geometry,
+        memory_bytes=KEPT_BYTES * subject.parameters + held_bytes(subject, scene) if seconds else None,
     )
 
 

@@ -8,6 +8,7 @@
 | `evaluation_tables`, `geometry_tables` | its tables: size, time, errors; cameras, depth and points |
 | `experiment`, `parts` | what a run holds; the five parts of its report |
 | `page`, `depth_slider` | the page of a run; its depth as pictures |
+| `difference_charts` | how far depth and points are off, pixel by pixel |
 | `comparison` | several runs side by side |
 | `theme` | colours of all charts |
 | `advice`, `expected` | which scheme for whom; what the guide expects |

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from analysis.evaluation.results import Evaluation, SchemeResult
+from analysis.evaluation.results import OTHER_PLAN, Evaluation, SchemeResult
 from analysis.report.expected import ADVISED, EDGE_COMPRESSION
 from vggtkit.core.program import command
 
 HARMLESS = 1e-3
 """Damage below which outputs are those of FP32 for most purposes: a signal 30 dB above the error."""
+AS_FAST = 0.05
+"""Times that differ by less than this share count as equal: repeats on a quiet machine spread as much."""
+LAPTOP_SHARE_GB = 4
+"""What a model may take of a laptop's 8 GB: the other half is the system's and that of whatever else runs."""
 ALIKE = 0.1
 """Files whose sizes differ by less than this share count as of one size."""
 
@@ -24,7 +30,8 @@ class Advice:
         title: of it, in English.
         rule: by which it was chosen, in English.
         chosen: what the measurements favour; None where nothing keeps the rule.
-        advised: the guide's scheme, as measured; None where it was not.
+        advised: the guide's scheme, as measured; None where it was not, or where the guide says nothing.
+        lacking: what the rule goes by and was not measured, in English; "" where all was.
     """
 
     scenario: str
@@ -32,6 +39,12 @@ class Advice:
     rule: str
     chosen: SchemeResult | None
     advised: SchemeResult | None
+    lacking: str = ""
+
+    @property
+    def is_of_guide(self) -> bool:
+        """Whether the guide advises anything in this scenario."""
+        return self.scenario in ADVISED
 
     @property
     def contradicts(self) -> bool:
@@ -90,12 +103,12 @@ def standing(evaluation: Evaluation) -> Standing | None:
 
 
 def advise(evaluation: Evaluation) -> list[Advice]:
-    """Advice for every scenario of the guide."""
+    """Advice for every scenario: those of the guide, then a server's and a laptop's."""
     results, fp32 = evaluation.quantized, evaluation.results[0]
     by_key = {result.key: result for result in results}
     harmless = [one for one in results if damage_of(one) < HARMLESS]
     small = [one for one in results if fp32.size_bytes / one.size_bytes >= EDGE_COMPRESSION]
-    uniform = [one for one in results if one.key != "plan" and damage_of(one) < HARMLESS]
+    uniform = [one for one in results if one.is_uniform and damage_of(one) < HARMLESS]
     rules = {
         "production": (
             "Production",
@@ -114,7 +127,32 @@ def advise(evaluation: Evaluation) -> list[Advice]:
             min(uniform, key=lambda one: one.size_bytes, default=None),
         ),
     }
-    return [Advice(key, *rule, by_key.get(ADVISED[key])) for key, rule in rules.items()]
+    of_guide = [Advice(key, *rule, by_key.get(ADVISED[key])) for key, rule in rules.items()]
+    return [*of_guide, _on_server(harmless), _on_laptop(results)]
+
+
+def _on_server(harmless: Sequence[SchemeResult]) -> Advice:
+    """For whom time is what a server costs."""
+    timed = [(one.seconds, one) for one in harmless if one.seconds is not None]
+    least = min((seconds for seconds, _ in timed), default=0.0)
+    fastest = [one for seconds, one in timed if seconds <= (1 + AS_FAST) * least]
+    rule = (
+        "the fastest with a damage below {limit}, as timed on the device of this run; of those within {as_fast} the "
+        "smallest"
+    )
+    lacking = "not timed: evaluate with 1 repeat or more" if harmless and not timed else ""
+    return Advice(
+        "server", "GPU serving", rule, min(fastest, key=lambda one: one.size_bytes, default=None), None, lacking
+    )
+
+
+def _on_laptop(results: Sequence[SchemeResult]) -> Advice:
+    """For whom memory is what there is little of."""
+    known = [one for one in results if one.memory_bytes is not None]
+    fitting = [one for one in known if (one.memory_bytes or 0) <= LAPTOP_SHARE_GB * 1e9]
+    rule = "the least damage of those that take at most {laptop} GB of memory with the pictures of this run"
+    lacking = "memory was not measured: evaluate with 1 repeat or more" if results and not known else ""
+    return Advice("laptop", "8 GB laptop", rule, min(fitting, key=damage_of, default=None), None, lacking)
 
 
 def export_command(result: SchemeResult, run: object) -> str:
@@ -124,5 +162,7 @@ def export_command(result: SchemeResult, run: object) -> str:
     >>> export_command(plan, "runs/default").endswith("export --run runs/default")
     True
     """
+    if result.key.startswith(OTHER_PLAN):
+        return command("export", "--run", Path(result.key.removeprefix(OTHER_PLAN)).parent)
     scheme = () if result.key == "plan" else ("--scheme", result.key)
     return command("export", "--run", run, *scheme)

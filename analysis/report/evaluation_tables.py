@@ -22,6 +22,8 @@ LEGEND = (
     "1 MB is 10^6 bytes; sizes are those of the packed files. 'smaller by' is FP32's size / the scheme's.",
     "time is the median of repeats, interleaved with FP32; speed is the median of FP32's time / the scheme's "
     "in the same repeat, above 1 is faster than FP32.",
+    "memory is that of the weights as they are held while it runs, and of all tensors of a pass at its fullest moment; "
+    "the process and its libraries take more.",
     "damage is the mean over the outputs of NMSE = sum (scheme - FP32)^2 / sum FP32^2 on the evaluation "
     "scenes; 0 is no difference, 1 is as far off as an output of zeros. 'scenes won' counts the scenes where "
     "the plan's damage is the lower one.",
@@ -51,9 +53,17 @@ def _rated(metric: str, value: float | None, digits: int) -> Cell:
 
 def summary_table(evaluation: Evaluation) -> Table:
     """Bytes, seconds and damage of every result."""
-    columns = ("scheme", "size MB", "smaller by", "time s", "min - max", "speed", "damage")
+    columns: tuple[str, ...] = ("scheme", "size MB", "smaller by", "time s", "min - max", "speed", "damage")
     rows = [_summary_row(evaluation, result) for result in evaluation.results]
+    if any(result.memory_bytes for result in evaluation.results):
+        columns = (*columns, "memory MB")
+        memory = [result.memory_bytes for result in evaluation.results]
+        rows = [(*row, Cell(_megabytes(size), size)) for row, size in zip(rows, memory, strict=True)]
     return Table("Size, time and damage", columns, rows, tones=_plan_stands_out(evaluation.results))
+
+
+def _megabytes(size: int | None) -> str:
+    return NOT_APPLICABLE if size is None else format_mb(size)
 
 
 def _plan_stands_out(results: Sequence[SchemeResult]) -> dict[int, Tone]:

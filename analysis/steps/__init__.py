@@ -6,10 +6,12 @@
 | `plan` | ``profile.h5`` and a budget -> ``plan.json`` |
 | `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
+| `rivals` | formats and further plans that stand beside a plan |
 | `experiment` | a run folder, read whole |
 | `report` | a run folder -> the report of the experiment |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `selection` | several plans, measured on scenes of their own: the best is kept |
+| `unseen` | scenes to judge on: none that a plan was tuned or selected on |
 | `rounding` | the profiled scenes -> the weights of a plan that is not rounded to the nearest |
 | `tune` | ``plan.json`` and scenes -> its weights, tuned |
 | `onnx_export` | the same -> an ONNX file |
@@ -17,6 +19,9 @@
 | `audit` | ``profile.h5`` and scenes -> do its scores predict damage? |
 | `transfer` | several runs of one model -> do their scores and plans travel? |
 | `reproduction` | VGGT-1B and published test sets -> its own table beside published figures |
+| `network` | a checkpoint, a run or a model -> a network that is ready to be shown pictures |
+| `reconstruction` | that and pictures -> depth, cameras and points |
+| `viewing` | the same twice -> FP32 and plan side by side in a browser |
 | `inspect` | ``profile.h5`` -> one layer from close by |
 | `formats` | the weight formats, listed |
 | `kernels` | a model and pictures -> ``kernels.json``, what its layers take here |

@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
-from analysis.evaluation.results import Evaluation, Verdict, to_json, verdict
+from analysis.evaluation.kept import Kept
+from analysis.evaluation.results import Evaluation, Verdict, format_number, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report import charts as plots
 from analysis.report import text as reports
+from analysis.report.difference_charts import Map, depth_shares, draw_differences
 from analysis.report.geometry_tables import too_few_scenes
 from analysis.report.parts.conclusions import recommended, recommended_sentences
 from analysis.report.wording import Wording
 from analysis.steps.experiment import read_evaluation
-from analysis.steps.rounding import weights_of
+from analysis.steps.rivals import rivals_of
+from analysis.steps.rounding import digest_of_plan, weights_of
 from analysis.steps.run_folder import (
     CHARTS,
+    DEPTH_DIFFERENCES,
     DEPTH_MAPS,
+    POINT_DIFFERENCES,
     PROFILE,
     REPORT,
     RESULTS,
-    check_not_tuned,
     check_writable,
     held_out_scenes,
     plan_of,
     subject_of_run,
     weights_of_plan,
 )
-from analysis.steps.selection import SELECTION, check_not_selected
+from analysis.steps.unseen import SELECTION, check_not_chosen_on
 from analysis.steps.view import View
+from mixedprec import Plan
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import check_number
-from vggtkit.core.program import setting
+from vggtkit.core.journal import Parts
+from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.seal import digest_of
+from vggtkit.metrics import METRICS
 from vggtkit.metrics.depth import get_alignment
+from vggtkit.quant import UNIFORM_SCHEMES
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.machine import machine_facts
 from vggtkit.scenes import SceneSource, fingerprint, notes_on
 
 RANDOM = "RANDOM WEIGHTS"
+PURPOSE = ("model_fingerprint", "scene_fingerprint", "seed", "depth_alignment", "threads", "tool_version")
+"""Facts that decide the numbers of an evaluation."""
 
 
 def make_evaluation(
@@ -56,6 +71,8 @@ def make_evaluation(
     execute: str = "reference",
     resident: str = "packed",
     convert: bool = False,
+    schemes: Sequence[str] = UNIFORM_SCHEMES,
+    also: Sequence[Path] = (),
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> View:
@@ -71,6 +88,8 @@ def make_evaluation(
         execute: key of the backend that executes the plan.
         resident: how it keeps weights, ``packed`` or ``int8``.
         convert: let it round once more what it does not run.
+        schemes: formats that stand beside the plan.
+        also: files of further plans.
         progress: called as the work goes on.
         say: told what was left out of the scenes' folder.
 
@@ -83,16 +102,15 @@ def make_evaluation(
     check_writable(run)
     profile = open_profile(run / PROFILE)
     plan = plan_of(run, profile)
-    profiled = SceneSource.from_dict(profile.facts["scene_source"])
-    source = choose_scenes(profiled)
+    source = choose_scenes(SceneSource.from_dict(profile.facts["scene_source"]))
     for note in notes_on(source):
         say(note)
     progress("loading", 0, 1)
     subject = subject_of_run(run, profile, device, model_name, say).with_heads(plan.heads)
     check_runs(backend, subject, plan, options)
     held_out = held_out_scenes(run, subject, profile, source)
-    check_not_tuned(plan, source, held_out)
-    check_not_selected(plan, source, held_out)
+    check_not_chosen_on(plan, source, held_out)
+    rivals = rivals_of(schemes, also, plan, subject, source, held_out)
     rounded = weights_of(run, plan, profile, subject, progress=progress, say=say)
     facts = provenance(
         schema_version=1,
@@ -105,13 +123,22 @@ def make_evaluation(
         selection_scenes=(plan.provenance.get(SELECTION) or {}).get("scenes", []),
     )
     watch = DepthWatch(held_out)
-    evaluation = evaluate(
-        subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
-        output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
-        execute=backend.key, options=options, rounded=rounded, watch=watch, progress=progress,
-    )  # fmt: skip
-    write_reports(evaluation, run, watch.maps(evaluation))
-    view = evaluation_view(evaluation, run)
+    purpose = {
+        "facts": {name: facts[name] for name in PURPOSE}, "plan": digest_of_plan(plan), "executions": plan.executions,
+        "schemes": list(rivals.schemes), "repeats": repeats,
+        "others": [[other.key, digest_of(other.assignment), other.keep, other.title] for other in rivals.others],
+        "execute": [execute, resident, convert], "weights": weights_of_plan(plan), "metrics": list(METRICS),
+        "scenes": [scene.name for scene in held_out], "machine": machine_facts(),
+    }  # fmt: skip
+    with _resumable(run, purpose, say) as parts:
+        evaluation = evaluate(
+            subject, held_out, plan, facts=facts, weights_note=_weights_note(profile), repeats=repeats,
+            output_weights=weights_of_plan(plan), alignment=alignment, calibration_scenes=profile.facts["scenes"],
+            execute=backend.key, options=options, rounded=rounded, rivals=rivals, watch=watch, kept=Kept(parts),
+            progress=progress,
+        )  # fmt: skip
+        write_reports(evaluation, run, watch.maps(evaluation))
+    view = with_worst(evaluation_view(evaluation, run), evaluation, plan, profile)
     return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute), *_tuned(plan.tuned)])
 
 
@@ -124,6 +151,76 @@ def _tuned(facts: Mapping[str, Any]) -> list[str]:
         f"and {facts['recipe']['block_steps']} of every block: damage {facts['damage_before']:.2e} -> "
         f"{facts['damage_after']:.2e} on {facts['selection_scenes']} selection scenes."
     ]
+
+
+@contextmanager
+def _resumable(run: Path, purpose: Mapping[str, object], say: Callable[[str], None]) -> Iterator[Parts]:
+    """Steps that stay if the work inside ends early, and go when it is done."""
+    parts = Parts(run / RESULTS, purpose)
+    if done := parts.done():
+        say(f"resuming: {len(done)} steps were done before and are skipped, the last is {done[-1]}")
+    try:
+        with parts.kept_if_any():
+            yield parts
+    except KeyboardInterrupt as error:
+        if not parts.done():
+            raise
+        again = command(*sys.argv[1:])
+        raise type(error)(f"interrupted; what is done is kept, and this goes on from there: {again}") from error
+    parts.remove()
+
+
+class Worst(NamedTuple):
+    """Where the plan does the most damage.
+
+    Attributes:
+        scene: of the evaluation,
+        scene_damage: and the plan's damage there; None where it is not a number.
+        layer: whose weights are expected to do the most under the plan; "" where that is not known.
+        layer_format: that it has,
+        layer_share: and what it does, as a share of what all layers are expected to do one by one.
+    """
+
+    scene: str
+    scene_damage: float | None
+    layer: str
+    layer_format: str
+    layer_share: float | None
+
+    def sentences(self) -> list[str]:
+        """For people."""
+        said = [f"Worst scene of the plan: {self.scene}, damage {format_number(self.scene_damage)}."]
+        if self.layer and self.layer_share is not None:
+            share = f"{self.layer_share:.0%} of what the layers are expected to do one by one"
+            said.append(f"Worst layer of the plan: {self.layer} ({self.layer_format}), {share}.")
+        return said
+
+
+def with_worst(view: View, evaluation: Evaluation, plan: Plan, profile: Profile) -> View:
+    """A view that also names the scene and the layer where the plan does the most damage."""
+    worst = worst_of(evaluation, plan, profile)
+    return replace(view, values={**view.values, "worst": worst._asdict()}, lines=[*view.lines, *worst.sentences()])
+
+
+def worst_of(evaluation: Evaluation, plan: Plan, profile: Profile) -> Worst:
+    """The scene on which the plan does the most damage, measured, and the layer of which most is expected."""
+    result = evaluation.plan
+    assert result is not None
+    damages = [math.inf if math.isnan(damage) else damage for damage in result.per_scene]
+    number = damages.index(max(damages))
+    named = evaluation.scenes[number], damages[number] if math.isfinite(damages[number]) else None
+    rows = {layer.name: row for row, layer in enumerate(profile.layers)}
+    expected = {
+        name: float(profile.total_damage[rows[name], profile.column(key)])
+        for name, key in plan.formats.items()
+        if key in profile.candidates
+    }
+    expected = {name: damage for name, damage in expected.items() if math.isfinite(damage)}
+    total = math.fsum(expected.values())
+    if not total:
+        return Worst(*named, "", "", None)
+    layer = max(expected, key=lambda name: expected[name])
+    return Worst(*named, layer, plan.formats[layer], expected[layer] / total)
 
 
 def _predicted(takes: Mapping[str, Any], evaluation: Evaluation, execute: str) -> list[str]:
@@ -154,13 +251,24 @@ def show_evaluation(run: Path) -> View:
 
 def write_reports(evaluation: Evaluation, run: Path, maps: DepthMaps | None = None) -> None:
     """Write the JSON, text and chart reports of a run, and depth to look at; all change, or none."""
-    names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else [])]
-    with replacing_all([run / name for name in names]) as (results, report, charts, *depth):
+    pictures = _differences(maps) if maps else {}
+    names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else []), *pictures]
+    with replacing_all([run / name for name in names]) as (results, report, charts, *others):
         results.write_text(to_json(evaluation), encoding="utf-8")
         report.write_text(reports.to_text(evaluation), encoding="utf-8")
         plots.draw(evaluation, charts)
         if maps:
-            save_maps(maps, depth[0])
+            save_maps(maps, others[0])
+            for (title, shares), path in zip(pictures.values(), others[1:], strict=True):
+                draw_differences(shares, maps.pictures[0], evaluation, title, path)
+
+
+def _differences(maps: DepthMaps) -> dict[str, tuple[str, Mapping[str, Map]]]:
+    """Title and maps of the pictures of differences, by the name of the file."""
+    depth = f"Depth of {maps.scene}, |scheme - FP32| / median depth of FP32"
+    points = f"Points of {maps.scene}, distance from FP32's / spread of FP32's points"
+    found = {DEPTH_DIFFERENCES: (depth, depth_shares(maps)), POINT_DIFFERENCES: (points, maps.points)}
+    return {name: (title, shares) for name, (title, shares) in found.items() if shares}
 
 
 def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = None) -> View:

@@ -18,7 +18,8 @@ from analysis.search.swaps import Refined, refine
 from analysis.steps.kernels import completed
 from analysis.steps.plan_source import PlanSource, plan_source
 from analysis.steps.run_folder import PLAN, check_writable
-from analysis.steps.selection import SELECTION, candidates_table, select
+from analysis.steps.selection import candidates_table, select
+from analysis.steps.unseen import SELECTION
 from analysis.steps.view import View
 from mixedprec import SOLVED, FormatChoice, Planned, Request, read_budget, save_plan, solve_plan
 from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values

@@ -32,6 +32,9 @@ RESULTS, REPORT, CHARTS = (
 DEPTH_MAPS = "depth_maps.npz"
 """Depth of FP32 and every scheme on one scene of the evaluation, for the page of the report."""
 
+DEPTH_DIFFERENCES, POINT_DIFFERENCES = "depth_differences.png", "point_differences.png"
+"""How far every scheme is from FP32 on that scene, pixel by pixel."""
+
 SCENE_DIGESTS = "scene_digests"
 """The fact of a profile that says what its scenes looked like to the model, one fingerprint each."""
 FOLDING = "folding"
@@ -41,8 +44,13 @@ PICTURE_DIGESTS = "picture_digests"
 """The fact of a profile that says which pictures it was made from, as `vggtkit.scenes.picture_digests` has them."""
 
 
-def check_writable(run: Path) -> None:
-    """Refuse a folder that cannot be written before minutes of work, not after them."""
+def check_writable(run: Path, name: str = "run") -> None:
+    """Refuse a folder that cannot be written before minutes of work, not after them.
+
+    Args:
+        run: a run's folder, or another,
+        name: that this setting names.
+    """
     place = run
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -52,7 +60,7 @@ def check_writable(run: Path) -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(
-            f"{setting('run', run)}: {place} cannot be written to ({reason}); name another folder"
+            f"{setting(name, run)}: {place} cannot be written to ({reason}); name another folder"
         ) from error
 
 
@@ -182,26 +190,6 @@ def check_not_profiled(profile: Profile, scenes: Sequence[Scene]) -> None:
         raise InputError(
             "the scenes to judge on are those that were profiled; give others with "
             f"{setting('images')} or {setting('scenes')}"
-        )
-
-
-def check_not_tuned(plan: Plan, source: SceneSource, scenes: Sequence[Scene]) -> None:
-    """Refuse scenes to judge on which the plan's weights were tuned or selected on, or that show such a picture.
-
-    Raises:
-        InputError: with the name of one.
-    """
-    if not plan.tuned:
-        return
-    seen, pictures = set(plan.tuned.get(SCENE_DIGESTS, ())), set(plan.tuned.get(PICTURE_DIGESTS, ()))
-    shared = [scene.name for scene in scenes if fingerprint([scene]) in seen]
-    shared += [
-        path.name for digest, path in digest_pictures(pictures_of(source, "evaluation")).items() if digest in pictures
-    ]
-    if shared:
-        raise InputError(
-            f"{len(shared)} of the scenes or pictures to judge on are those that the weights were tuned or selected "
-            f"on, {shared[0]} is one; give others with {setting('images')} or {setting('scenes')}"
         )
 
 

@@ -7,7 +7,7 @@ by says too little damage of what was chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from analysis.report.document import Row, Table
 from analysis.steps.plan_source import PlanSource
 from analysis.steps.rounding import Calibration
 from analysis.steps.run_folder import PICTURE_DIGESTS, SCENE_DIGESTS, check_not_profiled, scenes_for, subject_of_run
+from analysis.steps.unseen import SELECTION
 from mixedprec import Plan, Planned, Request, packed_with, solve_plan
 from mixedprec.evidence import output_weights
 from sensitivity import Profile
@@ -33,8 +34,6 @@ SELECT_SCENES = 8
 """Scenes that candidates are measured on, where there are as many."""
 SPLIT: Split = "calibration"
 """The half of a source that they are of, so that its other half can be judged on."""
-SELECTION = "selected_on"
-"""What a plan's provenance calls the scenes that it was selected on."""
 CANDIDATES: tuple[tuple[str, str, str], ...] = (
     ("auto", CALIBRATED, CALIBRATED),
     ("auto", CALIBRATED, "gptq_bias"),
@@ -162,27 +161,6 @@ def selection_scenes(
         "scenes": names, "scene_fingerprint": fingerprint(scenes), PICTURE_DIGESTS: sorted(digests),
         SCENE_DIGESTS: [fingerprint([scene]) for scene in scenes],
     }  # fmt: skip
-
-
-def check_not_selected(plan: Plan, source: SceneSource, scenes: Sequence[Scene]) -> None:
-    """Refuse to judge a plan on scenes or pictures that it was selected on.
-
-    Raises:
-        InputError: with the name of one.
-    """
-    facts: Mapping[str, Any] = plan.provenance.get(SELECTION) or {}
-    seen = set(facts.get(SCENE_DIGESTS, ()))
-    shared = [scene.name for scene in scenes if fingerprint([scene]) in seen]
-    digests = set(facts.get(PICTURE_DIGESTS, ()))
-    if digests:
-        shared += [
-            p.name for digest, p in digest_pictures(pictures_of(source, "evaluation")).items() if digest in digests
-        ]
-    if shared:
-        raise InputError(
-            f"the plan was selected on {len(shared)} of what it is to be judged on, {shared[0]!r} is one: give other "
-            f"scenes, or plan without {setting('best_of')}"
-        )
 
 
 def candidates_table(candidates: Sequence[Candidate], best: Plan) -> Table:

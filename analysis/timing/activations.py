@@ -7,8 +7,10 @@ convolutions are taken to copy their input and output into an order of their own
 
 from __future__ import annotations
 
+import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -45,6 +47,25 @@ def peak_activation_bytes(subject: Subject, scene: Scene) -> int | None:
             handle.remove()
 
 
+def held_bytes(subject: Subject, scene: Scene) -> int:
+    """Bytes of all tensors that a pass makes, at its fullest moment, counted while it runs.
+
+    What was there before does not count: weights, packed or not, and the pictures. What kernels take for themselves
+    without telling torch is not seen.
+
+    >>> from vggtkit.subject import ModuleSubject
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 1)).eval()
+    >>> held_bytes(ModuleSubject(model), Scene("one", torch.zeros(2, 3, 4, 4), torch.zeros(0, 2))) == 4 * 2 * (8 + 8)
+    True
+    """
+    call = subject.arguments(scene, subject.device)
+    there = (value for value in gc.get_objects() if issubclass(type(value), Tensor))
+    with torch.no_grad(), _Held() as held:
+        held.count_all_but(there)
+        subject.call(call)
+    return int(held.peak)
+
+
 class _Held(TorchDispatchMode):
     """Counts the bytes of what operations make, from then until it is freed."""
 
@@ -61,6 +82,13 @@ class _Held(TorchDispatchMode):
         self.weights = {value.untyped_storage()._cdata for value in (*module.parameters(), *module.buffers())}
         for value in tree_leaves((arguments, keywords)):
             self._count(value)
+
+    def count_all_but(self, there: Iterable[Tensor]) -> None:
+        """From here on it counts, but not what is there."""
+        self.counting = True
+        for value in there:
+            with suppress(NotImplementedError, RuntimeError):  # of a tensor without memory
+                self.weights.add(value.untyped_storage()._cdata)
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -6,7 +6,7 @@
 | `registry` | what is registered by name |
 | `plugins` | a user's own file that registers more |
 | `program` | what the program and its options are called, for messages |
-| `atomic` | files that appear complete or not at all |
+| `atomic` | files and folders that appear complete or not at all |
 | `seal` | JSON files that notice a change |
 | `trial` | reading a file in a child process first |
 | `locks` | one command at a time in a run folder |

@@ -1,4 +1,4 @@
-"""Files that appear under their real name complete, or not at all, and those that belong together at once."""
+"""Files and folders that appear under their real name complete, or not at all; those that belong together at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,9 @@ from vggtkit.core.errors import InputError
 
 _LONGEST_NAME = 100  # of the real name in the temporary one, whose length file systems limit to 255 bytes
 _PARTIAL = re.compile(r"\..*\.(\d+)(-[0-9a-f]{8})?\.partial", re.DOTALL)
+_REPLACED = ".replaced"
+"""How the name of a folder ends that is moved aside while another takes its place."""
+_LEFT = re.compile(r"\.(.*)\.(\d+)-[0-9a-f]{8}(\.partial|\.replaced)", re.DOTALL)
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
@@ -79,6 +83,91 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
         for temporary in temporaries:
             with suppress(OSError):
                 temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place at the end; folders above it are made as needed.
+
+    Whatever goes wrong inside the ``with`` block, the temporary folder is removed and an older one under the real name
+    stays as it was. What takes its place is whole: nothing of the older one is left among it.
+
+    Args:
+        folder: to make or to replace. One that holds anything is replaced only if it holds the marker.
+        marker: name of a file that is in every folder of this kind, and in no other.
+
+    Yields:
+        The temporary folder, empty.
+
+    Raises:
+        InputError: it cannot be written, or it holds something else.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "out"
+    >>> for number in ("1", "2"):
+    ...     with replacing_folder(folder, "index.json") as temporary:
+    ...         _ = (temporary / "index.json").write_text(number)
+    >>> (folder / "index.json").read_text(), [entry.name for entry in folder.parent.iterdir()]
+    ('2', ['out'])
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100
+    check_replaceable(folder, marker)
+    _put_right(folder)
+    name = f".{folder.name[:_LONGEST_NAME]}.{os.getpid()}-{secrets.token_hex(4)}"
+    temporary, older = folder.with_name(f"{name}.partial"), folder.with_name(f"{name}{_REPLACED}")
+    absent = [place for place in folder.parents if not place.exists()]
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        check_replaceable(folder, marker)
+        with _uninterrupted():
+            if folder.exists():
+                folder.replace(older)
+            temporary.replace(folder)
+    except Exception as error:
+        fault = _fault_of_disk(error)
+        if fault is None:
+            raise
+        reason = fault.strerror or str(fault) or type(fault).__name__
+        raise InputError(f"cannot write {folder}: {reason}; make room or name another place") from error
+    finally:
+        if older.exists() and not folder.exists():
+            older.replace(folder)
+        for place in (temporary, older):
+            shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # one that holds something stays, and so do those above it
+            for place in absent:
+                place.rmdir()
+
+
+def _put_right(folder: Path) -> None:
+    """Do what a process could not that was killed while it wrote this folder: an older one that it had moved aside."""
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    for entry in sorted(beside):
+        match = _LEFT.fullmatch(entry.name)
+        if match is None or match[1] != folder.name[:_LONGEST_NAME] or _is_alive(int(match[2])) or not entry.is_dir():
+            continue
+        if match[3] == _REPLACED and not folder.exists():
+            entry.replace(folder)
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, marker: str) -> None:
+    """Refuse a folder that holds something else than what is to be replaced.
+
+    Raises:
+        InputError: it is a file, or holds files but not the marker.
+    """
+    try:
+        others = [] if not folder.exists() else [entry.name for entry in folder.iterdir()]
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; name another folder") from error
+    if others and marker not in others:
+        raise InputError(f"{folder} holds other files, {min(others)!r} is one; name an empty or a new folder")
 
 
 def remove_partials(folder: Path) -> None:

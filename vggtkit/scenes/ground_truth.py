@@ -12,7 +12,7 @@ from torch import Tensor
 from vggtkit.core.errors import InputError
 from vggtkit.scenes.cameras import Array, inverse
 from vggtkit.scenes.depth_files import Size
-from vggtkit.scenes.photos import Mode, centre_on_white, load_photos, resized_size
+from vggtkit.scenes.photos import Mode, centre_on_white, load_photos, place_on
 from vggtkit.scenes.recording import Frame
 from vggtkit.scenes.scene import GroundTruth
 
@@ -95,10 +95,7 @@ def _on_canvas(frame: Frame, canvas: Size, mode: Mode, target_size: int, patch_s
     if frame.intrinsics is None:
         return None
     stored = _stored_size(frame)
-    resized = resized_size(stored, mode, target_size, patch_size)
-    surplus = max(0, resized[1] - target_size)  # rows that crop mode cut, half of them at the top
-    top = (canvas[1] - target_size) // 2 - surplus // 2 if surplus else (canvas[1] - resized[1]) // 2
-    corner = ((canvas[0] - resized[0]) // 2, top)
+    resized, corner = place_on(canvas, stored, mode=mode, target_size=target_size, patch_size=patch_size)
     return _placement(stored, resized, corner) @ frame.intrinsics, _depth_on(canvas, frame, resized, corner)
 
 

@@ -206,6 +206,43 @@ def picture_size(path: str | Path, *, mode: Mode, target_size: int, patch_size: 
     return min(height, target_size), width
 
 
+def shown_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture as it is shown, its orientation tag followed; reads the header only.
+
+    Raises:
+        InputError: as :func:`load_photos`, for this picture.
+    """
+    with open_picture(Path(path)) as image:
+        return _upright_size(image)
+
+
+def place_on(
+    canvas: tuple[int, int], size: tuple[int, int], *, mode: Mode, target_size: int, patch_size: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where a picture comes to lie on a canvas that it is centred on.
+
+    Args:
+        canvas: width and height; at least those of the prepared picture, at most ``target_size``.
+        size: width and height of the picture as it is shown.
+        mode: ``"crop"`` or ``"pad"``.
+        target_size: pixels.
+        patch_size: pixels.
+
+    Returns:
+        Width and height that it is resized to, and column and row of its first pixel, which lies above the canvas
+        (a negative row) where crop mode cuts it.
+
+    >>> place_on((56, 56), (80, 60), mode="crop", target_size=56, patch_size=14)
+    ((56, 42), (0, 7))
+    >>> place_on((56, 56), (60, 120), mode="crop", target_size=56, patch_size=14)
+    ((56, 112), (0, -28))
+    """
+    resized = resized_size(size, mode, target_size, patch_size)
+    surplus = max(0, resized[1] - target_size)  # rows that crop mode cuts, half of them at the top
+    top = (canvas[1] - target_size) // 2 - surplus // 2 if surplus else (canvas[1] - resized[1]) // 2
+    return resized, ((canvas[0] - resized[0]) // 2, top)
+
+
 def _pictures_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []

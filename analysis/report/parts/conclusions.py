@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from analysis.evaluation.cost import SCENES_TO_JUDGE
 from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
-from analysis.report.advice import HARMLESS, Advice, advise, damage_of, export_command, standing
+from analysis.report.advice import (
+    AS_FAST,
+    HARMLESS,
+    LAPTOP_SHARE_GB,
+    Advice,
+    advise,
+    damage_of,
+    export_command,
+    standing,
+)
 from analysis.report.document import Block, Cell, Document, Section, Table, Text
 from analysis.report.expected import EDGE_COMPRESSION
 from analysis.report.experiment import Experiment
@@ -93,8 +102,9 @@ def scenarios(experiment: Experiment, say: Wording) -> list[Block]:
         return []
     advice = advise(evaluation)
     rows = [_scenario(each, say) for each in advice]
-    columns = tuple(map(say, ("scenario", "rule", "measurements favour", "MB", "damage", "the guide advises")))
-    table = Table(say("Advice by scenario"), columns, rows, words=(columns[1], columns[2], columns[5]))
+    names = ("scenario", "rule", "measurements favour", "MB", "damage", "time s", "memory MB", "the guide advises")
+    columns = tuple(map(say, names))
+    table = Table(say("Advice by scenario"), columns, rows, words=(columns[1], columns[2], columns[7]))
     lines = [
         say(
             "{scenario}: the guide advises {advised} ({advised_mb} MB, damage {advised_damage}); under the rule above "
@@ -114,16 +124,27 @@ def scenarios(experiment: Experiment, say: Wording) -> list[Block]:
     if lines:
         blocks += [Text((say("Where measurement contradicts the guide:"),)), Text(tuple(lines), "points")]
     commands = dict.fromkeys(export_command(each.chosen, experiment.run) for each in advice if each.chosen)
-    return [*blocks, Text(tuple(commands), "code")]
+    timing = say("GPU serving goes by times on a GPU; this times them on one:")
+    on_gpu = command("evaluate", "--run", experiment.run, "--device", "cuda")
+    return [*blocks, Text(tuple(commands), "code"), Text((timing,)), Text((on_gpu,), "code")]
 
 
 def _scenario(each: Advice, say: Wording) -> tuple[str | Cell, ...]:
-    rule = say(each.rule, limit=f"{HARMLESS:g}", compression=f"{EDGE_COMPRESSION:g}")
-    advised = each.advised.title if each.advised else say("not measured")
+    rule = say(
+        each.rule, limit=f"{HARMLESS:g}", compression=f"{EDGE_COMPRESSION:g}", as_fast=f"{AS_FAST:.0%}",
+        laptop=LAPTOP_SHARE_GB,
+    )  # fmt: skip
+    advised = each.advised.title if each.advised else say("not measured") if each.is_of_guide else say("nothing")
     if each.chosen is None:
-        return (say(each.title), rule, say("nothing keeps the rule"), "", "", advised)
-    size, damage = each.chosen.size_bytes, each.chosen.damage
-    cells = (Cell(format_mb(size), size), Cell(format_number(damage), damage))
+        why = say(each.lacking) if each.lacking else say("nothing keeps the rule")
+        return (say(each.title), rule, why, "", "", "", "", advised)
+    size, damage, memory = each.chosen.size_bytes, each.chosen.damage, each.chosen.memory_bytes
+    cells = (
+        Cell(format_mb(size), size),
+        Cell(format_number(damage), damage),
+        Cell(format_number(each.chosen.seconds), each.chosen.seconds),
+        Cell("n/a" if memory is None else format_mb(memory), memory),
+    )
     return (say(each.title), rule, each.chosen.title, *cells, advised)
 
 

@@ -1,5 +1,7 @@
 """An interrupted command leaves the files as they were."""
 
+import io
+import json
 import os
 import shutil
 import signal
@@ -27,11 +29,39 @@ def test_interrupted_evaluation_leaves_the_earlier_files(
         raise KeyboardInterrupt
 
     target = (sys.modules["analysis.evaluation.run"], "average") if moment == "computing" else (charts, "draw")
-    monkeypatch.setattr(*target, interrupt)
-    before = content(run)
-    ran = cli("evaluate", "--run", run, "--repeats", 0)
+    before, asked = content(run), ("evaluate", "--run", run, "--repeats", 0)
+    whole = json.loads(before["comprehensive_results.json"])
+    monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, asked)])
+    with monkeypatch.context() as patch:
+        patch.setattr(*target, interrupt)
+        ran = cli(*asked)
     assert (ran.code, ran.out, ran.err.count("\n")) == (130, "", 1)
-    assert content(run) == before
+    assert ran.err.rstrip().endswith(f"goes on from there: python cli.py {' '.join(map(str, asked))}")
+    assert {name: data for name, data in content(run).items() if ".parts/" not in name} == before
+    again = cli(*asked)
+    assert again.code == 0
+    assert f"resuming: {2 if moment == 'computing' else 16} steps were done before" in again.err
+    assert content(run).keys() == before.keys()
+    resumed = json.loads((run / "comprehensive_results.json").read_text())
+    for ours, theirs in zip(resumed["results"], whole["results"], strict=True):
+        for name in ("damage", "per_scene", "outputs", "geometry", "changes", "size_bytes"):
+            assert ours[name] == theirs[name]
+    with np.load(run / "depth_maps.npz") as maps, np.load(io.BytesIO(before["depth_maps.npz"])) as earlier:
+        np.testing.assert_array_equal(maps["depth"], earlier["depth"])
+
+
+@pytest.mark.parametrize("change", ["--depth-alignment", "--schemes"])
+def test_steps_of_another_evaluation_do_not_count(run: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    def interrupt(*_arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["analysis.evaluation.run"], "average", interrupt)
+        assert cli("evaluate", "--run", run, "--repeats", 0, "--schemes", "fp16").code == 130
+    value = {"--depth-alignment": ("--schemes", "fp16", change, "none"), "--schemes": (change, "int4_group_32")}[change]
+    again = cli("evaluate", "--run", run, "--repeats", 0, *value)
+    assert again.code == 0
+    assert "resuming" not in again.err
 
 
 def test_interrupted_profile_leaves_the_earlier_one_and_says_how_to_go_on(

@@ -8,7 +8,7 @@ import torch
 
 from analysis.evaluation.results import from_json
 from analysis.steps import show_evaluation
-from analysis.steps.run_folder import DEPTH_MAPS
+from analysis.steps.run_folder import DEPTH_DIFFERENCES, DEPTH_MAPS, POINT_DIFFERENCES
 from mixedprec import load_plan, load_quantized
 from sensitivity import open_profile
 from tests.analysis.commands.running import RESULTS, Ran, cli, the_json
@@ -17,7 +17,8 @@ from vggtkit.core.command_log import LOG, read_log
 
 def test_a_run_has_its_files_and_no_others(finished: tuple[Path, dict[str, Ran]]) -> None:
     made = {path.name for path in finished[0].iterdir()}
-    written = {"profile.h5", "plan.json", "model-plan.safetensors", "model-plan.json", *RESULTS, DEPTH_MAPS, LOG}
+    written = {"profile.h5", "plan.json", "model-plan.safetensors", "model-plan.json", *RESULTS, LOG}
+    written |= {DEPTH_MAPS, DEPTH_DIFFERENCES, POINT_DIFFERENCES}
     assert made == written | {"report", "report.html"}
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from analysis.evaluation.depth_maps import MOST_PIXELS, DepthMaps, DepthWatch, load_maps, save_maps
+from analysis.report.difference_charts import depth_shares, draw_differences
 from tests.analysis.example import example_evaluation, with_plan
 from vggtkit.core.errors import InputError
 from vggtkit.scenes import Scene
@@ -50,6 +52,32 @@ def test_large_maps_are_averaged_down() -> None:
     assert maps.depth.shape[-2:] == (MOST_PIXELS, MOST_PIXELS // 2)
     blocks = depth["plan"][0, 0, ..., 0].reshape(MOST_PIXELS, 2, MOST_PIXELS // 2, 2).mean((1, 3))
     np.testing.assert_allclose(maps.depth[-1, 0], blocks.numpy(), rtol=1e-5)
+
+
+def test_points_are_compared_with_those_of_fp32(tmp_path: Path) -> None:
+    """A scheme that moves all points of the first view by a tenth of their spread; one that breaks is said to."""
+    scene = Scene("room", torch.rand(2, 3, 6, 8), torch.zeros(1, 2))
+    watch, evaluation = DepthWatch([scene]), example_evaluation()
+    points = torch.randn(1, 2, 6, 8, 3, generator=torch.Generator().manual_seed(0))
+    spread = (points[0, 0] - points[0, 0].mean((0, 1))).norm(dim=-1).mean()
+    for result in evaluation.results:
+        moved = points + (0 if result.key == "fp32" else 0.1 * spread) * torch.tensor([0.0, 0.6, 0.8])
+        broken = torch.full_like(points, torch.nan) if result.key == "int4_group_32" else moved
+        watch(result.key, 0, {"depth": torch.ones(1, 2, 6, 8, 1), "world_points": broken})
+    maps = watch.maps(evaluation)
+    assert set(maps.points) == {result.key for result in evaluation.quantized}
+    np.testing.assert_allclose(maps.points["plan"], 0.1, rtol=1e-4)
+    again = DepthWatch([scene])
+    again.restore("plan", watch.kept("plan"))
+    np.testing.assert_array_equal(again.kept("plan")["points"], maps.points["plan"])
+    draw_differences(maps.points, maps.pictures[0], evaluation, "Points", tmp_path / "points.png")
+    assert Image.open(tmp_path / "points.png").size[0] > 900
+
+
+def test_shares_of_depth_are_of_the_median() -> None:
+    maps = kept(watched(6, 8)[0])
+    expected = np.abs(maps.depth[3, 0] - maps.depth[0, 0]) / np.median(maps.depth[0, 0])
+    np.testing.assert_allclose(depth_shares(maps)[maps.keys[3]], expected, rtol=1e-6)
 
 
 def test_without_depth_nothing_is_kept() -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.evaluation.results import Evaluation
-from analysis.report.advice import HARMLESS, advise, front, standing
+from analysis.evaluation.results import Evaluation, verdict
+from analysis.report.advice import HARMLESS, advise, export_command, front, standing
 from analysis.report.expected import EDGE_COMPRESSION
 from analysis.report.parts.conclusions import recommended, recommended_sentences
 from analysis.report.wording import Wording
@@ -39,6 +39,53 @@ def test_every_scenario_follows_its_rule() -> None:
     assert chosen["prototype"] == min((key for key in harmless if key != "plan"), key=SIZES.get)
 
 
+def measured(memory_gb: dict[str, float], seconds: dict[str, float]) -> Evaluation:
+    evaluation = example_evaluation()
+    results = (
+        replace(one, memory_bytes=int(1e9 * memory_gb.get(one.key, 20)), seconds=seconds.get(one.key, 9.0))
+        for one in evaluation.results
+    )
+    return replace(evaluation, results=tuple(results))
+
+
+def chosen(evaluation: Evaluation, scenario: str) -> str | None:
+    advice = next(each for each in advise(evaluation) if each.scenario == scenario)
+    return advice.chosen.key if advice.chosen else None
+
+
+def test_a_server_takes_the_fastest_that_does_no_harm() -> None:
+    """INT4 is the fastest and does harm; of two that are equally fast the plan is smaller."""
+    seconds = {"int4_group_128": 0.1, "int8_per_tensor_sym": 1.0, "plan": 1.04, "int8_per_channel_sym": 1.2}
+    assert DAMAGES["int4_group_128"] > HARMLESS > max(DAMAGES["int8_per_tensor_sym"], DAMAGES["plan"])
+    assert chosen(measured({}, seconds), "server") == "plan"
+    assert chosen(measured({}, {**seconds, "plan": 1.06}), "server") == "int8_per_tensor_sym"
+
+
+def test_a_laptop_takes_the_most_accurate_that_fits() -> None:
+    fitting = {"int4_group_128": 3.0, "int4_group_32": 4.0, "int8_per_channel_asym": 4.001}
+    assert chosen(measured(fitting, {}), "laptop") == min(("int4_group_128", "int4_group_32"), key=DAMAGES.get)
+    assert chosen(measured({}, {}), "laptop") is None
+
+
+def test_what_was_not_measured_is_said() -> None:
+    evaluation = example_evaluation()
+    untimed = replace(evaluation, results=tuple(replace(one, seconds=None) for one in evaluation.results))
+    lacking = {each.scenario: each.lacking for each in advise(untimed) if each.chosen is None}
+    assert list(lacking) == ["server", "laptop"]
+    assert lacking["server"].startswith("not timed")
+    assert lacking["laptop"].startswith("memory was not measured")
+
+
+def test_a_further_plan_is_no_uniform_scheme_and_is_exported_from_its_own_run() -> None:
+    evaluation = example_evaluation()
+    other = replace(evaluation.results[-1], key="plan:runs/two/plan.json", size_bytes=10**6, damage=1e-6)
+    both = replace(evaluation, results=(*evaluation.results, other))
+    assert chosen(both, "production") == other.key
+    assert chosen(both, "prototype") == chosen(evaluation, "prototype")
+    assert export_command(other, "runs/default").endswith("export --run runs/two")
+    assert [row.key for row in verdict(both).rows] == [row.key for row in verdict(evaluation).rows]
+
+
 def test_a_small_file_that_does_harm_is_not_for_production() -> None:
     large = with_plan(example_evaluation(), size_bytes=20_000_000)
     harmless = {key: size for key, size in SIZE_MB.items() if DAMAGE[key] < HARMLESS}
@@ -49,7 +96,7 @@ def test_a_small_file_that_does_harm_is_not_for_production() -> None:
 def test_a_scenario_that_nothing_fits_says_so() -> None:
     evaluation = example_evaluation()
     broken = replace(evaluation, results=tuple(replace(r, damage=math.nan) for r in evaluation.results))
-    assert [each.chosen for each in advise(broken)][0::3] == [None, None]
+    assert [each.chosen for each in advise(broken)][0:4:3] == [None, None]
 
 
 def standing_of(evaluation: Evaluation) -> tuple[bool, str, str]:

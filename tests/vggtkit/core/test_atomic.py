@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import vggtkit.core.atomic
-from vggtkit.core.atomic import replacing, replacing_all
+from vggtkit.core.atomic import replacing, replacing_all, replacing_folder
 from vggtkit.core.errors import InputError
 
 
@@ -90,3 +90,57 @@ def test_a_full_disk_that_a_library_calls_something_else_is_named(tmp_path: Path
             raise OSError(28, "No space left on device")
         finally:
             raise ValueError("Can't close the ZIP file while there is an open writing handle on it")
+
+
+MARKER = "index.json"
+
+
+def write_folder(folder: Path, text: str, *names: str) -> None:
+    with replacing_folder(folder, MARKER) as temporary:
+        for name in (MARKER, *names):
+            (temporary / name).parent.mkdir(exist_ok=True)
+            (temporary / name).write_text(text)
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a" / "out", "old", "depth/1.png", "depth/2.png")
+    write_folder(tmp_path / "a" / "out", "new", "depth/1.png")
+    assert files_in(tmp_path) == {f"a/out/{name}": "new" for name in (MARKER, "depth/1.png")}
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, InputError])
+def test_nothing_is_left_of_a_folder_that_fails(tmp_path: Path, failure: type[BaseException]) -> None:
+    write_folder(tmp_path / "out", "old")
+    for place in (tmp_path / "out", tmp_path / "new" / "below"):
+        with pytest.raises(failure), replacing_folder(place, MARKER) as temporary:
+            (temporary / "half").write_text("half")
+            raise failure
+    assert files_in(tmp_path) == {f"out/{MARKER}": "old"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write_folder(tmp_path / "out", "new")  # an empty one is
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("work")
+    for place in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt"):
+        with pytest.raises(InputError, match=r"thesis\.txt"):
+            write_folder(place, "new")
+    assert files_in(tmp_path / "mine") == {"thesis.txt": "work"}
+
+
+def test_what_a_killed_process_moved_aside_comes_back(tmp_path: Path) -> None:
+    """Killed between the two renames: the older folder has another name, and the new one is whole or not."""
+    dead = 2**22 + 1  # above the largest number that Linux gives
+    for name in (f".out.{dead}-0123abcd.replaced", f".out.{dead}-0123abcd.partial", f".other.{dead}-0123abcd.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MARKER).write_text(name)
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "out", MARKER):
+        raise RuntimeError
+    assert files_in(tmp_path / "out") == {MARKER: f".out.{dead}-0123abcd.replaced"}
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f".other.{dead}-0123abcd.partial", "out"]

@@ -1,0 +1,171 @@
+"""Memory and time of a reconstruction, before anything runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from analysis.reconstruction.chunks import cut, most_at_once
+from analysis.reconstruction.pictures import Pictures, Size
+from analysis.reconstruction.views import see
+from analysis.timing.activations import peak_activation_bytes
+from analysis.timing.forecast import Forecast
+from mixedprec import format_bytes
+from sensitivity.survey import run_on_meta
+from vggtkit.core.errors import InputError
+from vggtkit.core.memory import free_bytes
+from vggtkit.core.program import setting
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+SHARE_OF_FREE = 0.8
+"""Of the memory that is free, what passes are planned for: allocators keep some, and others take some meanwhile."""
+
+LONG = 1.0
+"""Seconds for one picture from which on no further passes are spent on a forecast."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a reconstruction will take.
+
+    Attributes:
+        chunks: numbers of pictures, pass by pass.
+        forecast: of the longest pass, with the seconds of all of them.
+        kept_bytes: depth and confidence of all pictures.
+        free_bytes: of the device, before; None where it does not tell.
+    """
+
+    chunks: tuple[range, ...]
+    forecast: Forecast
+    kept_bytes: int
+    free_bytes: int | None
+
+    def sentences(self) -> list[str]:
+        """For people, before it begins."""
+        pictures = self.chunks[-1].stop
+        free = "" if self.free_bytes is None else f" ({format_bytes(self.free_bytes)} are free)"
+        took = "" if self.forecast.seconds is None else f", about {self.forecast.seconds:.1f} s"
+        many = "1 picture" if pictures == 1 else f"{pictures} pictures"
+        passes = "1 pass" if len(self.chunks) == 1 else f"{len(self.chunks)} passes"
+        needed, weights = self.forecast.activation_bytes + self.kept_bytes, self.forecast.weight_bytes
+        said = [
+            f"{many} in {passes}: about {format_bytes(needed)} of memory{free} beside {format_bytes(weights)} of"
+            f" weights{took}"
+        ]
+        if len(self.chunks) > 1:
+            said.append(
+                f"CHUNKS OF {max(map(len, self.chunks))} PICTURES: each begins with the last picture of the one before,"
+                " by which it is brought into the first one's frame; errors add up from chunk to chunk"
+            )
+        return said
+
+
+def needs_of(
+    subject: Subject,
+    bare: Subject,
+    pictures: Pictures,
+    *,
+    weights: tuple[int, int],
+    at_once: int | None = None,
+    free: Callable[[torch.device], int | None] = free_bytes,
+) -> Needs:
+    """What a reconstruction will take; runs one picture or two to learn how fast the network is here.
+
+    Memory of a pass follows from shapes alone. Time is that of the small passes, for as many more operations as the
+    others have, which are counted on shapes as well.
+
+    Args:
+        subject: ready to run.
+        bare: the same architecture, for shapes alone.
+        pictures: to be seen.
+        weights: bytes of the weights in memory, and of what the largest layer takes besides while it runs.
+        at_once: pictures in a pass, at most; by default as many as fit.
+        free: bytes that a device has left.
+
+    Raises:
+        InputError: not even two pictures fit, or the first cannot be read.
+    """
+    count, (width, height) = len(pictures), pictures.canvas
+    left = free(subject.device)
+    kept = 8 * count * height * width
+
+    def peak(views: int) -> int:
+        return weights[1] + (peak_activation_bytes(bare, _blank(views, pictures.canvas)) or 0)
+
+    allowed = None if left is None else int(SHARE_OF_FREE * left) - kept
+    most = min(count, at_once or count)
+    fitting = most if at_once else most_at_once(peak, allowed, most)
+    largest = peak(fitting or min(2, count))
+    if not fitting or (allowed is not None and largest > allowed):
+        raise InputError(
+            f"{fitting or min(2, count)} pictures of {height}x{width} need {format_bytes(largest + kept)} of memory,"
+            f" {format_bytes(left or 0)} are free: give a lower {setting('resolution')}, {setting('max_images')} or"
+            f" {setting('chunk')}"
+        )
+    chunks = tuple(cut(count, fitting))
+    seconds = _seconds(subject, bare, pictures, chunks)
+    return Needs(chunks, Forecast("", len(chunks[0]), weights[0], largest, seconds), kept, left)
+
+
+def _blank(views: int, canvas: Size) -> Scene:
+    return Scene("", torch.zeros(1, 3, canvas[1], canvas[0]).expand(views, -1, -1, -1), torch.zeros(0, 2))
+
+
+def _seconds(subject: Subject, bare: Subject, pictures: Pictures, chunks: tuple[range, ...]) -> float | None:
+    """Of all passes, from small ones.
+
+    A pass takes as long whatever it sees (unpacking weights, say) and a time for every operation. Both follow from
+    passes on one picture and on two. Where one picture takes long it is shown once, and all of its time is taken to be
+    of operations.
+    """
+    sizes = [len(chunk) for chunk in chunks]
+    operations = {size: _operations(bare, size, pictures.canvas) for size in {1, 2, *sizes}}
+    if not all(operations.values()):
+        return None
+    one = _timed(subject, pictures, 1)
+    if one > LONG or len(pictures) < 2:
+        return one * sum(operations[size] for size in sizes) / operations[1]
+    one, two = (min(_timed(subject, pictures, views) for _ in range(2)) for views in (1, 2))
+    each = max(0.0, two - one) / (operations[2] - operations[1])
+    return sum(max(one, one + each * (operations[size] - operations[1])) for size in sizes)
+
+
+def _timed(subject: Subject, pictures: Pictures, views: int) -> float:
+    begun = time.perf_counter()
+    see(subject, pictures, range(views))
+    return time.perf_counter() - begun
+
+
+def _operations(bare: Subject, views: int, canvas: Size) -> int:
+    """Multiplications and additions of a pass, counted on shapes."""
+    with torch.no_grad(), _Operations() as counted:
+        run_on_meta(bare, _blank(views, canvas))
+    return int(counted.total)
+
+
+class _Operations(TorchDispatchMode):
+    """Counts those of products and convolutions, by torch's own formulas.
+
+    `torch.utils.flop_counter.FlopCounterMode` has the same sum, module by module, which takes longer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        """Do it, and count."""
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
