@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from sensitivity import Profile, profile
-from sensitivity.recorder import TOKENS_PER_LAYER, SceneRecorder, as_maps, choose_channels, plan_sampling
+from sensitivity import Profile
+from sensitivity.recorder import TOKENS_PER_LAYER, as_maps, choose_channels, plan_sampling
 from sensitivity.survey import LayerVolume, as_tokens
+from tests.sensitivity.profiling import SCHEMES, profiled
 from vggtkit.core.errors import InputError
-from vggtkit.core.executors import parse_workers
-from vggtkit.core.journal import Parts
 from vggtkit.model import VGGT
 from vggtkit.quant import (
     UNIFORM_SCHEMES,
@@ -34,8 +33,6 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import TokenGrid, subject_of
 
 MakeScene = Callable[..., Scene]
-SCHEMES = ("int8_per_tensor_sym", "int4_group_32")
-FACTS = {"model": "small", "weights": "trained"}
 # Not the tracker's: its sines of 1000 times a coordinate make float32 rounding visible.
 WATCHED = (
     "aggregator.patch_embed.patch_embed.proj",
@@ -203,11 +200,6 @@ def test_sizes_and_damage_are_there_for_all_candidates(small_model: VGGT, small_
     assert np.isfinite(small_profile.total_damage).all()
 
 
-def profiled(model: VGGT, scenes: list[Scene], path: Path, **changes: Any) -> Profile:
-    arguments = {"facts": FACTS, "schemes": SCHEMES, "candidates": SCHEMES, "probes": 1, "activation_bytes": 300_000}
-    return profile(model, scenes, path, **{**arguments, **changes})
-
-
 def test_the_seed_alone_decides(small_model: VGGT, make_scene: MakeScene, tmp_path: Path) -> None:
     """Weights, scores and samples the same; another seed samples other tokens and draws other probes."""
     before = {name: value.clone() for name, value in small_model.state_dict().items()}
@@ -231,101 +223,6 @@ def test_progress_ends_where_it_said(small_model: VGGT, make_scene: MakeScene, t
     told: list[tuple[str, int, int]] = []
     profiled(small_model, [make_scene(0, size=(16, 16))], tmp_path / "p.h5", progress=lambda *step: told.append(step))
     assert [step[1:] for step in told[1:]] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
-
-
-def assert_same_numbers(first: Profile, second: Profile) -> None:
-    """All datasets of two files, bit for bit."""
-    with h5py.File(first.path) as a, h5py.File(second.path) as b:
-        names: list[str] = []
-        a.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        assert len(names) > 100
-        for name in names:
-            first_values, second_values = (file[name][:] for file in (a, b))
-            if name == "layers":
-                assert first_values.tolist() == second_values.tolist()
-            else:
-                assert first_values.tobytes() == second_values.tobytes(), name
-
-
-@pytest.mark.parametrize(("passes", "done"), [(1, 2), (4, 8)])
-def test_an_interrupted_profile_goes_on_where_it_was(
-    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: int, done: int
-) -> None:
-    """Stopped in any step of the two scenes; no pass under a scheme is done twice, and the numbers are the same."""
-    scenes = [make_scene(seed, size=(16, 16)) for seed in (0, 1)]
-    whole = profiled(small_model, scenes, tmp_path / "whole.h5")
-    count, said = [0], []
-    under = SceneRecorder.under
-
-    def counted(recorder: SceneRecorder, key: str) -> Any:
-        if count[0] == passes:
-            raise KeyboardInterrupt
-        count[0] += 1
-        return under(recorder, key)
-
-    monkeypatch.setattr(SceneRecorder, "under", counted)
-    path = tmp_path / "p.h5"
-    if passes < 4:
-        with pytest.raises(KeyboardInterrupt):
-            profiled(small_model, scenes, path)
-    else:
-        monkeypatch.setattr("sensitivity.profiler._assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            profiled(small_model, scenes, path)
-        monkeypatch.undo()
-        monkeypatch.setattr(SceneRecorder, "under", counted)
-    assert not path.exists()
-    passes = 4 * len(scenes)
-    resumed = profiled(small_model, scenes, path, say=said.append)
-    assert count[0] == 4
-    assert said[-1].startswith(f"resuming: {done} of 8 steps")
-    assert_same_numbers(whole, resumed)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["p.h5", "whole.h5"]
-
-
-def test_two_processes_write_the_numbers_of_one(small_model: VGGT, make_scene: MakeScene, tmp_path: Path) -> None:
-    """Steps of a scene go to either process, which runs FP32 for itself where it has not."""
-    scenes = [make_scene(seed, size=(16, 16)) for seed in (0, 1)]
-    alone, shared = (
-        profiled(small_model, scenes, tmp_path / f"{text}.h5", workers=parse_workers(text)) for text in ("1", "2")
-    )
-    assert_same_numbers(alone, shared)
-    assert alone.facts["threads"] == shared.facts["threads"] == 1
-
-
-def test_a_profile_that_is_stopped_after_every_step_has_the_same_numbers(
-    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In FP32, under every scheme, at the damage, of both scenes: each start does one step."""
-    scenes, save = [make_scene(seed, size=(16, 16)) for seed in (0, 1)], Parts.save
-
-    def once(parts: Parts, step: str, arrays: Any) -> None:
-        save(parts, step, arrays)
-        raise KeyboardInterrupt
-
-    whole = profiled(small_model, scenes, tmp_path / "whole.h5")
-    done = []
-    for _ in range(8):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Parts, "save", once)
-            profiled(small_model, scenes, tmp_path / "p.h5")
-        done.append(len(list((tmp_path / "p.h5.parts").glob("*.npz"))))
-    assert done == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert_same_numbers(whole, profiled(small_model, scenes, tmp_path / "p.h5"))
-
-
-def test_steps_of_another_profile_are_not_taken(
-    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another seed; and a leftover of a process that was killed while it wrote."""
-    scenes, path, said = [make_scene(0, size=(16, 16))], tmp_path / "p.h5", []
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("sensitivity.profile_steps.sketch", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        profiled(small_model, scenes, path, seed=1)
-    (tmp_path / "p.h5.parts" / ".0-damage.npz.7.partial").write_bytes(b"half")
-    found = profiled(small_model, scenes, path, seed=2, say=said.append)
-    assert "started anew" in said[-1]
-    assert_same_numbers(profiled(small_model, scenes, tmp_path / "q.h5", seed=2), found)
 
 
 def test_many_channels_are_sampled_and_few_are_not(
