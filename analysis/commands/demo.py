@@ -15,11 +15,7 @@ from analysis.commands.options import (
 )
 from analysis.commands.screen import session
 from analysis.steps import make_evaluation, make_plan, make_profile, profile_view
-from analysis.steps.plan import Extras
 from mixedprec import parse_request
-
-ROUNDING = "gptq"
-"""How its plan is rounded: at no byte, for half a minute."""
 
 EXAMPLES = (
     "demo",
@@ -45,7 +41,7 @@ def demo(
                 progress=progress, say=screen.say,
             )  # fmt: skip
         parts = {"profile": screen.tables(profile_view(made))}
-        planned = make_plan(run, parse_request(budget), extras=Extras(rounding=ROUNDING))
+        planned = make_plan(run, parse_request(budget))
         parts["plan"] = screen.tables(planned)
         with screen.progress() as progress:
             evaluated = make_evaluation(run, repeats=3, device=device, progress=progress, say=screen.say)

@@ -11,13 +11,15 @@ from analysis.steps import audit
 from tests.analysis.commands.running import RESULTS, Ran, cli
 from vggtkit.quant import UNIFORM_SCHEMES
 
+PROFILED = ("--num-scenes", 1, "--views", 2, "--probes", 1, "--seed", 3)
+
 
 @pytest.fixture(scope="package")
 def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ran]]:
     """A run with all its files, and what every command printed; not to be changed."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     steps = {
-        "profile": ("--model", model_folder, "--num-scenes", 1, "--views", 2, "--probes", 1, "--seed", 3),
+        "profile": (*PROFILED, "--model", model_folder, "--rounding", "nearest"),
         "plan": (),
         "evaluate": ("--repeats", 1),
         "export": (),
@@ -28,6 +30,22 @@ def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
         drawn = (run / RESULTS[2]).read_bytes()
         printed["report"] = cli("report", "--run", run, "--json")
     return run, printed
+
+
+@pytest.fixture(scope="package")
+def calibrated(
+    finished: tuple[Path, dict[str, Ran]], model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same run with a profile that knows what calibrated rounding leaves; not to be changed."""
+    run = Path(shutil.copytree(finished[0], tmp_path_factory.mktemp("runs") / "calibrated"))
+    assert cli("profile", *PROFILED, "--model", model_folder, "--run", run, "--rounding", "gptq").code == 0
+    return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_calibrated_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a large network; it takes a second of every profile and evaluation."""
+    monkeypatch.setattr("analysis.steps.profile.LARGE", 0)
 
 
 @pytest.fixture

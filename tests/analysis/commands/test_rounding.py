@@ -1,6 +1,7 @@
 """Plans whose codes are chosen with the profiled scenes: planned, judged, written, the same codes everywhere."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,11 @@ from tests.analysis.commands.running import RESULTS, assert_refused, cli, the_js
 from vggtkit.model import load_vggt
 from vggtkit.quant import dequantize
 from vggtkit.scenes import synthetic_scenes
+
+
+@pytest.fixture
+def run(calibrated: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(calibrated, tmp_path / "run"))
 
 
 def damage_of_plan(run: Path) -> float:
