@@ -43,7 +43,11 @@ def test_a_signal_while_the_line_is_parsed_has_its_own_code(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
     monkeypatch.setattr(typer.core.TyperGroup, "invoke", lambda *_: signal.raise_signal(number))
-    assert cli("formats").code == code
+    before = signal.signal(number, signal.default_int_handler)  # where tests run in the background it may be ignored
+    try:
+        assert cli("formats").code == code
+    finally:
+        signal.signal(number, before)
 
 
 def test_no_arguments_show_the_help() -> None:
