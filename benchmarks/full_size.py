@@ -89,7 +89,9 @@ def full_size(model_name: str, images: str | None, resolution: int | None, folde
         del subject
         meter.enter("loading")
         profile = make_profile(
-Xlambda stage, _done, _total: meter.enter(_stage(stage)), say=lambda line: print(line, flush=True),
+            folder, model_name, "random", source, probes=0, disk_budget="4GB", device="cpu", seed=0,
+            rounding="nearest", progress=lambda stage, _done, _total: meter.enter(_stage(stage)),
+            say=lambda line: print(line, flush=True),
         )  # fmt: skip
     in_profile = {
         name: value for name, value in meter.seconds.items() if name not in ("load", "forward", "quantise", "loading")

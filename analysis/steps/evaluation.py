@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,8 +137,8 @@ def make_evaluation(
             progress=progress,
         )  # fmt: skip
         write_reports(evaluation, run, watch.maps(evaluation))
-    view = with_worst(evaluation_view(evaluation, run), evaluation, plan, profile)
-    return replace(view, lines=[*view.lines, *_predicted(plan.takes, evaluation, execute), *_tuned(plan.tuned)])
+    more = [*_predicted(plan.takes, evaluation, execute), *_tuned(plan.tuned)]
+    return evaluation_view(evaluation, run, worst=worst_of(evaluation, plan, profile), more=more)
 
 
 def _tuned(facts: Mapping[str, Any]) -> list[str]:
@@ -194,12 +193,6 @@ class Worst(NamedTuple):
             share = f"{self.layer_share:.0%} of what the layers are expected to do one by one"
             said.append(f"Worst layer of the plan: {self.layer} ({self.layer_format}), {share}.")
         return said
-
-
-def with_worst(view: View, evaluation: Evaluation, plan: Plan, profile: Profile) -> View:
-    """A view that also names the scene and the layer where the plan does the most damage."""
-    worst = worst_of(evaluation, plan, profile)
-    return replace(view, values={**view.values, "worst": worst._asdict()}, lines=[*view.lines, *worst.sentences()])
 
 
 def worst_of(evaluation: Evaluation, plan: Plan, profile: Profile) -> Worst:
@@ -271,8 +264,14 @@ def _differences(maps: DepthMaps) -> dict[str, tuple[str, Mapping[str, Map]]]:
     return {name: (title, shares) for name, (title, shares) in found.items() if shares}
 
 
-def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = None) -> View:
-    """What an evaluation says; its verdict is made where nobody has it yet."""
+def evaluation_view(
+    evaluation: Evaluation,
+    run: Path,
+    answer: Verdict | None = None,
+    worst: Worst | None = None,
+    more: Sequence[str] = (),
+) -> View:
+    """What an evaluation says: its verdict, which is made where nobody has it yet; last what is recommended."""
     answer = answer or verdict(evaluation)
     results = [
         {
@@ -301,6 +300,10 @@ def evaluation_view(evaluation: Evaluation, run: Path, answer: Verdict | None = 
     lines.append(_noise(evaluation))
     is_random = evaluation.weights_note.startswith(RANDOM)
     lines += [evaluation.weights_note] * is_random
+    if worst is not None:
+        values["worst"] = worst._asdict()
+        lines += worst.sentences()
+    lines += more
     if evaluation.quantized:
         lines.append(" ".join(recommended_sentences(evaluation, Wording("en"))))
         values["recommended"] = recommended(evaluation).key

@@ -16,7 +16,7 @@ from analysis.report.parts import PARTS
 from analysis.report.parts.outcome import CHARTS as PICTURES
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
-from analysis.steps.evaluation import evaluation_view, with_worst, write_reports
+from analysis.steps.evaluation import evaluation_view, worst_of, write_reports
 from analysis.steps.experiment import read_evaluation, read_experiment
 from analysis.steps.run_folder import REPORT, RESULTS, check_writable
 from analysis.steps.view import View
@@ -96,9 +96,10 @@ def _view(experiment: Experiment, written: list[Path]) -> View:
     lines.append(f"written: {', '.join(names[:6])}")
     if experiment.evaluation is None:
         return View({"written": names, "absent": absent}, (), lines)
-    view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict)
+    worst = None
     if experiment.plan is not None and experiment.profile is not None and experiment.evaluation.plan is not None:
-        view = with_worst(view, experiment.evaluation, experiment.plan, experiment.profile)
+        worst = worst_of(experiment.evaluation, experiment.plan, experiment.profile)
+    view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict, worst)
     return View({**view.values, "written": names, "absent": absent}, view.tables, [*view.lines, *lines])
 
 
