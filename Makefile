@@ -13,13 +13,17 @@ OLDEST_TESTS := tests/test_imports.py tests/test_cli.py tests/test_supply.py tes
 	tests/vggtkit/scenes tests/vggtkit/model/test_loading.py tests/vggtkit/metrics tests/analysis/report \
 	tests/analysis/commands/test_way_through.py
 
-.PHONY: demo test test-oldest check docs pictures lock clean
+.PHONY: demo test test-slow test-oldest check docs pictures lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python cli.py demo $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
+
+# Whole commands on odd inputs, several threads and processes, a wheel in an environment of its own.
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope -m slow
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider --numprocesses auto --maxprocesses 4 --dist loadfile $(OLDEST_TESTS) \

@@ -75,6 +75,7 @@ def test_nothing_else_is_importable(wheel: Path) -> None:
     assert {name for name in names if not name.endswith(".dist-info")} == OURS
 
 
+@pytest.mark.slow
 def test_used_beside_modules_of_ones_own(wheel: Path, tmp_path: Path) -> None:
     installed, here = tmp_path / "installed", tmp_path / "project"
     with zipfile.ZipFile(wheel) as file:

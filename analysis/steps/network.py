@@ -21,7 +21,6 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.model import VGGT, model_fingerprint, skeleton
-from vggtkit.quant.rounding import NEAREST
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
 from vggtkit.subject import Subject, VGGTSubject, open_subject
@@ -227,8 +226,7 @@ def _info_of_plan(path: Path, plan: Plan) -> CheckpointInfo | None:
         return None
     stated = (info.formats, info.keep, info.model_fingerprint)
     planned = (plan.formats, plan.keep, plan.model_fingerprint)
-    rounding = info.note.get(OF_PLAN)
-    same = rounding is None if plan.rounding == NEAREST else rounding == digest_of_plan(plan)
+    same = info.note.get(OF_PLAN) == (digest_of_plan(plan) if plan.only_in_checkpoint else None)
     return info if same and stated == planned and info.factory is None else None
 
 

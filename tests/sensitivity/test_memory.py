@@ -15,6 +15,7 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import subject_of
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc: the system does not tell")
 def test_memory_is_flat_over_scenes(
     tiniest_config: VGGTConfig, tmp_path: Path, make_scene: Callable[..., Scene]

@@ -225,6 +225,7 @@ def _worker(rank: int, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_step(tmp_path: Path) -> None:
     """Each renders half of the scenes, other ones, and both end with the mean of what they bring."""
     torch.multiprocessing.spawn(_worker, (tmp_path,), nprocs=2)

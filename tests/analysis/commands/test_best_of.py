@@ -25,6 +25,7 @@ def run(calibrated: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(calibrated, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_the_best_of_those_measured_is_kept_with_its_scenes(run: Path, model_folder: Path) -> None:
     said = the_json(cli("plan", "--run", run, "--budget", "int4_group_64", "--best-of", 5, "--json"))
     plan, profile = load_plan(run / "plan.json"), open_profile(run)

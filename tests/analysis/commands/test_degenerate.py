@@ -62,6 +62,7 @@ def checked(*command: object) -> Ran:
     return ran
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_nan(case: str, tiniest_config: VGGTConfig, tmp_path: Path) -> None:
     pattern, shade, views, heads = CASES[case]
@@ -82,6 +83,7 @@ def test_nothing_is_nan(case: str, tiniest_config: VGGTConfig, tmp_path: Path) -
             assert np.isfinite(values[:]).all(), output
 
 
+@pytest.mark.slow
 def test_an_audit_of_outputs_without_damage_has_numbers(tiniest_config: VGGTConfig, tmp_path: Path) -> None:
     config = replace(tiniest_config, heads=("camera", "track"))
     model, run = with_zeros(config, CASES["constant outputs"][0], tmp_path / "model"), tmp_path / "run"

@@ -26,6 +26,7 @@ def twin_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.mark.slow
 def test_a_folded_profile_is_planned_evaluated_and_written(twin_folder: Path, tmp_path: Path) -> None:
     formats = "int8_per_channel_sym,int4_two_level"
     asked = ("--model", twin_folder, "--num-scenes", 1, "--views", 2, "--probes", 2, "--run", tmp_path)

@@ -88,6 +88,7 @@ def test_interrupted_profile_leaves_the_earlier_one_and_says_how_to_go_on(
     assert content(run).keys() == before.keys()
 
 
+@pytest.mark.slow
 def test_a_profile_that_is_killed_goes_on_with_the_same_numbers(model_folder: Path, tmp_path: Path) -> None:
     """SIGKILL after the second step or so, in a process of its own, which computes with one thread as the tests do."""
     command = [sys.executable, "cli.py", "profile", "--model", str(model_folder), "--views", "1", "--probes", "1"]

@@ -146,6 +146,7 @@ def test_weights_of_a_function_are_its_own(tmp_path: Path) -> None:
     assert pyramid() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_formats")
 def test_a_vggt_without_some_heads_goes_through_every_command(tmp_path: Path, tiniest_config: VGGTConfig) -> None:
     """Heads that its config leaves out are absent: from layers, outputs, figures, plans and files."""

@@ -46,6 +46,7 @@ def test_every_example_is_short() -> None:
     assert max(len(block.splitlines()) for block in BLOCKS) < 30
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_documentation_stand_in_every_table(
     plugin: Path, model_folder: Path, photo_folder: Path, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def damage_of_plan(run: Path) -> float:
     return next(float(row["damage"]) for row in results if row["key"] == "plan")
 
 
+@pytest.mark.slow
 def test_what_is_judged_is_what_is_written(run: Path, model_folder: Path) -> None:
     plan = ("plan", "--run", run, "--budget", "int4_group_64", "--json")
     damages = {}

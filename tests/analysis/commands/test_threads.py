@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mixedprec import load_plan
 from sensitivity import Profile, open_profile
@@ -25,6 +26,7 @@ def scores(profile: Profile) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{kind} {metric}", values
 
 
+@pytest.mark.slow
 def test_two_threads_give_the_scores_and_the_plan_of_one(run: Path, model_folder: Path) -> None:
     """Scores agree to 1e-5 of the largest; a rectifier at its kink may move a few of them by more."""
     other = run.with_name("two-threads")

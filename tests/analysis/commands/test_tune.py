@@ -82,6 +82,7 @@ def test_an_absurd_learning_rate_gives_back_the_start(cameras: Path, model_folde
     assert all(torch.equal(dequantize(q), dequantize(start[name])) for name, q in ours.items())
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_with_equal_bits(cameras: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = content(cameras)
     assert cli("tune", "--run", cameras, *TUNE).code == 0
@@ -145,6 +146,7 @@ def test_scenes_have_one_role(run: Path) -> None:
     assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
 
 
+@pytest.mark.slow
 def test_pictures_that_were_tuned_on_are_not_judged_on(model_folder: Path, photo_folder: Path, tmp_path: Path) -> None:
     """Tuned on one half of the photographs, judged on the other after the folder was turned round."""
     run = tmp_path / "run"

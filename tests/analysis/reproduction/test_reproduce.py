@@ -62,6 +62,7 @@ def again(data: Path, model_folder: Path, run: Path, *options: object) -> Ran:
     return cli("reproduce", *tests, "--model", model_folder, *OPTIONS, "--run", run, *options)
 
 
+@pytest.mark.slow
 def test_the_script_measures_every_model_on_every_set(rehearsed: tuple[Path, dict[str, object]]) -> None:
     run, values = rehearsed
     rows = {(row["variant"], row["set"]): row for row in values["rows"]}
