@@ -31,7 +31,7 @@ def test_two_threads_give_the_scores_and_the_plan_of_one(run: Path, model_folder
     """Scores agree to 1e-5 of the largest; a rectifier at its kink may move a few of them by more."""
     other = run.with_name("two-threads")
     command = [sys.executable, "cli.py", "profile", "--run", str(other), "--model", str(model_folder), "--views", "2"]
-    command += ["--num-scenes", "1", "--probes", "1", "--seed", "3", "--json"]
+    command += ["--num-scenes", "1", "--probes", "1", "--seed", "3", "--rounding", "nearest", "--json"]
     subprocess.run(command, cwd=ROOT, env=os.environ | PASSIVE, check=True, capture_output=True)
     one, two = open_profile(run), open_profile(other)
     assert (one.facts["threads"], two.facts["threads"]) == (1, 2)
