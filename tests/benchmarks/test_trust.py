@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.trust import faults, fuzz, kill
 
-SECONDS = 12
+SECONDS = 8
 QUICK = ("profile", "plan", "evaluate", "export")
 
 

@@ -92,6 +92,7 @@ def test_a_profile_that_is_stopped_while_it_is_written_repeats_no_step(
     assert [entry.name for entry in tmp_path.iterdir()] == ["p.h5"]
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_numbers_of_one(
     small_model: VGGT, scenes: list[Scene], whole: Profile, tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ def signed(market: Market, tmp_path: Path) -> Market:
     )
 
 
+@pytest.mark.slow
 def test_joint_plans_are_those_that_the_planner_makes(signed: Market) -> None:
     overhead = overhead_bytes(signed.evaluator.subject.model, "fp16")
     for factor in BUDGETS.values():
@@ -125,6 +126,7 @@ def test_joint_plans_are_those_that_the_planner_makes(signed: Market) -> None:
         assert [signed.schemes[pick] for pick in picks] == list(plan.formats.values())
 
 
+@pytest.mark.slow
 def test_layers_together_are_predicted_with_their_signs(signed: Market) -> None:
     """Where scenes agree on everything, the square of the sum; where there is one scene, the sum of the squares."""
     picks = signed.uniform("int4_group_64")

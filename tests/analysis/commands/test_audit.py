@@ -33,6 +33,7 @@ def audited(
         yield run, make_audit(run, with_stability=True, device="cpu")
 
 
+@pytest.mark.slow
 def test_audit_compares_every_score_with_the_truth(audited: tuple[Path, Audit]) -> None:
     run, found = audited
     values = audit_view(found, run).values

@@ -22,6 +22,7 @@ def timed(run: Path) -> Path:
 
 
 @needs_kernel
+@pytest.mark.slow
 def test_from_the_table_to_the_evaluation(timed: Path) -> None:
     said = the_json(cli("plan", "--run", timed, "--max-time", "100x", "--budget", "40%", "--json"))
     plan = load_plan(timed / "plan.json")
