@@ -38,7 +38,7 @@ from vggtkit.core import provenance
 from vggtkit.core.command_log import LoggedCommand, log_command
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
-from vggtkit.core.interrupts import check_interrupted, exit_code
+from vggtkit.core.interrupts import behind, check_interrupted, exit_code
 from vggtkit.core.locks import working_in
 from vggtkit.core.plugins import load_plugins
 from vggtkit.core.program import command, on_command_line
@@ -212,6 +212,7 @@ def explained(error: BaseException) -> tuple[str, int]:
     >>> explained(FileNotFoundError(2, "No such file or directory", "a/b"))
     ('error: a/b: No such file or directory', 2)
     """
+    error = behind(error)
     said = " ".join(str(error).split())
     if isinstance(error, InputError):
         return f"error: {said}", 2

@@ -31,13 +31,25 @@ def interruptible() -> Iterator[None]:
     """
     _received.clear()
     with _handling({signal.SIGINT: _raise, signal.SIGTERM: _raise}):
-        yield
+        try:
+            yield
+        finally:
+            _received.clear()
 
 
 def check_interrupted() -> None:
     """Raise what a signal has raised before and a library has swallowed."""
     if _received:
         raise _received[0]
+
+
+def behind(error: BaseException) -> BaseException:
+    """The interruption that a library turned into an error of its own; the error itself where none came.
+
+    >>> behind(ValueError("no number")).args
+    ('no number',)
+    """
+    return _received[0]() if _received and not isinstance(error, KeyboardInterrupt) else error
 
 
 @contextmanager

@@ -155,3 +155,22 @@ def test_json_goes_through_a_stream_that_is_closed(run: Path) -> None:
     with redirect_stdout(out), redirect_stderr(io.StringIO()):
         assert main(["plan", "--run", str(run), "--json"]) == 0
     assert json.loads(out.getvalue())["path"] == str(run / "plan.json")
+
+
+def test_a_signal_that_a_library_turned_into_an_error_is_a_signal(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As drawing does, which then speaks of an invalid bounding box."""
+
+    def drawn(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid bounding box") from None
+
+    monkeypatch.setattr("analysis.steps.inspect.draw_inspection", drawn)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        ran = cli("inspect", "camera_head.pose_branch.fc1", "--run", run)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ran.code == 143
+    assert "interrupted" in ran.err
