@@ -74,11 +74,9 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
             for path, temporary in zip(paths, temporaries, strict=True):
                 temporary.replace(path)
     except Exception as error:
-        fault = _fault_of_disk(error)
-        if fault is None:
+        if (fault := _fault_of_disk(error)) is None:
             raise
-        reason = fault.strerror or str(fault) or type(fault).__name__
-        raise InputError(f"cannot write {path}: {reason}; make room or name another place") from error
+        raise _unwritable(path, fault) from error
     finally:
         for temporary in temporaries:
             with suppress(OSError):
@@ -128,11 +126,9 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
                 folder.replace(older)
             temporary.replace(folder)
     except Exception as error:
-        fault = _fault_of_disk(error)
-        if fault is None:
+        if (fault := _fault_of_disk(error)) is None:
             raise
-        reason = fault.strerror or str(fault) or type(fault).__name__
-        raise InputError(f"cannot write {folder}: {reason}; make room or name another place") from error
+        raise _unwritable(folder, fault) from error
     finally:
         if older.exists() and not folder.exists():
             older.replace(folder)
@@ -141,6 +137,11 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
         with suppress(OSError):  # one that holds something stays, and so do those above it
             for place in absent:
                 place.rmdir()
+
+
+def _unwritable(place: Path, fault: OSError) -> InputError:
+    reason = fault.strerror or str(fault) or type(fault).__name__
+    return InputError(f"cannot write {place}: {reason}; make room or name another place")
 
 
 def _put_right(folder: Path) -> None:
