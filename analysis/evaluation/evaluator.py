@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mixedprec import quantized
+from mixedprec import packed_with, quantized
 from mixedprec.evidence import weighted_mean
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import Estimate, over_scenes
 from vggtkit.metrics.tensors import nmse_or_inf
+from vggtkit.quant import QuantizedTensor
 from vggtkit.runtime.fewer_operations import fewer_operations
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -98,6 +99,11 @@ class Evaluator:
         """Run an assignment as its checkpoint would compute, on all scenes or on those of these numbers."""
         numbers = range(len(self.scenes)) if scenes is None else scenes
         return self.compare(self.predict(formats, numbers), numbers)
+
+    def measure_weights(self, weights: Mapping[str, QuantizedTensor]) -> Measured:
+        """The same of weights that are quantised already, on all scenes."""
+        with packed_with(self.subject, weights, self.keep), self._computing():
+            return self.compare([self.subject.predict(scene) for scene in self.scenes])
 
     def predict(self, formats: Mapping[str, str], scenes: Sequence[int] | None = None) -> list[dict[str, Tensor]]:
         """The outputs under an assignment, one set per scene."""

@@ -17,7 +17,7 @@ from analysis.steps.plan_source import PlanSource
 from analysis.steps.rounding import Calibration
 from analysis.steps.run_folder import PICTURE_DIGESTS, SCENE_DIGESTS, check_not_profiled, scenes_for, subject_of_run
 from analysis.steps.unseen import SELECTION
-from mixedprec import Plan, Planned, Request, packed_with, solve_plan
+from mixedprec import Plan, Planned, Request, solve_plan
 from mixedprec.evidence import output_weights
 from sensitivity import Profile
 from sensitivity.rounding_gain import CALIBRATED
@@ -116,7 +116,8 @@ def select(
         planned = solve_plan(resolved)
         planned = replace(planned, plan=replace(planned.plan, rounding=key))
         if not any(_alike(planned.plan, other.planned.plan) for other in candidates):
-            candidates.append(Candidate(planned, measured_damage(evaluator, calibration, planned.plan)))
+            weights = calibration.rounded(planned.plan).weights
+            candidates.append(Candidate(planned, evaluator.measure_weights(weights).damage))
     best = min(candidates, key=lambda candidate: candidate.damage).planned
     calibrated = {name: profile.facts[name] for name in ("scenes", "scene_fingerprint")}
     known = {
@@ -126,14 +127,6 @@ def select(
     }
     plan = replace(best.plan, provenance={**best.plan.provenance, **known})
     return replace(best, plan=plan), candidates
-
-
-def measured_damage(evaluator: Evaluator, calibration: Calibration, plan: Plan) -> float:
-    """Of a plan with its rounding, on the scenes of an evaluator."""
-    weights = calibration.rounded(plan).weights
-    with packed_with(evaluator.subject.model, weights, plan.keep):
-        outputs = [evaluator.subject.predict(scene) for scene in evaluator.scenes]
-    return evaluator.compare(outputs).damage
 
 
 def selection_scenes(

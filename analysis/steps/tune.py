@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from analysis.steps.run_folder import (
 )
 from analysis.steps.view import View
 from mixedprec import Plan, quantized_weights, save_plan, save_quantized
-from mixedprec.apply import packed_with
 from mixedprec.evidence import output_weights, parse_weights
 from mixedprec.tuning import Forecast, Recipe, Tuned, Weights, distil, forecast, reconstruct
 from sensitivity import Profile, open_profile
@@ -101,7 +99,10 @@ def make_tuned(
     start = weights_of(run, plan, profile, subject, progress=progress, say=say)
     start = quantized_weights(subject, plan.formats, plan.keep) if start is None else start
     evaluator = Evaluator(subject, roles.selection, weights, keep=plan.keep)
-    judge = partial(_judged, evaluator)
+
+    def judge(candidate: Weights) -> float:
+        return evaluator.measure_weights(candidate).damage
+
     purpose = {
         "plan": digest_of_plan(plan), "recipe": asdict(recipe), "weights": weights,
         "tuning": fingerprint(roles.tuning), "selection": fingerprint(roles.selection),
@@ -132,13 +133,6 @@ def _tuned(
         if after < damage:
             start = replace(start, weights=rebuilt, damage=after)
     return distil(subject, start, roles.tuning, judge, recipe, weights=shares, parts=parts, progress=progress)
-
-
-def _judged(evaluator: Evaluator, weights: Weights) -> float:
-    """Damage of weights as a file holds them."""
-    with packed_with(evaluator.subject, weights, evaluator.keep):
-        outputs = [evaluator.subject.predict(scene) for scene in evaluator.scenes]
-    return evaluator.compare(outputs).damage
 
 
 def _roles(
