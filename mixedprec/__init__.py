@@ -20,7 +20,6 @@
 | `alternatives` | what leaving out heads would buy |
 | `plan` | a plan and its file |
 | `execution` | which layers of it keep floating-point activations where it runs in whole numbers |
-| `tables` | what a plan says, as tables |
 | `apply` | an assignment -> the simulated or the packed model |
 | `rounding` | the weights of an assignment, rounded with what is known of the layers' inputs |
 | `tuning` | the same weights, learned under the outputs of FP32 |

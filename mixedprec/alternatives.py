@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rich.table import Table
-
 from mixedprec.evidence import Evidence
 from mixedprec.palette import automatic_formats
 from mixedprec.planner import Planned, solve_plan
@@ -70,29 +68,8 @@ def alternatives(evidence: Evidence, subject: Subject, request: Request) -> list
     ]
 
 
-def alternatives_table(rows: Sequence[Alternative], chosen: tuple[str, ...]) -> Table:
-    """The alternatives side by side; the heads that were asked for in bold."""
-    table = Table(title="What this size buys", title_justify="left")
-    table.add_column("heads")
-    for name in ("budget", "INT8+INT4 floor MB", "left for INT8 MB", "plan MB", "fewest bits", "weights at 8 bits"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        plan = row.planned.plan if row.planned else None
-        table.add_row(
-            "all" if row.heads == HEADS else ", ".join(row.heads),
-            row.budget,
-            f"{row.int8_int4_floor / 1e6:.1f}",
-            f"{row.left_for_int8 / 1e6:+.1f}",
-            f"{plan.size_bytes / 1e6:.2f}" if plan else "does not fit",
-            str(row.fewest_bits or ""),
-            f"{row.int8_share:.0%}" if plan else "",
-            style="bold" if row.heads == chosen and row.budget == rows[0].budget else "",
-        )
-    return table
-
-
 def alternatives_values(rows: Sequence[Alternative]) -> list[dict[str, object]]:
-    """The same as plain values."""
+    """Alternatives as plain values."""
     return [
         {
             "heads": list(row.heads),

@@ -26,7 +26,6 @@
 | `profile_steps` | the steps of a profile, which workers may share |
 | `hdf5` | HDF5 files that may come from anybody, and a disk that may be full |
 | `writer`, `store` | ``profile.h5``, written; read |
-| `tables` | what a profile says, as tables |
 """
 
 from sensitivity.profiler import profile

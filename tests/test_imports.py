@@ -88,6 +88,42 @@ def first_cycle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
+DRAWN_BY = {
+    "rich": {"analysis.report.renderers.terminal", "analysis.commands.screen"},
+    "matplotlib": {"analysis.report.charts"},
+}
+"""What is imported by those that draw alone: what measures makes typed documents."""
+
+
+def imports_of_drawing(root: Path) -> list[str]:
+    """Modules that import what only those of `DRAWN_BY` may."""
+    return [
+        f"{name} imports {library}"
+        for top in TOPS
+        for path in [root / f"{top}.py", *sorted((root / top).rglob("*.py"))]
+        if path.is_file()
+        for name in [module_name(path, root)]
+        for library in sorted({other.split(".")[0] for other in imported_names(path, root, set())} & DRAWN_BY.keys())
+        if not any(name == drawer or name.startswith(f"{drawer}.") for drawer in DRAWN_BY[library])
+    ]
+
+
+def test_what_measures_knows_nothing_of_drawing() -> None:
+    assert imports_of_drawing(ROOT) == []
+
+
+def test_drawing_elsewhere_is_seen(tmp_path: Path) -> None:
+    write_modules(
+        tmp_path,
+        {
+            "mixedprec/a.py": "def f():\n    from rich.table import Table",
+            "analysis/report/charts/b.py": "import matplotlib.ticker",
+            "analysis/report/c.py": "import matplotlib",
+        },
+    )
+    assert set(imports_of_drawing(tmp_path)) == {"mixedprec.a imports rich", "analysis.report.c imports matplotlib"}
+
+
 def test_no_import_against_the_arrow() -> None:
     assert forbidden_imports(import_graph(ROOT)) == []
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from analysis.evaluation.results import format_number
 from analysis.report.document import Row, Table
+from analysis.report.profile_tables import role_title
 from sensitivity.rounding_gain import CALIBRATED
 from sensitivity.store import Profile
-from sensitivity.tables import role_title
 from vggtkit.quant import get_format
 
 MORE_THAN_NOISE = 1.5

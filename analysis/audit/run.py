@@ -16,11 +16,11 @@ from analysis.audit.results import JOINT, Audit, ScoreResult, local_outputs, out
 from analysis.audit.rounding_or_bits import beside_noise
 from analysis.audit.stability import Sketcher, stability
 from analysis.audit.truth import GEOMETRY_SCENES, LAYERS_AT_ONCE, Truth, measure_truth, steps_of_truth
+from analysis.report.profile_tables import COARSE, FINE
 from sensitivity import Profile
 from sensitivity.damage import memory_of_damage
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors
 from sensitivity.scores import SCORES, ScoringContext
-from sensitivity.tables import COARSE, FINE
 from sensitivity.token_classes import ClassDamage, class_damage
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Executor, Workers, demand_of, workers_for

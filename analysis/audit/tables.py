@@ -16,7 +16,7 @@ from analysis.audit.rounding_or_bits import rounding_or_bits_table
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import format_fixed, format_number
 from analysis.report.document import Cell, Row, Table, Tone
-from sensitivity.tables import COARSE, MOST_BLOCKS, role_title
+from analysis.report.profile_tables import COARSE, MOST_BLOCKS, role_title
 from vggtkit.metrics.geometry import GEOMETRY
 from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import get_format

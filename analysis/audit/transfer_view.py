@@ -1,23 +1,12 @@
-"""What moving a calibration costs, for people: tables, sentences, a heat map."""
+"""What moving a calibration costs, for people: tables and sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from analysis.audit.transfer import CORRELATION, EVERYTHING, OTHERS, TIMES_BETTER, Moved, Transfer
 from analysis.report.document import Row, Table, Tone
-from analysis.report.theme import DPI, FIELD_COLOURS
-from vggtkit.core.atomic import replacing
-from vggtkit.core.escaping import plain_for_charts
 
 
 def transfer_tables(found: Transfer) -> list[Table]:
@@ -73,47 +62,5 @@ def transfer_values(found: Transfer) -> dict[str, Any]:
     }
 
 
-def draw_transfer(found: Transfer, path: Path) -> None:
-    """Two heat maps: correlation of scores, and regret of plans.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    calibrations = list(found.worst)
-    figure = Figure(
-        figsize=(5.0 + 2.4 * len(found.places), 2.6 + 0.6 * len(calibrations)), dpi=DPI, layout="constrained"
-    )
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    correlations = _matrix(found, found.places, "correlation")
-    _heat_map(left, correlations, found.places, found.places, "Rank correlation of scores", "{:.3f}", (0.5, 1.0))
-    regrets = _matrix(found, calibrations, "regret")
-    worst = max(2.0, float(np.nanmax(regrets)))
-    _heat_map(right, regrets, calibrations, found.places, "Regret of moved plans", "{:.2f}", (1.0, worst))
-    right.set_xlabel("judged on")
-    left.set_ylabel("scores, plan from")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
-
-
 def _holds(found: Transfer, row: Moved) -> bool:
     return row.passes or row.calibration in (EVERYTHING, OTHERS) or row not in found.moved
-
-
-def _matrix(found: Transfer, calibrations: Sequence[str], figure: str) -> NDArray[np.float64]:
-    return np.array([[getattr(found.of(name, place), figure) for place in found.places] for name in calibrations])
-
-
-def _heat_map(
-    axes: Axes, values: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], title: str, form: str,
-    limits: tuple[float, float],
-) -> None:  # fmt: skip
-    image = axes.imshow(values, cmap=FIELD_COLOURS, vmin=limits[0], vmax=limits[1], aspect="auto")
-    middle = sum(limits) / 2
-    for (row, column), value in np.ndenumerate(values):
-        colour = "black" if value > middle else "white"  # the colours grow lighter
-        axes.text(column, row, form.format(value), ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(len(columns)), [plain_for_charts(name) for name in columns], rotation=30, ha="right")
-    axes.set_yticks(range(len(rows)), [plain_for_charts(name) for name in rows])
-    axes.set_title(title, fontsize=11, fontweight="bold", loc="left")
-    axes.figure.colorbar(image, ax=axes, shrink=0.8)

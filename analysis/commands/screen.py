@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 import typer
@@ -27,11 +26,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from analysis.commands.options import OutputOptions
 from analysis.evaluation.results import null_if_not_finite
-from analysis.report.document import Table as ReportTable
 from analysis.report.renderers.terminal import rich_table
 from analysis.steps import View
 from vggtkit.core import provenance
@@ -100,7 +97,7 @@ class Screen:
             console.width = WIDTH_OF_FILES
         with _written():
             for table in view.tables:
-                console.print(rich_table(table) if isinstance(table, ReportTable) else printable_table(table))
+                console.print(rich_table(table))
                 console.print()
             for line in view.lines:
                 console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
@@ -138,19 +135,6 @@ class Screen:
                 bar.update(task, description=escape(printable(stage)), completed=done, total=total, visible=True)
 
             yield step
-
-
-def printable_table(table: Table) -> Table:
-    """The same table, whose names come from files, without what would move a cursor; it is changed in place."""
-    for column in table.columns:
-        column.header, column.footer = _printable(column.header), _printable(column.footer)
-        column._cells[:] = [_printable(cell) for cell in column._cells]
-    table.title, table.caption = _printable(table.title), _printable(table.caption)
-    return table
-
-
-def _printable(cell: Any) -> Any:  # noqa: ANN401
-    return "\n".join(printable(line) for line in cell.split("\n")) if isinstance(cell, str) else cell
 
 
 @contextmanager

@@ -1,25 +1,15 @@
-"""One layer from close by, in the terminal and as a PNG."""
+"""One layer from close by, as tables and sentences."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from analysis.audit.rounding_or_bits import EXPLANATION, attribution
 from analysis.audit.tables import bars
 from analysis.evaluation.results import format_number
 from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
 from analysis.report.document import Row, Table
-from analysis.report.theme import DPI, MARKERS
-from analysis.report.theme import SERIES as COLOURS
-from vggtkit.core.atomic import replacing
-from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
 from vggtkit.quant.activations import ACTIVATION_FORMATS
 
@@ -57,27 +47,6 @@ def inspection_values(inspection: Inspection) -> dict[str, object]:
         if values[name]:
             values[name] |= {key: values[name][key].tolist() for key in ("edges", "histogram")}
     return values
-
-
-def draw_inspection(inspection: Inspection, path: Path) -> None:
-    """Two histograms, damage by format and task, damage against bytes; 1540 x 1100 pixels.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    figure = Figure(figsize=(14.0, 10.0), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(plain_for_charts(inspection.layer.name), fontsize=13)
-    axes = figure.subplots(2, 2)
-    _draw_values(axes[0, 0], inspection.weight, "1  Weights")
-    if inspection.activation:
-        _draw_values(axes[0, 1], inspection.activation, "2  Outputs in FP32, sampled")
-    else:
-        axes[0, 1].set_axis_off()
-    _draw_errors(axes[1, 0], inspection)
-    _draw_bytes(axes[1, 1], inspection)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _values_table(inspection: Inspection) -> Table:
@@ -142,48 +111,3 @@ def _input_table(inspection: Inspection) -> Table:
     ]
     caption = "sketched NMSE at the model's outputs with this layer's input rounded and its weight in FP32"
     return Table("What rounding its input does", ("activations", *tasks), rows, caption)
-
-
-def _draw_values(axes: Axes, values: Values, title: str) -> None:
-    axes.stairs(values.histogram, values.edges, fill=True, color=COLOURS[0])
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.5)
-    for side in (-1, 1):
-        limit = values.mean + side * OUTLIER_DEVIATIONS * values.deviation
-        if values.edges[0] <= limit <= values.edges[-1]:
-            axes.axvline(limit, color=COLOURS[1], linewidth=1)
-    _title(axes, f"{title}: {values.outliers:,} of {values.count:,} beyond {OUTLIER_DEVIATIONS:g} deviations")
-
-
-def _draw_errors(axes: Axes, inspection: Inspection) -> None:
-    _title(axes, "3  Sketched damage at the outputs, by task")
-    places = np.arange(len(inspection.formats))
-    tasks = list(inspection.formats[0].damage) if inspection.formats else []
-    for number, task in enumerate(tasks):
-        values = [row.damage[task] if row.damage[task] > 0 else math.nan for row in inspection.formats]
-        shift = 0.2 * (number - (len(tasks) - 1) / 2)
-        axes.bar(places + shift, values, 0.18, color=COLOURS[number % len(COLOURS)], label=plain_for_charts(task))
-    if any(value > 0 for row in inspection.formats for value in row.damage.values()):
-        axes.set_yscale("log")
-    axes.set_xticks(places, [get_format(row.key).short_title for row in inspection.formats], rotation=30, ha="right")
-    axes.legend(fontsize=9)
-
-
-def _draw_bytes(axes: Axes, inspection: Inspection) -> None:
-    _title(axes, "4  Damage against bytes: lower left is better")
-    axes.set_xlabel("kB in a file")
-    axes.set_ylabel("sketched damage, mean over outputs")
-    shown = [row for row in inspection.formats if row.total > 0]
-    for number, row in enumerate(shown):
-        marker, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
-        label = get_format(row.key).short_title
-        axes.plot(row.size_bytes / 1e3, row.total, marker, color=colour, label=label, alpha=0.8)
-    if shown:
-        axes.set_yscale("log")
-        axes.margins(x=0.1, y=0.1)
-        axes.legend(fontsize=8)
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=11, fontweight="bold", loc="left")
-    axes.spines[["top", "right"]].set_visible(False)

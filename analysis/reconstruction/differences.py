@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.reconstruction.previews import drawn, limits, side_by_side
 from analysis.reconstruction.views import Array, Map, Views
-from analysis.report.depth_slider import ERROR_DECADES, colour
+from analysis.report.charts.colours import ERROR_DECADES, colour
 from analysis.report.theme import DEPTH_COLOURS, ERROR_COLOURS
 from vggtkit.metrics.depth import depth_errors
 from vggtkit.metrics.points import Similarity, umeyama

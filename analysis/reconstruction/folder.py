@@ -16,8 +16,9 @@ from analysis.reconstruction.colmap import write_model
 from analysis.reconstruction.depth_files import write_archive, write_depth_pictures
 from analysis.reconstruction.differences import Differences, write_differences
 from analysis.reconstruction.pictures import Pictures
-from analysis.reconstruction.previews import write_overview, write_previews
+from analysis.reconstruction.previews import write_previews
 from analysis.reconstruction.views import Views
+from analysis.report.charts.overview_chart import write_overview
 from vggtkit.core.atomic import replacing_folder
 
 INDEX = "reconstruction.json"

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from matplotlib import colormaps
-from numpy.typing import NDArray
-from PIL import Image
 
 from analysis.evaluation.depth_maps import DepthMaps
 from analysis.evaluation.results import Evaluation, short_title
+from analysis.report.charts.colours import ERROR_DECADES, Map, colour, png
 from analysis.report.document import Frame, Slider
 from analysis.report.theme import DEPTH_COLOURS, ERROR_COLOURS
 from analysis.report.wording import Wording
-
-ERROR_DECADES = (-4.0, 0.0)
-"""Powers of ten of the relative error at the two ends of its colours."""
-
-Map = NDArray[np.float32]
 
 
 def depth_slider(maps: DepthMaps, evaluation: Evaluation, say: Wording) -> Slider:
@@ -54,23 +45,3 @@ def _limits(depth: Map) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = (float(value) for value in np.quantile(known, (0.01, 0.99)))
     return (low, high) if high > low else (low, low + 1.0)
-
-
-def colour(values: Map, low: float, high: float, colours: str) -> NDArray[np.uint8]:
-    """Numbers as colours ``[H, W, 3]``; what is not a number is grey.
-
-    >>> colour(np.array([[0.0, 1.0, np.nan]], dtype=np.float32), 0.0, 1.0, "gray")[0].tolist()
-    [[0, 0, 0], [255, 255, 255], [128, 128, 128]]
-    """
-    with np.errstate(invalid="ignore"):
-        places = np.clip((values - low) / (high - low), 0, 1)
-    drawn: NDArray[np.uint8] = (255 * colormaps[colours](np.nan_to_num(places))[..., :3]).round().astype(np.uint8)
-    drawn[np.isnan(places)] = 128
-    return drawn
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return file.getvalue()

@@ -46,6 +46,7 @@ class Table:
         wraps: name of a column that may take several lines in a narrow terminal.
         words: names of the columns that hold words beside the first, which always does.
         tones: of whole rows, by their number.
+        ruled: numbers of the rows that a line is drawn below.
 
     >>> Table("Sizes", ("scheme", "MB"), [("FP32", Cell("40", 4e7))]).texts
     [('FP32', '40')]
@@ -58,6 +59,7 @@ class Table:
     wraps: str = ""
     words: tuple[str, ...] = ()
     tones: Mapping[int, Tone] = field(default_factory=dict)
+    ruled: tuple[int, ...] = ()
 
     @property
     def texts(self) -> list[tuple[str, ...]]:

@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from rich.table import Table as RichTable
-
 from analysis.evaluation.results import (
     Evaluation,
     SchemeResult,
@@ -34,7 +32,6 @@ from analysis.report.evaluation_tables import (
     verdict_table,
 )
 from analysis.report.geometry_tables import cost_table, figure_table, text_tables
-from analysis.report.renderers.terminal import rich_table
 from analysis.report.renderers.text import WIDTH, draw_table, wrapped
 from vggtkit.core.escaping import printable
 from vggtkit.quant import FORMATS
@@ -46,7 +43,7 @@ __all__ = [
     "VerdictRow",
     "compression_ratio",
     "from_json",
-    "rich_tables",
+    "terminal_tables",
     "to_json",
     "to_text",
     "verdict",
@@ -137,14 +134,14 @@ def _plan_lines(evaluation: Evaluation) -> list[str]:
     return wrapped(f"{', '.join(counts) or 'no formats'}; {predicted}", "The plan: ")
 
 
-def rich_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[RichTable]:
+def terminal_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Table]:
     """The report's tables: summary and verdict (80 columns), two of geometry if known, one per output (100 columns).
 
     The per-output tables hold the rated metrics with two digits, coloured by rating, its letter beside them.
 
     >>> fp32 = SchemeResult("fp32", "FP32", 40_000_000, None, None, None, {}, 0.0, (0.0,))
     >>> evaluation = Evaluation({"seed": 0}, "tiny", "trained", ("room",), (), "nothing", (fp32,), {}, None)
-    >>> [str(table.title) for table in rich_tables(evaluation)][0]
+    >>> terminal_tables(evaluation)[0].title
     'Size, time and damage'
     """
     answer = verdict(evaluation)
@@ -155,7 +152,7 @@ def rich_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Ri
         tables += [output_table(evaluation, name, 2, with_entropy=False) for name in evaluation.outputs]
     names = {result.title: short_title(result) for result in evaluation.results}
     plan = short_title(evaluation.plan) if evaluation.plan else None
-    return [rich_table(_for_terminal(table, names, plan)) for table in tables]
+    return [_for_terminal(table, names, plan) for table in tables]
 
 
 def _for_terminal(table: Table, names: Mapping[str, str], strong: str | None) -> Table:

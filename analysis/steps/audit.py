@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.audit import Audit, audit, summary, to_json
-from analysis.audit.plots import draw_attribution, draw_scores
 from analysis.audit.tables import audit_sentences, audit_tables
+from analysis.report.charts.audit_charts import draw_attribution, draw_scores
 from analysis.steps.run_folder import (
     PROFILE,
     check_held_out,

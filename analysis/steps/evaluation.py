@@ -13,9 +13,9 @@ from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
 from analysis.evaluation.kept import Kept
 from analysis.evaluation.results import Evaluation, Verdict, format_number, to_json, verdict
 from analysis.evaluation.run import check_runs, evaluate
-from analysis.report import charts as plots
 from analysis.report import text as reports
-from analysis.report.difference_charts import Map, depth_shares, draw_differences
+from analysis.report.charts import comprehensive as plots
+from analysis.report.charts.difference_charts import Map, depth_shares, draw_differences
 from analysis.report.geometry_tables import too_few_scenes
 from analysis.report.parts.conclusions import recommended, recommended_sentences
 from analysis.report.wording import Wording
@@ -307,7 +307,7 @@ def evaluation_view(
     if evaluation.quantized:
         lines.append(" ".join(recommended_sentences(evaluation, Wording("en"))))
         values["recommended"] = recommended(evaluation).key
-    tables = reports.rich_tables(evaluation, with_outputs=False)
+    tables = reports.terminal_tables(evaluation, with_outputs=False)
     return View(values, tables, [line for line in lines if line]).of_weights("random" if is_random else "trained")
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.inspection.layer import inspect
-from analysis.inspection.report import draw_inspection, inspection_sentences, inspection_tables, inspection_values
+from analysis.inspection.report import inspection_sentences, inspection_tables, inspection_values
+from analysis.report.charts.inspection_charts import draw_inspection
+from analysis.report.profile_tables import COARSE
 from analysis.steps.run_folder import PROFILE, check_writable, subject_of_run
 from analysis.steps.view import View
 from sensitivity import open_profile
-from sensitivity.tables import COARSE
 
 
 def inspect_layer(run: Path, name: str, model_name: str | None = None) -> View:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
 from torch import Tensor
 
+from analysis.report.document import Table
 from analysis.steps.checkpoint import PLANNED, of_run
 from analysis.steps.rounding import weights_of
 from analysis.steps.run_folder import check_writable, scenes_for
@@ -185,19 +185,11 @@ def _view(made: _Export) -> View:
 
 
 def _layer_table(layers: Counter[str], style: str) -> Table:
-    table = Table(title=f"Layers by the operator that computes them ({style})", title_justify="left")
-    table.add_column("operator")
-    table.add_column("layers", justify="right")
-    for way, count in layers.most_common():
-        table.add_row(way, str(count))
-    return table
+    rows = [(way, str(count)) for way, count in layers.most_common()]
+    return Table(f"Layers by the operator that computes them ({style})", ("operator", "layers"), rows)
 
 
 def _difference_table(compared: Compared) -> Table:
     title = f"ONNX Runtime {version()} against torch with the same weights, scene {compared.scene}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("output")
-    table.add_column("NMSE", justify="right")
-    for name, error in compared.by_output.items():
-        table.add_row(name, f"{error:.1e}")
-    return table
+    rows = [(name, f"{error:.1e}") for name, error in compared.by_output.items()]
+    return Table(title, ("output", "NMSE"), rows)

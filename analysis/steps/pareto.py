@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.report.pareto_chart import draw_pareto
-from analysis.report.time_chart import draw_time
+from analysis.report.charts.pareto_chart import draw_pareto
+from analysis.report.charts.time_chart import draw_time
 from analysis.search.pareto import BASELINE, UNIFORM, pareto_table, to_json, trace_pareto
 from analysis.search.time_front import NEVER, TimedPoint, time_table, trace_time
 from analysis.steps.kernels import completed

@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from analysis.evaluation.cost import changes, describe_cost
-from analysis.report.document import Table as ReportTable
-from analysis.report.document import Tone
-from analysis.report.drawing import draw_plan
+from analysis.report.charts.drawing import draw_plan
+from analysis.report.document import Table, Tone
+from analysis.report.plan_tables import alternatives_table, execution_sentence, plan_sentences, plan_tables
 from analysis.search.quality_target import QualityTarget, Trial, find_smallest
 from analysis.search.swaps import Refined, refine
 from analysis.steps.kernels import completed
@@ -22,11 +20,10 @@ from analysis.steps.selection import candidates_table, select
 from analysis.steps.unseen import SELECTION
 from analysis.steps.view import View
 from mixedprec import SOLVED, FormatChoice, Planned, Request, read_budget, save_plan, solve_plan
-from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
+from mixedprec.alternatives import alternatives, alternatives_values
 from mixedprec.evidence import SKETCH
 from mixedprec.execution import with_execution
 from mixedprec.planner import layers_by_format
-from mixedprec.tables import execution_sentence, plan_sentences, plan_tables
 from mixedprec.timing import executions_by_count
 from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.atomic import replacing_all
@@ -73,7 +70,7 @@ class Extras:
 class _Said:
     """What is shown beside a plan's own tables."""
 
-    tables: list[Table | ReportTable] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -232,7 +229,7 @@ def _smallest(
     return best.planned
 
 
-def _trials_table(trials: list[Trial], best: Trial, fp32: Mapping[str, float]) -> ReportTable:
+def _trials_table(trials: list[Trial], best: Trial, fp32: Mapping[str, float]) -> Table:
     rows = []
     for trial in trials:
         plan, geometry = trial.planned.plan, trial.measured.geometry
@@ -247,7 +244,7 @@ def _trials_table(trials: list[Trial], best: Trial, fp32: Mapping[str, float]) -
         )
     tones: dict[int, Tone] = {number: "strong" for number, trial in enumerate(trials) if trial is best}
     columns = ("file MB", "predicted", "measured", "cost", "quality target")
-    return ReportTable("Measured on held-out scenes", columns, rows, words=columns[3:], tones=tones)
+    return Table("Measured on held-out scenes", columns, rows, words=columns[3:], tones=tones)
 
 
 def _best(source: PlanSource, request: Request, extras: Extras, progress: Progress, beside: _Said) -> Planned:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from analysis.report.profile_tables import check_sentences, profile_tables, summary
 from analysis.steps.device import pick_device
 from analysis.steps.run_folder import FOLDING, PICTURE_DIGESTS, PROFILE, SCENE_DIGESTS, check_writable, scenes_for
 from analysis.steps.view import View
@@ -22,7 +23,6 @@ from sensitivity.jacobian_sketch import DEFAULT_PROBES
 from sensitivity.migration import choose_folding
 from sensitivity.rounding_gain import CALIBRATED
 from sensitivity.scrutiny import remarks
-from sensitivity.tables import check_sentences, profile_tables, summary
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.executors import Workers
 from vggtkit.core.memory import LARGE

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.report.charts import draw_each
+from analysis.report.charts.comprehensive import draw_each
 from analysis.report.comparison import compare, values
 from analysis.report.document import Table, Text
 from analysis.report.experiment import Experiment

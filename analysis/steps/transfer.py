@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.audit.transfer import Place, transfer
-from analysis.audit.transfer_view import draw_transfer, transfer_sentences, transfer_tables, transfer_values
+from analysis.audit.transfer_view import transfer_sentences, transfer_tables, transfer_values
 from analysis.evaluation.evaluator import Evaluator
 from analysis.evaluation.results import null_if_not_finite
+from analysis.report.charts.transfer_chart import draw_transfer
 from analysis.steps.plan import RUNNABLE_FORMATS
 from analysis.steps.run_folder import PROFILE, check_writable, held_out_scenes, subject_of_run
 from analysis.steps.view import View

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.table import Table as RichTable
-
 from analysis.report.document import Table
 
 
@@ -22,7 +20,7 @@ class View:
     """
 
     values: Mapping[str, Any]
-    tables: Sequence[Table | RichTable] = field(default_factory=tuple)
+    tables: Sequence[Table] = field(default_factory=tuple)
     lines: Sequence[str] = field(default_factory=tuple)
 
     def of_weights(self, kind: str) -> View:
@@ -35,9 +33,5 @@ class View:
         return View({**self.values, "weights_are": kind}, tables, self.lines)
 
 
-def _marked(table: Table | RichTable) -> Table | RichTable:
-    title = f"{table.title} (RANDOM WEIGHTS)"
-    if isinstance(table, Table):
-        return table.titled(title)
-    table.title = title
-    return table
+def _marked(table: Table) -> Table:
+    return table.titled(f"{table.title} (RANDOM WEIGHTS)")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
-
+from analysis.report.document import Row, Table
 from mixedprec import Plan
 from mixedprec.budget import format_bytes
 from mixedprec.timing import Conditions, Timing, Way
@@ -65,18 +64,15 @@ def forecasts(
 
 def forecast_table(rows: Sequence[Forecast], title: str) -> Table:
     """Memory and time, and what the plan saves of FP32's."""
-    table = Table(title=title, title_justify="left")
-    for name in ("pictures", "", "weights MB", "activations MB", "together MB", "of FP32", "seconds"):
-        table.add_column(name, justify="right" if name else "left")
     fp32 = {row.views: row.peak_bytes for row in rows if row.way == FP32}
+    shown = list[Row]()
     for row in rows:
         numbers = (f"{size / 1e6:.1f}" for size in (row.weight_bytes, row.activation_bytes, row.peak_bytes))
         seconds = "" if row.seconds is None else f"{row.seconds:.3f}"
-        last = row.way == INT8 or row is rows[-1]
-        table.add_row(
-            str(row.views), row.way, *numbers, f"{row.peak_bytes / fp32[row.views]:.0%}", seconds, end_section=last
-        )
-    return table
+        shown.append((str(row.views), row.way, *numbers, f"{row.peak_bytes / fp32[row.views]:.0%}", seconds))
+    columns = ("pictures", "", "weights MB", "activations MB", "together MB", "of FP32", "seconds")
+    ruled = tuple(number for number, row in enumerate(rows[:-1]) if row.views != rows[number + 1].views)
+    return Table(title, columns, shown, words=("",), ruled=ruled)
 
 
 def savings_sentence(rows: Sequence[Forecast]) -> str:

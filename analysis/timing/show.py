@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
+from analysis.report.document import Row, Table
 from vggtkit.quant import Layer
 from vggtkit.runtime.backend import EXECUTIONS
 from vggtkit.runtime.kernel_table import BACKEND, FIXED, PLAIN, KernelTable, PassTimes
@@ -48,14 +47,6 @@ def _shapes(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Ta
         alike.setdefault((layer.kind, layer.shape, times.calls[name], table.rows[name].stage), []).append(layer)
     columns = [PLAIN, *(how for how in EXECUTIONS if any(how in ways for ways in times.seconds.values()))]
     height, width = table.size
-    shown = Table(
-        title=f"Milliseconds of a layer, {table.model}, {times.views} pictures of {height}x{width}",
-        title_justify="left",
-    )
-    for name in ("stage", "kind", "shape", "layers", "calls"):
-        shown.add_column(name, justify="left" if name in ("stage", "kind") else "right")
-    for how in columns:
-        shown.add_column(how.replace("_", " "), justify="right")
 
     def mean(group: Sequence[Layer], how: str) -> float | None:
         times_of_group = [times.seconds[table.measured_as(layer.name)].get(how) for layer in group]
@@ -63,6 +54,7 @@ def _shapes(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Ta
         return sum(known) / len(known) if known else None
 
     order = sorted(alike.items(), key=lambda item: -len(item[1]) * (mean(item[1], PLAIN) or 0.0))
+    rows = list[Row]()
     for (kind, shape, calls, stage), group in order[:SHOWN]:
         values = [mean(group, how) for how in columns]
         fixed = mean(group, FIXED)
@@ -71,16 +63,15 @@ def _shapes(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Ta
             cells[1] = f"{1e3 * fixed:.3g}"
         assert isinstance(shape, tuple)
         assert isinstance(calls, float)
-        shown.add_row(str(stage), str(kind), "x".join(map(str, shape)), str(len(group)), f"{calls:.0f}", *cells)
-    return shown
+        rows.append((str(stage), str(kind), "x".join(map(str, shape)), str(len(group)), f"{calls:.0f}", *cells))
+    title = f"Milliseconds of a layer, {table.model}, {times.views} pictures of {height}x{width}"
+    names = ("stage", "kind", "shape", "layers", "calls", *(how.replace("_", " ") for how in columns))
+    return Table(title, names, rows, words=("kind",))
 
 
 def _stages(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Table:
     """Seconds of layers and of the rest (attention, norms, resizing) by stage."""
-    shown = Table(title="Seconds by stage", title_justify="left")
-    shown.add_column("stage")
-    for name in ("layers, FP32", "rest, FP32", "layers, fastest", "rest, int8"):
-        shown.add_column(name, justify="right")
+    rows = list[Row]()
     for stage in times.rest[PLAIN]:
         ways = [
             times.seconds[table.measured_as(layer.name)]
@@ -93,5 +84,5 @@ def _stages(table: KernelTable, times: PassTimes, layers: Sequence[Layer]) -> Ta
             sum(way[PLAIN] for way in ways), often * times.rest[PLAIN][stage], fastest,
             often * times.rest[BACKEND][stage],
         )  # fmt: skip
-        shown.add_row(stage, *(f"{value:.4f}" for value in cells))
-    return shown
+        rows.append((stage, *(f"{value:.4f}" for value in cells)))
+    return Table("Seconds by stage", ("stage", "layers, FP32", "rest, FP32", "layers, fastest", "rest, int8"), rows)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from analysis.report.document import Table
+from analysis.report.renderers.terminal import rich_table
 from analysis.report.text import Evaluation, SchemeResult
 from vggtkit.metrics.geometry import GEOMETRY, Estimate
 from vggtkit.metrics.outputs import OUTPUTS, OutputMetrics
@@ -107,7 +108,7 @@ def with_plan(evaluation: Evaluation, **changes: object) -> Evaluation:
 def drawn(table: Table, width: int) -> str:
     """What a terminal of that width shows, nothing cut."""
     console = Console(width=width, record=True, file=io.StringIO(), color_system=None)
-    console.print(table)
+    console.print(rich_table(table))
     text = console.export_text()
     assert "…" not in text
     return text

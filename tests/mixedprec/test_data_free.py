@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from analysis.report.plan_tables import alternatives_table
 from mixedprec import apply_plan, data_free, load_quantized, parse_request, planned, save_plan, save_quantized
-from mixedprec.alternatives import alternatives, alternatives_table, alternatives_values
+from mixedprec.alternatives import alternatives, alternatives_values
 from mixedprec.data_free import SAMPLED, SHAPES_ALONE
 from mixedprec.plan import ANY_WEIGHTS, load_plan
 from vggtkit.core.errors import InputError
@@ -58,7 +59,7 @@ def test_leaving_heads_out_leaves_more_for_int8(vggt_1b: tuple) -> None:
     assert left[0] < 0 < left[-1]
     assert all(row.planned is not None and row.planned.plan.size_bytes <= row.budget_bytes for row in rows)
     assert rows[1].budget_bytes == 600 * 2**20
-    assert alternatives_table(rows, model.config.heads).row_count == len(rows) == len(alternatives_values(rows))
+    assert len(alternatives_table(rows, model.config.heads).rows) == len(rows) == len(alternatives_values(rows))
     assert model.config.heads == ("camera", "depth", "point", "track")
 
 

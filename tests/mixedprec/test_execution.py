@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.report.plan_tables import execution_sentence
 from mixedprec import Planned, load_plan, parse_request, planned, save_plan
 from mixedprec.execution import TOLERATED, choose_float, with_execution
-from mixedprec.tables import execution_sentence
 from sensitivity import Profile
 from sensitivity.input_rounding import has_rounded_input
 from vggtkit.core.errors import InputError

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from analysis.report.plan_tables import plan_sentences, plan_tables
 from mixedprec import (
     Budget,
     Constraints,
@@ -24,7 +25,6 @@ from mixedprec import (
 )
 from mixedprec.constraints import LeastBits, Pin, RoleFormats
 from mixedprec.evidence import SKETCH
-from mixedprec.tables import plan_sentences, plan_tables
 from sensitivity import Profile
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT

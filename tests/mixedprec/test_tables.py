@@ -1,16 +1,15 @@
 """What the tables of a plan say."""
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
+from analysis.report.document import Table
+from analysis.report.plan_tables import plan_sentences, plan_tables
 from mixedprec import Planned, parse_request, planned
-from mixedprec.tables import plan_sentences, plan_tables
 from sensitivity import Profile
+from tests.analysis.example import drawn
 from vggtkit.model import VGGT
 from vggtkit.quant import get_format
 
@@ -24,18 +23,15 @@ def plan_for(planning_model: VGGT, planning_profile: Profile) -> MakePlan:
 
 
 def column(table: Table, name: str) -> list[str]:
-    return next([str(cell) for cell in found.cells] for found in table.columns if found.header == name)
+    return [row[table.columns.index(name)] for row in table.texts]
 
 
 @pytest.mark.parametrize("budget", ["16%", "22%", "100%"])
 def test_tables_fit_100_columns_without_ellipsis(plan_for: MakePlan, budget: str) -> None:
     for table in plan_tables(plan_for(budget, formats="+int3")):
-        console = Console(width=WIDTH, file=io.StringIO(), legacy_windows=False)
-        console.print(table)
-        text = console.file.getvalue()
-        assert "…" not in text
+        text = drawn(table, WIDTH)
         assert max(map(len, text.splitlines())) <= WIDTH
-        assert all(str(cell) in text for found in table.columns for cell in found.cells)
+        assert all(cell in text for row in table.texts for cell in row)
 
 
 def test_formats_stand_by_bits_then_bytes_and_sum_to_the_file(plan_for: MakePlan, planning_profile: Profile) -> None:
@@ -59,7 +55,7 @@ def test_formats_stand_by_bits_then_bytes_and_sum_to_the_file(plan_for: MakePlan
 def test_roles_are_counted_by_bits(plan_for: MakePlan, planning_profile: Profile) -> None:
     found = plan_for("int4_group_64", formats="+int3")
     plan, table = found.plan, plan_tables(found)[1]
-    assert [found.header for found in table.columns] == ["role", "8 bit", "4 bit", "3 bit", "bits per weight"]
+    assert list(table.columns) == ["role", "8 bit", "4 bit", "3 bit", "bits per weight"]
     for bits in (8, 4, 3):
         cells = column(table, f"{bits} bit")
         expected = sum(get_format(key).bits == bits for key in plan.formats.values())
@@ -72,7 +68,7 @@ def test_roles_are_counted_by_bits(plan_for: MakePlan, planning_profile: Profile
 
 def test_a_single_format_makes_a_single_column(plan_for: MakePlan) -> None:
     table = plan_tables(plan_for("90%", formats="int4"))[1]
-    assert [found.header for found in table.columns] == ["role", "4 bit", "bits per weight"]
+    assert list(table.columns) == ["role", "4 bit", "bits per weight"]
 
 
 def test_alternatives_are_measured_against_the_plan(plan_for: MakePlan) -> None:
@@ -81,9 +77,8 @@ def test_alternatives_are_measured_against_the_plan(plan_for: MakePlan) -> None:
         table = plan_tables(plan_for("int4_group_32", policy=policy))[2]
         ratios = column(table, "predicted / plan")
         assert ratios[0] == "1.0"
-        styles = [row.style for row in table.rows]
-        assert styles[0] == "bold"
-        assert ("red" in styles) == red
+        assert table.tones[0] == "strong"
+        assert ("warning" in table.tones.values()) == red
         measured = column(table, "measured")
         assert all(measured[1:8])
         assert not any(measured[8:])

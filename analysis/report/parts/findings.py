@@ -21,9 +21,9 @@ from analysis.report.document import Block, Cell, Document, Section, Table, Text
 from analysis.report.expected import EXPECTED
 from analysis.report.experiment import AuditSummary, Experiment, ParetoSummary
 from analysis.report.parts.process import absent_table
+from analysis.report.profile_tables import COARSE, FINE, role_title
 from analysis.report.wording import Wording
 from sensitivity import Profile
-from sensitivity.tables import COARSE, FINE, role_title
 from vggtkit.quant import get_format, short_name
 
 MOST_SENSITIVE = 10

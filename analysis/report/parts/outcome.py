@@ -14,8 +14,8 @@ from analysis.report.evaluation_tables import (
 )
 from analysis.report.experiment import Experiment
 from analysis.report.geometry_tables import text_tables
+from analysis.report.profile_tables import role_title
 from analysis.report.wording import Wording
-from sensitivity.tables import role_title
 from vggtkit.quant import short_name
 
 CHARTS = {

@@ -12,15 +12,14 @@ from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import colormaps
 
+from analysis.report.charts.colours import field_stops
 from analysis.report.document import Block, Document, HeatMap, Picture, Scatter, Slider, Table, Text, as_cell
 from analysis.report.renderers import plain_json, scatter_svg
 from analysis.report.renderers.base import RENDERERS, Renderer
-from analysis.report.theme import DARK, FIELD_COLOURS, LIGHT, Palette
+from analysis.report.theme import DARK, LIGHT, Palette
 from analysis.report.wording import Wording
 from vggtkit.core.escaping import printable
 
@@ -41,7 +40,6 @@ def render(document: Document) -> str:
     """
     template = _environment().get_template("page.html.j2")
     charts = [plain_json.chart(block) for block in document.blocks() if isinstance(block, HeatMap)]
-    stops = np.round(255 * colormaps[FIELD_COLOURS](np.linspace(0, 1, _STOPS))[:, :3]).astype(int).tolist()
     return template.render(
         document=document,
         say=Wording(document.language),
@@ -49,7 +47,7 @@ def render(document: Document) -> str:
         script=_inside("page.js"),
         light=_variables(LIGHT),
         dark=_variables(DARK),
-        data=_script_json({"heat maps": charts, "colours": stops}),
+        data=_script_json({"heat maps": charts, "colours": field_stops(_STOPS)}),
     )
 
 

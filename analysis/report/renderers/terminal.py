@@ -70,7 +70,7 @@ def rich_table(table: Table) -> RichTable:
     for number, row in enumerate(table.rows):
         cells = (as_cell(cell) for cell in row)
         texts = (RichText(printable(cell.text), style=_style(cell)) for cell in cells)
-        drawn.add_row(*texts, style=STYLES[table.tones.get(number, "")])
+        drawn.add_row(*texts, style=STYLES[table.tones.get(number, "")], end_section=number in table.ruled)
     return drawn
 
 

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from analysis.audit.transfer import EVERYTHING, OTHERS, Place, Transfer, mixed, transfer
-from analysis.audit.transfer_view import draw_transfer, transfer_sentences, transfer_tables, transfer_values
+from analysis.audit.transfer_view import transfer_sentences, transfer_tables, transfer_values
 from analysis.evaluation.evaluator import Evaluator
+from analysis.report.charts.transfer_chart import draw_transfer
 from mixedprec import Evidence, data_free, parse_request, planned, uniform_assignment
 from vggtkit.core.errors import InputError
 from vggtkit.model import load_vggt

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
-from analysis.commands.screen import explained, printable_table
+from analysis.commands.screen import explained
+from analysis.report.document import Table
+from analysis.report.renderers.terminal import rich_table
 from cli import main
 from tests.analysis.commands.running import RESULTS, assert_refused, cli, content
 from vggtkit.core.interrupts import TerminatedError
@@ -97,11 +98,9 @@ def test_control_characters_reach_no_terminal(run: Path) -> None:
         ran = cli(*words, "--run", run)
         assert ran.code == 2
         assert not {"\x1b", "\x07", "\u202e"} & set(ran.err)
-    table = Table(title=hostile)
-    table.add_column(hostile)
-    table.add_row(hostile)
+    table = Table(hostile, (hostile,), [(hostile,)], caption=hostile)
     out = io.StringIO()
-    Console(file=out).print(printable_table(table))
+    Console(file=out).print(rich_table(table))
     assert not {"\x1b", "\x07", "\u202e"} & set(out.getvalue())
     assert r"\x1b[2Jgone\x07\u202e" in out.getvalue()
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from analysis.evaluation.depth_maps import MOST_PIXELS, DepthMaps, DepthWatch, load_maps, save_maps
-from analysis.report.difference_charts import depth_shares, draw_differences
+from analysis.report.charts.difference_charts import depth_shares, draw_differences
 from tests.analysis.example import example_evaluation, with_plan
 from vggtkit.core.errors import InputError
 from vggtkit.scenes import Scene

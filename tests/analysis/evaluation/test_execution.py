@@ -7,7 +7,7 @@ import pytest
 
 from analysis.evaluation.results import Evaluation, from_json, to_json
 from analysis.evaluation.run import check_runs, evaluate
-from analysis.report.text import rich_tables, to_text
+from analysis.report.text import terminal_tables, to_text
 from mixedprec import Plan, overhead_bytes
 from tests.integer_kernels import needs_kernel
 from vggtkit.core.errors import InputError
@@ -76,7 +76,7 @@ def check_said(executed: Evaluation) -> None:
     assert "kept in FP16" in text
     assert "no speed-up" not in text
     assert max(map(len, text.splitlines())) <= 120
-    titles = [str(table.title) for table in rich_tables(executed)]
+    titles = [str(table.title) for table in terminal_tables(executed)]
     assert sum("by stage" in title for title in titles) == 2
 
 

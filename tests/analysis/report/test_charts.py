@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.report.charts import KINDS, PANELS, WHOLE, _alone, draw, draw_each
-from analysis.report.cost_panels import spread
+from analysis.report.charts.comprehensive import KINDS, PANELS, WHOLE, _alone, draw, draw_each
+from analysis.report.charts.cost_panels import spread
 from analysis.report.text import Evaluation
 from tests.analysis.example import BROKEN, EXACT, example_evaluation
 from vggtkit.core.errors import InputError
@@ -74,9 +74,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_charts_one_by_one_are_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.report.charts.PANELS", {name: PANELS[name] for name in ("1-file-size", "3-psnr")})
+    monkeypatch.setattr(
+        "analysis.report.charts.comprehensive.PANELS", {name: PANELS[name] for name in ("1-file-size", "3-psnr")}
+    )
     fewer = replace(example_evaluation(), results=example_evaluation().results[:3])
-    monkeypatch.setattr("analysis.report.charts._whole", lambda evaluation: _alone(evaluation, "1-file-size"))
+    monkeypatch.setattr(
+        "analysis.report.charts.comprehensive._whole", lambda evaluation: _alone(evaluation, "1-file-size")
+    )
     first, again = (draw_each(fewer, tmp_path / name) for name in ("first", "again"))
     assert {path.name for path in first} == {
         f"{name}.{kind}" for name in (WHOLE, "1-file-size", "3-psnr") for kind in KINDS

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.report.geometry_tables import too_few_scenes
-from analysis.report.text import Evaluation, rich_tables, to_text
+from analysis.report.text import Evaluation, terminal_tables, to_text
 from tests.analysis.example import drawn, example_evaluation
 from vggtkit.metrics.geometry import GEOMETRY, Estimate
 from vggtkit.quant import UNIFORM_SCHEMES
@@ -75,24 +75,24 @@ def test_geometry_stays_narrow(broken: bool) -> None:
     evaluation = with_geometry(example_evaluation(), worst, worst)
     assert max(map(len, to_text(evaluation).splitlines())) <= 120
     words = "AUC@30 not a number" if broken else "AUC@30 -100.0 points [-100.0, +100.0]"
-    assert words in drawn(rich_tables(evaluation)[2], 100)
-    drawn(rich_tables(evaluation)[2], 80)
-    drawn(rich_tables(evaluation)[3], 100)
+    assert words in drawn(terminal_tables(evaluation)[2], 100)
+    drawn(terminal_tables(evaluation)[2], 80)
+    drawn(terminal_tables(evaluation)[3], 100)
 
 
 def test_terminal_tells_what_fp32_has_and_what_schemes_cost() -> None:
     evaluation = example_evaluation()
-    costs, figures = (drawn(table, 100) for table in rich_tables(evaluation, with_outputs=False)[2:])
+    costs, figures = (drawn(table, 100) for table in terminal_tables(evaluation, with_outputs=False)[2:])
     assert "AUC@30 0.600 [0.500, 0.700], AbsRel 0.200 [0.100, 0.300]" in costs
     assert "AUC@30 -1.7 points [-2.7, -0.7], AbsRel +0.017 [+0.007, +0.027]  AUC@30, AbsRel" in costs
     assert [line.split()[-1] for line in costs.splitlines() if "INT8" in line] == ["nothing"] * 4
     assert "d<1.25" in figures
-    unlabelled = [drawn(table, 100) for table in rich_tables(without_truth(evaluation), with_outputs=False)[2:]]
+    unlabelled = [drawn(table, 100) for table in terminal_tables(without_truth(evaluation), with_outputs=False)[2:]]
     assert "points vs depth 0.200 [0.100, 0.300]" in unlabelled[0]
     assert unlabelled[0].count("points vs depth +0.005 [+0.004, +0.006]") == len(UNIFORM_SCHEMES) + 1
     assert "d<1.25" not in unlabelled[1]
     unknown = with_geometry(evaluation, {}, {})
-    assert len(rich_tables(unknown, with_outputs=False)) == 2
+    assert len(terminal_tables(unknown, with_outputs=False)) == 2
     assert "Cost in" not in to_text(unknown)
 
 
@@ -103,6 +103,6 @@ def test_few_scenes_are_said_to_tell_nothing() -> None:
     fewer = replace(evaluation, scenes=evaluation.scenes[:5])
     assert too_few_scenes(fewer).startswith("5 scenes cannot tell")
     assert "--num-scenes 6" in too_few_scenes(fewer)
-    assert "beyond noise" in drawn(rich_tables(evaluation)[2], 100)
-    assert "beyond noise" not in drawn(rich_tables(fewer)[2], 100)
+    assert "beyond noise" in drawn(terminal_tables(evaluation)[2], 100)
+    assert "beyond noise" not in drawn(terminal_tables(fewer)[2], 100)
     assert too_few_scenes(with_geometry(fewer, {}, {})) == ""

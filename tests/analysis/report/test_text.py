@@ -10,7 +10,7 @@ import pytest
 from analysis.report.text import (
     compression_ratio,
     from_json,
-    rich_tables,
+    terminal_tables,
     to_json,
     to_text,
     verdict,
@@ -115,7 +115,7 @@ def test_without_uniform_schemes_there_is_nothing_to_compare() -> None:
     evaluation = replace(evaluation, results=(evaluation.results[0], evaluation.results[-1]))
     assert verdict(evaluation).holds is None
     assert "No uniform scheme was evaluated." in to_text(evaluation)
-    assert rich_tables(evaluation)
+    assert terminal_tables(evaluation)
 
 
 def test_without_a_plan_there_is_nothing_to_answer() -> None:
@@ -236,7 +236,7 @@ def test_text_holds_no_control_characters() -> None:
 
 def test_terminal_tables_are_whole_in_their_columns() -> None:
     evaluation = example_evaluation()
-    tables = rich_tables(evaluation)
+    tables = terminal_tables(evaluation)
     assert len(tables) == 4 + len(OUTPUTS)
     for index, table in enumerate(tables):
         text = drawn(table, 80 if index < 2 else 100)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from analysis.evaluation.evaluator import Evaluator
-from analysis.report.drawing import block_graph, block_order, draw_plan
-from analysis.report.pareto_chart import draw_pareto
+from analysis.report.charts.drawing import block_graph, block_order, draw_plan
+from analysis.report.charts.pareto_chart import draw_pareto
 from analysis.search.pareto import BASELINE, PLAN, UNIFORM, pareto_table, to_json, trace_pareto
 from analysis.search.quality_target import QualityTarget, find_smallest, front_budgets, parse_drops
 from analysis.search.swaps import propose_swaps, refine

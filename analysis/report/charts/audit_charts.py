@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from analysis.audit.attribution import along_depth, by_task
 from analysis.audit.plans import BUDGETS
 from analysis.audit.results import ALL, DEFAULTS, LOCAL, TRACKS, Audit, ScoreResult
+from analysis.report.profile_tables import COARSE
 from analysis.report.theme import DPI, GREY
 from analysis.report.theme import SERIES as COLOURS
-from sensitivity.tables import COARSE
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format

@@ -1,13 +1,12 @@
-"""What a profile says, as rich tables and as plain values for ``--json``."""
+"""What a profile says, as tables and as plain values for ``--json``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from rich.table import Table
-from rich.text import Text
 
+from analysis.report.document import Row, Table, Tone
 from sensitivity.estimate_check import LARGEST, LIMIT, EstimateCheck, check_estimates
 from sensitivity.store import Array, Profile
 from vggtkit.quant import Layer, get_format, short_name
@@ -57,52 +56,56 @@ def profile_tables(profile: Profile, top: int = 8) -> list[Table]:
 
 def scheme_table(profile: Profile) -> Table:
     """One row per uniform scheme: measured damage, and the sum of what the layers do alone."""
-    table = Table(title="Uniform schemes on the calibration scenes", title_justify="left")
-    for name in ("scheme", "layers MB", "measured", "predicted", "MAE", "cosine", "SSIM", "NMSE"):
-        table.add_column(name, justify="left" if name == "scheme" else "right")
     accumulated = profile.scores["accumulated"]
+    rows = list[Row]()
     for column, scheme in enumerate(profile.schemes):
         alone = profile.column(scheme)
         means = (_mean(accumulated[metric][:, column]) for metric in ("mae", "cosine", "ssim", "nmse"))
-        table.add_row(
-            get_format(scheme).short_title,
-            f"{profile.size_bytes[:, alone].sum() / 1e6:.2f}",
-            f"{profile.total_uniform[column]:.2e}",
-            f"{profile.total_damage[:, alone].sum():.2e}",
-            *map(_figure, means),
+        rows.append(
+            (
+                get_format(scheme).short_title,
+                f"{profile.size_bytes[:, alone].sum() / 1e6:.2f}",
+                f"{profile.total_uniform[column]:.2e}",
+                f"{profile.total_damage[:, alone].sum():.2e}",
+                *map(_figure, means),
+            )
         )
-    table.caption = (
+    caption = (
         "measured: NMSE of the outputs, averaged; predicted: the sum of what each layer does alone; MAE to NMSE: of "
         "the layers' outputs with errors inherited from earlier layers, averaged"
     )
-    table.caption_justify = "left"
-    return table
+    columns = ("scheme", "layers MB", "measured", "predicted", "MAE", "cosine", "SSIM", "NMSE")
+    return Table("Uniform schemes on the calibration scenes", columns, rows, caption)
 
 
 def agreement_table(profile: Profile) -> Table:
     """One row per output: what is estimated of the uniform INT4 schemes, and what they do."""
-    table = Table(title="Estimate against measurement, uniform INT4", title_justify="left")
-    for name in ("output", "scheme", "sum", "jointly", "measured", "ratio", "FP32 noise"):
-        table.add_column(name, justify="left" if name in ("output", "scheme") else "right", overflow="fold")
     noise = profile.facts.get("repeatability") or {}
+    rows, tones = list[Row](), dict[int, Tone]()
     for output, row in check_estimates(profile).items():
-        table.add_row(
-            Text(output),
-            get_format(row.scheme).short_title,
-            f"{row.summed:.2e}",
-            f"{row.jointly:.2e}",
-            f"{row.measured:.2e}",
-            f"{row.ratio:.2g}" if row.holds else f"OFF {row.ratio:.1g}",
-            f"{noise[output]:.0e}" if output in noise else "n/a",
-            style="" if row.holds else "red",
+        if not row.holds:
+            tones[len(rows)] = "warning"
+        rows.append(
+            (
+                output,
+                get_format(row.scheme).short_title,
+                f"{row.summed:.2e}",
+                f"{row.jointly:.2e}",
+                f"{row.measured:.2e}",
+                f"{row.ratio:.2g}" if row.holds else f"OFF {row.ratio:.1g}",
+                f"{noise[output]:.0e}" if output in noise else "n/a",
+            )
         )
-    table.caption = (
+    caption = (
         "NMSE under the INT4 scheme where they differ most; sum, jointly: estimated over all layers, without and with "
         "what they do to each other; ratio: of the nearer one to the measurement, 1 between the two, all counted as "
         f"{LARGEST:g} at most, OFF beyond {LIMIT:g} and what samples scatter; FP32 noise: between two FP32 passes"
     )
-    table.caption_justify = "left"
-    return table
+    columns = ("output", "scheme", "sum", "jointly", "measured", "ratio", "FP32 noise")
+    return Table(
+        "Estimate against measurement, uniform INT4", columns, rows, caption, wraps="output", words=("scheme",),
+        tones=tones,
+    )  # fmt: skip
 
 
 def check_sentences(rows: Mapping[str, EstimateCheck]) -> list[str]:
@@ -121,51 +124,53 @@ def check_sentences(rows: Mapping[str, EstimateCheck]) -> list[str]:
 
 def layer_table(profile: Profile, rows: Sequence[int], title: str) -> Table:
     """Given layers: damage under INT4 groups of 128 and INT8 per channel, and errors of their output under INT4."""
-    table = Table(title=title, title_justify="left")
     coarse, fine = profile.column(COARSE), profile.column(FINE)
     captured = profile.schemes.index(COARSE)
-    for name in ("layer", "weights", "INT4", "INT8", "cosine", "MAE", "SSIM"):
-        table.add_column(name, justify="left" if name == "layer" else "right", overflow="fold")
     isolated = profile.scores["isolated"]
-    for row in rows:
-        layer = profile.layers[row]
-        similarity = isolated["ssim"][row, captured]
-        table.add_row(
-            Text(short_name(layer)),
-            _compact(layer.weights),
+    cells: list[Row] = [
+        (
+            short_name(profile.layers[row]),
+            _compact(profile.layers[row].weights),
             f"{profile.total_damage[row, coarse]:.1e}",
             f"{profile.total_damage[row, fine]:.1e}",
-            _figure(float(isolated["cosine"][row, captured])),
-            _figure(float(isolated["mae"][row, captured])),
-            _figure(float(similarity)),
+            *(_figure(float(isolated[metric][row, captured])) for metric in ("cosine", "mae", "ssim")),
         )
-    table.caption = (
+        for row in rows
+    ]
+    caption = (
         "INT4, INT8: damage at the outputs with only this layer at INT4 g128, INT8 per channel; the others: of the "
         "layer's own output at INT4 on clean input"
     )
-    table.caption_justify = "left"
-    return table
+    columns = ("layer", "weights", "INT4", "INT8", "cosine", "MAE", "SSIM")
+    return Table(title, columns, cells, caption, wraps="layer")
 
 
 def input_table(profile: Profile, rows: Sequence[int]) -> Table:
     """Given layers: damage by rounding their input in every activation format, beside that of the weight at INT8."""
-    table = Table(title=f"{len(rows)} layers with the most sensitive inputs", title_justify="left")
     titles = [ACTIVATION_FORMATS[key].short_title for key in profile.activation_formats]
-    for name in ("layer", "weights", *titles, "INT8 weight"):
-        table.add_column(name, justify="left" if name == "layer" else "right", overflow="fold")
     damage = [profile.total_activation_damage(key) for key in profile.activation_formats]
-    fine = profile.total_damage[:, profile.column(FINE)]
-    for row in rows:
-        layer = profile.layers[row]
-        cells = (f"{values[row]:.1e}" for values in (*damage, fine))
-        table.add_row(Text(short_name(layer)), _compact(layer.weights), *cells)
-    table.add_row("all layers", "", *(f"{np.nansum(values):.1e}" for values in (*damage, fine)), style="bold")
-    table.caption = (
+    damage.append(profile.total_damage[:, profile.column(FINE)])
+    cells: list[Row] = [
+        (
+            short_name(profile.layers[row]),
+            _compact(profile.layers[row].weights),
+            *(f"{values[row]:.1e}" for values in damage),
+        )
+        for row in rows
+    ]
+    cells.append(("all layers", "", *(f"{np.nansum(values):.1e}" for values in damage)))
+    caption = (
         "damage at the outputs with only the input of this layer rounded; INT8 weight: with only its weight, INT8 per "
         "channel"
     )
-    table.caption_justify = "left"
-    return table
+    return Table(
+        f"{len(rows)} layers with the most sensitive inputs",
+        ("layer", "weights", *titles, "INT8 weight"),
+        cells,
+        caption,
+        wraps="layer",
+        tones={len(rows): "strong"},
+    )
 
 
 def _figure(value: float) -> str:
@@ -230,24 +235,24 @@ def _grouped(profile: Profile, title: str, key: Callable[[Layer], str]) -> Table
     members: dict[str, list[int]] = {}
     for row, layer in enumerate(profile.layers):
         members.setdefault(key(layer), []).append(row)
-    table = Table(title=f"Damage at the outputs by {title}", title_justify="left")
-    for name in (title, "layers", "weights", "INT4", "share", "INT8", "cosine"):
-        table.add_column(name, justify="left" if name == title else "right")
     total = profile.total_damage[:, coarse].sum()
+    shown = list[Row]()
     for name, rows in members.items():
         damage = profile.total_damage[rows, coarse].sum()
-        table.add_row(
-            name,
-            str(len(rows)),
-            f"{sum(profile.layers[row].weights for row in rows):,}",
-            f"{damage:.1e}",
-            f"{damage / total:.1%}" if total else "n/a",
-            f"{profile.total_damage[rows, fine].sum():.1e}",
-            _figure(_mean(profile.scores["isolated"]["cosine"][rows, captured])),
+        shown.append(
+            (
+                name,
+                str(len(rows)),
+                f"{sum(profile.layers[row].weights for row in rows):,}",
+                f"{damage:.1e}",
+                f"{damage / total:.1%}" if total else "n/a",
+                f"{profile.total_damage[rows, fine].sum():.1e}",
+                _figure(_mean(profile.scores["isolated"]["cosine"][rows, captured])),
+            )
         )
-    table.caption = "INT4, share: at INT4 g128; INT8: per channel; cosine: of the layers' outputs at INT4, clean input"
-    table.caption_justify = "left"
-    return table
+    caption = "INT4, share: at INT4 g128; INT8: per channel; cosine: of the layers' outputs at INT4, clean input"
+    columns = (title, "layers", "weights", "INT4", "share", "INT8", "cosine")
+    return Table(f"Damage at the outputs by {title}", columns, shown, caption, wraps=title)
 
 
 def _mean(values: Array) -> float:

@@ -21,7 +21,7 @@ from analysis.evaluation.results import (
     short_title,
 )
 from analysis.report.advice import front
-from analysis.report.chart_style import colour_of, label_below, marker_of, name_rows, not_drawn, title
+from analysis.report.charts.style import colour_of, label_below, marker_of, name_rows, not_drawn, title
 from analysis.report.theme import PLAN, REFERENCE, TEXT_SIZE
 from vggtkit.core.escaping import plain_for_charts
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.evaluation.depth_maps import DepthMaps
 from analysis.evaluation.results import Evaluation, short_title
-from analysis.report.depth_slider import ERROR_DECADES, colour
+from analysis.report.charts.colours import ERROR_DECADES, colour
 from analysis.report.theme import DPI, ERROR_COLOURS, TEXT_SIZE, TITLE_SIZE
 from vggtkit.core.escaping import plain_for_charts
 

@@ -1,12 +1,12 @@
-"""What a plan says, as rich tables."""
+"""What a plan says, as tables and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-from rich.table import Table
-
+from analysis.report.document import Row, Table, Tone
+from analysis.report.profile_tables import check_sentences, role_title
+from mixedprec.alternatives import Alternative
 from mixedprec.budget import format_bytes
 from mixedprec.comparison import comparisons
 from mixedprec.data_free import SAMPLED, SHAPES_ALONE
@@ -17,8 +17,8 @@ from mixedprec.planner import Planned, layers_by_format, unused_bytes
 from mixedprec.policies import SENSITIVE_ROLES, SOLVED
 from mixedprec.timing import executions_by_count
 from sensitivity.scores import SCORES
-from sensitivity.tables import check_sentences, role_title
 from vggtkit.core.program import command, setting
+from vggtkit.model import HEADS
 from vggtkit.quant import Layer, get_format
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
 
@@ -78,6 +78,29 @@ def plan_sentences(planned: Planned) -> list[str]:
     if facts.get("weights") not in ("trained", "none"):
         said.append("RANDOM WEIGHTS: this plan says nothing about a trained network.")
     return said
+
+
+def alternatives_table(rows: Sequence[Alternative], chosen: tuple[str, ...]) -> Table:
+    """What leaving out heads would buy, side by side; the heads that were asked for in bold."""
+    shown, tones = list[Row](), dict[int, Tone]()
+    for row in rows:
+        plan = row.planned.plan if row.planned else None
+        tones[len(shown)] = "strong" if row.heads == chosen and row.budget == rows[0].budget else ""
+        shown.append(
+            (
+                "all" if row.heads == HEADS else ", ".join(row.heads),
+                row.budget,
+                f"{row.int8_int4_floor / 1e6:.1f}",
+                f"{row.left_for_int8 / 1e6:+.1f}",
+                f"{plan.size_bytes / 1e6:.2f}" if plan else "does not fit",
+                str(row.fewest_bits or ""),
+                f"{row.int8_share:.0%}" if plan else "",
+            )
+        )
+    columns = (
+        "heads", "budget", "INT8+INT4 floor MB", "left for INT8 MB", "plan MB", "fewest bits", "weights at 8 bits"
+    )  # fmt: skip
+    return Table("What this size buys", columns, shown, wraps="heads", tones=tones)
 
 
 def execution_sentence(choice: ExecutionChoice) -> str:
@@ -177,28 +200,27 @@ def _sensitive_share(planned: Planned) -> list[str]:
 
 def _formats(layers: Sequence[Layer], plan: Plan) -> Table:
     """Layers, weights and bytes of every format, and what executes it; more bits first, then more bytes."""
-    table = Table(title=f"Plan for {escape(plan.model)}, policy {plan.policy}", title_justify="left")
-    for name in ("format", "layers", "weights", "MB", "share of bytes", "runs also by"):
-        table.add_column(name, justify="left" if name in ("format", "runs also by") else "right")
     counts = layers_by_format(plan)
     sizes = {
         key: sum(plan.layer_bytes[name] for name, chosen in plan.formats.items() if chosen == key) for key in counts
     }
+    rows = list[Row]()
     for key in sorted(counts, key=lambda key: (-get_format(key).bits, -sizes[key])):
         alike = [layer for layer in layers if plan.formats[layer.name] == key]
-        table.add_row(
-            get_format(key).title, str(counts[key]), f"{sum(layer.weights for layer in alike):,}",
-            f"{sizes[key] / 1e6:.2f}", f"{sizes[key] / plan.size_bytes:.1%}", ", ".join(_executing(alike, plan)),
+        rows.append(
+            (
+                get_format(key).title, str(counts[key]), f"{sum(layer.weights for layer in alike):,}",
+                f"{sizes[key] / 1e6:.2f}", f"{sizes[key] / plan.size_bytes:.1%}", ", ".join(_executing(alike, plan)),
+            )
         )  # fmt: skip
-    table.add_row(
-        f"kept in {plan.keep}, header", "", "", f"{plan.overhead_bytes / 1e6:.2f}",
-        f"{plan.overhead_bytes / plan.size_bytes:.1%}", "", end_section=True,
-    )  # fmt: skip
-    table.add_row(
-        "file", str(len(plan.formats)), "", f"{plan.size_bytes / 1e6:.2f}", "100.0%",
-        ", ".join(_executing(layers, plan)), style="bold",
-    )  # fmt: skip
-    return table
+    kept = (f"{plan.overhead_bytes / 1e6:.2f}", f"{plan.overhead_bytes / plan.size_bytes:.1%}")
+    rows.append((f"kept in {plan.keep}, header", "", "", *kept, ""))
+    executing = ", ".join(_executing(layers, plan))
+    rows.append(("file", str(len(plan.formats)), "", f"{plan.size_bytes / 1e6:.2f}", "100.0%", executing))
+    last = len(rows) - 1
+    columns = ("format", "layers", "weights", "MB", "share of bytes", "runs also by")
+    title = f"Plan for {plan.model}, policy {plan.policy}"
+    return Table(title, columns, rows, words=columns[-1:], tones={last: "strong"}, ruled=(last - 1,))
 
 
 def _executing(layers: Sequence[Layer], plan: Plan) -> list[str]:
@@ -220,37 +242,36 @@ def _roles(layers: Sequence[Layer], plan: Plan) -> Table:
     """Layers of every role by the bits of their codes; bits per weight count the scales too."""
     bits = {layer.name: get_format(plan.formats[layer.name]).bits for layer in layers}
     columns = sorted(set(bits.values()), reverse=True)
-    table = Table(title="Layers by role and bits", title_justify="left")
-    table.add_column("role")
-    for name in (*(f"{column} bit" for column in columns), "bits per weight"):
-        table.add_column(name, justify="right")
+    rows = list[Row]()
     for role in dict.fromkeys(layer.role for layer in layers):
         members = [layer for layer in layers if layer.role == role]
         counts = [sum(bits[layer.name] == column for layer in members) for column in columns]
         mean = 8 * sum(plan.layer_bytes[layer.name] for layer in members) / sum(layer.weights for layer in members)
-        table.add_row(role_title(role), *(str(count or "·") for count in counts), f"{mean:.2f}")
-    return table
+        rows.append((role_title(role), *(str(count or "·") for count in counts), f"{mean:.2f}"))
+    names = ("role", *(f"{column} bit" for column in columns), "bits per weight")
+    return Table("Layers by role and bits", names, rows)
 
 
 def _comparison(planned: Planned) -> Table:
     """The plan, the first of the rows, beside the others; red is what would fit its budget and is better."""
     rows, budget_bytes = comparisons(planned), planned.plan.budget_bytes
     plan = rows[0]
-    table = Table(title=f"Damage: {_unit(planned.plan.score)}", title_justify="left")
-    for name in ("", "file MB", "predicted", "measured", "predicted / plan"):
-        table.add_column(name, justify="right" if name else "left")
+    shown, tones = list[Row](), dict[int, Tone]()
     for row in rows:
         # The others stand at these bytes, whatever time and memory they take.
         better = row.predicted < plan.predicted and row.size_bytes <= budget_bytes and not planned.plan.takes
-        table.add_row(
-            f"{row.title} BEATS THE PLAN" if better else row.title,
-            f"{row.size_bytes / 1e6:.2f}",
-            f"{row.predicted:.2e}",
-            "" if row.measured is None else f"{row.measured:.2e}",
-            _ratio(row.predicted, plan.predicted),
-            style="bold" if row is plan else "red" if better else "",
+        tones[len(shown)] = "strong" if row is plan else "warning" if better else ""
+        shown.append(
+            (
+                f"{row.title} BEATS THE PLAN" if better else row.title,
+                f"{row.size_bytes / 1e6:.2f}",
+                f"{row.predicted:.2e}",
+                "" if row.measured is None else f"{row.measured:.2e}",
+                _ratio(row.predicted, plan.predicted),
+            )
         )
-    return table
+    columns = ("", "file MB", "predicted", "measured", "predicted / plan")
+    return Table(f"Damage: {_unit(planned.plan.score)}", columns, shown, tones=tones)
 
 
 def _unit(score: str) -> str:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from analysis.evaluation.results import Evaluation, verdict
-from analysis.report.cost_panels import draw_sizes, draw_times, draw_tradeoff
-from analysis.report.error_panels import draw_absolute, draw_psnr, draw_similarity, output_colour
+from analysis.report.charts.cost_panels import draw_sizes, draw_times, draw_tradeoff
+from analysis.report.charts.error_panels import draw_absolute, draw_psnr, draw_similarity, output_colour
 from analysis.report.theme import DPI, WARNING
 from vggtkit.core.atomic import replacing, replacing_all
 from vggtkit.core.escaping import plain_for_charts

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 from analysis.evaluation.results import Evaluation, SchemeResult, format_number
-from analysis.report.chart_style import colour_of, label_below, name_rows, not_drawn, title
+from analysis.report.charts.style import colour_of, label_below, name_rows, not_drawn, title
 from analysis.report.theme import GREY, SERIES, TEXT_SIZE
 from vggtkit.metrics.ratings import LEVELS, THRESHOLDS
 
