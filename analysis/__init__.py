@@ -14,8 +14,9 @@
 | `commands` | what a user can type |
 """
 
-from analysis.evaluation.results import Evaluation, SchemeResult, verdict
+from analysis.evaluation.results import Evaluation, SchemeResult
 from analysis.evaluation.run import evaluate
+from analysis.evaluation.verdict import verdict
 from vggtkit.metrics.outputs import OutputMetrics, average, compare_outputs
 from vggtkit.metrics.ratings import LEVELS, THRESHOLDS, rate
 from vggtkit.model.outputs import OUTPUTS

@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.evaluation.results import from_json
+from analysis.evaluation.results_file import from_json
 from analysis.steps import PROFILE, RESULTS, make_evaluation, make_plan, make_profile
 from mixedprec import parse_request
 from vggtkit.scenes import SceneSource

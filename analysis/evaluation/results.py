@@ -1,17 +1,14 @@
-"""What an evaluation found: the typed result, the verdict on the plan, and the JSON file."""
+"""What an evaluation found, and how its numbers are written."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.evaluation.cost import describe_cost
-from vggtkit.core.errors import InputError
-from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.metrics.geometry import Estimate
 from vggtkit.metrics.outputs import OutputMetrics
-from vggtkit.metrics.ratings import NOT_APPLICABLE, THRESHOLDS, rate
+from vggtkit.metrics.ratings import NOT_APPLICABLE
 from vggtkit.quant import FORMATS
 
 Stages = Mapping[str, tuple[float, float]]
@@ -19,7 +16,6 @@ Stages = Mapping[str, tuple[float, float]]
 
 OTHER_PLAN = "plan:"
 """How the key of a further plan begins; its file follows."""
-_DECIBELS = ("psnr_db", "sqnr_db")
 
 
 @dataclass(frozen=True)
@@ -118,32 +114,6 @@ class Evaluation:
         return tuple(dict.fromkeys(name for result in self.results for name in result.outputs))
 
 
-@dataclass(frozen=True)
-class VerdictRow:
-    """One uniform scheme against the plan; ``damage_ratio`` is the scheme's damage / the plan's."""
-
-    key: str
-    title: str
-    size_bytes: int
-    damage: float
-    damage_ratio: float
-    plan_is_smaller: bool  # or of the same size: only then is the comparison asked for
-    plan_is_better: bool
-    scenes_won: int
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Is the plan better than every uniform scheme of its size or larger?
-
-    ``holds`` is ``None`` where no scheme is that large.
-    """
-
-    holds: bool | None
-    sentence: str
-    rows: tuple[VerdictRow, ...]
-
-
 def compression_ratio(result: SchemeResult, fp32: SchemeResult) -> float:
     """How many times smaller than FP32 a scheme's file is.
 
@@ -165,94 +135,6 @@ def short_title(result: SchemeResult) -> str:
     return title if len(title) <= 20 else result.key[:20]
 
 
-def verdict(evaluation: Evaluation) -> Verdict:
-    """Compare the plan's damage with that of every uniform scheme.
-
-    Schemes smaller than the plan are listed and not counted. A damage that is not finite is worse than any
-    that is; equal damage is not better.
-
-    >>> size_and_damage = {"fp32": (40, 0.0), "int8_per_tensor_sym": (10, 1e-6), "plan": (5, 1e-4)}
-    >>> results = tuple(
-    ...     SchemeResult(key, key, mb * 10**6, None, None, None, {}, damage, (damage,))
-    ...     for key, (mb, damage) in size_and_damage.items()
-    ... )
-    >>> print(verdict(Evaluation({}, "tiny", "", ("room",), (), "", results, {}, None)).sentence)
-    No: the plan (5.00 MB, damage 1.00e-4) is better than 0 of the 1 uniform schemes of its size or larger. \
-Not better than int8_per_tensor_sym (10.00 MB, 1.00e-6).
-    """
-    plan = evaluation.plan
-    if plan is None:
-        return Verdict(None, "No plan was evaluated.", ())
-    rows = tuple(_versus(plan, scheme) for scheme in evaluation.quantized if scheme.is_uniform)
-    if not rows:
-        return Verdict(None, "No uniform scheme was evaluated.", ())
-    asked = [row for row in rows if row.plan_is_smaller]
-    holds = all(row.plan_is_better for row in asked) if asked else None
-    return Verdict(holds, _sentence(plan, rows, holds), rows)
-
-
-def _versus(plan: SchemeResult, scheme: SchemeResult) -> VerdictRow:
-    scenes = zip(plan.per_scene, scheme.per_scene, strict=True)
-    return VerdictRow(
-        scheme.key,
-        scheme.title,
-        scheme.size_bytes,
-        scheme.damage,
-        scheme.damage / plan.damage if plan.damage else math.nan if not scheme.damage else math.inf,
-        plan_is_smaller=scheme.size_bytes >= plan.size_bytes,
-        plan_is_better=_worst_if_nan(plan.damage) < _worst_if_nan(scheme.damage),
-        scenes_won=sum(_worst_if_nan(ours) < _worst_if_nan(theirs) for ours, theirs in scenes),
-    )
-
-
-def _worst_if_nan(damage: float) -> float:
-    return math.inf if math.isnan(damage) else damage
-
-
-def _sentence(plan: SchemeResult, rows: tuple[VerdictRow, ...], holds: bool | None) -> str:
-    asked = [row for row in rows if row.plan_is_smaller]
-    smaller = len(rows) - len(asked)
-    who = f"the plan ({format_mb(plan.size_bytes)} MB, damage {format_number(plan.damage)})"
-    if holds is None:
-        return f"Not answered: no uniform scheme is as large as {who}; the {smaller} here are smaller."
-    won = sum(row.plan_is_better for row in asked)
-    parts = [f"{'Yes' if holds else 'No'}: {who} is better than"]
-    parts.append(f"{won} of the {len(asked)} uniform schemes of its size or larger.")
-    if lost := [row for row in asked if not row.plan_is_better]:
-        listed = ", ".join(f"{row.title} ({format_mb(row.size_bytes)} MB, {format_number(row.damage)})" for row in lost)
-        parts.append(f"Not better than {listed}.")
-    if smaller:
-        parts.append(f"Not counted, being smaller than the plan: {smaller}.")
-    return " ".join(parts)
-
-
-def to_json(evaluation: Evaluation) -> str:
-    """The whole evaluation as strict JSON (RFC 8259), with ratings, ratios and the verdict written out.
-
-    JSON has no NaN and no infinity: a number that is not finite is ``null``. A metric that does not apply
-    (SSIM of cameras) is left out. `from_json` reads everything back, except that a damage of infinity comes
-    back as NaN, which counts as equally bad everywhere.
-
-    >>> fp32 = SchemeResult("fp32", "FP32", 40_000_000, None, None, None, {}, 0.0, (0.0,))
-    >>> evaluation = Evaluation({"seed": 0}, "tiny", "trained", ("room",), (), "nothing", (fp32,), {}, None)
-    >>> from_json(to_json(evaluation)) == evaluation
-    True
-    """
-    data: dict[str, Any] = asdict(evaluation)
-    for row, result in zip(data["results"], evaluation.results, strict=True):
-        row["compression_ratio"] = compression_ratio(result, evaluation.results[0])
-        row["cost"] = result.cost
-        for name in ("geometry", "changes"):
-            row[name] = {key: estimate._asdict() for key, estimate in getattr(result, name).items()}
-        for name, metrics in row["outputs"].items():
-            ratings = {metric: rate(metric, getattr(result.outputs[name], metric)) for metric in THRESHOLDS}
-            # What does not apply is left out, and so is what nobody has added.
-            row["outputs"][name] = {k: v for k, v in metrics.items() if v not in (None, {})} | {"ratings": ratings}
-    data["verdict"] = asdict(verdict(evaluation))
-    finite: Any = null_if_not_finite(data)
-    return json.dumps(sealed(finite), indent=2, allow_nan=False) + "\n"
-
-
 def null_if_not_finite(value: object) -> object:
     """The value with None for every number in it that strict JSON cannot hold.
 
@@ -264,69 +146,6 @@ def null_if_not_finite(value: object) -> object:
     if isinstance(value, list | tuple):
         return [null_if_not_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def from_json(text: str) -> Evaluation:
-    """Read what `to_json` wrote.
-
-    Raises:
-        InputError: the text is not JSON, not an evaluation, or has changed since it was written.
-
-    >>> from_json("[]")
-    Traceback (most recent call last):
-    ...
-    vggtkit.core.errors.InputError: not the JSON of an evaluation: list indices must be integers or slices, not str
-    """
-    try:
-        data = json.loads(text)
-        named = {each.name: data[each.name] for each in fields(Evaluation)}
-        named["results"] = tuple(_read_result(result) for result in named["results"])
-        for name in ("scenes", "calibration_scenes"):
-            named[name] = tuple(named[name])
-        if not is_sealed(data):
-            raise ValueError(f"its {SEAL} is not that of its content")
-        return Evaluation(**named)
-    except KeyError as error:
-        raise InputError(f"not the JSON of an evaluation: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"not the JSON of an evaluation: {error}") from error
-
-
-def _read_result(data: Mapping[str, Any]) -> SchemeResult:
-    absent: dict[str, Any] = {name: {} for name in ("geometry", "changes", "execution", "stages")}
-    absent |= {"bfloat16_ratio": None, "memory_bytes": None}
-    data = absent | dict(data)  # results of earlier versions lack them
-    named = {each.name: data[each.name] for each in fields(SchemeResult)}
-    named["outputs"] = {name: _read_metrics(metrics) for name, metrics in named["outputs"].items()}
-    named["damage"] = _nan_if_null(named["damage"])
-    named["per_scene"] = tuple(_nan_if_null(damage) for damage in named["per_scene"])
-    for name in ("geometry", "changes"):
-        named[name] = {key: _read_estimate(estimate) for key, estimate in named[name].items()}
-    named["stages"] = {stage: tuple(seconds) for stage, seconds in named["stages"].items()}
-    named["seconds_spread"] = named["seconds_spread"] and tuple(named["seconds_spread"])
-    return SchemeResult(**named)
-
-
-def _read_estimate(data: Mapping[str, Any]) -> Estimate:
-    mean, low, high = (_nan_if_null(data[name]) for name in ("mean", "low", "high"))
-    return Estimate(mean, low, high, data["scenes"])
-
-
-def _nan_if_null(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _read_metrics(data: Mapping[str, Any]) -> OutputMetrics:
-    names = [each.name for each in fields(OutputMetrics) if each.name not in ("ssim", "extra")]
-    named: dict[str, Any] = {name: _nan_if_null(data[name]) for name in names}
-    # Where MSE is a number, these are not finite only at their limits: no error, or a reference of zeros.
-    if data["mse"] is not None:
-        limit = -math.inf if data["nmse"] is None else math.inf
-        named |= {name: limit for name in _DECIBELS if data[name] is None}
-        named["nmse"] = math.inf if data["nmse"] is None else data["nmse"]
-    named["ssim"] = _nan_if_null(data["ssim"]) if "ssim" in data else None
-    extra = {key: _nan_if_null(value) for key, value in data.get("extra", {}).items()}
-    return OutputMetrics(**named, extra=extra)
 
 
 def format_number(value: float | None, digits: int = 3) -> str:

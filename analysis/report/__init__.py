@@ -11,7 +11,6 @@
 | `page`, `depth_slider` | the page of a run; its depth as pictures |
 | `comparison` | several runs side by side |
 | `theme` | colours of all charts |
-| `advice`, `expected` | which scheme for whom; what the guide expects |
 | `wording` | words in the reader's language |
 | `charts` | all that is drawn with matplotlib |
 """

@@ -7,12 +7,12 @@ from typing import cast
 from analysis.evaluation.results import (
     Evaluation,
     SchemeResult,
-    Verdict,
     compression_ratio,
     format_mb,
     format_number,
     short_title,
 )
+from analysis.evaluation.verdict import Verdict
 from analysis.report.document import Cell, Row, Table, Tone
 from analysis.report.geometry_tables import LEGEND as GEOMETRY_LEGEND
 from vggtkit.metrics import METRICS
@@ -123,7 +123,7 @@ def verdict_table(evaluation: Evaluation, answer: Verdict) -> Table:
         )
         for row in answer.rows
     ]
-    return Table("Is the plan better than every uniform scheme of its size or larger?", columns, rows)
+    return Table("The plan beside every uniform scheme", columns, rows, answer.comparison)
 
 
 def output_table(evaluation: Evaluation, output: str, digits: int, *, with_entropy: bool) -> Table:

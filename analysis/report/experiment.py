@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.evaluation.depth_maps import DepthMaps
-from analysis.evaluation.results import Evaluation, Verdict
+from analysis.evaluation.results import Evaluation
+from analysis.evaluation.verdict import Verdict
 from mixedprec import Plan
 from sensitivity import Profile
 from vggtkit.core.command_log import LoggedCommand

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from analysis.evaluation.results import Evaluation, format_mb, format_number, short_title
 from analysis.report.depth_slider import depth_slider
-from analysis.report.document import Block, Document, HeatMap, Point, Scatter, Section, Text
+from analysis.report.document import Block, Document, HeatMap, Point, Scatter, Section
 from analysis.report.experiment import Experiment, ParetoSummary
 from analysis.report.geometry_tables import text_tables
 from analysis.report.parts import design, process
@@ -28,12 +28,8 @@ def page(experiment: Experiment, say: Wording) -> Document:
     sections = []
     if evaluation is not None and verdict is not None:
         tables = tuple(map(say.table, main_tables(evaluation, verdict)))
-        asked = say("Is the plan better than every uniform scheme of its size or larger?")
-        beside = Text((f"{asked} {say.translated(verdict.sentence)}",))
         sections.append(Section(say("Answer"), tuple(recommendation(experiment, say)), "answer"))
-        sections.append(
-            Section(say("Size, time and damage"), (trade_off(evaluation, say), *tables, beside), "trade-off")
-        )
+        sections.append(Section(say("Size, time and damage"), (trade_off(evaluation, say), *tables), "trade-off"))
         sections.append(Section(say("By scenario"), tuple(scenarios(experiment, say)), "scenarios"))
         if experiment.maps is not None:
             sections.append(Section(say("Depth"), (depth_slider(experiment.maps, evaluation, say),), "depth"))

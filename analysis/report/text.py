@@ -10,16 +10,13 @@ from dataclasses import replace
 from analysis.evaluation.results import (
     Evaluation,
     SchemeResult,
-    Verdict,
-    VerdictRow,
     compression_ratio,
     format_mb,
     format_number,
-    from_json,
     short_title,
-    to_json,
-    verdict,
 )
+from analysis.evaluation.results_file import from_json, to_json
+from analysis.evaluation.verdict import Verdict, VerdictRow, verdict
 from analysis.report.document import Table, Tone
 from analysis.report.evaluation_tables import (
     LEGEND,
@@ -32,7 +29,7 @@ from analysis.report.evaluation_tables import (
     verdict_table,
 )
 from analysis.report.geometry_tables import cost_table, figure_table, text_tables
-from analysis.report.renderers.text import WIDTH, draw_table, wrapped
+from analysis.report.renderers.text import WIDTH, block_lines, draw_table, wrapped
 from vggtkit.core.escaping import printable
 from vggtkit.quant import FORMATS
 
@@ -80,8 +77,10 @@ def _fallbacks(fell_back: Mapping[str, str]) -> str:
     return "; ".join(parts) or "none"
 
 
-def to_text(evaluation: Evaluation) -> str:
+def to_text(evaluation: Evaluation, answer: Verdict | None = None) -> str:
     """The report as plain text: aligned tables, lines of at most 120 characters.
+
+    The verdict is made where nobody has it yet.
 
     >>> fp32 = SchemeResult("fp32", "FP32", 40_000_000, None, None, None, {}, 0.0, (0.0,))
     >>> evaluation = Evaluation({"seed": 0}, "tiny", "trained", ("room",), (), "nothing", (fp32,), {}, None)
@@ -90,7 +89,7 @@ def to_text(evaluation: Evaluation) -> str:
     """
     outputs = [output_table(evaluation, name, 3, with_entropy=True) for name in evaluation.outputs]
     parts = ["Quantisation report", "=" * WIDTH, *_header(evaluation), "", "Answer", "------"]
-    answer = verdict(evaluation)
+    answer = answer or verdict(evaluation)
     parts += [*wrapped(answer.sentence), "", *_plan_lines(evaluation), ""]
     geometry = text_tables(evaluation)
     parts += _execution_lines(evaluation)
@@ -103,7 +102,7 @@ def to_text(evaluation: Evaluation) -> str:
         nmse_table(evaluation),
         *outputs,
     ):
-        parts += [*draw_table(table), ""]
+        parts += [*block_lines(table), ""]
     parts += ["How to read this", "----------------"]
     parts += [line for text in LEGEND for line in wrapped(text, "- ")]
     return "\n".join(printable(line) for line in [*parts, "", *draw_table(threshold_table())]) + "\n"
@@ -134,7 +133,7 @@ def _plan_lines(evaluation: Evaluation) -> list[str]:
     return wrapped(f"{', '.join(counts) or 'no formats'}; {predicted}", "The plan: ")
 
 
-def terminal_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> list[Table]:
+def terminal_tables(evaluation: Evaluation, answer: Verdict | None = None, *, with_outputs: bool = True) -> list[Table]:
     """The report's tables: summary and verdict (80 columns), two of geometry if known, one per output (100 columns).
 
     The per-output tables hold the rated metrics with two digits, coloured by rating, its letter beside them.
@@ -144,7 +143,7 @@ def terminal_tables(evaluation: Evaluation, *, with_outputs: bool = True) -> lis
     >>> terminal_tables(evaluation)[0].title
     'Size, time and damage'
     """
-    answer = verdict(evaluation)
+    answer = answer or verdict(evaluation)
     tables = [summary_table(evaluation), *stage_tables(evaluation), verdict_table(evaluation, answer)]
     if evaluation.results[0].geometry:
         tables += [cost_table(evaluation), figure_table(evaluation)]

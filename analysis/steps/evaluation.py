@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
 from analysis.evaluation.kept import Kept
-from analysis.evaluation.results import Evaluation, Verdict, format_number, to_json, verdict
+from analysis.evaluation.results import Evaluation, format_number
+from analysis.evaluation.results_file import to_json
 from analysis.evaluation.run import check_runs, evaluate
+from analysis.evaluation.verdict import Verdict, verdict
 from analysis.report import text as reports
 from analysis.report.charts import comprehensive as plots
 from analysis.report.charts.difference_charts import Map, depth_shares, draw_differences
 from analysis.report.geometry_tables import too_few_scenes
-from analysis.report.parts.conclusions import recommended, recommended_sentences
 from analysis.report.wording import Wording
 from analysis.steps.experiment import read_evaluation
 from analysis.steps.rivals import rivals_of
@@ -136,9 +137,9 @@ def make_evaluation(
             execute=backend.key, options=options, rounded=rounded, rivals=rivals, watch=watch, kept=Kept(parts),
             progress=progress,
         )  # fmt: skip
-        write_reports(evaluation, run, watch.maps(evaluation))
+        answer = write_reports(evaluation, run, watch.maps(evaluation))
     more = [*_predicted(plan.takes, evaluation, execute), *_tuned(plan.tuned)]
-    return evaluation_view(evaluation, run, worst=worst_of(evaluation, plan, profile), more=more)
+    return evaluation_view(evaluation, run, answer, worst_of(evaluation, plan, profile), more)
 
 
 def _tuned(facts: Mapping[str, Any]) -> list[str]:
@@ -238,28 +239,35 @@ def show_evaluation(run: Path) -> View:
     """The last evaluation of a run, with its text report and charts drawn anew."""
     check_writable(run)
     evaluation = read_evaluation(run)
-    write_reports(evaluation, run)
-    return evaluation_view(evaluation, run)
+    return evaluation_view(evaluation, run, write_reports(evaluation, run))
 
 
-def write_reports(evaluation: Evaluation, run: Path, maps: DepthMaps | None = None) -> None:
-    """Write the JSON, text and chart reports of a run, and depth to look at; all change, or none."""
-    pictures = _differences(maps) if maps else {}
+def write_reports(
+    evaluation: Evaluation, run: Path, maps: DepthMaps | None = None, answer: Verdict | None = None
+) -> Verdict:
+    """Write the JSON, text and chart reports of a run, and depth to look at; all change, or none.
+
+    Returns:
+        The verdict that they say, made where nobody has it yet.
+    """
+    answer = answer or verdict(evaluation)
+    pictures = differences_of(maps, Wording("en")) if maps else {}
     names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else []), *pictures]
     with replacing_all([run / name for name in names]) as (results, report, charts, *others):
-        results.write_text(to_json(evaluation), encoding="utf-8")
-        report.write_text(reports.to_text(evaluation), encoding="utf-8")
-        plots.draw(evaluation, charts)
+        results.write_text(to_json(evaluation, answer), encoding="utf-8")
+        report.write_text(reports.to_text(evaluation, answer), encoding="utf-8")
+        plots.draw(evaluation, charts, answer)
         if maps:
             save_maps(maps, others[0])
             for (title, shares), path in zip(pictures.values(), others[1:], strict=True):
                 draw_differences(shares, maps.pictures[0], evaluation, title, path)
+    return answer
 
 
-def _differences(maps: DepthMaps) -> dict[str, tuple[str, Mapping[str, Map]]]:
+def differences_of(maps: DepthMaps, say: Wording) -> dict[str, tuple[str, Mapping[str, Map]]]:
     """Title and maps of the pictures of differences, by the name of the file."""
-    depth = f"Depth of {maps.scene}, |scheme - FP32| / median depth of FP32"
-    points = f"Points of {maps.scene}, distance from FP32's / spread of FP32's points"
+    depth = say("Depth of {scene}, |scheme - FP32| / median depth of FP32", scene=maps.scene)
+    points = say("Points of {scene}, distance from FP32's / spread of FP32's points", scene=maps.scene)
     found = {DEPTH_DIFFERENCES: (depth, depth_shares(maps)), POINT_DIFFERENCES: (points, maps.points)}
     return {name: (title, shares) for name, (title, shares) in found.items() if shares}
 
@@ -267,12 +275,11 @@ def _differences(maps: DepthMaps) -> dict[str, tuple[str, Mapping[str, Map]]]:
 def evaluation_view(
     evaluation: Evaluation,
     run: Path,
-    answer: Verdict | None = None,
+    answer: Verdict,
     worst: Worst | None = None,
     more: Sequence[str] = (),
 ) -> View:
-    """What an evaluation says: its verdict, which is made where nobody has it yet; last what is recommended."""
-    answer = answer or verdict(evaluation)
+    """What an evaluation says; last its verdict, what is recommended."""
     results = [
         {
             "key": r.key,
@@ -293,10 +300,11 @@ def evaluation_view(
         "path": str(run / RESULTS),
         "verdict": answer.sentence,
         "holds": answer.holds,
+        "recommended": answer.recommended or None,
         "results": results,
     }
     written = ", ".join(str(run / name) for name in (RESULTS, REPORT, CHARTS))
-    lines = [answer.sentence, too_few_scenes(evaluation), f"timed: {evaluation.executed}", f"written: {written}"]
+    lines = [too_few_scenes(evaluation), f"timed: {evaluation.executed}", f"written: {written}"]
     lines.append(_noise(evaluation))
     is_random = evaluation.weights_note.startswith(RANDOM)
     lines += [evaluation.weights_note] * is_random
@@ -304,10 +312,8 @@ def evaluation_view(
         values["worst"] = worst._asdict()
         lines += worst.sentences()
     lines += more
-    if evaluation.quantized:
-        lines.append(" ".join(recommended_sentences(evaluation, Wording("en"))))
-        values["recommended"] = recommended(evaluation).key
-    tables = reports.terminal_tables(evaluation, with_outputs=False)
+    lines.append(answer.sentence)
+    tables = reports.terminal_tables(evaluation, answer, with_outputs=False)
     return View(values, tables, [line for line in lines if line]).of_weights("random" if is_random else "trained")
 
 

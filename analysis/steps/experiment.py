@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from analysis.evaluation.depth_maps import load_maps
-from analysis.evaluation.results import Evaluation, from_json, verdict
+from analysis.evaluation.results import Evaluation
+from analysis.evaluation.results_file import from_json
+from analysis.evaluation.verdict import verdict
 from analysis.report.experiment import Absent, AuditSummary, Experiment, ParetoPoint, ParetoSummary, ScoreSummary
 from analysis.steps.run_folder import DEPTH_MAPS, PLAN, PROFILE, RESULTS, plan_of
 from mixedprec import Plan, load_plan

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from analysis.report.charts.comprehensive import draw_each
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.evaluation.results import Evaluation
+from analysis.report.charts.comprehensive import draw, draw_each
+from analysis.report.charts.difference_charts import Map, draw_differences
+from analysis.report.charts.fonts import wording_of_charts
 from analysis.report.comparison import compare, values
 from analysis.report.document import Table, Text
 from analysis.report.experiment import Experiment
@@ -16,9 +23,9 @@ from analysis.report.parts import PARTS
 from analysis.report.parts.outcome import CHARTS as PICTURES
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
-from analysis.steps.evaluation import evaluation_view, worst_of, write_reports
+from analysis.steps.evaluation import differences_of, evaluation_view, worst_of, write_reports
 from analysis.steps.experiment import read_evaluation, read_experiment
-from analysis.steps.run_folder import REPORT, RESULTS, check_writable
+from analysis.steps.run_folder import CHARTS, REPORT, RESULTS, check_writable
 from analysis.steps.view import View
 from vggtkit.core.atomic import remove_partials, replacing_all
 from vggtkit.core.errors import InputError
@@ -48,14 +55,15 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
     check_writable(run)
     experiment = read_experiment(run)
     if experiment.evaluation is not None:
-        write_reports(experiment.evaluation, run)
+        write_reports(experiment.evaluation, run, answer=experiment.verdict)
         experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
-    written = write_parts(experiment, say)
+    drawing, note = wording_of_charts(say)
+    written = write_parts(experiment, say, drawing)
     if charts is not None:
         if experiment.evaluation is None:
             raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
-        written += draw_each(experiment.evaluation, charts)
-    return _view(experiment, written)
+        written += draw_each(experiment.evaluation, charts, experiment.verdict, drawing)
+    return _view(experiment, written, [note] if note else [])
 
 
 def _remedy(experiment: Experiment) -> str:
@@ -71,8 +79,14 @@ def folder_name(language: str) -> str:
     return "report" if language == "en" else f"report.{language}"
 
 
-def write_parts(experiment: Experiment, say: Wording) -> list[Path]:
-    """Write the page and the five parts, and beside the third the files that it shows; all change, or none."""
+def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[Path]:
+    """Write the page and the five parts, and beside the third the files that it shows; all change, or none.
+
+    Args:
+        experiment: what the run holds.
+        say: the words of the report.
+        drawing: those of its charts.
+    """
     folder = experiment.run / folder_name(say.language)
     for place in (folder, folder / "3_results"):
         remove_partials(place)
@@ -80,27 +94,52 @@ def write_parts(experiment: Experiment, say: Wording) -> list[Path]:
     texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
     texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
     paths = [*texts, *(folder / "3_results" / name for name in copies)]
+    drawn = _drawn(experiment, drawing)
     with replacing_all(paths) as temporaries:
         for temporary, text in zip(temporaries, texts.values(), strict=False):
             temporary.write_text(text, encoding="utf-8")
         for temporary, name in zip(temporaries[len(texts) :], copies, strict=True):
-            shutil.copyfile(experiment.run / name, temporary)
+            if name in drawn:
+                drawn[name](temporary)
+            else:
+                shutil.copyfile(experiment.run / name, temporary)
     return paths
 
 
-def _view(experiment: Experiment, written: list[Path]) -> View:
+def _drawn(experiment: Experiment, say: Wording) -> dict[str, Callable[[Path], None]]:
+    """Charts that are drawn in the words of the report rather than copied, by name; none in English."""
+    evaluation, answer, maps = experiment.evaluation, experiment.verdict, experiment.maps
+    if say.language == "en" or evaluation is None:
+        return {}
+    pictures = differences_of(maps, say) if maps else {}
+    drawn: dict[str, Callable[[Path], None]] = {
+        name: partial(_draw_differences, shares, maps.pictures[0], evaluation, title, say)
+        for name, (title, shares) in pictures.items()
+        if maps
+    }
+    return drawn | {CHARTS: lambda path: draw(evaluation, path, answer, say)}
+
+
+def _draw_differences(
+    shares: Mapping[str, Map], picture: NDArray[np.uint8], evaluation: Evaluation, title: str, say: Wording, path: Path
+) -> None:
+    draw_differences(shares, picture, evaluation, title, path, say)
+
+
+def _view(experiment: Experiment, written: list[Path], notes: Sequence[str]) -> View:
     """What was written and what was not, below what the evaluation says."""
     names = [str(path) for path in written]
     absent = [each._asdict() for each in experiment.absent]
     lines = [f"not in this run: {each.file} ({printable(each.reason)}); {each.command}" for each in experiment.absent]
-    lines.append(f"written: {', '.join(names[:6])}")
+    lines += [*notes, f"written: {', '.join(names[:6])}"]
     if experiment.evaluation is None:
         return View({"written": names, "absent": absent}, (), lines)
     worst = None
     if experiment.plan is not None and experiment.profile is not None and experiment.evaluation.plan is not None:
         worst = worst_of(experiment.evaluation, experiment.plan, experiment.profile)
-    view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict, worst)
-    return View({**view.values, "written": names, "absent": absent}, view.tables, [*view.lines, *lines])
+    assert experiment.verdict is not None
+    view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict, worst, lines)
+    return View({**view.values, "written": names, "absent": absent}, view.tables, view.lines)
 
 
 COMPARISON = "comparison"

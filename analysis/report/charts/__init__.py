@@ -11,4 +11,5 @@
 | `drawing` | the network with bits as colours |
 | `overview_chart` | points and cameras of a reconstruction |
 | `colours` | numbers as colours |
+| `fonts` | letters of the reader's language |
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +10,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from analysis.evaluation.results import Evaluation, verdict
+from analysis.evaluation.results import Evaluation
+from analysis.evaluation.verdict import Verdict, verdict
 from analysis.report.charts.cost_panels import draw_sizes, draw_times, draw_tradeoff
 from analysis.report.charts.error_panels import draw_absolute, draw_psnr, draw_similarity, output_colour
+from analysis.report.charts.fonts import letters_of
+from analysis.report.charts.style import folded
 from analysis.report.theme import DPI, WARNING
+from analysis.report.wording import Wording
 from vggtkit.core.atomic import replacing, replacing_all
 from vggtkit.core.escaping import plain_for_charts
 
 SIZE_INCHES = (18.0, 11.5)
 PANEL_INCHES = (6.6, 5.2)
-Panel = Callable[[SubFigure, Evaluation], None]
+WIDTH_OF_HEADING, HEADING_SIZE = 170, 12
+"""Columns of its lines; points."""
+Panel = Callable[[SubFigure, Evaluation, Wording], None]
+ENGLISH = Wording("en")
 PANELS: dict[str, Panel] = {
     "1-file-size": draw_sizes,
     "2-mae-mse": draw_absolute,
@@ -37,7 +43,7 @@ _UNDATED: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}
 KINDS = tuple(_UNDATED)
 
 
-def draw(evaluation: Evaluation, path: Path) -> None:
+def draw(evaluation: Evaluation, path: Path, answer: Verdict | None = None, say: Wording = ENGLISH) -> None:
     """Write the six charts as a PNG of 1980 x 1265 pixels.
 
     File size; MAE and MSE; PSNR; cosine and SSIM; time and speed; damage against size with the plan marked. What cannot
@@ -46,20 +52,26 @@ def draw(evaluation: Evaluation, path: Path) -> None:
     Args:
         evaluation: what to draw.
         path: the file; it appears complete or not at all.
+        answer: the verdict, made where nobody has it yet.
+        say: words, as `wording_of_charts` gives them.
 
     Raises:
         InputError: the file cannot be written.
     """
-    with replacing(path) as temporary:
-        _whole(evaluation).savefig(temporary, format="png", dpi=DPI)
+    with replacing(path) as temporary, letters_of(say):
+        _whole(evaluation, answer or verdict(evaluation), say).savefig(temporary, format="png", dpi=DPI)
 
 
-def draw_each(evaluation: Evaluation, folder: Path) -> list[Path]:
+def draw_each(
+    evaluation: Evaluation, folder: Path, answer: Verdict | None = None, say: Wording = ENGLISH
+) -> list[Path]:
     """Write the whole and every chart by itself, as PNG, PDF and SVG; all of them, or none.
 
     Args:
         evaluation: what to draw.
         folder: for the files; it is made where it is not there.
+        answer: as in `draw`.
+        say: as in `draw`.
 
     Returns:
         The files.
@@ -67,11 +79,11 @@ def draw_each(evaluation: Evaluation, folder: Path) -> list[Path]:
     Raises:
         InputError: one cannot be written.
     """
-    figures = {WHOLE: _whole(evaluation)} | {name: _alone(evaluation, name) for name in PANELS}
-    paths = [folder / f"{name}.{kind}" for name in figures for kind in KINDS]
-    with replacing_all(paths) as temporaries, rc_context({"svg.hashsalt": WHOLE}):
+    paths = [folder / f"{name}.{kind}" for name in (WHOLE, *PANELS) for kind in KINDS]
+    with replacing_all(paths) as temporaries, rc_context({"svg.hashsalt": WHOLE}), letters_of(say):
+        whole = _whole(evaluation, answer or verdict(evaluation), say)
         written = iter(temporaries)
-        for figure in figures.values():
+        for figure in (whole, *(_alone(evaluation, name, say) for name in PANELS)):
             for kind in KINDS:
                 # No date, so that the same numbers give the same files.
                 figure.savefig(next(written), format=kind, dpi=DPI, metadata=_UNDATED[kind])
@@ -84,31 +96,37 @@ def _figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _whole(evaluation: Evaluation) -> Figure:
+def _whole(evaluation: Evaluation, answer: Verdict, say: Wording) -> Figure:
     figure = _figure(SIZE_INCHES)
     places = figure.subfigures(2, 3, squeeze=False, wspace=0.03, hspace=0.03).ravel()
     for place, panel in zip(places, PANELS.values(), strict=True):
-        panel(place, evaluation)
-    _write_heading(figure, evaluation)
+        panel(place, evaluation, say)
+    _write_heading(figure, evaluation, answer, say)
     _add_legend(figure, evaluation)
     return figure
 
 
-def _alone(evaluation: Evaluation, name: str) -> Figure:
+def _alone(evaluation: Evaluation, name: str, say: Wording) -> Figure:
     figure = _figure(PANEL_INCHES)
-    PANELS[name](figure.subfigures(1, 1, squeeze=False)[0, 0], evaluation)
+    PANELS[name](figure.subfigures(1, 1, squeeze=False)[0, 0], evaluation, say)
     if name in OF_OUTPUTS:
         _add_legend(figure, evaluation)
     return figure
 
 
-def _write_heading(figure: Figure, evaluation: Evaluation) -> None:
+def _write_heading(figure: Figure, evaluation: Evaluation, answer: Verdict, say: Wording) -> None:
     scenes = list(evaluation.scenes)
-    named = ", ".join(scenes[:6]) + (f" and {len(scenes) - 6} more" if len(scenes) > 6 else "")
-    lines = [f"{evaluation.model}: {evaluation.weights_note}", f"evaluation scenes: {named}"]
-    lines += textwrap.wrap(verdict(evaluation).sentence, 150)
+    named = ", ".join(scenes[:6])
+    more = len(scenes) - 6
+    lines = [
+        f"{evaluation.model}: {say.translated(evaluation.weights_note)}",
+        say("evaluation scenes: {names}", names=named)
+        if more <= 0
+        else say("evaluation scenes: {names} and {more} more", names=named, more=more),
+    ]
+    lines += folded(" ".join(map(say.translated, answer.sentences)), WIDTH_OF_HEADING).split("\n")
     warned = "random weights" in evaluation.weights_note.lower()
-    figure.suptitle(plain_for_charts("\n".join(lines)), fontsize=12.5, color=WARNING if warned else "black")
+    figure.suptitle(plain_for_charts("\n".join(lines)), fontsize=HEADING_SIZE, color=WARNING if warned else "black")
 
 
 def _add_legend(figure: Figure, evaluation: Evaluation) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
+from analysis.evaluation.advice import front
 from analysis.evaluation.results import (
     Evaluation,
     SchemeResult,
@@ -20,13 +21,13 @@ from analysis.evaluation.results import (
     format_number,
     short_title,
 )
-from analysis.report.advice import front
 from analysis.report.charts.style import colour_of, label_below, marker_of, name_rows, not_drawn, title
 from analysis.report.theme import PLAN, REFERENCE, TEXT_SIZE
+from analysis.report.wording import Wording
 from vggtkit.core.escaping import plain_for_charts
 
 
-def draw_sizes(place: SubFigure, evaluation: Evaluation) -> None:
+def draw_sizes(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """The packed files, and how many times smaller than FP32 they are."""
     axes, fp32 = place.subplots(), evaluation.results[0]
     labels = [
@@ -34,26 +35,26 @@ def draw_sizes(place: SubFigure, evaluation: Evaluation) -> None:
         for result in evaluation.results
     ]
     _bars(axes, evaluation.results, [result.size_bytes / 1e6 for result in evaluation.results], labels)
-    label_below(axes, "packed file, MB (how many times smaller than FP32)")
-    title(axes, "1  File size")
+    label_below(axes, say("packed file, MB (how many times smaller than FP32)"))
+    title(axes, f"1  {say('File size')}")
 
 
-def draw_times(place: SubFigure, evaluation: Evaluation) -> None:
+def draw_times(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """Seconds with their spread, and the speed against FP32."""
     left, right = place.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     results = evaluation.results
-    _draw_seconds(left, results)
+    _draw_seconds(left, results, say)
     ratios = [result.speed_ratio or 0.0 for result in results]
     _bars(right, results, ratios, ["n/a" if not ratio else f"{ratio:.2f}x" for ratio in ratios])
     right.axvline(1, color=REFERENCE, linewidth=1, linestyle="--")
-    label_below(right, "speed against FP32", 30)
-    executed = textwrap.shorten(evaluation.executed, 90, placeholder=" ...")
-    label_below(left, f"seconds: median, min - max; {executed}", 36)
-    title(left, "5  Inference time and speed")
+    label_below(right, say("speed against FP32"), 30)
+    executed = textwrap.shorten(say.translated(evaluation.executed), 90, placeholder=" ...")
+    label_below(left, say("seconds: median, min - max; {executed}", executed=executed), 36)
+    title(left, f"5  {say('Inference time and speed')}")
     right.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_seconds(axes: Axes, results: Sequence[SchemeResult]) -> None:
+def _draw_seconds(axes: Axes, results: Sequence[SchemeResult], say: Wording) -> None:
     times = [result.seconds or 0.0 for result in results]
     spreads = [result.seconds_spread or (time, time) for result, time in zip(results, times, strict=True)]
     _bars(axes, results, times, [""] * len(results))
@@ -63,7 +64,7 @@ def _draw_seconds(axes: Axes, results: Sequence[SchemeResult]) -> None:
         times, range(len(results)), xerr=np.transpose(errors), fmt="none", ecolor=REFERENCE, capsize=3, linewidth=1
     )
     for row, (result, end) in enumerate(zip(results, ends, strict=True)):
-        label = "not timed" if result.seconds is None else f"{format_number(result.seconds)} s"
+        label = say("not timed") if result.seconds is None else f"{format_number(result.seconds)} s"
         axes.annotate(label, (end, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=TEXT_SIZE)
     axes.set_xlim(0, 1.5 * max(ends) or 1)
     if not any(ends):
@@ -82,15 +83,16 @@ def _bars(axes: Axes, results: Sequence[SchemeResult], values: Sequence[float], 
     axes.set_xlim(0, 1.35 * max(values) or 1)
 
 
-def draw_tradeoff(place: SubFigure, evaluation: Evaluation) -> None:
+def draw_tradeoff(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """Damage against size, the plan marked, and a line through what no other beats in both."""
     axes = place.subplots()
     drawn = [(i, r) for i, r in enumerate(evaluation.quantized) if math.isfinite(r.damage) and r.damage > 0]
     kept = [result for _, result in drawn]
     left_out = [(result, format_number(result.damage)) for result in evaluation.quantized if result not in kept]
-    axes.set_ylabel("damage: mean NMSE of the outputs (log)")
-    title(axes, "6  Accuracy against size: lower left is better")
-    label_below(axes, "packed file, MB; dashed: no other scheme is both smaller and better" + not_drawn(left_out), 70)
+    axes.set_ylabel(say("damage: mean NMSE of the outputs (log)"))
+    title(axes, f"6  {say('Accuracy against size: lower left is better')}")
+    dashed = say("packed file, MB; dashed: no other scheme is both smaller and better")
+    label_below(axes, dashed + not_drawn(left_out, say), 70)
     if not drawn:
         return
     axes.set_yscale("log")
@@ -103,7 +105,7 @@ def draw_tradeoff(place: SubFigure, evaluation: Evaluation) -> None:
         axes.plot(result.size_bytes / 1e6, result.damage, **marker_of(result, index))  # type: ignore[arg-type]
     plan = next((result for result in kept if result.key == "plan"), None)
     if plan is not None:
-        _shade_beaten(axes, plan)
+        _shade_beaten(axes, plan, say)
     middle = sum(axes.get_xlim()) / 2
     _label_points(axes, [r for r in kept if r.size_bytes / 1e6 <= middle], on_left=True)
     _label_points(axes, [r for r in kept if r.size_bytes / 1e6 > middle], on_left=False)
@@ -122,13 +124,13 @@ def _set_limits(axes: Axes, results: Sequence[SchemeResult]) -> None:
     axes.yaxis.set_minor_formatter(ticks.NullFormatter())
 
 
-def _shade_beaten(axes: Axes, plan: SchemeResult) -> None:
+def _shade_beaten(axes: Axes, plan: SchemeResult, say: Wording) -> None:
     (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
     size = plan.size_bytes / 1e6
     corner = (size, plan.damage)
     axes.add_patch(Rectangle(corner, right - size, top - plan.damage, color=PLAN, alpha=0.08, linewidth=0))
     axes.text(
-        0.99, 0.985, "larger and worse than the plan", transform=axes.transAxes, ha="right", va="top",
+        0.99, 0.985, say("larger and worse than the plan"), transform=axes.transAxes, ha="right", va="top",
         fontsize=TEXT_SIZE, color=PLAN, style="italic",
     )  # fmt: skip
 

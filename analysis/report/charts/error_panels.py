@@ -13,6 +13,7 @@ from matplotlib.figure import SubFigure
 from analysis.evaluation.results import Evaluation, SchemeResult, format_number
 from analysis.report.charts.style import colour_of, label_below, name_rows, not_drawn, title
 from analysis.report.theme import GREY, SERIES, TEXT_SIZE
+from analysis.report.wording import Wording
 from vggtkit.metrics.ratings import LEVELS, THRESHOLDS
 
 SMALLEST = 1e-7
@@ -22,43 +23,45 @@ _MEAN_WIDTH = 0.32
 Values = dict[str, float]
 
 
-def draw_absolute(place: SubFigure, evaluation: Evaluation) -> None:
+def draw_absolute(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """MAE and MSE on logarithmic axes."""
     left, right = place.subplots(1, 2, sharey=True)
-    for axes, metric, name in ((left, "mae", "MAE, output's unit (log)"), (right, "mse", "MSE, unit squared (log)")):
-        missing = _dots(axes, evaluation, metric, lambda value: value, _geometric_mean, format_number)
+    names = say("MAE, output's unit (log)"), say("MSE, unit squared (log)")
+    for axes, metric, name in ((left, "mae", names[0]), (right, "mse", names[1])):
+        missing = _dots(axes, evaluation, metric, lambda value: value, _geometric_mean, format_number, say)
         if axes.dataLim.minposx < math.inf:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(ticks.LogLocator(base=10, numticks=6))
             axes.xaxis.set_minor_formatter(ticks.NullFormatter())
             low, high = axes.get_xlim()
             axes.set_xlim(low, high * (high / low) ** 0.45)  # room for the numbers
-        label_below(axes, f"{name}; bar: geometric mean{not_drawn(missing)}", 34)
+        label_below(axes, say("{name}; bar: geometric mean", name=name) + not_drawn(missing, say), 34)
         axes.spines[["top", "right"]].set_visible(False)
-    title(left, "2  MAE and MSE: lower is better")
+    title(left, f"2  {say('MAE and MSE: lower is better')}")
 
 
-def draw_psnr(place: SubFigure, evaluation: Evaluation) -> None:
+def draw_psnr(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """PSNR of every output, with the limits of its ratings."""
     axes = place.subplots()
-    missing = _dots(axes, evaluation, "psnr_db", lambda value: value, _mean, lambda value: f"{value:.1f}")
+    missing = _dots(axes, evaluation, "psnr_db", lambda value: value, _mean, lambda value: f"{value:.1f}", say)
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.15 * (high - low))
-    _limits(axes, "psnr_db", lambda value: value)
-    label_below(axes, f"PSNR, dB; bar: mean of the outputs{not_drawn(missing)}")
-    title(axes, "3  PSNR: higher is better")
+    _limits(axes, "psnr_db", lambda value: value, say)
+    label_below(axes, say("PSNR, dB; bar: mean of the outputs") + not_drawn(missing, say))
+    title(axes, f"3  {say('PSNR: higher is better')}")
 
 
-def draw_similarity(place: SubFigure, evaluation: Evaluation) -> None:
+def draw_similarity(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """Cosine and SSIM by their distance from 1, so that 0.99 and 0.9999 are told apart."""
     left, right = place.subplots(1, 2, sharey=True)
-    for axes, metric, name in ((left, "cosine", "cosine similarity"), (right, "ssim", "SSIM of the image outputs")):
-        missing = _dots(axes, evaluation, metric, _distance, _mean, lambda value: f"{value:.6f}")
+    names = say("cosine similarity"), say("SSIM of the image outputs")
+    for axes, metric, name in ((left, "cosine", names[0]), (right, "ssim", names[1])):
+        missing = _dots(axes, evaluation, metric, _distance, _mean, lambda value: f"{value:.6f}", say)
         _scale_to_one(axes)
-        _limits(axes, metric, _distance)
-        label_below(axes, f"{name}, finer towards 1; bar: mean{not_drawn(missing)}", 34)
+        _limits(axes, metric, _distance, say)
+        label_below(axes, say("{name}, finer towards 1; bar: mean", name=name) + not_drawn(missing, say), 34)
         axes.spines[["top", "right"]].set_visible(False)
-    title(left, "4  Cosine and SSIM: higher is better")
+    title(left, f"4  {say('Cosine and SSIM: higher is better')}")
 
 
 def output_colour(evaluation: Evaluation, name: str) -> str:
@@ -73,6 +76,7 @@ def _dots(
     placed: Callable[[float], float],
     middle: Callable[[Sequence[float]], float],
     written: Callable[[float], str],
+    say: Wording,
 ) -> list[tuple[SchemeResult, str]]:
     """A row of dots per scheme; returns what has nothing to draw."""
     results, missing = evaluation.quantized, []
@@ -87,7 +91,7 @@ def _dots(
                 markeredgecolor="#555555", markeredgewidth=0.4, zorder=3,
             )  # fmt: skip
         if not values:
-            missing.append((result, "n/a or 0"))
+            missing.append((result, say("n/a or 0")))
             continue
         mean = middle(list(values.values()))
         axes.vlines(placed(mean), row - _MEAN_WIDTH, row + _MEAN_WIDTH, color=colour_of(result), linewidth=3, zorder=4)
@@ -97,7 +101,7 @@ def _dots(
         )  # fmt: skip
     name_rows(axes, results)
     if not evaluation.outputs:
-        axes.text(0.5, 0.5, "no outputs were compared", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, say("no outputs were compared"), transform=axes.transAxes, ha="center")
     return missing
 
 
@@ -136,7 +140,7 @@ def _scale_to_one(axes: Axes) -> None:
     axes.set_xticks([], minor=True)
 
 
-def _limits(axes: Axes, metric: str, placed: Callable[[float], float]) -> None:
+def _limits(axes: Axes, metric: str, placed: Callable[[float], float], say: Wording) -> None:
     """Where the ratings end, if that is in sight."""
     thresholds, (one, other) = THRESHOLDS[metric], axes.get_xlim()
     to_axes, before = axes.transData + axes.transAxes.inverted(), -1.0
@@ -147,6 +151,6 @@ def _limits(axes: Axes, metric: str, placed: Callable[[float], float]) -> None:
             before = share
             axes.axvline(limit, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
             axes.annotate(
-                level, (limit, 0.98), xycoords=("data", "axes fraction"), xytext=(2, 0), rotation=90,
+                say(level), (limit, 0.98), xycoords=("data", "axes fraction"), xytext=(2, 0), rotation=90,
                 textcoords="offset points", va="top", fontsize=7, color="#666666",
             )  # fmt: skip

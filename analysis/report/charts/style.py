@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
 from analysis.evaluation.results import SchemeResult, short_title
+from analysis.report.renderers.text import width_of
 from analysis.report.theme import BY_BITS, FLOAT, MARKERS, PLAN, TEXT_SIZE, TITLE_SIZE
+from analysis.report.wording import Wording
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import FORMATS
+
+_WIDE, _MARKS = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef", "\u3001-\u303f\uff01-\uff65"
+_WORD = re.compile(rf"[{_WIDE}][{_MARKS}]*\s*|[^\s{_WIDE}]+[{_MARKS}]*\s*|\s+")
+"""A wide letter with the marks after it, or a word with the spaces after it."""
 
 
 def colour_of(result: SchemeResult) -> str:
@@ -42,7 +48,23 @@ def title(axes: Axes, text: str) -> None:
 
 def label_below(axes: Axes, text: str, width: int = 58) -> None:
     """The name of the horizontal axis, or a remark, where it covers nothing."""
-    axes.set_xlabel(plain_for_charts(textwrap.fill(text, width)), fontsize=TEXT_SIZE)
+    axes.set_xlabel(plain_for_charts(folded(text, width)), fontsize=TEXT_SIZE)
+
+
+def folded(text: str, width: int) -> str:
+    r"""A text in lines of so many columns; of Chinese, which has no spaces, between any two letters.
+
+    >>> folded("a bc", 2), folded("中文", 2)
+    ('a\nbc', '中\n文')
+    """
+    lines, line, taken = [], "", 0
+    for word in _WORD.findall(text):
+        long = width_of(word.rstrip())
+        if line and taken + long > width:
+            lines.append(line.rstrip())
+            line, taken = "", 0
+        line, taken = line + word, taken + width_of(word)
+    return "\n".join([*lines, line.rstrip()])
 
 
 def name_rows(axes: Axes, results: Sequence[SchemeResult]) -> None:
@@ -57,7 +79,7 @@ def name_rows(axes: Axes, results: Sequence[SchemeResult]) -> None:
         axes.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0, linewidth=0)
 
 
-def not_drawn(missing: Sequence[tuple[SchemeResult, str]]) -> str:
+def not_drawn(missing: Sequence[tuple[SchemeResult, str]], say: Wording) -> str:
     """What a chart leaves out and why, to follow on its axis's name; nothing for nothing."""
     listed = ", ".join(f"{short_title(result)} ({value})" for result, value in missing)
-    return f"; not drawn: {listed}" if listed else ""
+    return say("; not drawn: {names}", names=listed) if listed else ""

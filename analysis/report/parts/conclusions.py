@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from analysis.evaluation.cost import SCENES_TO_JUDGE
-from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
-from analysis.report.advice import (
+from analysis.evaluation.advice import (
     AS_FAST,
     HARMLESS,
     LAPTOP_SHARE_GB,
     Advice,
     advise,
-    damage_of,
     export_command,
-    standing,
 )
+from analysis.evaluation.cost import SCENES_TO_JUDGE
+from analysis.evaluation.expected import EDGE_COMPRESSION
+from analysis.evaluation.results import format_mb, format_number
 from analysis.report.document import Block, Cell, Document, Section, Table, Text
-from analysis.report.expected import EDGE_COMPRESSION
 from analysis.report.experiment import Experiment
-from analysis.report.parts.findings import standing_sentences
+from analysis.report.parts.findings import said_of
 from analysis.report.wording import Wording
 from vggtkit.core.program import command
 from vggtkit.quant import FORMATS
@@ -61,38 +59,11 @@ def recommendation(experiment: Experiment, say: Wording) -> list[Block]:
 
 
 def _recommended(experiment: Experiment, say: Wording) -> list[Block]:
-    evaluation = experiment.evaluation
+    evaluation, verdict = experiment.evaluation, experiment.verdict
     assert evaluation is not None
-    chosen = recommended(evaluation)
-    code = (export_command(chosen, experiment.run),)
-    return [Text(tuple(recommended_sentences(evaluation, say))), Text(code, "code")]
-
-
-def recommended(evaluation: Evaluation) -> SchemeResult:
-    """The plan where nothing of about its size or smaller is more accurate, else what beats it.
-
-    Without a plan it is what is advised for production, and where nothing is, the most accurate scheme.
-    """
-    where = standing(evaluation)
-    chosen = advise(evaluation)[0].chosen
-    if where is not None and where.on_front:
-        chosen = evaluation.plan
-    elif where is not None and where.beside is not None:
-        chosen = where.beside[0]
-    return chosen or min(evaluation.quantized, key=damage_of)
-
-
-def recommended_sentences(evaluation: Evaluation, say: Wording) -> list[str]:
-    """What is recommended, and how it stands beside the others."""
-    chosen, fp32 = recommended(evaluation), evaluation.results[0]
-    sentence = say(
-        "Recommended: {scheme}. Its file of {mb} MB is {ratio} times smaller than FP32's, its damage {damage}.",
-        scheme=chosen.title,
-        mb=format_mb(chosen.size_bytes),
-        ratio=f"{compression_ratio(chosen, fp32):.2f}",
-        damage=format_number(chosen.damage),
-    )
-    return [sentence, *standing_sentences(evaluation, say)]
+    assert verdict is not None
+    chosen = next(one for one in evaluation.quantized if one.key == verdict.recommended)
+    return [*said_of(experiment, say), Text((export_command(chosen, experiment.run),), "code")]
 
 
 def scenarios(experiment: Experiment, say: Wording) -> list[Block]:

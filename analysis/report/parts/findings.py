@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.evaluation.cost import describe_cost
+from analysis.evaluation.advice import damage_of, front
+from analysis.evaluation.expected import EXPECTED
 from analysis.evaluation.results import (
     Evaluation,
     SchemeResult,
@@ -16,9 +17,7 @@ from analysis.evaluation.results import (
     format_mb,
     format_number,
 )
-from analysis.report.advice import damage_of, front, standing
 from analysis.report.document import Block, Cell, Document, Section, Table, Text
-from analysis.report.expected import EXPECTED
 from analysis.report.experiment import AuditSummary, Experiment, ParetoSummary
 from analysis.report.parts.process import absent_table
 from analysis.report.profile_tables import COARSE, FINE, role_title
@@ -36,7 +35,7 @@ def document(experiment: Experiment, say: Wording) -> Document:
         evaluation = experiment.evaluation
         sections += [
             Section(
-                say("Smallest, most accurate, fastest"), (_superlatives(evaluation, say), *_standing(evaluation, say))
+                say("Smallest, most accurate, fastest"), (_superlatives(evaluation, say), *said_of(experiment, say))
             ),
             Section(say("Expected by the guide, and measured"), tuple(_expected(evaluation, say))),
             Section(say("Predicted and measured"), (_predicted(evaluation, say),)),
@@ -50,6 +49,12 @@ def document(experiment: Experiment, say: Wording) -> Document:
     if missing := absent_table(experiment, say):
         sections.append(Section(say("What could not be said"), tuple(missing)))
     return Document(say("4. Analysis"), tuple(sections), say.language)
+
+
+def said_of(experiment: Experiment, say: Wording) -> list[Block]:
+    """The verdict, sentence by sentence; nothing where there is none."""
+    sentences = experiment.verdict.sentences if experiment.verdict else ()
+    return [Text(tuple(map(say.translated, sentences)))] if sentences else []
 
 
 def _superlatives(evaluation: Evaluation, say: Wording) -> Text:
@@ -104,55 +109,6 @@ def _worst_output(result: SchemeResult) -> dict[str, str]:
         return {}
     name = max(errors, key=lambda one: errors[one])
     return {"output": name, "nmse": format_number(errors[name])}
-
-
-def _standing(evaluation: Evaluation, say: Wording) -> list[Block]:
-    lines = standing_sentences(evaluation, say)
-    return [Text(tuple(lines))] if lines else []
-
-
-def standing_sentences(evaluation: Evaluation, say: Wording) -> list[str]:
-    """Where the plan stands among the uniform schemes, in plain words."""
-    where, plan = standing(evaluation), evaluation.plan
-    if where is None or plan is None:
-        return []
-    mb, damage = format_mb(plan.size_bytes), format_number(plan.damage)
-    lines = [
-        say(
-            "The plan ({mb} MB, damage {damage}): no uniform scheme is both as small and as accurate.",
-            mb=mb,
-            damage=damage,
-        )
-        if where.on_front
-        else say(
-            "The plan ({mb} MB, damage {damage}) is beaten: a scheme of about its size or smaller is more accurate.",
-            mb=mb,
-            damage=damage,
-        )
-    ]
-    if where.beside is not None:
-        other, ratio = where.beside
-        lines.append(
-            say(
-                "{scheme}, the best of about its size ({mb} MB), does {ratio} times its damage.",
-                scheme=other.title,
-                mb=format_mb(other.size_bytes),
-                ratio=format_number(ratio),
-            )
-        )
-    if where.better is not None:
-        other, ratio, size = where.better
-        lines.append(
-            say(
-                "{scheme} is {ratio} times more accurate at {size} times its bytes.",
-                scheme=other.title,
-                ratio=format_number(ratio),
-                size=f"{size:.2f}",
-            )
-        )
-    if cost := describe_cost(plan.changes, intervals=True):
-        lines.append(say("What the plan costs against the truth of the scenes: {cost}.", cost=cost))
-    return lines
 
 
 def _expected(evaluation: Evaluation, say: Wording) -> list[Block]:

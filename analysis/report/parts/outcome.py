@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.evaluation.results import Evaluation, Verdict, format_number
+from analysis.evaluation.results import Evaluation, format_number
+from analysis.evaluation.verdict import Verdict
 from analysis.report.document import Block, Cell, Document, Picture, Section, Table, Text
 from analysis.report.evaluation_tables import (
     LEGEND,
@@ -14,6 +15,7 @@ from analysis.report.evaluation_tables import (
 )
 from analysis.report.experiment import Experiment
 from analysis.report.geometry_tables import text_tables
+from analysis.report.parts.findings import said_of
 from analysis.report.profile_tables import role_title
 from analysis.report.wording import Wording
 from vggtkit.quant import short_name
@@ -36,7 +38,7 @@ def document(experiment: Experiment, say: Wording) -> Document:
     evaluation, verdict = experiment.evaluation, experiment.verdict
     if evaluation is not None and verdict is not None:
         sections += [
-            Section(say("Answer"), (Text((say.translated(verdict.sentence),)),)),
+            Section(say("Answer"), tuple(said_of(experiment, say))),
             Section(say("Size, time and damage"), tuple(map(say.table, main_tables(evaluation, verdict)))),
         ]
         if geometry := text_tables(evaluation):

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from analysis.evaluation.results import from_json
+from analysis.evaluation.results_file import from_json
 from analysis.report.parts import PARTS
 from analysis.report.renderers import RENDERERS, Renderer
 from sensitivity import open_profile

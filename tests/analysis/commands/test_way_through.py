@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.evaluation.results import from_json
+from analysis.evaluation.results_file import from_json
 from analysis.steps import show_evaluation
 from analysis.steps.run_folder import DEPTH_DIFFERENCES, DEPTH_MAPS, POINT_DIFFERENCES
 from mixedprec import load_plan, load_quantized

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evaluation.results import Evaluation, from_json, to_json
+from analysis.evaluation.results import Evaluation
+from analysis.evaluation.results_file import from_json, to_json
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report.text import terminal_tables, to_text
 from mixedprec import Plan, overhead_bytes

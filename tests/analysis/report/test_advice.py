@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.evaluation.results import Evaluation, verdict
-from analysis.report.advice import HARMLESS, advise, export_command, front, standing
-from analysis.report.expected import EDGE_COMPRESSION
-from analysis.report.parts.conclusions import recommended, recommended_sentences
+from analysis.evaluation.advice import HARMLESS, advise, export_command, front, standing
+from analysis.evaluation.expected import EDGE_COMPRESSION
+from analysis.evaluation.results import Evaluation
+from analysis.evaluation.verdict import verdict
 from analysis.report.wording import Wording
 from tests.analysis.example import DAMAGE, PLAN_DAMAGE, SIZE_MB, example_evaluation, with_plan
 
@@ -116,12 +116,13 @@ def test_where_the_plan_stands() -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_recommendation_names_sizes_and_ratios(language: str) -> None:
     evaluation = example_evaluation()
-    said = " ".join(recommended_sentences(evaluation, Wording(language)))
-    assert recommended(evaluation).key == "plan"
+    answer = verdict(evaluation)
+    said = " ".join(map(Wording(language).translated, answer.sentences))
+    assert answer.recommended == "plan"
     worst = min((key for key in SIZE_MB if abs(SIZES[key] / 5.67 - 1) < 0.1), key=DAMAGES.get)
     assert "5.67 MB" in said
     assert f"{DAMAGES[worst] / PLAN_DAMAGE:#.3g}".rstrip(".") in said
 
 
 def test_a_plan_that_is_beaten_is_not_recommended() -> None:
-    assert recommended(with_plan(example_evaluation(), damage=1.0)).key != "plan"
+    assert verdict(with_plan(example_evaluation(), damage=1.0)).recommended != "plan"

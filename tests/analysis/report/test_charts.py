@@ -79,7 +79,7 @@ def test_charts_one_by_one_are_the_same_every_time(tmp_path: Path, monkeypatch: 
     )
     fewer = replace(example_evaluation(), results=example_evaluation().results[:3])
     monkeypatch.setattr(
-        "analysis.report.charts.comprehensive._whole", lambda evaluation: _alone(evaluation, "1-file-size")
+        "analysis.report.charts.comprehensive._whole", lambda evaluation, _, say: _alone(evaluation, "1-file-size", say)
     )
     first, again = (draw_each(fewer, tmp_path / name) for name in ("first", "again"))
     assert {path.name for path in first} == {

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.evaluation.results import Evaluation, to_json
+from analysis.evaluation.results import Evaluation
+from analysis.evaluation.results_file import to_json
 from analysis.report.comparison import compare, paired_ratio, values
 from analysis.report.document import Table
 from analysis.report.wording import Wording

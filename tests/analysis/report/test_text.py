@@ -57,31 +57,47 @@ def test_a_plan_that_loses_to_larger_schemes_is_told_so_by_name() -> None:
         key for key in UNIFORM_SCHEMES if DAMAGE[key] > PLAN_DAMAGE
     ]
     assert all(row.plan_is_smaller for row in answer.rows)
-    assert answer.sentence.startswith("No: the plan (5.67 MB, damage 2.30e-4) is better than 5 of the 7")
+    assert answer.comparison.startswith("The plan (5.67 MB, damage 2.30e-4) is better than 5 of the 7")
     lost = "INT8 per-channel symmetric (9.52 MB, 3.00e-5), INT8 per-channel asymmetric (9.56 MB, 2.60e-5)"
-    assert f"Not better than {lost}." in answer.sentence
+    assert f"Not better than {lost}." in answer.comparison
 
 
 def test_a_plan_that_beats_all_larger_schemes_is_told_so() -> None:
     answer = verdict(with_plan(example_evaluation(), damage=1e-6))
     assert answer.holds is True
-    assert answer.sentence == (
-        "Yes: the plan (5.67 MB, damage 1.00e-6) is better than 7 of the 7 uniform schemes of its size or larger."
+    assert answer.comparison == (
+        "The plan (5.67 MB, damage 1.00e-6) is better than 7 of the 7 uniform schemes of its size or larger."
     )
+
+
+def test_the_verdict_is_a_recommendation_in_plain_words() -> None:
+    """Ratios by hand: INT4 g128 is the best of the plan's size, INT8 per channel the smallest that is better."""
+    answer = verdict(example_evaluation())
+    assert answer.recommended == "plan"
+    first, second, beside, better, *_ = answer.sentences
+    assert first.startswith("Recommended: plan, 5.68MB, optimal. Its file of 5.67 MB is 7.69 times smaller than FP32's")
+    assert second.startswith("The plan (5.67 MB, damage 2.30e-4) is the most accurate of its size")
+    assert beside.endswith(f"does {1.74e-2 / 2.3e-4:.1f} times its damage.")
+    assert better == f"INT8 per-channel symmetric is {2.3e-4 / 3e-5:.2f} times more accurate at 1.68 times its bytes."
+    beaten = verdict(with_plan(example_evaluation(), damage=1.0))
+    assert beaten.recommended != "plan"
+    assert "is beaten: a scheme of about its size or smaller is more accurate." in beaten.sentence
+    for said in (answer, beaten, verdict(replace(example_evaluation(), results=example_evaluation().results[:1]))):
+        assert not said.sentence.startswith(("No", "Yes"))
 
 
 def test_schemes_smaller_than_the_plan_do_not_count() -> None:
     answer = verdict(with_plan(example_evaluation(), size_bytes=9_520_000, damage=2.8e-5))
     counted = {row.key: row.plan_is_better for row in answer.rows if row.plan_is_smaller}
     assert counted == {"int8_per_channel_sym": True, "int8_per_channel_asym": False}
-    assert "better than 1 of the 2 uniform schemes" in answer.sentence
-    assert "smaller than the plan: 5." in answer.sentence
+    assert "better than 1 of the 2 uniform schemes" in answer.comparison
+    assert "smaller than the plan: 5." in answer.comparison
 
 
 def test_the_question_is_open_where_every_scheme_is_smaller() -> None:
     answer = verdict(with_plan(example_evaluation(), size_bytes=20_000_000))
     assert answer.holds is None
-    assert answer.sentence.startswith("Not answered")
+    assert answer.comparison.endswith("is larger than every uniform scheme here, 7 of them.")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +130,7 @@ def test_without_uniform_schemes_there_is_nothing_to_compare() -> None:
     evaluation = example_evaluation()
     evaluation = replace(evaluation, results=(evaluation.results[0], evaluation.results[-1]))
     assert verdict(evaluation).holds is None
-    assert "No uniform scheme was evaluated." in to_text(evaluation)
+    assert "No uniform scheme was evaluated." in " ".join(to_text(evaluation).split())
     assert terminal_tables(evaluation)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import analysis.report
-from analysis.evaluation.results import verdict
+from analysis.evaluation.verdict import verdict
 from analysis.report.document import Table
 from analysis.report.experiment import (
     Absent,
@@ -86,10 +86,11 @@ def test_translations_are_about_the_same_values(language: str) -> None:
 
 def test_a_verdict_and_a_table_that_were_made_elsewhere_are_translated() -> None:
     say = Wording("zh")
-    sentence = say.translated(verdict(example_evaluation()).sentence)
-    assert sentence.startswith("\u5426")
-    assert "5.67 MB" in sentence
-    assert "2.30e-4" in sentence
+    answer = verdict(example_evaluation())
+    sentences = [say.translated(one) for one in (*answer.sentences, answer.comparison)]
+    assert all(one != other for one, other in zip(sentences, (*answer.sentences, answer.comparison), strict=True))
+    assert "5.67 MB" in sentences[0]
+    assert "2.30e-4" in sentences[-1]
     table = say.table(Table("Ratings", ("metric", "layer-7"), [("MAE", "n/a")], words=("metric",)))
     assert table.title == catalogue("zh")["Ratings"]
     assert table.columns == (catalogue("zh")["metric"], "layer-7")
@@ -97,5 +98,5 @@ def test_a_verdict_and_a_table_that_were_made_elsewhere_are_translated() -> None
 
 
 def test_a_long_text_is_left_as_it_is() -> None:
-    text = "No: the plan (" * 10**5
+    text = "The plan (" * 10**5
     assert Wording("zh").translated(text) == text

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evaluation.results import Evaluation, SchemeResult, from_json
+from analysis.evaluation.results import Evaluation, SchemeResult
+from analysis.evaluation.results_file import from_json
 from analysis.report import charts
 from analysis.steps import show_evaluation
 from analysis.steps.evaluation import write_reports

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.evaluation.expected import ADVISED, EDGE_COMPRESSION
 from analysis.evaluation.results import OTHER_PLAN, Evaluation, SchemeResult
-from analysis.report.expected import ADVISED, EDGE_COMPRESSION
 from vggtkit.core.program import command
 
 HARMLESS = 1e-3
