@@ -31,11 +31,11 @@ def draw_absolute(place: SubFigure, evaluation: Evaluation, say: Wording) -> Non
         missing = _dots(axes, evaluation, metric, lambda value: value, _geometric_mean, format_number, say)
         if axes.dataLim.minposx < math.inf:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(ticks.LogLocator(base=10, numticks=6))
+            axes.xaxis.set_major_locator(ticks.LogLocator(base=10, numticks=4))
             axes.xaxis.set_minor_formatter(ticks.NullFormatter())
             low, high = axes.get_xlim()
             axes.set_xlim(low, high * (high / low) ** 0.45)  # room for the numbers
-        label_below(axes, say("{name}; bar: geometric mean", name=name) + not_drawn(missing, say), 34)
+        label_below(axes, say("{name}; bar: geometric mean", name=name) + not_drawn(missing, say), 31)
         axes.spines[["top", "right"]].set_visible(False)
     title(left, f"2  {say('MAE and MSE: lower is better')}")
 
@@ -59,7 +59,7 @@ def draw_similarity(place: SubFigure, evaluation: Evaluation, say: Wording) -> N
         missing = _dots(axes, evaluation, metric, _distance, _mean, lambda value: f"{value:.6f}", say)
         _scale_to_one(axes)
         _limits(axes, metric, _distance, say)
-        label_below(axes, say("{name}, finer towards 1; bar: mean", name=name) + not_drawn(missing, say), 34)
+        label_below(axes, say("{name}, finer towards 1; bar: mean", name=name) + not_drawn(missing, say), 31)
         axes.spines[["top", "right"]].set_visible(False)
     title(left, f"4  {say('Cosine and SSIM: higher is better')}")
 
@@ -135,7 +135,7 @@ def _scale_to_one(axes: Axes) -> None:
     axes.set_xlim(10**high, 10 ** (low - 0.6 * (high - low)))  # room for the numbers
     powers = range(math.ceil(low), math.floor(high) + 1)
     shown = [10.0**power for power in powers] or [10 ** ((low + high) / 2)]
-    every = -(-len(shown) // 3)
+    every = -(-len(shown) // 2)  # what is near 1 has many digits
     axes.set_xticks(shown[::every], [f"{1 - distance:.6g}" for distance in shown[::every]])
     axes.set_xticks([], minor=True)
 

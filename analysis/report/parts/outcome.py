@@ -22,6 +22,8 @@ from vggtkit.quant import short_name
 
 CHARTS = {
     "comprehensive_visualizations.png": "Six charts: size, MAE and MSE, PSNR, cosine and SSIM, time, trade-off",
+    "depth_differences.png": "Depth of every scheme against FP32's, pixel by pixel",
+    "point_differences.png": "Points of every scheme against FP32's, pixel by pixel",
     "pareto.png": "Size against damage",
     "score_audit.png": "Scores against true damage",
     "who_pays.png": "Who pays: damage by output, role, block and token class",
