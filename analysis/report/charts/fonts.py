@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -52,5 +53,11 @@ def wording_of_charts(say: Wording) -> tuple[Wording, str]:
 def letters_of(say: Wording) -> Iterator[None]:
     """Figures that are made and saved inside have the letters of a language that `wording_of_charts` gave."""
     families = [LATIN] if say.language == "en" else [LATIN, chinese_family() or LATIN]
-    with rc_context({"font.family": families}):
-        yield
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of weights that a font does not have
+    try:
+        with rc_context({"font.family": families}):
+            yield
+    finally:
+        log.setLevel(level)
