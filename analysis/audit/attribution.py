@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,14 @@ def by_task(damage: Mapping[str, Array]) -> dict[str, Array]:
     """
     tasks = outputs_by_task(damage)
     return {task: np.asarray(np.mean([damage[name] for name in names], axis=0)) for task, names in tasks.items()}
+
+
+WHOLE = "all"
+"""What stands for all classes of tokens together."""
+CLASS_CAPTION = (
+    "share: the error made in the tokens of this class alone, of the sum of the classes; whole / sum below 1: "
+    "errors of classes cancel; vit: the class token stands where the camera token stands later"
+)
 
 
 @dataclass(frozen=True)
@@ -88,3 +97,44 @@ def along_depth(layers: Sequence[Layer], damage: Array, column: int) -> dict[str
             blocks = curves.setdefault(stack, {})
             blocks[int(number)] = blocks.get(int(number), 0.0) + float(damage[row, column])
     return {stack: [blocks[number] for number in sorted(blocks)] for stack, blocks in curves.items()}
+
+
+@dataclass(frozen=True)
+class ClassShares:
+    """Which tokens carry the damage of a stack of blocks in one format, to first order.
+
+    Attributes:
+        stack: of the blocks.
+        scheme: key of the format.
+        shares: by token class, the error made in its tokens alone, of the sum of the classes; NaN where that is 0.
+        whole: damage of all tokens together over that sum; below 1 where errors of classes cancel.
+    """
+
+    stack: str
+    scheme: str
+    shares: Mapping[str, float]
+    whole: float
+
+
+def class_shares(blocks: Sequence[str], classes: Mapping[str, Array], schemes: Sequence[str]) -> list[ClassShares]:
+    """Damage by token class, summed over the layers of every stack.
+
+    Args:
+        blocks: of the layers, ``stack.number``.
+        classes: damage by token class ``[layers, schemes]``, with ``"all"`` of all tokens together.
+        schemes: keys of the formats.
+
+    >>> parts = {"camera": np.array([[1.0]]), "patch": np.array([[3.0]]), "all": np.array([[2.0]])}
+    >>> class_shares(["frame.0"], parts, ["int4_group_128"])
+    [ClassShares(stack='frame', scheme='int4_group_128', shares={'camera': 0.25, 'patch': 0.75}, whole=0.5)]
+    """
+    found = []
+    for stack in dict.fromkeys(block.partition(".")[0] for block in blocks):
+        rows = [row for row, block in enumerate(blocks) if block.startswith(f"{stack}.")]
+        for column, scheme in enumerate(schemes):
+            parts = {name: float(values[rows, column].sum()) for name, values in classes.items()}
+            whole = parts.pop(WHOLE)
+            total = sum(parts.values()) or math.nan
+            shares = {name: part / total for name, part in parts.items()}
+            found.append(ClassShares(stack, scheme, shares, whole / total))
+    return found

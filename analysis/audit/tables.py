@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audit.attribution import along_depth, by_task, group_damage
+from analysis.audit.attribution import CLASS_CAPTION, along_depth, by_task, class_shares, group_damage
 from analysis.audit.plans import BUDGETS
 from analysis.audit.ranks import Correlation
 from analysis.audit.results import ALL, DEFAULTS, JOINT, LOCAL, TRACKS, Audit, ScoreResult
@@ -157,22 +157,14 @@ def heat_table(audit: Audit) -> Table:
 
 def class_table(audit: Audit) -> Table:
     """Damage of the trunk's layers by token class, to first order."""
-    classes = [name for name in audit.classes if name != "all"]
+    found = class_shares([layer.block for layer in audit.trunk], audit.classes, audit.class_schemes)
+    classes = list(found[0].shares)
     shown: list[Row] = []
-    for stack in dict.fromkeys(layer.block.partition(".")[0] for layer in audit.trunk):
-        rows = [row for row, layer in enumerate(audit.trunk) if layer.block.startswith(f"{stack}.")]
-        for column, scheme in enumerate(audit.class_schemes):
-            parts = [float(audit.classes[name][rows, column].sum()) for name in classes]
-            total, whole = sum(parts), float(audit.classes["all"][rows, column].sum())
-            shares = [f"{part / total:.1%}" if total else "n/a" for part in parts]
-            of_sum = f"{whole / total:.2f}" if total else "n/a"
-            shown.append((stack, get_format(scheme).short_title, *shares, of_sum))
-    caption = (
-        "share: the error made in the tokens of this class alone, of the sum of the classes; whole / sum below 1: "
-        "errors of classes cancel; vit: the class token stands where the camera token stands later"
-    )
+    for each in found:
+        shares = ("n/a" if math.isnan(share) else f"{share:.1%}" for share in each.shares.values())
+        shown.append((each.stack, get_format(each.scheme).short_title, *shares, format_fixed(each.whole, 2)))
     title = "Which tokens carry it: first-order damage of the trunk's layers, share by token class"
-    return Table(title, ("stack", "format", *classes, "whole / sum"), shown, caption, words=("format",))
+    return Table(title, ("stack", "format", *classes, "whole / sum"), shown, CLASS_CAPTION, words=("format",))
 
 
 def geometry_table(audit: Audit) -> Table:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,6 +31,9 @@ SHARE_OF_FREE = 0.8
 
 LONG = 1.0
 """Seconds for one picture from which on no further passes are spent on a forecast."""
+
+QUICK = 0.4
+"""Seconds that a further pass for a forecast may be expected to take."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def needs_of(
     at_once: int | None = None,
     free: Callable[[torch.device], int | None] = free_bytes,
 ) -> Needs:
-    """What a reconstruction will take; runs one picture or two to learn how fast the network is here.
+    """What a reconstruction will take; runs a few small passes to learn how fast the network is here.
 
     Memory of a pass follows from shapes alone. Time is that of the small passes, for as many more operations as the
     others have, which are counted on shapes as well.
@@ -122,9 +126,10 @@ def _blank(views: int, canvas: Size) -> Scene:
 def _seconds(subject: Subject, bare: Subject, pictures: Pictures, chunks: tuple[range, ...]) -> float | None:
     """Of all passes, from small ones.
 
-    A pass takes as long whatever it sees (unpacking weights, say) and a time for every operation. Both follow from
-    passes on one picture and on two. Where one picture takes long it is shown once, and all of its time is taken to be
-    of operations.
+    A pass takes as long whatever it sees (unpacking weights, say) and a time for every operation, which gets less the
+    larger the products are. So passes are made on one picture, on two, on twice as many, as long as the next is quick;
+    what lies between them is interpolated by operations, what lies beyond is as steep as the last two. Where one
+    picture takes long it is shown once, and all of its time is taken to be of operations.
     """
     sizes = [len(chunk) for chunk in chunks]
     operations = {size: _operations(bare, size, pictures.canvas) for size in {1, 2, *sizes}}
@@ -133,9 +138,32 @@ def _seconds(subject: Subject, bare: Subject, pictures: Pictures, chunks: tuple[
     one = _timed(subject, pictures, 1)
     if one > LONG or len(pictures) < 2:
         return one * sum(operations[size] for size in sizes) / operations[1]
-    one, two = (min(_timed(subject, pictures, views) for _ in range(2)) for views in (1, 2))
-    each = max(0.0, two - one) / (operations[2] - operations[1])
-    return sum(max(one, one + each * (operations[size] - operations[1])) for size in sizes)
+    points = [(operations[views], _quickest(subject, pictures, views)) for views in (1, 2)]
+    views = 4
+    while views <= max(sizes):
+        counted = _operations(bare, views, pictures.canvas)
+        if along(points, counted) > QUICK:
+            break
+        points.append((counted, _quickest(subject, pictures, views)))
+        views *= 2
+    return sum(along(points, operations[size]) for size in sizes)
+
+
+def along(points: Sequence[tuple[float, float]], at: float) -> float:
+    """The height of the line through points, from the left; beyond the last it goes on, but never down.
+
+    >>> points = [(1.0, 1.0), (2.0, 3.0), (4.0, 4.0)]
+    >>> [along(points, at) for at in (0.0, 1.5, 8.0)]
+    [1.0, 2.0, 6.0]
+    """
+    (before, low), (last, high) = points[-2:]
+    if at > last:
+        return high + max(0.0, high - low) * (at - last) / (last - before)
+    return float(np.interp(at, [place for place, _ in points], [height for _, height in points]))
+
+
+def _quickest(subject: Subject, pictures: Pictures, views: int) -> float:
+    return min(_timed(subject, pictures, views) for _ in range(2))
 
 
 def _timed(subject: Subject, pictures: Pictures, views: int) -> float:

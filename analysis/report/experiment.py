@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from analysis.audit.attribution import ClassShares
 from analysis.evaluation.depth_maps import DepthMaps
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.verdict import Verdict
@@ -87,12 +88,14 @@ class AuditSummary(NamedTuple):
         formats: in which they were.
         favoured: key of the score that is.
         scores: all of them.
+        token_classes: which tokens carry the damage of the trunk; empty where that is not known.
     """
 
     layers: int
     formats: tuple[str, ...]
     favoured: str
     scores: tuple[ScoreSummary, ...]
+    token_classes: tuple[ClassShares, ...] = ()
 
 
 @dataclass(frozen=True)

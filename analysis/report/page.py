@@ -44,7 +44,7 @@ def page(experiment: Experiment, say: Wording) -> Document:
         sections.append(
             Section(say("Every layer"), (heat_map(experiment, say), layer_table(experiment, say)), "layers")
         )
-        sections.append(Section(say("Who pays"), tuple(who_pays(experiment.profile, say)), "who-pays"))
+        sections.append(Section(say("Who pays"), tuple(who_pays(experiment, say)), "who-pays"))
     if experiment.audit is not None:
         sections.append(Section(say("Can the scores be trusted?"), tuple(audit_blocks(experiment.audit, say)), "audit"))
     sections.append(Section(say("Where this comes from"), tuple(_provenance(experiment, say)), "provenance"))

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
+from analysis.audit.attribution import ClassShares, class_shares
 from analysis.evaluation.depth_maps import load_maps
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.results_file import from_json
@@ -77,7 +80,7 @@ def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experime
         absent.append(Absent(RESULTS, "no such file", command("evaluate", "--run", run)))
     maps = attempt(DEPTH_MAPS, "evaluate", lambda: load_maps(run / DEPTH_MAPS, _given(evaluation)))
     pareto = attempt(PARETO, "pareto", lambda: _pareto(_json_of(run / PARETO, profile, "facts")))
-    audit = attempt(AUDIT, "audit", lambda: _audit(_json_of(run / AUDIT, profile, "provenance")))
+    audit = attempt(AUDIT, "audit", lambda: _audit(_json_of(run / AUDIT, profile, "provenance"), profile))
     if evaluation is None or "depth" not in evaluation.outputs:
         absent = [each for each in absent if each.file != DEPTH_MAPS]
     evaluated = evaluation.plan if evaluation else None
@@ -139,7 +142,7 @@ def _pareto(values: Mapping[str, Any]) -> ParetoSummary:
     return ParetoSummary(tuple(points), tuple(map(str, values["beating_a_plan"])))
 
 
-def _audit(values: Mapping[str, Any]) -> AuditSummary:
+def _audit(values: Mapping[str, Any], profile: Profile | None) -> AuditSummary:
     scores = []
     for key, score in values["scores"].items():
         agreements = list(score["agreement"].values())
@@ -147,7 +150,18 @@ def _audit(values: Mapping[str, Any]) -> AuditSummary:
         low, high = map(_number, score["regret_interval"])
         scores.append(ScoreSummary(str(key), _number(score["passes"]), spearman, _number(score["regret"]), low, high))
     formats = tuple(map(str, values["formats"]))
-    return AuditSummary(int(values["layers"]), formats, str(values["favoured"]), tuple(scores))
+    blocks = {layer.name: layer.block for layer in profile.layers} if profile else {}
+    classes = _token_classes(values["measured"], blocks)
+    return AuditSummary(int(values["layers"]), formats, str(values["favoured"]), tuple(scores), classes)
+
+
+def _token_classes(measured: Mapping[str, Any], blocks: Mapping[str, str]) -> tuple[ClassShares, ...]:
+    """Of an audit's file; nothing where its layers are not those of the profile or have no classes of tokens."""
+    trunk = list(map(str, measured["trunk"]))
+    if not trunk or not blocks.keys() >= set(trunk):
+        return ()
+    parts = {str(name): np.array(rows, dtype=np.float64) for name, rows in measured["token_classes"].items()}
+    return tuple(class_shares([blocks[name] for name in trunk], parts, list(map(str, measured["token_class_formats"]))))
 
 
 def _number(value: float | None) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from analysis.audit.attribution import CLASS_CAPTION
 from analysis.evaluation.advice import damage_of, front
 from analysis.evaluation.expected import EXPECTED
 from analysis.evaluation.results import (
@@ -23,6 +24,7 @@ from analysis.report.parts.process import absent_table
 from analysis.report.profile_tables import COARSE, FINE, role_title
 from analysis.report.wording import Wording
 from sensitivity import Profile
+from vggtkit.core.program import command
 from vggtkit.quant import get_format, short_name
 
 MOST_SENSITIVE = 10
@@ -41,7 +43,7 @@ def document(experiment: Experiment, say: Wording) -> Document:
             Section(say("Predicted and measured"), (_predicted(evaluation, say),)),
         ]
     if experiment.profile is not None:
-        sections.append(Section(say("Who pays"), tuple(who_pays(experiment.profile, say))))
+        sections.append(Section(say("Who pays"), tuple(who_pays(experiment, say))))
     if experiment.pareto is not None:
         sections.append(Section(say("Size against damage"), (pareto_text(experiment.pareto, say),)))
     if experiment.audit is not None:
@@ -222,8 +224,10 @@ def _predicted(evaluation: Evaluation, say: Wording) -> Text:
     )
 
 
-def who_pays(profile: Profile, say: Wording) -> list[Block]:
-    """Estimated damage by role and output, and the layers that lose most."""
+def who_pays(experiment: Experiment, say: Wording) -> list[Block]:
+    """Estimated damage by role, output and class of tokens, and the layers that lose most."""
+    profile = experiment.profile
+    assert profile is not None
     coarse, fine = profile.column(COARSE), profile.column(FINE)
     total = float(profile.total_damage[:, coarse].sum())
     members: dict[str, list[int]] = {}
@@ -250,7 +254,28 @@ def who_pays(profile: Profile, say: Wording) -> list[Block]:
         fine=get_format(FINE).title,
     )
     by_role = Table(say("Damage by role"), tuple(map(say, columns)), rows, caption)
-    return [by_role, _by_output(profile, say, members), _most_sensitive(profile, say)]
+    tables = (_by_output(profile, say, members), _most_sensitive(profile, say))
+    return [by_role, *tables, by_tokens(experiment, say)]
+
+
+def by_tokens(experiment: Experiment, say: Wording) -> Block:
+    """Which tokens carry the damage of the trunk, as the audit measured it; else how to learn it."""
+    found = experiment.audit.token_classes if experiment.audit else ()
+    if not found:
+        return Text((say("Which tokens carry it, those of cameras, registers or patches, is measured by an audit:"),
+                     command("audit", "--run", experiment.run)))  # fmt: skip
+    rows: list[tuple[str | Cell, ...]] = [
+        (
+            each.stack,
+            get_format(each.scheme).short_title,
+            *(Cell("n/a" if math.isnan(share) else f"{share:.1%}", share) for share in each.shares.values()),
+            Cell(format_fixed(each.whole, 2), each.whole),
+        )
+        for each in found
+    ]
+    names = ("stack", "format", *found[0].shares, "whole / sum")
+    title = say("Which tokens carry it: first-order damage of the trunk's layers, share by token class")
+    return Table(title, tuple(map(say.translated, names)), rows, say(CLASS_CAPTION), words=(say.translated("format"),))
 
 
 def _by_output(profile: Profile, say: Wording, members: Mapping[str, Sequence[int]]) -> Table:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.reconstruction.needs import Needs, _operations, needs_of
+from analysis.reconstruction import needs as needs_module
+from analysis.reconstruction.needs import LONG, QUICK, Needs, _operations, needs_of
 from analysis.reconstruction.pictures import Pictures, photographs
 from analysis.reconstruction.views import HEADS
 from analysis.timing.activations import peak_activation_bytes
@@ -75,3 +76,27 @@ def test_the_sentence_has_the_numbers(subject: VGGTSubject, pictures: Pictures) 
     timed = dataclasses.replace(needs, forecast=dataclasses.replace(needs.forecast, seconds=12.34))
     assert timed.sentences()[0].startswith("8 pictures in 3 passes: about ")
     assert timed.sentences()[0].endswith("of weights, about 12.3 s")
+
+
+@pytest.mark.parametrize("speed", [1e9, 1e5], ids=["quick", "slow"])
+def test_the_forecast_follows_a_network_that_is_quicker_on_more(
+    subject: VGGTSubject, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, speed: float
+) -> None:
+    """Seconds as a power of operations below 1, and a constant: products get quicker the larger they are."""
+    seen = []
+
+    def seconds(views: int) -> float:
+        return 0.01 + (_operations(subject, views, pictures.canvas) / speed) ** 0.7
+
+    def timed(_subject: object, _pictures: object, views: int) -> float:
+        seen.append(views)
+        return seconds(views)
+
+    monkeypatch.setattr(needs_module, "_timed", timed)
+    forecast = needed(subject, pictures, 10**12).forecast.seconds
+    if seconds(1) > LONG:
+        assert seen == [1]
+    else:
+        assert seconds(8) < QUICK
+        assert set(seen) == {1, 2, 4, 8}
+        assert forecast == pytest.approx(seconds(8))

@@ -1,6 +1,7 @@
 """Every sentence of a report has its translation, about the same values."""
 
 import ast
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import analysis.report
+from analysis.audit.attribution import ClassShares
 from analysis.evaluation.verdict import verdict
-from analysis.report.document import Table
+from analysis.report.document import Table, Text
 from analysis.report.experiment import (
     Absent,
     AuditSummary,
@@ -21,6 +23,7 @@ from analysis.report.experiment import (
 )
 from analysis.report.page import page
 from analysis.report.parts import PARTS
+from analysis.report.parts.findings import by_tokens
 from analysis.report.wording import LANGUAGES, Wording, catalogue, fields_of
 from tests.analysis.example import example_evaluation
 from vggtkit.core.command_log import LoggedCommand
@@ -58,7 +61,10 @@ def experiments() -> Iterator[Experiment]:
     whole = Experiment(
         run, evaluation=evaluation, verdict=verdict(evaluation),
         pareto=ParetoSummary((ParetoPoint("plan", "plan", 5, 1e-4, 1e-4),), ()),
-        audit=AuditSummary(1, ("int4_group_128",), "sketch", (ScoreSummary("sketch", 1.0, 0.9, 1.0, 1.0, 1.1),)),
+        audit=AuditSummary(
+            1, ("int4_group_128",), "sketch", (ScoreSummary("sketch", 1.0, 0.9, 1.0, 1.0, 1.1),),
+            (ClassShares("frame", "int4_group_128", {"camera": 0.25, "patch": math.nan}, 0.5),),
+        ),
         commands=(LoggedCommand("plan", "2026-01-01", 1.0, 2, "error: no", ("a note",), {"torch": "2"}),),
         files={"pareto.png": 1},
     )  # fmt: skip
@@ -76,6 +82,18 @@ def test_every_sentence_is_translated(language: str) -> None:
     wanted = say.said | set(said_in_code())
     assert len(wanted) > 150
     assert wanted - catalogue(language).keys() == set()
+
+
+def test_which_tokens_carry_the_damage_stands_on_the_page() -> None:
+    """The audit's shares as they are; without them the command that measures them."""
+    whole, *_ = experiments()
+    table = by_tokens(whole, Wording("en"))
+    assert isinstance(table, Table)
+    assert table.columns == ("stack", "format", "camera", "patch", "whole / sum")
+    assert table.texts == [("frame", "INT4 g128", "25.0%", "n/a", "0.50")]
+    without = by_tokens(replace(whole, audit=None), Wording("en"))
+    assert isinstance(without, Text)
+    assert without.lines[1].endswith("audit --run runs/default")
 
 
 @pytest.mark.parametrize("language", OTHERS)
