@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.evaluation.results import Evaluation
-from analysis.report.charts.comprehensive import draw, draw_each
+from analysis.report.charts import comprehensive
 from analysis.report.charts.difference_charts import Map, draw_differences
 from analysis.report.charts.fonts import wording_of_charts
 from analysis.report.comparison import compare, values
@@ -62,7 +62,7 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
     if charts is not None:
         if experiment.evaluation is None:
             raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
-        written += draw_each(experiment.evaluation, charts, experiment.verdict, drawing)
+        written += comprehensive.draw_each(experiment.evaluation, charts, experiment.verdict, drawing)
     return _view(experiment, written, [note] if note else [])
 
 
@@ -117,7 +117,7 @@ def _drawn(experiment: Experiment, say: Wording) -> dict[str, Callable[[Path], N
         for name, (title, shares) in pictures.items()
         if maps
     }
-    return drawn | {CHARTS: lambda path: draw(evaluation, path, answer, say)}
+    return drawn | {CHARTS: lambda path: comprehensive.draw(evaluation, path, answer, say)}
 
 
 def _draw_differences(

@@ -81,11 +81,19 @@ def rivals_of(
 
 def _other(path: Path, own: Plan, subject: Subject, source: SceneSource, scenes: Sequence[Scene]) -> Candidate:
     plan = load_plan(path)
-    for what, theirs, ours in (
-        ("weights", plan.model_fingerprint, own.model_fingerprint), ("heads", plan.heads, own.heads),
-    ):  # fmt: skip
-        if theirs != ours and not (what == "weights" and plan.for_any_weights):
-            raise InputError(f"{setting('also', path)}: it is for {what} {theirs}, the run's plan for {ours}")
+    if plan.model_fingerprint != own.model_fingerprint and not plan.for_any_weights:
+        raise InputError(
+            f"{setting('also', path)}: it is for weights {plan.model_fingerprint}, the run's plan for "
+            f"{own.model_fingerprint}"
+        )
+    if plan.heads != own.heads:
+        again = command("plan", "--run", path.parent, "--heads", ",".join(own.heads))
+        raise InputError(
+            f"{setting('also', path)}: it has the heads {', '.join(plan.heads)}, the run's plan has "
+            f"{', '.join(own.heads)}, and damage is a mean over their outputs, which one table cannot compare; plan it "
+            f"again with the same heads (`{again}`), or evaluate it in its own run "
+            f"(`{command('evaluate', '--run', path.parent)}`)"
+        )
     if (plan.formats, plan.keep, plan.rounding, plan.tuned) == (own.formats, own.keep, own.rounding, own.tuned):
         raise InputError(f"{setting('also', path)}: it is the same as the run's own plan; leave it out")
     check_plan_size(subject, plan)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.audit import plans, ranks
-from analysis.report import charts
+from analysis.report.charts import comprehensive as charts
 from analysis.steps import audit
 from tests.analysis.commands.running import RESULTS, Ran, cli
 from vggtkit.quant import UNIFORM_SCHEMES
@@ -26,7 +26,7 @@ def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     }
     printed = {name: cli(name, *options, "--run", run, "--json") for name, options in steps.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts, "draw", lambda _evaluation, path: path.write_bytes(drawn))
+        patch.setattr(charts, "draw", lambda _evaluation, path, *_: path.write_bytes(drawn))
         drawn = (run / RESULTS[2]).read_bytes()
         printed["report"] = cli("report", "--run", run, "--json")
     return run, printed
@@ -57,7 +57,7 @@ def with_charts() -> None:
 def without_charts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """They have tests of their own, and take a second for each evaluation."""
     if "with_charts" not in request.fixturenames:
-        monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.write_bytes(b"png"))
+        monkeypatch.setattr(charts, "draw", lambda _evaluation, path, *_: path.write_bytes(b"png"))
 
 
 @pytest.fixture

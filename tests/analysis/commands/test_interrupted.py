@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from analysis.report import charts
+from analysis.report.charts import comprehensive as charts
 from sensitivity import open_profile
 from tests.analysis.commands.running import cli, content
 

@@ -37,7 +37,7 @@ def test_the_five_parts_hold_what_the_guide_asks_for(finished: tuple[Path, dict[
     assert "the guide" in analysis
     assert all(scenario in conclusions for scenario in ("Production", "Mobile and edge", "Highest accuracy"))
     copies = {path.name for path in (run / "report" / "3_results").iterdir()}
-    assert copies == {*RESULTS, "results.md"}
+    assert copies == {*RESULTS, "results.md", "depth_differences.png", "point_differences.png"}
     assert (run / "report" / "3_results" / RESULTS[0]).read_bytes() == (run / RESULTS[0]).read_bytes()
 
 

@@ -80,4 +80,6 @@ def test_what_cannot_stand_beside_it(run: Path, other: Path, tmp_path: Path) -> 
     assert_refused(cli(*asked, "--also", other, "--also", other), "named twice")
     assert_refused(cli(*asked, "--also", run / "profile.h5"), "profile.h5")
     assert cli("plan", "--run", other, "--heads", "camera,depth", "--budget", "60%").code == 0
-    assert_refused(cli(*asked, "--also", other), "it is for heads")
+    assert_refused(
+        cli(*asked, "--also", other), "it has the heads", "cannot compare", "--heads", f"evaluate --run {other}"
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.evaluation.results import Evaluation, SchemeResult
 from analysis.evaluation.results_file import from_json
-from analysis.report import charts
+from analysis.report.charts import comprehensive as charts
 from analysis.steps import show_evaluation
 from analysis.steps.evaluation import write_reports
 from vggtkit.metrics.outputs import OUTPUTS
@@ -38,7 +38,7 @@ def test_reports_appear_together_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 
 def test_report_is_made_again_from_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.touch())
+    monkeypatch.setattr(charts, "draw", lambda _evaluation, path, *_: path.touch())
     write_reports(example(0.25), tmp_path)
     text = (tmp_path / FILES[1]).read_text()
     (tmp_path / FILES[1]).write_text("lost")
@@ -49,7 +49,7 @@ def test_report_is_made_again_from_the_results(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_damage_that_is_no_number_can_still_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "draw", lambda _evaluation, path: path.touch())
+    monkeypatch.setattr(charts, "draw", lambda _evaluation, path, *_: path.touch())
     write_reports(example(math.nan), tmp_path)
     assert json.loads((tmp_path / FILES[0]).read_text())["results"][2]["damage"] is None
     assert show_evaluation(tmp_path).values["holds"] is False
