@@ -18,7 +18,7 @@ from analysis.report.geometry_tables import text_tables
 from analysis.report.parts.findings import said_of
 from analysis.report.profile_tables import role_title
 from analysis.report.wording import Wording
-from vggtkit.quant import short_name
+from vggtkit.quant import FORMATS, get_format, short_name
 
 CHARTS = {
     "comprehensive_visualizations.png": "Six charts: size, MAE and MSE, PSNR, cosine and SSIM, time, trade-off",
@@ -87,12 +87,20 @@ def layer_table(experiment: Experiment, say: Wording) -> Block:
                 say(role_title(layer.role)),
                 layer.block,
                 Cell(f"{layer.weights:,}", layer.weights),
-                chosen,
+                FORMATS[chosen].short_title if chosen in FORMATS else chosen,
                 Cell(f"{size:,}", size),
                 *(Cell(format_number(value), value) for value in damages),
             )
         )
-    names = ("layer", "role", "block", "weights", "format in the plan", "its bytes", *shown)
+    names = (
+        "layer",
+        "role",
+        "block",
+        "weights",
+        "format in the plan",
+        "its bytes",
+        *(get_format(key).short_title for key in shown),
+    )
     caption = say("Under the schemes: estimated damage at the outputs with only this layer quantised (first order).")
     if len(profile.layers) > MOST_LAYERS:
         caption += " " + say("The first {shown} of {count} layers.", shown=MOST_LAYERS, count=len(profile.layers))
