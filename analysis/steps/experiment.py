@@ -26,6 +26,7 @@ from vggtkit.core.locks import LOCK
 from vggtkit.core.program import command
 
 PARETO, AUDIT = "pareto.json", "score_audit.json"
+NO_FILE = "no such file"
 MOST_BYTES = 2**28
 """Of a JSON file; those of VGGT-1B have a tenth of it."""
 
@@ -55,14 +56,14 @@ def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experime
         evaluation: of it, where it has been read already.
 
     Raises:
-        InputError: nothing of a run is in the folder that can be read, or its results are damaged.
+        InputError: nothing of a run is in the folder that can be read.
     """
     absent: list[Absent] = []
 
     def attempt(name: str, made_by: str, read: Callable[[], Read]) -> Read | None:
         remedy = command(made_by, "--run", run)
         if not (run / name).is_file():
-            absent.append(Absent(name, "no such file", remedy))
+            absent.append(Absent(name, NO_FILE, remedy))
             return None
         try:
             return read()
@@ -72,12 +73,11 @@ def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experime
 
     profile = attempt(PROFILE, "profile", lambda: open_profile(run / PROFILE))
     plan = attempt(PLAN, "plan", lambda: _plan(run, profile))
-    if evaluation is None and ((run / RESULTS).is_file() or (profile is None and plan is None)):
-        evaluation = read_evaluation(run)
-    if evaluation is not None:
-        _check_model(run / RESULTS, evaluation.provenance.get("model_fingerprint"), profile)
-    else:
-        absent.append(Absent(RESULTS, "no such file", command("evaluate", "--run", run)))
+    if evaluation is None:
+        if profile is None and plan is None:
+            evaluation = read_evaluation(run)
+        else:
+            evaluation = attempt(RESULTS, "evaluate", lambda: _evaluation_of(run, profile))
     maps = attempt(DEPTH_MAPS, "evaluate", lambda: load_maps(run / DEPTH_MAPS, _given(evaluation)))
     pareto = attempt(PARETO, "pareto", lambda: _pareto(_json_of(run / PARETO, profile, "facts")))
     audit = attempt(AUDIT, "audit", lambda: _audit(_json_of(run / AUDIT, profile, "provenance"), profile))
@@ -90,6 +90,12 @@ def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experime
         run, profile, plan, evaluation, verdict(evaluation) if evaluation else None, maps, pareto, audit,
         read_log(run), _files(run), tuple(absent),
     )  # fmt: skip
+
+
+def _evaluation_of(run: Path, profile: Profile | None) -> Evaluation:
+    evaluation = read_evaluation(run)
+    _check_model(run / RESULTS, evaluation.provenance.get("model_fingerprint"), profile)
+    return evaluation
 
 
 def _plan(run: Path, profile: Profile | None) -> Plan:

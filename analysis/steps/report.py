@@ -24,7 +24,7 @@ from analysis.report.parts.outcome import CHARTS as PICTURES
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
 from analysis.steps.evaluation import differences_of, evaluation_view, worst_of, write_reports
-from analysis.steps.experiment import read_evaluation, read_experiment
+from analysis.steps.experiment import NO_FILE, read_evaluation, read_experiment
 from analysis.steps.run_folder import CHARTS, REPORT, RESULTS, check_writable
 from analysis.steps.view import View
 from vggtkit.core.atomic import remove_partials, replacing_all
@@ -48,8 +48,8 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
         What the evaluation says, and what was written.
 
     Raises:
-        InputError: nothing of a run can be read, its results are damaged, the folder cannot be written to, or the
-            language is none that reports are written in.
+        InputError: nothing of a run can be read, its results are damaged or foreign (the report is then written
+            without them), the folder cannot be written to, or the language is none that reports are written in.
     """
     say = Wording(language)
     check_writable(run)
@@ -59,6 +59,11 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
         experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
     drawing, note = wording_of_charts(say)
     written = write_parts(experiment, say, drawing)
+    refused = [each for each in experiment.absent if each.file == RESULTS and each.reason != NO_FILE]
+    if experiment.evaluation is None and refused:
+        reason, remedy = refused[0].reason, refused[0].command
+        made = "" if remedy in reason else f"; make it with `{remedy}`"
+        raise InputError(f"{reason}{made}. All else of the run is reported in {written[0]}")
     if charts is not None:
         if experiment.evaluation is None:
             raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
@@ -90,7 +95,8 @@ def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[
     folder = experiment.run / folder_name(say.language)
     for place in (folder, folder / "3_results"):
         remove_partials(place)
-    copies = [name for name in COPIED if name in experiment.files]
+    without = () if experiment.evaluation else (RESULTS,)
+    copies = [name for name in COPIED if name in experiment.files and name not in without]
     texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
     texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
     paths = [*texts, *(folder / "3_results" / name for name in copies)]

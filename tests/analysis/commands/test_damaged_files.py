@@ -131,7 +131,11 @@ def test_results_that_have_changed_are_not_shown(run: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"results": 3}', "\x00"], ids=["empty", "list", "wrong", "binary"])
 def test_damaged_results(run: Path, text: str) -> None:
     (run / RESULTS[0]).write_text(text)
-    assert_refused(cli("report", "--run", run), RESULTS[0], "python cli.py evaluate")
+    assert_refused(cli("report", "--run", run), RESULTS[0], "python cli.py evaluate", str(run / "report.html"))
+    assert "There is no evaluation in this run" in (run / "report" / "5_conclusions.md").read_text()
+    assert "most sensitive layers" in (run / "report" / "4_analysis.md").read_text()
+    assert (run / "report" / "3_results" / RESULTS[0]).read_text() != text
+    assert (run / RESULTS[0]).read_text() == text
 
 
 def changed_model(source: Path, folder: Path, value: float) -> Path:
