@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise, product
 from typing import NamedTuple
 
 from analysis.report.document import Point, Scatter
@@ -79,7 +80,7 @@ def board(chart: Scatter) -> Board:
         return round(HEIGHT - BOTTOM - _share(value, y_ends) * (HEIGHT - TOP - BOTTOM), 1)
 
     front = [point for point in chart.front if point in points]
-    labels = _labels(points, across, down) if len(points) <= MOST_NAMED else {}
+    labels = _labels(points, front, across, down) if len(points) <= MOST_NAMED else {}
     dots = tuple(Dot(across(p.x), down(p.y), p, labels.get(p)) for p in points)
     x_ticks = tuple(Tick(across(value), f"{value:g}") for value in _fine_ticks(*x_ends))
     y_ticks = tuple(Tick(down(10.0**power), f"1e{power}") for power in _powers(*y_ends))
@@ -111,29 +112,40 @@ def _fine_ticks(low: float, high: float) -> list[float]:
     return [step * 10.0**power for power in powers for step in steps if low <= math.log10(step * 10.0**power) <= high]
 
 
-def _labels(points: Sequence[Point], across: Place, down: Place) -> dict[Point, Label]:
-    """Names that can be written beside their points without covering anything; plans first."""
+def _labels(points: Sequence[Point], front: Sequence[Point], across: Place, down: Place) -> dict[Point, Label]:
+    """Names that can be written beside their points without covering one; plans first, and off the line if possible."""
+    line = _along([(across(point.x), down(point.y)) for point in front])
     taken = [_box(across(point.x), down(point.y), 2 * DOT, "middle") for point in points]
     placed: dict[Point, Label] = {}
     for point in sorted(points, key=lambda one: one.kind != "plan"):
         x, y, width = across(point.x), down(point.y), LETTER * len(point.name)
         sides = ((2 * DOT, 0, "start"), (-2 * DOT, 0, "end"), (0, -LINE, "middle"), (0, LINE, "middle"))
-        for aside, below, anchor in sides:
+        for covered, (aside, below, anchor) in product(([*taken, *line], taken), sides):
             box = _box(x + aside, y + below, width, anchor)
             inside = box[0] > LEFT and box[2] < WIDTH - RIGHT / 2 and box[1] > 0 and box[3] < HEIGHT - BOTTOM
-            if inside and not any(_overlap(box, other) for other in taken):
+            if inside and not any(_overlap(box, other) for other in covered):
                 placed[point] = Label(point.name, round(x + aside, 1), round(y + below + 4, 1), anchor)
                 taken.append(box)
                 break
     return placed
 
 
+def _along(corners: Sequence[tuple[float, float]]) -> list[Box]:
+    """Small boxes along a line from corner to corner, half a letter apart at most."""
+    boxes = []
+    for (x, y), (further, lower) in pairwise(corners):
+        steps = max(1, math.ceil(math.hypot(further - x, lower - y) / (LETTER / 2)))
+        for share in (number / steps for number in range(steps + 1)):
+            boxes.append(_box(x + share * (further - x), y + share * (lower - y), 1, "middle", height=2))
+    return boxes
+
+
 Box = tuple[float, float, float, float]
 
 
-def _box(x: float, y: float, width: float, anchor: str) -> Box:
+def _box(x: float, y: float, width: float, anchor: str, height: float = LINE) -> Box:
     left = {"start": x, "end": x - width, "middle": x - width / 2}[anchor]
-    return left, y - LINE / 2, left + width, y + LINE / 2
+    return left, y - height / 2, left + width, y + height / 2
 
 
 def _overlap(one: Box, other: Box) -> bool:
