@@ -11,6 +11,7 @@ from analysis.audit.attribution import ClassShares
 from analysis.evaluation.depth_maps import DepthMaps
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.verdict import Verdict
+from analysis.search.pareto import Pareto
 from mixedprec import Plan
 from sensitivity import Profile
 from vggtkit.core.command_log import LoggedCommand
@@ -54,10 +55,12 @@ class ParetoSummary(NamedTuple):
     Attributes:
         points: all models.
         beating: titles of those that a plan of their bytes or more does not beat.
+        whole: all of it, to be drawn; None where the file has less.
     """
 
     points: tuple[ParetoPoint, ...]
     beating: tuple[str, ...]
+    whole: Pareto | None = None
 
 
 class ScoreSummary(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,7 @@ from mixedprec.plan import uniform_assignment
 from mixedprec.planner import Planned, replanned
 from vggtkit.core.executors import Workers
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.metrics.geometry import HEADLINE, Estimate
+from vggtkit.metrics.geometry import GEOMETRY, HEADLINE, Estimate
 from vggtkit.quant import UNIFORM_SCHEMES, get_format
 
 PLAN, UNIFORM, BASELINE = "plan", "uniform", "baseline"
@@ -168,6 +169,36 @@ def to_json(result: Pareto) -> str:
     for point, entry in zip(result.points, values["points"], strict=True):
         entry["geometry"] = {key: estimate._asdict() for key, estimate in point.geometry.items()}
     return json.dumps(null_if_not_finite(values), indent=2, allow_nan=False) + "\n"
+
+
+def from_values(values: Mapping[str, Any]) -> Pareto:
+    """What `to_json` has written, read by ``json``; a number that JSON cannot hold is NaN.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else float(value)
+
+    def figures(of: Mapping[str, Any]) -> dict[str, Estimate]:
+        return {
+            str(key): Estimate(number(each["mean"]), number(each["low"]), number(each["high"]), int(each["scenes"]))
+            for key, each in of.items()
+            if key in GEOMETRY
+        }
+
+    points = [
+        Point(
+            str(each["kind"]), str(each["title"]), int(each["size_bytes"]), number(each["predicted"]), each["bound"],
+            None if each["measured"] is None else number(each["measured"]), figures(each["geometry"]),
+        )
+        for each in values["points"]
+    ]  # fmt: skip
+    return Pareto(
+        str(values["model"]), dict(values["facts"]), tuple(map(str, values["scenes"])), figures(values["fp32"]),
+        int(values["fp32_bytes"]), tuple(points), number(values["solve_seconds"]),
+    )  # fmt: skip
 
 
 def measured_plans(points: Sequence[Point]) -> list[Point]:

@@ -16,6 +16,7 @@ from analysis.evaluation.results import Evaluation
 from analysis.evaluation.results_file import from_json
 from analysis.evaluation.verdict import verdict
 from analysis.report.experiment import Absent, AuditSummary, Experiment, ParetoPoint, ParetoSummary, ScoreSummary
+from analysis.search.pareto import from_values
 from analysis.steps.run_folder import DEPTH_MAPS, PLAN, PROFILE, RESULTS, plan_of
 from mixedprec import Plan, load_plan
 from sensitivity import Profile, open_profile
@@ -145,7 +146,11 @@ def _pareto(values: Mapping[str, Any]) -> ParetoSummary:
         )
         for each in values["points"]
     ]  # fmt: skip
-    return ParetoSummary(tuple(points), tuple(map(str, values["beating_a_plan"])))
+    try:
+        whole = from_values(values)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        whole = None
+    return ParetoSummary(tuple(points), tuple(map(str, values["beating_a_plan"])), whole)
 
 
 def _audit(values: Mapping[str, Any], profile: Profile | None) -> AuditSummary:

@@ -15,6 +15,7 @@ from analysis.evaluation.results import Evaluation
 from analysis.report.charts import comprehensive
 from analysis.report.charts.difference_charts import Map, draw_differences
 from analysis.report.charts.fonts import wording_of_charts
+from analysis.report.charts.pareto_chart import draw_pareto
 from analysis.report.comparison import compare, values
 from analysis.report.document import Table, Text
 from analysis.report.experiment import Experiment
@@ -32,6 +33,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
 from vggtkit.core.program import command, setting
 
+PARETO_CHART = "pareto.png"
 COPIED = (RESULTS, REPORT, *PICTURES)
 """Files of the run that the third part holds, where they are there."""
 
@@ -115,15 +117,21 @@ def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[
 def _drawn(experiment: Experiment, say: Wording) -> dict[str, Callable[[Path], None]]:
     """Charts that are drawn in the words of the report rather than copied, by name; none in English."""
     evaluation, answer, maps = experiment.evaluation, experiment.verdict, experiment.maps
-    if say.language == "en" or evaluation is None:
+    if say.language == "en":
         return {}
+    front = experiment.pareto.whole if experiment.pareto else None
+    traced: dict[str, Callable[[Path], None]] = {}
+    if front is not None:
+        traced[PARETO_CHART] = lambda path: draw_pareto(front, path, say)
+    if evaluation is None:
+        return traced
     pictures = differences_of(maps, say) if maps else {}
     drawn: dict[str, Callable[[Path], None]] = {
         name: partial(_draw_differences, shares, maps.pictures[0], evaluation, title, say)
         for name, (title, shares) in pictures.items()
         if maps
     }
-    return drawn | {CHARTS: lambda path: comprehensive.draw(evaluation, path, answer, say)}
+    return traced | drawn | {CHARTS: lambda path: comprehensive.draw(evaluation, path, answer, say)}
 
 
 def _draw_differences(
