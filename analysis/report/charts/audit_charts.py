@@ -310,7 +310,7 @@ def _draw_tasks(axes: Axes, audit: Audit, number: int) -> None:
 
 
 def _draw_classes(axes: Axes, audit: Audit, number: int) -> None:
-    _title(axes, f"{number}  Token classes: share of first-order damage")
+    _title(axes, f"{number}  Share of damage by token class")
     blocks = list(dict.fromkeys(layer.block for layer in audit.trunk))
     bottom = np.zeros(len(blocks))
     sums = {
