@@ -47,6 +47,11 @@ class NetworkChoice:
     execute: str = REFERENCE
     device: str = "auto"
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is another than the network in FP32."""
+        return self.run is not None or self.checkpoint is not None
+
     def check(self) -> None:
         """Refuse what cannot be asked for together, and what is not known.
 
@@ -57,7 +62,7 @@ class NetworkChoice:
         pick_device(self.device)
         if self.run is not None and self.checkpoint is not None:
             raise InputError(f"{setting('run')} and {setting('checkpoint')} are both given; name one of them")
-        if self.run is None and self.checkpoint is None and self.execute != REFERENCE:
+        if not self.is_packed and self.execute != REFERENCE:
             raise InputError(
                 f"{setting('execute', self.execute)}: a network in FP32 has no packed weights to execute; name"
                 f" {setting('run')} or {setting('checkpoint')}"
