@@ -174,7 +174,6 @@ KINDS: dict[str, tuple[str, str, float, Task]] = {
 def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> dict[str, object]:
     """Try so many mutated files, or as many as time allows; counts of what came of them, and whatever went wrong."""
     make_whole(folder / "whole")
-    started = time.monotonic()
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     wrong: list[dict[str, object]] = []
     right = {}
@@ -186,6 +185,7 @@ def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> 
         if right[kind].code != 0:
             raise RuntimeError(f"{kind}: {right[kind].said}")
         _restore(backup, places)
+    started = time.monotonic()
     shares = np.array([share for *_, share, _ in KINDS.values()])
     order = np.random.default_rng(seed).choice(list(KINDS), size=cases, p=shares / shares.sum())
     for number, kind in enumerate(map(str, order)):
