@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.trust import faults, fuzz, kill
 
-SECONDS = 5
+SECONDS = 3
 """Of cases, once the run that they are tried on is there."""
 QUICK = ("profile", "plan", "evaluate", "export")
 
