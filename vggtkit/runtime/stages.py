@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from vggtkit.core.accelerator import wait_for
-from vggtkit.subject import Subject, VGGTSubject
+from vggtkit.subject import Subject
 
 REST = "rest"
 _TITLES = {
@@ -24,14 +24,14 @@ _TITLES = {
 def stages(subject: Subject) -> dict[str, list[nn.Module]]:
     """The parts of a model by stage, in the order in which they stand: of VGGT the trunk's three, and the heads.
 
-    >>> from vggtkit.model import load_vggt
-    >>> list(stages(VGGTSubject(load_vggt("tiny", weights="random"))))[:4]
+    >>> from vggtkit.subject import open_subject
+    >>> list(stages(open_subject("tiny", weights="random")))[:4]
     ['patch embedding', 'frame blocks', 'global blocks', 'camera head']
     """
     parts: dict[str, list[nn.Module]] = {}
     for name, module in subject.segments().items():
         group = re.sub(r"\.\d+$", "", name)
-        if isinstance(subject, VGGTSubject):
+        if subject.vggt is not None:
             group = _TITLES.get(group) or group.partition(".")[0].replace("_", " ")
         parts.setdefault(group, []).append(module)
     return parts
