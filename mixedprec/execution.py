@@ -45,7 +45,7 @@ class ExecutionChoice:
     share: float
 
 
-def input_damage(planned: Planned, profile: Profile, backend: Backend) -> dict[str, float]:
+def damage_of_inputs(planned: Planned, profile: Profile, backend: Backend) -> dict[str, float]:
     """What rounding its input adds to the damage of each layer that a backend runs in whole numbers.
 
     Args:
@@ -119,11 +119,11 @@ def with_execution(planned: Planned, profile: Profile, backend: Backend) -> tupl
 
     Raises:
         InputError: the plan is not by the sketch, the backend does not run a format of a linear layer, or as
-            `input_damage`.
+            `damage_of_inputs`.
     """
     _check(planned, backend)
     layers, plan = planned.search_space.evidence.layers, planned.plan
-    damage = input_damage(planned, profile, backend)
+    damage = damage_of_inputs(planned, profile, backend)
     kept = choose_float(layers, damage, TOLERATED * plan.total_damage)
     linear = {layer.name: layer.weights for layer in layers if layer.kind == "linear"}
     choice = ExecutionChoice(

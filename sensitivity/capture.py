@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sensitivity.survey import channel_axis
-from vggtkit.quant import Layer, from_out_first, out_first, readers_of, simulate_layer, weight_of
+from vggtkit.quant import Layer, from_out_first, out_first, readers_of, simulate_formats, simulate_layer, weight_of
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,12 @@ def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor |
     """
     module, axis = call.module, channel_axis(layer.kind)
     if channels is not None and _channels_are_rows(module):
-        rows = [out_first(simulate_layer(module, key, layer.name, channels), layer.kind) for key in keys]
+        rows = [out_first(made, layer.kind) for made in simulate_formats(module, keys, layer.name, channels)]
         swapped = {"weight": from_out_first(torch.cat(rows), layer.kind)}
         if module.bias is not None:
             swapped["bias"] = module.get_parameter("bias").data[channels].repeat(len(keys))
         return torch.stack(_called(call, swapped).chunk(len(keys), axis))
-    outputs = [_called(call, {"weight": simulate_layer(module, key, layer.name)}) for key in keys]
+    outputs = [_called(call, {"weight": made}) for made in simulate_formats(module, keys, layer.name)]
     if channels is not None:
         outputs = [output.index_select(axis, channels.to(output.device)) for output in outputs]
     return torch.stack(outputs)

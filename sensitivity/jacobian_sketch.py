@@ -36,8 +36,10 @@ from sensitivity.route import Route, nmse_by_output, route_of
 from sensitivity.segments import Gradients, Tape
 from vggtkit.core.errors import InputError
 from vggtkit.model.outputs import OUTPUTS
-from vggtkit.quant import Layer, replaced_weights, simulate_layer, stored_nbytes, weight_of
+from vggtkit.quant import Layer, replaced_weights, simulate_formats, simulate_layer, weight_of
+from vggtkit.quant.blocks import CutWeight
 from vggtkit.quant.packed import out_first
+from vggtkit.quant.simulate import stored_nbytes_cut
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -124,17 +126,17 @@ class WeightErrors:
         """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
         sizes = []
         for layer in self.layers:
-            weight = out_first(weight_of(self.model, layer), layer.kind)
-            sizes.append([stored_nbytes(weight, key, layer.name) for key in self.schemes])
+            cut = CutWeight(out_first(weight_of(self.model, layer), layer.kind), layer.name)
+            sizes.append([stored_nbytes_cut(cut, key) for key in self.schemes])
         return sizes
 
     def _simulate(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
         module, weight = self.model.get_submodule(layer.name), weight_of(self.model, layer).detach()
         dtype = computed_in(weight.dtype)
         errors = weight.new_empty(len(schemes), layer.weights, dtype=dtype)
-        for row, key in zip(errors, schemes, strict=True):
-            stored = simulate_layer(module, key, layer.name).to(weight.dtype)  # as the module can hold it
-            torch.sub(stored.flatten().to(dtype), weight.flatten().to(dtype), out=row)
+        original = weight.flatten().to(dtype)
+        for row, stored in zip(errors, simulate_formats(module, schemes, layer.name), strict=True):
+            torch.sub(stored.to(weight.dtype).flatten().to(dtype), original, out=row)  # as the module can hold it
         return errors
 
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sensitivity.hdf5 import ACTIVATIONS, SHA256, writing_hdf5
+from sensitivity.hdf5 import ACTIVATIONS, SHA256, describe, writing_hdf5
 from sensitivity.store import AXES, ROUNDINGS_GROUP, SCHEMA_VERSION, Array, Changes, stored_as
 from vggtkit.core.atomic import replacing
 from vggtkit.quant import Layer
@@ -39,7 +39,7 @@ class ProfileWriter:
         for name, value in facts.items():
             file.attrs[name] = value if _is_attribute(value) else json.dumps(value)
         file.attrs["json_attributes"] = json.dumps([name for name, value in facts.items() if not _is_attribute(value)])
-        self._digests: dict[str, Any] = {}
+        self._activations: dict[str, tuple[h5py.Dataset, Any]] = {}
 
     def table(self, size_bytes: Sequence[Sequence[int]]) -> None:
         """Write ``/layers``, one row per layer, with its bytes in every candidate format."""
@@ -65,17 +65,18 @@ class ProfileWriter:
         """Write the sampled tokens ``[token, channel]`` of one scene, in the order of scenes."""
         self.check()
         name = f"{ACTIVATIONS}/{scheme}/{layer}"
-        if name not in self.file:
-            self.file.create_dataset(name, (scenes, *tokens.shape), dtype="f4", fillvalue=np.nan)
-            self.file[name].attrs.update({"axes": "scene, token, channel", "units": "the layer's own"})
-        self.file[name][scene] = tokens
-        digest = self._digests.setdefault(name, hashlib.sha256(name.encode()))
+        if name not in self._activations:
+            dataset = self.file.create_dataset(name, (scenes, *tokens.shape), dtype="f4", fillvalue=np.nan)
+            describe(dataset, axes="scene, token, channel", units="the layer's own")
+            self._activations[name] = dataset, hashlib.sha256(name.encode())
+        dataset, digest = self._activations[name]
+        dataset[scene] = tokens
         digest.update(np.ascontiguousarray(tokens, dtype=np.float32).data)
 
     def seal(self) -> None:
         """Write a digest of each activation; the last thing to be written."""
-        for name, digest in self._digests.items():
-            self.file[name].attrs[SHA256] = digest.hexdigest()
+        for dataset, digest in self._activations.values():
+            describe(dataset, **{SHA256: digest.hexdigest()})
 
     def changes(self, values: Mapping[str, Changes]) -> None:
         """Write ``/changes/<output>``, ``[layer, candidate, scene, probe]``."""
@@ -93,20 +94,19 @@ class ProfileWriter:
         for name, array in values.items():
             self.check()
             dataset = self.file.create_dataset(f"{group}/{stored_as(name)}", data=array.astype(np.float32))
-            dataset.attrs["axes"] = f"layer, {column}, scene, probe"
-            dataset.attrs[f"{column}s"] = json.dumps(list(keys))
-            dataset.attrs["meaning"] = meaning
+            listed = json.dumps(list(keys))
+            describe(dataset, axes=f"layer, {column}, scene, probe", meaning=meaning, **{f"{column}s": listed})
 
     def roundings(self, values: Mapping[str, Array]) -> None:
         """Write ``/roundings/<key>``, ``[layer, candidate]``."""
         for key, array in values.items():
             dataset = self.file.create_dataset(f"{ROUNDINGS_GROUP}/{key}", data=np.asarray(array, dtype=np.float64))
-            dataset.attrs["axes"] = "layer, candidate"
-            dataset.attrs["candidates"] = json.dumps(list(self.columns["output"]))
-            dataset.attrs["meaning"] = (
+            meaning = (
                 "squared error of the layer's output under this rounding over that of rounding to the nearest; NaN "
                 "where it cannot be calibrated"
             )
+            candidates = json.dumps(list(self.columns["output"]))
+            describe(dataset, axes="layer, candidate", candidates=candidates, meaning=meaning)
 
     def scores(self, group: str, values: Mapping[str, Array]) -> None:
         """Write ``/scores/<group>/<name>``, ``[layer, scheme]`` or ``[scheme]``."""
@@ -114,9 +114,8 @@ class ProfileWriter:
             dataset = self.file.create_dataset(
                 f"scores/{group}/{stored_as(name)}", data=np.asarray(array, dtype=np.float64)
             )
-            dataset.attrs["axes"] = "layer, scheme" if array.ndim == 2 else "scheme"
-            dataset.attrs["schemes"] = json.dumps(list(self.columns[group]))
-            dataset.attrs["meaning"] = AXES[group]
+            axes, schemes = "layer, scheme" if array.ndim == 2 else "scheme", json.dumps(list(self.columns[group]))
+            describe(dataset, axes=axes, schemes=schemes, meaning=AXES[group])
 
 
 def _is_attribute(value: object) -> bool:

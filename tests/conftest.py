@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.made_once import made_once
 from tests.random_vggt import random_vggt
 from vggtkit.core.program import on_command_line
 from vggtkit.model.config import VGGTConfig
 from vggtkit.model.vggt import VGGT
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: Python need not look through all modules and tests for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,7 +121,10 @@ def tiniest_config() -> VGGTConfig:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as ``--model`` takes it: the tiniest VGGT, every parameter random."""
-    folder = tmp_path_factory.mktemp("model")
+    return made_once(tmp_path_factory, "model", _write_tiniest)[0]
+
+
+def _write_tiniest(folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     model = VGGT(TINIEST)
     state = {
@@ -122,7 +133,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     save_file(state, folder / "model.safetensors")
     (folder / "config.json").write_text(TINIEST.to_json())
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Imports flow one way: cli -> analysis -> mixedprec -> sensitivity -> vggtkit, and downwards inside of vggtkit."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -186,3 +187,9 @@ def test_the_arrow_is_seen(tmp_path: Path, modules: dict[str, str], found: list[
 def test_a_circle_is_seen(tmp_path: Path, modules: dict[str, str], circle: set[str]) -> None:
     write_modules(tmp_path, {f"mixedprec/{name}.py": text for name, text in modules.items()})
     assert set(first_cycle(import_graph(tmp_path))) == circle
+
+
+def test_only_subjects_ask_whether_a_model_is_a_vggt() -> None:
+    modules = (path for top in TOPS for path in (ROOT / top).rglob("*.py"))
+    asking = [path for path in modules if re.search(r"isinstance\([^)]*\bVGGT\b\)", path.read_text(encoding="utf-8"))]
+    assert {path.parent for path in asking} == {ROOT / "vggtkit" / "subject"}

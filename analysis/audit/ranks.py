@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
 
 Array = NDArray[np.float64]
 
@@ -91,10 +90,14 @@ def _draws(layers: int, seed: int) -> Array:
 
 
 def _spearman(first: Array, second: Array) -> float:
+    from scipy.stats import spearmanr  # half a second for every command, were it above
+
     return float(spearmanr(first, second).statistic) if _comparable(first, second) else float("nan")
 
 
 def _kendall(first: Array, second: Array) -> float:
+    from scipy.stats import kendalltau
+
     return float(kendalltau(first, second).statistic) if _comparable(first, second) else float("nan")
 
 

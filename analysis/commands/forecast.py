@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir
+from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir, model_option
 from analysis.commands.screen import session
 from analysis.steps.forecast import make_forecast
 
@@ -24,9 +24,7 @@ def forecast(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "--model_name", metavar="SOURCE", help="A VGGT; the run's model by default, else tiny."
-        ),
+        model_option("A VGGT; the run's model by default, else tiny."),
     ] = None,
     run: RunDir = DEFAULT_RUN,
     output: OutputOptions,

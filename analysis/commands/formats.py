@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir
+from analysis.commands.options import DEFAULT_RUN, OutputOptions, RunDir, model_option
 from analysis.commands.screen import session
 from analysis.steps import formats_view
 
@@ -22,9 +20,7 @@ def formats(
     run: RunDir = DEFAULT_RUN,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "--model_name", metavar="SOURCE", help="Whose bytes to show; else the run's model, else tiny."
-        ),
+        model_option("Whose bytes to show; else the run's model, else tiny."),
     ] = None,
     output: OutputOptions,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,12 @@ DEFAULT_RUN = Path("runs/default")
 DEFAULT_BUDGET = "int4_group_128"
 LARGEST_SEED = 2**32 - 1
 
+
+def model_option(text: str) -> Any:  # noqa: ANN401 - as typer has it
+    """The option that names a model; every command says what it is to that command."""
+    return typer.Option("--model", "--model_name", metavar="SOURCE", help=text)
+
+
 RunDir = Annotated[
     Path,
     typer.Option(
@@ -28,21 +34,13 @@ RunDir = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(
-        "--model",
-        "--model_name",
-        metavar="SOURCE",
-        help="tiny (bundled), vggt-1b, a Hugging Face id, a folder, a checkpoint file, or package.module:function.",
+    model_option(
+        "tiny (bundled), vggt-1b, a Hugging Face id, a folder, a checkpoint file, or package.module:function."
     ),
 ]
 RunModel = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        "--model_name",
-        metavar="SOURCE",
-        help="The run's model; a function of yours runs only if you name it here, or did when you profiled.",
-    ),
+    model_option("The run's model; a function of yours runs only if you name it here, or did when you profiled."),
 ]
 Weights = Annotated[
     str,
@@ -228,11 +226,8 @@ class NetworkOptions:
     ] = None
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "--model_name",
-            metavar="SOURCE",
-            help="A VGGT to run in FP32, tiny by default; with --checkpoint or --run the one that they are made from.",
+        model_option(
+            "A VGGT to run in FP32, tiny by default; with --checkpoint or --run the one that they are made from."
         ),
     ] = None
     execute: Execute = "reference"

@@ -15,6 +15,7 @@ from analysis.commands.options import (
     RunDir,
     Score,
     Workforce,
+    model_option,
 )
 from analysis.commands.screen import session
 from analysis.steps import make_pareto
@@ -48,7 +49,7 @@ def pareto(
     score: Score = SKETCH,
     model: Annotated[
         str | None,
-        typer.Option("--model", "--model_name", metavar="SOURCE", help="A model without a profile; predicted only."),
+        model_option("A model without a profile; predicted only."),
     ] = None,
     run: RunDir = DEFAULT_RUN,
     device: Device = "auto",

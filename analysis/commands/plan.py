@@ -14,6 +14,7 @@ from analysis.commands.options import (
     OutputOptions,
     RunDir,
     Score,
+    model_option,
     scene_source,
 )
 from analysis.commands.screen import session
@@ -230,11 +231,8 @@ def plan(
     asked: Asked,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "--model_name",
-            metavar="SOURCE",
-            help="Plan for a model that the run has no profile of: exact bytes, damage guessed from weights and roles.",
+        model_option(
+            "Plan for a model that the run has no profile of: exact bytes, damage guessed from weights and roles."
         ),
     ] = None,
     fixed: Fixed,

@@ -9,7 +9,7 @@ import typer
 
 from analysis.commands.options import DEFAULT_RUN, NetworkOptions, OutputOptions, Photographs
 from analysis.commands.screen import session
-from analysis.steps.reconstruction import CONFIDENCE, make_reconstruction
+from analysis.steps.reconstruction import CONFIDENCE, ReconstructionChoice, make_reconstruction
 
 EXAMPLES = (
     "reconstruct --images photos/ --out room",
@@ -44,11 +44,8 @@ def reconstruct(
     Writes depth as 16-bit PNG and NPZ, cameras as COLMAP text, points as PLY and previews as PNG. Pictures that do not
     fit into memory at once are done in chunks, which share a picture and are brought into one frame by it.
     """
-    choice = network.choice
-    with session(output, choice.run) as screen:
+    choice = ReconstructionChoice(photographs.choice, network.choice, confidence, against, chunk)
+    with session(output, choice.network.run) as screen:
         with screen.progress() as progress:
-            view = make_reconstruction(
-                out, photographs.choice, choice, confidence=confidence, against=against, chunk=chunk,
-                progress=progress, say=screen.say,
-            )  # fmt: skip
+            view = make_reconstruction(out, choice, progress=progress, say=screen.say)
         screen.show(view)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import Device, OutputOptions, RunDir, Seed, Workforce
+from analysis.commands.options import Device, OutputOptions, RunDir, Seed, Workforce, model_option
 from analysis.commands.screen import session
 from analysis.steps import Protocol, make_reproduction
 from vggtkit.core.errors import InputError
@@ -76,9 +76,7 @@ def reproduce(
     asked: Asked,
     model: Annotated[
         str,
-        typer.Option(
-            "--model", "--model_name", metavar="SOURCE", help="vggt-1b (5 GB, fetched once), a folder or a file."
-        ),
+        model_option("vggt-1b (5 GB, fetched once), a folder or a file."),
     ] = "vggt-1b",
     run: RunDir = Path("runs/vggt-1b"),
     device: Device = "auto",

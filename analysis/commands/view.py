@@ -9,7 +9,7 @@ import typer
 from analysis.commands.options import NetworkOptions, OutputOptions, Photographs
 from analysis.commands.screen import session
 from analysis.reconstruction.viewer import LOCALHOST
-from analysis.steps.reconstruction import CONFIDENCE
+from analysis.steps.reconstruction import CONFIDENCE, ReconstructionChoice
 from analysis.steps.viewing import serve_until_stopped, start_view
 
 EXAMPLES = ("view --images photos/", "view --images photos/ --checkpoint model-plan.safetensors --port 9000")
@@ -40,9 +40,7 @@ def view(
     """
     with session(output) as screen:
         with screen.progress() as progress:
-            viewing = start_view(
-                photographs.choice, network.choice, confidence=confidence, chunk=chunk, host=host, port=port,
-                progress=progress, say=screen.say,
-            )  # fmt: skip
+            choice = ReconstructionChoice(photographs.choice, network.choice, confidence, chunk=chunk)
+            viewing = start_view(choice, host=host, port=port, progress=progress, say=screen.say)
         screen.show(viewing.view)
         serve_until_stopped(viewing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,34 +12,17 @@ from analysis.evaluation.cost import describe_cost
 from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
 from analysis.report.document import Block, Cell, Document, Row, Section, Table, Text
 from analysis.report.wording import Wording
-from vggtkit.metrics.geometry import bootstrap_interval
+from vggtkit.metrics.geometry import Estimate, bootstrap_interval
 
 SEED = 0
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How many times one damage is another, over scenes that both were measured on.
-
-    Attributes:
-        mean: geometric mean over the scenes of the first damage over the second.
-        low: lower end of its 95 % bootstrap interval over scenes; NaN of fewer than two.
-        high: upper end.
-        scenes: how many.
-    """
-
-    mean: float
-    low: float
-    high: float
-    scenes: int
-
-    @property
-    def excludes_one(self) -> bool:
-        """Whether the interval says that there is a difference."""
-        return self.low > 1 or self.high < 1
+def excludes_one(ratio: Estimate) -> bool:
+    """Whether the interval of a ratio says that there is a difference."""
+    return ratio.low > 1 or ratio.high < 1
 
 
-def paired_ratio(one: Sequence[float], other: Sequence[float]) -> Ratio:
+def paired_ratio(one: Sequence[float], other: Sequence[float]) -> Estimate:
     """Damage of one over that of another, scene by scene.
 
     Scenes differ far more than runs do; a ratio within a scene leaves that out. Scenes where a damage is 0 or not
@@ -53,15 +35,15 @@ def paired_ratio(one: Sequence[float], other: Sequence[float]) -> Ratio:
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 8: paired data.
 
     >>> paired_ratio([2e-4, 4e-4], [1e-4, 2e-4])
-    Ratio(mean=2.0, low=2.0, high=2.0, scenes=2)
+    Estimate(mean=2.0, low=2.0, high=2.0, scenes=2)
     """
     pairs = [(a, b) for a, b in zip(one, other, strict=True) if _usable(a) and _usable(b)]
     logs = [math.log(a / b) for a, b in pairs]
     if not logs:
-        return Ratio(math.nan, math.nan, math.nan, 0)
+        return Estimate(math.nan, math.nan, math.nan, 0)
     low, high = bootstrap_interval(logs, SEED)
     mean, low, high = (round(math.exp(value), 12) for value in (float(np.mean(logs)), low, high))
-    return Ratio(mean, low, high, len(logs))
+    return Estimate(mean, low, high, len(logs))
 
 
 def compare(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Document:
@@ -116,13 +98,13 @@ def _of(evaluation: Evaluation, key: str) -> SchemeResult:
     return next(result for result in evaluation.results if result.key == key)
 
 
-def _ratio(first: Evaluation, other: Evaluation, key: str) -> Ratio:
+def _ratio(first: Evaluation, other: Evaluation, key: str) -> Estimate:
     """The other's damage over the first's; without an interval where the scenes are not the same."""
     mine, theirs = _of(other, key), _of(first, key)
     if _are_paired(first, other) and len(mine.per_scene) == len(theirs.per_scene):
         return paired_ratio(mine.per_scene, theirs.per_scene)
     both = _usable(mine.damage) and _usable(theirs.damage)
-    return Ratio(mine.damage / theirs.damage if both else math.nan, math.nan, math.nan, 0)
+    return Estimate(mine.damage / theirs.damage if both else math.nan, math.nan, math.nan, 0)
 
 
 def _facts(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
@@ -197,7 +179,7 @@ def _paired(first_name: str, first: Evaluation, name: str, other: Evaluation, sa
         ratio, mine, theirs = _ratio(first, other, key), _of(other, key), _of(first, key)
         size = mine.size_bytes / theirs.size_bytes
         interval = f"[{format_number(ratio.low)}, {format_number(ratio.high)}]" if math.isfinite(ratio.low) else "n/a"
-        differs = say("yes") if ratio.excludes_one else say("no") if math.isfinite(ratio.low) else "n/a"
+        differs = say("yes") if excludes_one(ratio) else say("no") if math.isfinite(ratio.low) else "n/a"
         rows.append(
             (mine.title, Cell(f"{size:.3f}", size), Cell(format_number(ratio.mean), ratio.mean), interval, differs)
         )  # fmt: skip

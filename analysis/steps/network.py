@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from analysis.reconstruction.views import HEADS
 from analysis.steps.checkpoint import PLANNED, of_run
 from analysis.steps.device import pick_device
@@ -20,10 +18,10 @@ from mixedprec.checkpoint_file import CheckpointInfo
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.model import VGGT, model_fingerprint, skeleton
+from vggtkit.model import model_fingerprint, skeleton
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
-from vggtkit.subject import Subject, VGGTSubject, open_subject
+from vggtkit.subject import Subject, VGGTSubject, open_subject, subject_of
 
 DEFAULT_MODEL = "tiny"
 Say = Callable[[str], None]
@@ -47,6 +45,11 @@ class NetworkChoice:
     execute: str = REFERENCE
     device: str = "auto"
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is another than the network in FP32."""
+        return self.run is not None or self.checkpoint is not None
+
     def check(self) -> None:
         """Refuse what cannot be asked for together, and what is not known.
 
@@ -57,7 +60,7 @@ class NetworkChoice:
         pick_device(self.device)
         if self.run is not None and self.checkpoint is not None:
             raise InputError(f"{setting('run')} and {setting('checkpoint')} are both given; name one of them")
-        if self.run is None and self.checkpoint is None and self.execute != REFERENCE:
+        if not self.is_packed and self.execute != REFERENCE:
             raise InputError(
                 f"{setting('execute', self.execute)}: a network in FP32 has no packed weights to execute; name"
                 f" {setting('run')} or {setting('checkpoint')}"
@@ -180,18 +183,12 @@ def _of_run(choice: NetworkChoice, run: Path, contexts: ExitStack, progress: Pro
 def _packed_file(
     path: Path, info: CheckpointInfo, options: Options, choice: NetworkChoice, contexts: ExitStack
 ) -> Network:
-    whole = VGGTSubject(_loaded(path, pick_device(choice.device)), str(path))
+    whole = subject_of(load_quantized(path, pick_device(choice.device)), str(path))
     facts = {
         "checkpoint": str(path), "model_fingerprint": info.model_fingerprint,
         "weights": str(info.note.get("weights", "unknown")),
     }  # fmt: skip
     return _executed(whole, str(path), choice, options, contexts, facts)
-
-
-def _loaded(path: Path, device: torch.device) -> VGGT:
-    model = load_quantized(path, device)
-    assert isinstance(model, VGGT)
-    return model
 
 
 def _executed(

@@ -21,7 +21,6 @@ from mixedprec import format_bytes, packed_with, quantized_weights, uniform_assi
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.model import VGGT
 from vggtkit.quant import get_format
 from vggtkit.runtime.onnx.faults import check_operators
 from vggtkit.runtime.onnx.file import Written, difference, move, write
@@ -102,7 +101,7 @@ def make_onnx(
     check_packages(*WRITERS)
     check_writable(run)
     plan, subject, profile, facts = of_run(run, scheme, weights, progress, model_name, say)
-    if not isinstance(subject.model, VGGT):
+    if (network := subject.vggt) is None:
         raise InputError(f"{setting('format', 'onnx')}: only a VGGT becomes an ONNX file; leave it out")
     stated = facts.get("scene_source")
     profiled = SceneSource.from_dict(stated) if isinstance(stated, Mapping) else SceneSource(views=2)
@@ -116,14 +115,14 @@ def make_onnx(
     path = run / f"model-{scheme}{'-qdq' * (style == QDQ)}.onnx"
     with packed_with(subject, quantised, keep):
         progress(STEPS[1], 1, len(STEPS))
-        with largest_inputs(subject.model) as largest:
+        with largest_inputs(network) as largest:
             expected = subject.predict(scene)
         again: dict[str, float] = {}
         if style == QDQ:
-            operating, again = qdq_operators(subject.model, largest, convert=convert)
+            operating, again = qdq_operators(network, largest, convert=convert)
         else:
-            operating = operators(subject.model, style)
-        graph = trace(subject.model, shapes, operating, standard=style == QDQ)
+            operating = operators(network, style)
+        graph = trace(network, shapes, operating, standard=style == QDQ)
         progress(STEPS[2], 2, len(STEPS))
         with tempfile.TemporaryDirectory(dir=run) as folder:
             unchecked = write(graph, Path(folder) / path.name, {"vggt-mixedprec": json.dumps(note)})

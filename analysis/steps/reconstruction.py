@@ -90,6 +90,51 @@ class PictureChoice:
         return photographs(self.images, sizes, most=self.max_images, stride=self.stride or 1)
 
 
+@dataclass(frozen=True)
+class ReconstructionChoice:
+    """What is to be reconstructed, and how.
+
+    Attributes:
+        pictures: of which place.
+        network: that looks at them.
+        confidence: percentile below which pixels become no points.
+        against: ``"fp32"`` to add the differences from the network in FP32; None for none.
+        chunk: pictures in a pass, at most; 0 for as many as fit into memory.
+    """
+
+    pictures: PictureChoice
+    network: NetworkChoice
+    confidence: float = CONFIDENCE
+    against: str | None = None
+    chunk: int = 0
+
+    def check(self) -> None:
+        """Refuse what cannot be, before a network is loaded.
+
+        Raises:
+            InputError: with the way out.
+        """
+        network, against = self.network, self.against
+        network.check()
+        if not 0 <= self.confidence < 100:
+            raise InputError(f"{setting('confidence', self.confidence)}: a percentile is 0 or more and below 100")
+        if self.chunk:
+            check_number("chunk", self.chunk, 2, 10**4)
+        if against is not None and against != AGAINST:
+            raise InputError(f"{setting('against', against)}: not known; give {AGAINST}, or leave it out")
+        if against is not None and not network.is_packed:
+            raise InputError(
+                f"{setting('against', against)}: the network runs in FP32 itself; name {setting('run')} or"
+                f" {setting('checkpoint')}"
+            )
+        if against is None and network.checkpoint is not None and network.model is not None:
+            raise InputError(
+                f"{setting('model', network.model)}: a checkpoint needs none, but to be compared with it; add"
+                f" {setting('against', AGAINST)}"
+            )
+        self.pictures.check()
+
+
 class Seen(NamedTuple):
     """What a network saw.
 
@@ -105,25 +150,13 @@ class Seen(NamedTuple):
 
 
 def make_reconstruction(
-    out: Path,
-    pictures: PictureChoice,
-    network: NetworkChoice,
-    *,
-    confidence: float = CONFIDENCE,
-    against: str | None = None,
-    chunk: int = 0,
-    progress: Progress = silent,
-    say: Say = lambda _: None,
+    out: Path, choice: ReconstructionChoice, *, progress: Progress = silent, say: Say = lambda _: None
 ) -> View:
     """Reconstruct a place from pictures, and write all of it to a folder.
 
     Args:
         out: the folder; new, empty, or of an earlier reconstruction, whose place is taken.
-        pictures: of which place.
-        network: that looks at them.
-        confidence: percentile below which pixels become no points.
-        against: ``"fp32"`` to add the differences from the network in FP32; None for none.
-        chunk: pictures in a pass, at most; 0 for as many as fit into memory.
+        choice: what, and how.
         progress: called as the work goes on.
         say: told what it will take, before it begins.
 
@@ -132,9 +165,7 @@ def make_reconstruction(
     """
     check_writable(out, "out")
     check_replaceable(out, INDEX)
-    made = reconstruct(
-        pictures, network, confidence=confidence, against=against, chunk=chunk, progress=progress, say=say
-    )
+    made = see_place(choice, progress=progress, say=say)
     progress("writing", 0, 1)
     written = write_reconstruction(made.own, out, made.facts, made.differences)
     return _view(made, written, out)
@@ -157,57 +188,30 @@ class Made:
     facts: dict[str, Any]
 
 
-def reconstruct(
-    pictures: PictureChoice,
-    network: NetworkChoice,
-    *,
-    confidence: float = CONFIDENCE,
-    against: str | None = None,
-    chunk: int = 0,
-    progress: Progress = silent,
-    say: Say = lambda _: None,
-) -> Made:
-    """As `make_reconstruction`, without writing anything."""
-    _check(network, confidence, against, chunk)
-    pictures.check()
+def see_place(choice: ReconstructionChoice, *, progress: Progress = silent, say: Say = lambda _: None) -> Made:
+    """What `make_reconstruction` writes.
+
+    Raises:
+        InputError: what is asked for cannot be had.
+    """
+    choice.check()
     reference = None
-    if against is not None:
-        full = full_network(network, progress=progress, say=say)
-        shown = pictures.pictures(full.subject)
-        reference, _ = _seen(full, shown, chunk, progress, say)
+    if choice.against is not None:
+        full = full_network(choice.network, progress=progress, say=say)
+        shown = choice.pictures.pictures(full.subject)
+        reference, _ = _seen(full, shown, choice.chunk, progress, say)
         del full
-    with open_network(network, progress=progress, say=say) as opened:
-        shown = pictures.pictures(opened.subject)
-        seen, needs = _seen(opened, shown, chunk, progress, say)
-        facts = _facts(opened, shown, seen, needs, confidence)
-    own = reconstruction_of(shown, seen.views, confidence)
+    with open_network(choice.network, progress=progress, say=say) as opened:
+        shown = choice.pictures.pictures(opened.subject)
+        seen, needs = _seen(opened, shown, choice.chunk, progress, say)
+        facts = _facts(opened, shown, seen, needs, choice.confidence)
+    own = reconstruction_of(shown, seen.views, choice.confidence)
     if reference is None:
         return Made(own, None, None, facts)
-    compared = reconstruction_of(shown, reference.views, confidence)
+    compared = reconstruction_of(shown, reference.views, choice.confidence)
     found = differences(own.views, compared.views, shown.shown())
     facts["fp32_seconds"] = reference.seconds
     return Made(own, compared, found, facts)
-
-
-def _check(network: NetworkChoice, confidence: float, against: str | None, chunk: int) -> None:
-    network.check()
-    if not 0 <= confidence < 100:
-        raise InputError(f"{setting('confidence', confidence)}: a percentile is 0 or more and below 100")
-    if chunk:
-        check_number("chunk", chunk, 2, 10**4)
-    is_packed = network.run is not None or network.checkpoint is not None
-    if against is not None and against != AGAINST:
-        raise InputError(f"{setting('against', against)}: not known; give {AGAINST}, or leave it out")
-    if against is not None and not is_packed:
-        raise InputError(
-            f"{setting('against', against)}: the network runs in FP32 itself; name {setting('run')} or"
-            f" {setting('checkpoint')}"
-        )
-    if against is None and network.checkpoint is not None and network.model is not None:
-        raise InputError(
-            f"{setting('model', network.model)}: a checkpoint needs none, but to be compared with it; add"
-            f" {setting('against', AGAINST)}"
-        )
 
 
 def _seen(network: Network, pictures: Pictures, chunk: int, progress: Progress, say: Say) -> tuple[Seen, Needs]:

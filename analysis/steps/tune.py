@@ -26,7 +26,7 @@ from analysis.steps.run_folder import (
 from analysis.steps.view import View
 from mixedprec import Plan, quantized_weights, save_plan, save_quantized
 from mixedprec.evidence import output_weights, parse_weights
-from mixedprec.tuning import Forecast, Recipe, Tuned, Weights, distil, forecast, reconstruct
+from mixedprec.tuning import Forecast, Recipe, Tuned, Weights, distil, forecast, tune_blocks
 from sensitivity import Profile, open_profile
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.journal import Parts
@@ -127,7 +127,7 @@ def _tuned(
     damage = judge(weights)
     start = Tuned(weights, damage, damage)
     if recipe.block_steps:
-        rebuilt = reconstruct(subject, weights, roles.tuning, recipe, weights=shares, parts=parts, progress=progress)
+        rebuilt = tune_blocks(subject, weights, roles.tuning, recipe, weights=shares, parts=parts, progress=progress)
         after = judge(rebuilt)
         start = replace(start, blocks=after)
         if after < damage:

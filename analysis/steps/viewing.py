@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import sleep
 from typing import Any, NamedTuple
 
 from analysis.reconstruction.viewer import LOCALHOST, Side, check_viser, serve, stop
-from analysis.steps.network import NetworkChoice
-from analysis.steps.reconstruction import AGAINST, CONFIDENCE, PictureChoice, differences_table, reconstruct
+from analysis.steps.reconstruction import AGAINST, ReconstructionChoice, differences_table, see_place
 from analysis.steps.view import View
 from vggtkit.core.errors import check_number
 from vggtkit.core.interrupts import TerminatedError, check_interrupted
@@ -30,11 +30,8 @@ class Viewing(NamedTuple):
 
 
 def start_view(
-    pictures: PictureChoice,
-    network: NetworkChoice,
+    choice: ReconstructionChoice,
     *,
-    confidence: float = CONFIDENCE,
-    chunk: int = 0,
     host: str = LOCALHOST,
     port: int = 8080,
     progress: Progress = silent,
@@ -43,25 +40,18 @@ def start_view(
     """Reconstruct a place twice and serve both; a network in FP32 is shown alone.
 
     Args:
-        pictures: of which place.
-        network: that looks at them.
-        confidence: percentile below which pixels become no points.
-        chunk: pictures in a pass, at most; 0 for as many as fit into memory.
+        choice: what, and how; with what it is compared follows from the network.
         host: address to listen on.
         port: to listen on.
         progress: called as the work goes on.
         say: told what it will take.
 
     Raises:
-        InputError: as `reconstruct` and `serve`.
+        InputError: as `see_place` and `serve`.
     """
     check_viser()
     check_number("port", port, 1, LARGEST_PORT)
-    is_packed = network.run is not None or network.checkpoint is not None
-    made = reconstruct(
-        pictures, network, confidence=confidence, against=AGAINST if is_packed else None, chunk=chunk,
-        progress=progress, say=say,
-    )  # fmt: skip
+    made = see_place(replace(choice, against=AGAINST if choice.network.is_packed else None), progress=progress, say=say)
     own = Side(str(made.facts["network"]), made.own, made.differences)
     sides = [own] if made.reference is None else [Side("FP32", made.reference), own]
     server = serve(sides, host, port)

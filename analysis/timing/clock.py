@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 
-from vggtkit.runtime.stages import REST, stages
+from vggtkit.runtime.stages import REST, stages, timed
 from vggtkit.subject import Subject
 
 
@@ -66,40 +65,22 @@ def clocked_layers(subject: Subject) -> Iterator[Clock]:
     parts, homes = stages(subject), stage_of_layers(subject)
     clock = Clock(dict.fromkeys(homes, 0.0), dict.fromkeys(homes, 0))
     of_stage = dict.fromkeys(parts, 0.0)
-    started: dict[str, float] = {}
-    handles = []
 
-    def start(name: str, *_: object) -> None:
-        started[name] = now()
-
-    def stop_layer(name: str, *_: object) -> None:
-        clock.layers[name] += now() - started[name]
+    def layer_took(name: str, seconds: float) -> None:
+        clock.layers[name] += seconds
         clock.calls[name] += 1
 
-    def stop_stage(name: str, *_: object) -> None:
-        of_stage[name] += now() - started[f"stage {name}"]
+    def stage_took(stage: str, seconds: float) -> None:
+        of_stage[stage] += seconds
 
-    for name in homes:
-        module = subject.model.get_submodule(name)
-        # In front of the hook that puts a packed weight back: that is part of what the layer takes.
-        handles += [
-            module.register_forward_pre_hook(partial(start, name), prepend=True),
-            module.register_forward_hook(partial(stop_layer, name)),
-        ]
-    for stage, modules in parts.items():
-        for module in modules:
-            handles += [
-                module.register_forward_pre_hook(partial(start, f"stage {stage}"), prepend=True),
-                module.register_forward_hook(partial(stop_stage, stage)),
-            ]
-    begun = now()
+    layers = {name: [subject.model.get_submodule(name)] for name in homes}
+    begun = whole = now()
     try:
-        yield clock
+        with timed(layers, now, layer_took), timed(parts, now, stage_took):
+            yield clock
+            whole = now()
     finally:
-        whole = now() - begun
-        for handle in handles:
-            handle.remove()
         for stage, seconds in of_stage.items():
             clock.rest[stage] = seconds - sum(clock.layers[name] for name, home in homes.items() if home == stage)
         outside = sum(clock.layers[name] for name, home in homes.items() if home == REST)
-        clock.rest[REST] = whole - sum(of_stage.values()) - outside
+        clock.rest[REST] = whole - begun - sum(of_stage.values()) - outside

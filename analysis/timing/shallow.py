@@ -40,7 +40,7 @@ def shallow(subject: Subject) -> Shallow | None:
     >>> found.depths["aggregator.frame_blocks"], found.repeats["frame blocks"], found.repeats["camera head"]
     (24, 24, 1)
     """
-    if not isinstance(subject, VGGTSubject) or subject.parameters <= LARGE:
+    if subject.vggt is None or subject.parameters <= LARGE:
         return None
     config = replace(subject.vggt.config, vit_depth=1, aggregator_depth=1, dpt_layer_idx=(0, 0, 0, 0))
     with torch.random.fork_rng(devices=[]):

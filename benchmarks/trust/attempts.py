@@ -88,6 +88,14 @@ def make_run(run: Path, model: Path) -> Path:
     return run
 
 
+def make_whole(folder: Path) -> tuple[Path, Path]:
+    """The network and its finished run, in folders of these names; what is there already stays."""
+    model, run = folder / "model", folder / "run"
+    if not run.is_dir():
+        make_run(run, make_model(model))
+    return model, run
+
+
 def run_command(words: list[str]) -> tuple[int, str]:
     """A command in this process; its exit code and what it said. Files say that they were made by it."""
     named = mock.patch.object(sys, "argv", ["cli.py", *words])

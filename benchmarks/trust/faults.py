@@ -29,7 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.trust.attempts import attempt, fresh_copy, make_model, make_run, profile_command, run_command
+from benchmarks.trust.attempts import attempt, fresh_copy, make_whole, profile_command, run_command
 from vggtkit.core.command_log import LOG
 from vggtkit.core.locks import working_in
 
@@ -125,10 +125,9 @@ def faulty(words: list[str], fault: Fault) -> tuple[int, str, object]:
 
 def faults(folder: Path, every: int = 1, seconds: float = float("inf")) -> dict[str, object]:
     """Counts of what came of every so-manieth case."""
-    started = time.monotonic()
     folder.chmod(0o755)
-    model = make_model(folder / "model")
-    whole = make_run(folder / "whole", model)
+    model, whole = make_whole(folder / "whole")
+    started = time.monotonic()
     places = folder / "places"
     counts: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []

@@ -28,7 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.trust.attempts import attempt, fresh_copy, make_model, make_run, profile_command, run_command
+from benchmarks.trust.attempts import attempt, fresh_copy, make_whole, profile_command, run_command
 from mixedprec import load_quantized
 from sensitivity import open_profile
 from vggtkit.core.errors import InputError
@@ -173,9 +173,7 @@ KINDS: dict[str, tuple[str, str, float, Task]] = {
 
 def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> dict[str, object]:
     """Try so many mutated files, or as many as time allows; counts of what came of them, and whatever went wrong."""
-    started = time.monotonic()
-    model = make_model(folder / "whole" / "model")
-    make_run(folder / "whole" / "run", model)
+    make_whole(folder / "whole")
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     wrong: list[dict[str, object]] = []
     right = {}
@@ -187,6 +185,7 @@ def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> 
         if right[kind].code != 0:
             raise RuntimeError(f"{kind}: {right[kind].said}")
         _restore(backup, places)
+    started = time.monotonic()
     shares = np.array([share for *_, share, _ in KINDS.values()])
     order = np.random.default_rng(seed).choice(list(KINDS), size=cases, p=shares / shares.sum())
     for number, kind in enumerate(map(str, order)):

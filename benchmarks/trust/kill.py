@@ -126,7 +126,6 @@ def kill(
     commands: Sequence[str] = tuple(COMMANDS),
 ) -> dict[str, object]:
     """Counts of what so many kills and signals did."""
-    started = time.monotonic()
     model = make_model(folder / "model")
     durations, stages = {}, {}
     place = folder / "case"  # files name the command that made them, and so this folder
@@ -139,6 +138,7 @@ def kill(
         durations[command] = time.monotonic() - begun
     right = answers(place)
     whole = fresh_copy(place, folder / "whole")
+    started = time.monotonic()
     generator = np.random.default_rng(seed)
     ends = [signal.SIGKILL] * kills + [signal.SIGTERM, signal.SIGINT] * ((signals + 1) // 2)
     counts: Counter[str] = Counter()

@@ -15,7 +15,7 @@
 from mixedprec.tuning.distillation import Tuned, distil
 from mixedprec.tuning.forecast import Forecast, forecast
 from mixedprec.tuning.recipe import OPTIMIZERS, Recipe
-from mixedprec.tuning.reconstruction import reconstruct
+from mixedprec.tuning.reconstruction import tune_blocks
 from mixedprec.tuning.stored import Weights
 
-__all__ = ["OPTIMIZERS", "Forecast", "Recipe", "Tuned", "Weights", "distil", "forecast", "reconstruct"]
+__all__ = ["OPTIMIZERS", "Forecast", "Recipe", "Tuned", "Weights", "distil", "forecast", "tune_blocks"]

@@ -74,7 +74,7 @@ def blocks_of(subject: Subject) -> list[Block]:
     return blocks + [Block(layer.name, subject.model.get_submodule(layer.name), (layer,)) for layer in rest]
 
 
-def reconstruct(
+def tune_blocks(
     subject: Subject,
     start: Mapping[str, QuantizedTensor],
     scenes: Sequence[Scene],

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sensitivity import Profile, profile
+from sensitivity import Profile, open_profile, profile
+from tests.made_once import made_once
 from tests.random_vggt import random_vggt
 from vggtkit.model import VGGT, VGGTConfig
 from vggtkit.model.loading import model_fingerprint
@@ -62,11 +63,16 @@ def make_scene() -> MakeScene:
 @pytest.fixture(scope="session")
 def small_profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Two scenes under all seven schemes; read it only."""
-    model, path = build_model(), tmp_path_factory.mktemp("profile") / "profile.h5"
+    folder, _ = made_once(tmp_path_factory, "small-profile", _make_profile)
+    return open_profile(folder)
+
+
+def _make_profile(folder: Path) -> None:
+    model = build_model()
     facts = FACTS | {
         "model_fingerprint": model_fingerprint(model),
         "config": model.config.to_json(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     scenes = [build_scene(seed) for seed in (0, 1)]
-    return profile(model, scenes, Path(path), facts=facts, probes=1, activation_bytes=2_000_000)
+    profile(model, scenes, folder / "profile.h5", facts=facts, probes=1, activation_bytes=2_000_000)

@@ -5,6 +5,7 @@
 | `formats` | the table of formats |
 | `quantizer` | weight -> codes, scales, zero points -> weight; exact bytes |
 | `activations` | how inputs of layers are rounded |
+| `blocks` | a weight cut into blocks that share a scale, once for all formats that cut it alike |
 | `scales`, `two_level` | how scales are stored; whole numbers per group under a scale per channel |
 | `grid`, `rounding` | the values that given scales allow, and how codes are chosen among them |
 | `simulate` | the weight that a format stands for, without packing |
@@ -33,6 +34,7 @@ from vggtkit.quant.layer_weights import (
     pack_layer,
     quantize_layer,
     replaced_weights,
+    simulate_formats,
     simulate_layer,
     unpack_layer,
 )
@@ -87,6 +89,7 @@ __all__ = [
     "scale_count",
     "short_name",
     "simulate",
+    "simulate_formats",
     "simulate_layer",
     "stored_nbytes",
     "twins_of",

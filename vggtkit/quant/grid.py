@@ -13,8 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vggtkit.quant.blocks import CutWeight, unblocked
+from vggtkit.quant.formats import Format
 from vggtkit.quant.packing import pack, unpack
 from vggtkit.quant.quantizer import QuantizedTensor
+from vggtkit.quant.two_level import scale_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,33 @@ def grid_of(q: QuantizedTensor) -> Grid:
         scales = scales * (unpacked.float().view(out, count) + 1)
     zeros = torch.zeros_like(scales) if q.zero_points is None else q.zero_points.float().view(scales.shape)
     return Grid(_spread(scales, q, out, columns), _spread(zeros, q, out, columns), *q.format.code_range)
+
+
+def grid_for(cut: CutWeight, fmt: Format, scaled: CutWeight | None = None) -> Grid:
+    """The grid that rounding a weight to the nearest would lie on, without rounding it.
+
+    Args:
+        cut: the weight.
+        fmt: a format with codes.
+        scaled: the weight whose scales are taken, where ``cut`` is some of its rows and all share one scale; ``cut``
+            itself by default.
+
+    >>> from vggtkit.quant.formats import get_format
+    >>> grid_for(CutWeight(torch.tensor([[7.0, -3.5]])), get_format("int4_group_32")).steps
+    tensor([[1., 1.]])
+    """
+    scaled, blocks = scaled or cut, cut.blocks(fmt)
+    zeros: Tensor | None = None
+    if fmt.two_level:
+        scales, multipliers = scale_groups(scaled.blocks(fmt), scaled.magnitudes(fmt), fmt)
+        steps = (scales.float()[:, None] * multipliers)[..., None]
+    else:
+        scales, zeros = scaled.scales(fmt)
+        steps = scales.float()
+    zeros = torch.zeros_like(steps) if zeros is None else zeros
+    matrix = cut.shape[0], math.prod(cut.shape[1:])
+    steps, zeros = (unblocked(values.expand_as(blocks), matrix) for values in (steps, zeros))
+    return Grid(steps, zeros, *fmt.code_range)
 
 
 def codes_of(q: QuantizedTensor) -> Tensor:

@@ -7,16 +7,17 @@ for the moment the layer runs (``pack_layer``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
+from vggtkit.quant.blocks import CutWeight
 from vggtkit.quant.layers import kind_of, layer_kind, own_weight, parameter_name
 from vggtkit.quant.packed import PackedWeight, from_out_first, out_first, pack, unpack
 from vggtkit.quant.quantizer import QuantizedTensor, dequantize, quantize
-from vggtkit.quant.simulate import simulate
+from vggtkit.quant.simulate import simulate_cut
 
 
 def quantize_layer(module: nn.Module, key: str, name: str = "") -> QuantizedTensor:
@@ -85,8 +86,21 @@ def simulate_layer(module: nn.Module, key: str, name: str = "", channels: Tensor
     >>> simulate_layer(conv, "int4_group_32", channels=torch.tensor([0, 5])).shape
     torch.Size([3, 2, 2, 2])
     """
+    return next(simulate_formats(module, [key], name, channels))
+
+
+def simulate_formats(
+    module: nn.Module, keys: Iterable[str], name: str = "", channels: Tensor | None = None
+) -> Iterator[Tensor]:
+    """`simulate_layer` in several formats, one after the other; what they share is done once.
+
+    >>> [weight.shape for weight in simulate_formats(nn.Linear(3, 8), ["fp16", "int8_per_channel_sym"])]
+    [torch.Size([8, 3]), torch.Size([8, 3])]
+    """
     kind, weight = kind_of(module), own_weight(module)
-    return from_out_first(simulate(out_first(weight, kind), key, name, channels), kind).to(weight.dtype)
+    cut = CutWeight(out_first(weight, kind), name)
+    for key in keys:
+        yield from_out_first(simulate_cut(cut, key, channels), kind).to(weight.dtype)
 
 
 def pack_layer(

@@ -25,9 +25,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from vggtkit.quant.blocks import blocks_of, unblocked
 from vggtkit.quant.grid import codes_of, with_codes
 from vggtkit.quant.packing import pack
-from vggtkit.quant.quantizer import QuantizedTensor, _blocks, _unblock, _unpacked_multipliers
+from vggtkit.quant.quantizer import QuantizedTensor, _unpacked_multipliers
 
 INSIDE = 0.4
 """How far from its code, in steps, a latent weight begins at most: codes that calibrated rounding did not choose by
@@ -62,8 +63,8 @@ class LearnedWeight:
         if start.scales is None:
             raise ValueError(f"{start.format.key} has no codes to learn")
         self.start, fmt = start, start.format
-        codes = _blocks(codes_of(start), fmt)
-        whole = _blocks(weight.detach().float().reshape(start.shape[0], -1), fmt)
+        codes = blocks_of(codes_of(start), fmt)
+        whole = blocks_of(weight.detach().float().reshape(start.shape[0], -1), fmt)
         rows, blocks = codes.shape[:2]
         self.scale = start.scales.float().view(rows, -1, 1)
         self.multiplier = None if start.multipliers is None else _unpacked_multipliers(start)[..., None]
@@ -83,7 +84,7 @@ class LearnedWeight:
     def values(self) -> Tensor:
         """What the weight stands for at the moment, FP32 ``[out, in, ...]``."""
         step = self._scales() if self.multiplier is None else self._scales() * self._multipliers()[0]
-        return _unblock(self._codes(step)[0].mul_(step), self.start.shape)
+        return unblocked(self._codes(step)[0].mul_(step), self.start.shape)
 
     def encoded(self) -> QuantizedTensor:
         """The same as a file holds it."""
@@ -95,7 +96,7 @@ class LearnedWeight:
             parts = replace(parts, multipliers=pack((multipliers - 1).to(torch.uint8), fmt.multiplier_bits))
             step = scales * multipliers
         codes = self._codes(step)[0].add_(self.zero)
-        return with_codes(parts, _unblock(codes, self.start.shape).reshape(self.start.shape[0], -1))
+        return with_codes(parts, unblocked(codes, self.start.shape).reshape(self.start.shape[0], -1))
 
     def gradients(self, gradient: Tensor) -> dict[str, Tensor]:
         """Gradients of the parameters, by name.
@@ -107,7 +108,7 @@ class LearnedWeight:
         multipliers, learning = (None, None) if self.multiplier is None else self._multipliers()
         step = scales if multipliers is None else scales * multipliers
         codes, latent, inside = self._codes(step)
-        of_weight = _blocks(gradient.float().reshape(self.start.shape[0], -1), self.start.format)
+        of_weight = blocks_of(gradient.float().reshape(self.start.shape[0], -1), self.start.format)
         of_step = (codes.sub_(latent.mul_(inside)).mul_(of_weight)).sum(-1, keepdim=True)
         result = {"latent": of_weight * inside * self.step}
         if multipliers is None or learning is None:

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
+from vggtkit.quant.blocks import CutWeight, blocks_of, check_magnitude, label_of, unblocked
 from vggtkit.quant.formats import Format, get_format
 from vggtkit.quant.packing import pack, packed_nbytes, unpack
-from vggtkit.quant.scales import stored_scales
 from vggtkit.quant.two_level import encode
 
-# Above this, (max - min) or a dequantised value could overflow FP32.
-_LARGEST_WEIGHT = 1e38
 _FLOAT_DTYPES = {16: torch.float16, 32: torch.float32}
 PARTS = ("codes", "scales", "zero_points", "multipliers")
 """Tensors that a quantised weight can consist of."""
@@ -122,27 +120,22 @@ def quantize(weight: Tensor, key: str, name: str = "") -> QuantizedTensor:
     4
     """
     fmt = get_format(key)
-    shape, label = tuple(weight.shape), f"weight of {name}" if name else "weight"
+    shape, label = tuple(weight.shape), label_of(name)
     _check_shape(shape, label)
     if not weight.is_floating_point():
         raise InputError(f"{label} is {weight.dtype}: only floating-point weights can be quantised")
-    weight = weight.detach().to(torch.float32)
+    cut = CutWeight(weight, name)
     if fmt.is_float:
-        return _quantize_float(weight, fmt, label)
-    blocks = _blocks(weight.reshape(shape[0], -1), fmt)
-    low, high = _extremes(blocks, label)
+        return _quantize_float(cut.weight, fmt, label)
     if fmt.two_level:
-        return _quantize_two_level(blocks, shape, fmt)
-    scales = stored_scales(_ideal_scales(low, high, fmt), fmt.code_range[1])
-    step = scales.float()
-    codes = blocks / step
-    zero_points = None
-    if not fmt.symmetric:
-        zero_points = (-low / step).round_().clamp_(*fmt.code_range)
+        return _quantize_two_level(cut, fmt)
+    scales, zero_points = cut.scales(fmt)
+    codes = cut.blocks(fmt) / scales.float()
+    if zero_points is not None:
         codes += zero_points
         zero_points = zero_points.to(torch.uint8).view(_scales_shape(shape, fmt))
     codes = codes.round_().clamp_(*fmt.code_range).to(torch.int8 if fmt.symmetric else torch.uint8)
-    packed = pack(_unblock(codes, shape), fmt.bits)
+    packed = pack(unblocked(codes, shape), fmt.bits)
     return QuantizedTensor(fmt, shape, packed, scales.view(_scales_shape(shape, fmt)), zero_points)
 
 
@@ -163,16 +156,16 @@ def dequantize(q: QuantizedTensor) -> Tensor:
     if q.scales is None:
         return q.codes.to(torch.float32, copy=True)
     codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
-    blocks = _blocks(codes.to(torch.float32).view(q.shape[0], -1), q.format)
+    blocks = blocks_of(codes.to(torch.float32).view(q.shape[0], -1), q.format)
     if q.multipliers is not None:
         blocks *= _unpacked_multipliers(q)[..., None]
         blocks *= q.scales.float().view(-1, 1, 1)
-        return _unblock(blocks, q.shape)
+        return unblocked(blocks, q.shape)
     per_block = (*blocks.shape[:2], 1)
     if q.zero_points is not None:
         blocks -= q.zero_points.view(per_block)
     blocks *= q.scales.float().view(per_block)
-    return _unblock(blocks, q.shape)
+    return unblocked(blocks, q.shape)
 
 
 def quantized_nbytes(shape: Sequence[int], key: str) -> int:
@@ -242,17 +235,18 @@ def as_int8_per_channel(q: QuantizedTensor) -> QuantizedTensor:
     if q.multipliers is None:
         raise ValueError(f"{q.format.key} has no two levels of scales")
     codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=True)
-    blocks = _blocks(codes.view(q.shape[0], -1), q.format)  # int8 as well: products fit by the choice of ranges
-    products = _unblock(blocks * _unpacked_multipliers(q, torch.int8)[..., None], q.shape)
+    blocks = blocks_of(codes.view(q.shape[0], -1), q.format)  # int8 as well: products fit by the choice of ranges
+    products = unblocked(blocks * _unpacked_multipliers(q, torch.int8)[..., None], q.shape)
     return QuantizedTensor(get_format("int8_per_channel_sym"), q.shape, pack(products, 8), q.scales)
 
 
-def _quantize_two_level(blocks: Tensor, shape: tuple[int, ...], fmt: Format) -> QuantizedTensor:
-    codes, scales, multipliers = encode(blocks, fmt)
+def _quantize_two_level(cut: CutWeight, fmt: Format) -> QuantizedTensor:
+    codes, scales, multipliers = encode(cut.blocks(fmt), cut.magnitudes(fmt), fmt)
+    shape = cut.shape
     return QuantizedTensor(
         fmt,
         shape,
-        pack(_unblock(codes.to(torch.int8), shape), fmt.bits),
+        pack(unblocked(codes.to(torch.int8), shape), fmt.bits),
         scales,
         multipliers=pack((multipliers - 1).to(torch.uint8), fmt.multiplier_bits),
     )
@@ -274,30 +268,9 @@ def _blocks_of(shape: tuple[int, ...], fmt: Format) -> int:
 def _quantize_float(weight: Tensor, fmt: Format, label: str) -> QuantizedTensor:
     low, high = weight.aminmax()
     limit = torch.finfo(_FLOAT_DTYPES[fmt.bits]).max
-    _check_magnitude(torch.maximum(-low, high), limit, label)
+    check_magnitude(torch.maximum(-low, high), limit, label)
     values = weight.to(_FLOAT_DTYPES[fmt.bits], copy=True).contiguous()
     return QuantizedTensor(fmt, tuple(weight.shape), values)
-
-
-def _blocks(matrix: Tensor, fmt: Format) -> Tensor:
-    """``[out, in]`` as ``[rows, blocks, weights that share a scale]``, a view if no group is ragged.
-
-    A ragged last group is filled up with zeros, which change neither its extremes nor, once
-    ``_unblock`` has cut them off, what is stored.
-    """
-    if fmt.granularity == "tensor":
-        return matrix.view(1, 1, -1)
-    if fmt.group_size is None:
-        return matrix.unsqueeze(1)
-    if missing := -matrix.shape[1] % fmt.group_size:
-        matrix = torch.nn.functional.pad(matrix, (0, missing))
-    return matrix.view(len(matrix), -1, fmt.group_size)
-
-
-def _unblock(blocks: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Undo ``_blocks`` and restore ``shape``."""
-    per_row = math.prod(shape[1:])
-    return blocks.reshape(-1, blocks.numel() // shape[0])[:, :per_row].reshape(shape)
 
 
 def _scales_shape(shape: tuple[int, ...], fmt: Format) -> tuple[int, ...]:
@@ -308,36 +281,12 @@ def _scales_shape(shape: tuple[int, ...], fmt: Format) -> tuple[int, ...]:
     return shape[0], -(-math.prod(shape[1:]) // fmt.group_size)
 
 
-def _extremes(blocks: Tensor, label: str) -> tuple[Tensor, Tensor]:
-    """Smallest and largest weight of each block, 0 included."""
-    # Two reductions: along an axis they are vectorised and `aminmax` is not, 0.2 against 1.9 ns a weight.
-    low, high = blocks.amin(dim=-1, keepdim=True), blocks.amax(dim=-1, keepdim=True)
-    _check_magnitude(torch.maximum(-low, high), _LARGEST_WEIGHT, label)
-    return low.clamp_max_(0), high.clamp_min_(0)
-
-
-def _ideal_scales(low: Tensor, high: Tensor, fmt: Format) -> Tensor:
-    """FP32 scales before rounding to storage; 1 for all-zero blocks."""
-    extent = torch.maximum(-low, high) if fmt.symmetric else high - low
-    # Below the smallest normal number even FP32 scales lose digits, which would push codes out of range.
-    scales = (extent / fmt.code_range[1]).clamp_min_(torch.finfo(torch.float32).tiny)
-    return scales.masked_fill_(extent == 0, 1.0)
-
-
 def _check_shape(shape: tuple[int, ...], label: str = "weight") -> None:
     if len(shape) < 2 or min(shape) < 1:
         raise InputError(
             f"{label} has shape {list(shape)}: only non-empty weights of two or more dimensions "
             "[out, in, ...] can be quantised; leave others in floating point"
         )
-
-
-def _check_magnitude(magnitude: Tensor, limit: float, label: str) -> None:
-    largest = float(magnitude.max())
-    if not math.isfinite(largest):
-        raise InputError(f"{label} contains NaN or Inf: the checkpoint is damaged, fetch or train it again")
-    if largest > limit:
-        raise InputError(f"{label} reaches {largest:.6g}, the limit of this format is {limit:.6g}: keep it in fp32")
 
 
 def _check_tensors(fmt: Format, shape: tuple[int, ...], tensors: Mapping[str, Tensor]) -> None:

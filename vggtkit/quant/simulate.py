@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vggtkit.quant.blocks import CutWeight, blocks_of, unblocked
 from vggtkit.quant.formats import get_format
-from vggtkit.quant.quantizer import _blocks, _extremes, _ideal_scales, _unblock, dequantize, quantize, quantized_nbytes
-from vggtkit.quant.scales import stored_scales
+from vggtkit.quant.quantizer import dequantize, quantize, quantized_nbytes
 from vggtkit.quant.two_level import PIECE, channel_scales, encode
 
 
@@ -36,28 +36,28 @@ def simulate(weight: Tensor, key: str, name: str = "", channels: Tensor | None =
     >>> simulate(weight, "int4_group_32", channels=torch.tensor([0]))
     tensor([[ 7., -4.,  0.,  2.]])
     """
+    return simulate_cut(CutWeight(weight, name), key, channels)
+
+
+def simulate_cut(cut: CutWeight, key: str, channels: Tensor | None = None) -> Tensor:
+    """`simulate` of a weight that is wanted in several formats."""
     fmt = get_format(key)
-    if fmt.is_float or weight.ndim < 2 or not weight.numel():
-        whole = dequantize(quantize(weight, key, name))
+    if fmt.is_float or len(cut.shape) < 2 or not cut.weight.numel():
+        whole = dequantize(quantize(cut.original, key, cut.name))
         return whole if channels is None else whole[channels]
-    weight = weight.detach().to(torch.float32)
-    blocks = _blocks(weight.reshape(len(weight), -1), fmt)
-    low, high = _extremes(blocks, f"weight of {name}" if name else "weight")
     if fmt.two_level:
-        codes, scales, multipliers = encode(blocks, fmt)
+        codes, scales, multipliers = encode(cut.blocks(fmt), cut.magnitudes(fmt), fmt)
         values = codes.mul_(multipliers[..., None]).mul_(scales.float()[:, None, None])
-        whole = _unblock(values, weight.shape).contiguous()
+        whole = unblocked(values, cut.shape).contiguous()
         return whole if channels is None else whole[channels]
-    step = stored_scales(_ideal_scales(low, high, fmt), fmt.code_range[1]).float()
-    zero = None if fmt.symmetric else (-low / step).round_().clamp_(*fmt.code_range)
-    shape = weight.shape
+    scales, zero = cut.scales(fmt)
+    step, blocks, shape = scales.float(), cut.blocks(fmt), cut.shape
     if channels is not None:
-        shape = torch.Size((len(channels), *shape[1:]))
-        chosen = weight[channels].reshape(len(channels), -1)
-        blocks = _blocks(chosen, fmt)
+        shape = (len(channels), *shape[1:])
+        blocks = blocks_of(cut.weight[channels].reshape(len(channels), -1), fmt)
         if fmt.granularity != "tensor":
             step, zero = step[channels], None if zero is None else zero[channels]
-    return _unblock(_rounded(blocks, step, zero, fmt.code_range), shape).contiguous()
+    return unblocked(_rounded(blocks, step, zero, fmt.code_range), shape).contiguous()
 
 
 def stored_nbytes(weight: Tensor, key: str, name: str = "") -> int:
@@ -74,16 +74,16 @@ def stored_nbytes(weight: Tensor, key: str, name: str = "") -> int:
     >>> stored_nbytes(torch.ones(2, 4), "int4_group_32"), stored_nbytes(torch.full((2, 4), 1e-9), "int4_group_32")
     (8, 12)
     """
+    return stored_nbytes_cut(CutWeight(weight, name), key)
+
+
+def stored_nbytes_cut(cut: CutWeight, key: str) -> int:
+    """`stored_nbytes` of a weight that is wanted in several formats."""
     fmt = get_format(key)
-    if fmt.is_float or weight.ndim < 2 or not weight.numel():
-        return quantize(weight, key, name).nbytes
-    blocks = _blocks(weight.detach().to(torch.float32).reshape(len(weight), -1), fmt)
-    low, high = _extremes(blocks, f"weight of {name}" if name else "weight")
-    if fmt.two_level:
-        scales, _ = channel_scales(torch.cat([low, high], -1), fmt)  # they depend on the extremes alone
-    else:
-        scales = stored_scales(_ideal_scales(low, high, fmt), fmt.code_range[1])
-    return quantized_nbytes(weight.shape, key) + 2 * scales.numel() * (scales.dtype == torch.float32)
+    if fmt.is_float or len(cut.shape) < 2 or not cut.weight.numel():
+        return quantize(cut.original, key, cut.name).nbytes
+    scales = (channel_scales(cut.magnitudes(fmt), fmt) if fmt.two_level else cut.scales(fmt))[0]
+    return quantized_nbytes(cut.shape, key) + 2 * scales.numel() * (scales.dtype == torch.float32)
 
 
 def _rounded(blocks: Tensor, step: Tensor, zero: Tensor | None, code_range: tuple[int, int]) -> Tensor:

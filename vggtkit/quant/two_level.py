@@ -14,6 +14,8 @@ scale per channel). That the product stays within INT8 is by the choice of range
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -29,66 +31,79 @@ PIECE = 1 << 17
 """Weights worked on at a time, which stay in the processor's cache."""
 
 
-def channel_scales(blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:
+def channel_scales(magnitudes: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:
     """Scales of the channels ``[out]`` as stored, and those that the groups would like ``[out, groups]``, FP32.
 
     Args:
-        blocks: FP32 ``[out, groups, group_size]``.
+        magnitudes: the largest absolute weight of each group, FP32 ``[out, groups]``.
         fmt: a two-level format.
 
     >>> from vggtkit.quant.formats import get_format
-    >>> channel_scales(torch.tensor([[[14.0, 7.0], [7.0, 3.5]]]), get_format("int4_two_level_16"))
+    >>> channel_scales(torch.tensor([[14.0, 7.0]]), get_format("int4_two_level_16"))
     (tensor([0.1250], dtype=torch.float16), tensor([[2., 1.]]))
     """
-    ideal = torch.maximum(blocks.amax(-1), -blocks.amin(-1)) / fmt.code_range[1]
+    ideal = magnitudes / fmt.code_range[1]
     widest = ideal.amax(1)
     largest = (widest / 2**fmt.multiplier_bits).clamp_min_(torch.finfo(torch.float32).tiny)
     return stored_scales(largest.masked_fill_(widest == 0, 1.0), _INT8_MAX), ideal
 
 
-def encode(blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor, Tensor]:
+def scale_groups(blocks: Tensor, magnitudes: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:
+    """Channel scales ``[out]`` as stored, and multipliers ``[out, groups]`` from 1, FP32.
+
+    Args:
+        blocks: FP32 ``[out, groups, group_size]``.
+        magnitudes: as `channel_scales` takes them.
+        fmt: a two-level format.
+
+    >>> from vggtkit.quant.formats import get_format
+    >>> weight = torch.tensor([[[14.0, 7.0], [7.0, 3.5]]])
+    >>> scale_groups(weight, weight.amax(-1), get_format("int4_two_level_16"))
+    (tensor([0.1250], dtype=torch.float16), tensor([[16.,  8.]]))
+    """
+    scales, ideal = channel_scales(magnitudes, fmt)
+    step = scales.float()[:, None]
+    multipliers = torch.empty_like(ideal)
+    fractions = torch.tensor(_FRACTIONS_2_BIT if fmt.bits == 2 else _FRACTIONS, device=blocks.device)[:, None, None]
+    for part in _pieces(blocks, len(fractions)):
+        multipliers[part] = _best_multipliers(blocks[part], ideal[part] / step[part], step[part], fmt, fractions)
+    return scales, multipliers
+
+
+def encode(blocks: Tensor, magnitudes: Tensor, fmt: Format) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, channel scales and multipliers.
 
     Args:
         blocks: FP32 ``[out, groups, group_size]``.
+        magnitudes: as `channel_scales` takes them.
         fmt: a two-level format.
 
     Returns:
         Codes as FP32 like ``blocks``; scales ``[out]`` as stored; multipliers ``[out, groups]`` from 1, FP32.
 
     >>> from vggtkit.quant.formats import get_format
-    >>> codes, scales, multipliers = encode(torch.tensor([[[14.0, 7.0], [7.0, 3.5]]]), get_format("int4_two_level_16"))
+    >>> weight = torch.tensor([[[14.0, 7.0], [7.0, 3.5]]])
+    >>> codes, scales, multipliers = encode(weight, weight.amax(-1), get_format("int4_two_level_16"))
     >>> codes.tolist(), scales.tolist(), multipliers.tolist()
     ([[[7.0, 4.0], [7.0, 4.0]]], [0.125], [[16.0, 8.0]])
     """
-    scales, ideal = channel_scales(blocks, fmt)
-    step = scales.float()[:, None]
+    scales, multipliers = scale_groups(blocks, magnitudes, fmt)
+    steps = (multipliers * scales.float()[:, None])[..., None]
     codes = torch.empty_like(blocks, memory_format=torch.contiguous_format)
-    multipliers = torch.empty_like(ideal)
-    rows = max(1, PIECE // (blocks.shape[1] * blocks.shape[2]))
-    for start in range(0, len(blocks), rows):
-        part = slice(start, start + rows)
-        multipliers[part] = _encode_piece(blocks[part], ideal[part], step[part], fmt, codes[part])
+    for part in _pieces(blocks, 1):
+        torch.div(blocks[part], steps[part], out=codes[part]).round_().clamp_(*fmt.code_range)
     return codes, scales, multipliers
 
 
-def _encode_piece(blocks: Tensor, ideal: Tensor, step: Tensor, fmt: Format, codes: Tensor) -> Tensor:
-    """Writes the codes of some channels, and returns their multipliers."""
-    wanted, work = ideal / step, torch.empty_like(codes)
+def _pieces(blocks: Tensor, copies: int) -> Iterator[slice]:
+    """Channels worked on at a time where each weight is held so many times."""
+    rows = max(1, PIECE // (copies * blocks.shape[1] * blocks.shape[2]))
+    return (slice(start, start + rows) for start in range(0, len(blocks), rows))
 
-    def round_codes(scale: Tensor) -> Tensor:
-        return torch.div(blocks, scale, out=codes).round_().clamp_(*fmt.code_range)
 
-    best: tuple[Tensor, Tensor] | None = None
-    for fraction in _FRACTIONS_2_BIT if fmt.bits == 2 else _FRACTIONS:
-        multipliers = (wanted * fraction).round_().clamp_(1, 2**fmt.multiplier_bits)
-        scale = (multipliers * step)[..., None]
-        error = torch.mul(round_codes(scale), scale, out=work).sub_(blocks).square_().sum(-1)
-        if best is None:
-            best = error, multipliers
-        else:
-            better = error < best[0]
-            best = torch.where(better, error, best[0]), torch.where(better, multipliers, best[1])
-    assert best is not None
-    round_codes((best[1] * step)[..., None])
-    return best[1]
+def _best_multipliers(blocks: Tensor, wanted: Tensor, step: Tensor, fmt: Format, fractions: Tensor) -> Tensor:
+    """Of some channels, all fractions tried at once; the first of those with the least error."""
+    tried = (wanted * fractions).round_().clamp_(1, 2**fmt.multiplier_bits)
+    scale = (tried * step)[..., None]
+    error = (blocks / scale).round_().clamp_(*fmt.code_range).mul_(scale).sub_(blocks).square_().sum(-1)
+    return tried.gather(0, error.argmin(0, keepdim=True))[0]

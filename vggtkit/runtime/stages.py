@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from torch import nn
 
 from vggtkit.core.accelerator import wait_for
-from vggtkit.subject import Subject, VGGTSubject
+from vggtkit.subject import Subject
 
 REST = "rest"
 _TITLES = {
@@ -24,17 +24,45 @@ _TITLES = {
 def stages(subject: Subject) -> dict[str, list[nn.Module]]:
     """The parts of a model by stage, in the order in which they stand: of VGGT the trunk's three, and the heads.
 
-    >>> from vggtkit.model import load_vggt
-    >>> list(stages(VGGTSubject(load_vggt("tiny", weights="random"))))[:4]
+    >>> from vggtkit.subject import open_subject
+    >>> list(stages(open_subject("tiny", weights="random")))[:4]
     ['patch embedding', 'frame blocks', 'global blocks', 'camera head']
     """
     parts: dict[str, list[nn.Module]] = {}
     for name, module in subject.segments().items():
         group = re.sub(r"\.\d+$", "", name)
-        if isinstance(subject, VGGTSubject):
+        if subject.vggt is not None:
             group = _TITLES.get(group) or group.partition(".")[0].replace("_", " ")
         parts.setdefault(group, []).append(module)
     return parts
+
+
+@contextmanager
+def timed(
+    parts: Mapping[str, Sequence[nn.Module]], now: Callable[[], float], took: Callable[[str, float], None]
+) -> Iterator[None]:
+    """Within the block, what each call of some modules takes is told, by the name that they go by.
+
+    Args:
+        parts: modules by name; a name's modules do not run within each other.
+        now: seconds since some moment.
+        took: told a name and the seconds of one call.
+    """
+    started: dict[str, float] = {}
+
+    def start(name: str, *_: object) -> None:
+        started[name] = now()
+
+    def stop(name: str, *_: object) -> None:
+        took(name, now() - started[name])
+
+    with ExitStack() as undo:
+        for name, modules in parts.items():
+            for module in modules:
+                # In front of the hook that puts a packed weight back: that is part of what the module takes.
+                undo.callback(module.register_forward_pre_hook(partial(start, name), prepend=True).remove)
+                undo.callback(module.register_forward_hook(partial(stop, name)).remove)
+        yield
 
 
 @contextmanager
@@ -49,32 +77,19 @@ def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     >>> seconds["rest"] >= 0
     True
     """
-    device, handles = subject.device, []
-    parts = stages(subject)
+    device, parts = subject.device, stages(subject)
     seconds = dict.fromkeys(parts, 0.0)
-    started: dict[str, float] = {}
 
     def now() -> float:
         wait_for(device)
         return time.perf_counter()
 
-    def start(stage: str, *_: object) -> None:
-        started[stage] = now()
+    def took(stage: str, some: float) -> None:
+        seconds[stage] += some
 
-    def stop(stage: str, *_: object) -> None:
-        seconds[stage] += now() - started[stage]
-
-    for stage, modules in parts.items():
-        for module in modules:
-            handles += [
-                module.register_forward_pre_hook(partial(start, stage)),
-                module.register_forward_hook(partial(stop, stage)),
-            ]
     begin = now()
     try:
-        yield seconds
+        with timed(parts, now, took):
+            yield seconds
     finally:
-        total = now() - begin
-        for handle in handles:
-            handle.remove()
-        seconds[REST] = max(0.0, total - sum(seconds.values()))
+        seconds[REST] = max(0.0, now() - begin - sum(seconds.values()))

@@ -106,7 +106,7 @@ def download_eth3d(
     todo = [archive for archive in needed if archive.name not in record]
     _make_folder(to)
     fetched = _looked_up([archive for archive in todo if not (to / archive.name).is_file()], to)
-    _check_room(fetched, to)
+    _check_disk_of(fetched, to)
     say(_announcement(scene, todo, fetched, to))
     for archive, remote in fetched.items():
         try:
@@ -152,7 +152,7 @@ def _by_hand(archives: list[Archive], to: Path) -> str:
     return f"or fetch {urls} by hand, put {'them' if len(archives) > 1 else 'it'} into {to} and run the command again"
 
 
-def _check_room(fetched: dict[Archive, Remote], to: Path) -> None:
+def _check_disk_of(fetched: dict[Archive, Remote], to: Path) -> None:
     """The archives, and about as much again for what is in them."""
     needed = 2 * sum(_missing(archive, remote, to) for archive, remote in fetched.items())
     free = shutil.disk_usage(to).free

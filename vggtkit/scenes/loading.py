@@ -73,7 +73,7 @@ def load_scenes(
     kind = SCENE_KINDS.pick(source.kind)
     img_size = _resolution(source, img_size, patch_size)
     if kind.read is None and source.kind == "synthetic":
-        _check_room(source, img_size)
+        _check_memory_for(source, img_size)
     if kind.load is not None:
         scenes = kind.load(source, split, img_size, patch_size)
     else:
@@ -85,7 +85,7 @@ def load_scenes(
     return scenes
 
 
-def _check_room(source: SceneSource, img_size: int) -> None:
+def _check_memory_for(source: SceneSource, img_size: int) -> None:
     """Refuse rendered scenes that would not fit into memory, before the first is rendered."""
     needed = source.count * source.views * _VALUES_PER_PIXEL * 4 * img_size**2
     free = free_bytes(torch.device("cpu"))

@@ -81,7 +81,7 @@ def unpack(
                 if not wanted:
                     raise InputError(f"{archive}: holds nothing in {inside or top}/; delete the archive")
                 total = sum(member.uncompressed for member in wanted)
-                _check_room(to, total, archive)
+                _check_disk_for(to, total, archive)
                 counter = _Counter(
                     lambda written: progress(f"unpacking {archive.name}, MB", written // MB, total // MB)
                 )
@@ -107,7 +107,7 @@ def is_safe(name: str, top: str) -> bool:
     return path.parts[:1] == (top,) and ".." not in path.parts and not set(name) & set("\\:\0")
 
 
-def _check_room(to: Path, needed: int, archive: Path) -> None:
+def _check_disk_for(to: Path, needed: int, archive: Path) -> None:
     free = shutil.disk_usage(to).free
     if free < needed:
         raise InputError(

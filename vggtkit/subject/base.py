@@ -22,6 +22,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import geometry_metrics
 from vggtkit.metrics.points import QUERY_LIMIT
+from vggtkit.model import VGGT
 from vggtkit.model.outputs import PUBLISHED, outputs_by_task
 from vggtkit.quant import Layer, NameTable, find_layers
 from vggtkit.scenes import Scene
@@ -76,6 +77,9 @@ class Subject(ABC):
 
     recorded_whole: tuple[type[nn.Module], ...] | None = None
     """Modules that `sensitivity.replay` records as a whole; None where a pass must not be replayed in parts."""
+
+    vggt: VGGT | None = None
+    """The model itself where it is a VGGT, for what is made for its architecture alone; None for others."""
 
     segments_are_known: bool = False
     """Whether all that segments are given and hand on is known to be seen, see `sensitivity.dataflow`."""

@@ -30,6 +30,7 @@ class VGGTSubject(Subject):
     (('camera', 'depth', 'point', 'track'), ('camera',))
     """
 
+    vggt: VGGT
     recorded_whole = (Block, SelfBlock, CrossBlock)
     segments_are_known = True
 

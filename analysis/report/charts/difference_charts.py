@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,10 @@ from vggtkit.core.escaping import plain_for_charts
 Map = NDArray[np.float32]
 MOST_COLUMNS = 5
 SIDE = 1.9
+"""Inches across a map."""
+NAMES, HEADING, GAP = 0.5, 0.75, 0.12
+"""Inches above a map, above all of them, and between them."""
 ENGLISH = Wording("en")
-"""Inches of a map."""
 
 
 def depth_shares(maps: DepthMaps) -> dict[str, Map]:
@@ -60,21 +62,42 @@ def _figure(
     names = {result.key: short_title(result) for result in evaluation.results}
     columns = min(MOST_COLUMNS, len(shares) + 1)
     rows = -(-(len(shares) + 1) // columns)
-    tall = picture.shape[0] / picture.shape[1]
-    figure = Figure(
-        figsize=(SIDE * columns, (SIDE * min(2.0, tall) + 0.45) * rows + 1.0), dpi=DPI, layout="constrained"
-    )
+    height = SIDE * min(2.0, picture.shape[0] / picture.shape[1])
+    figure = Figure(figsize=(SIDE * columns, (height + NAMES) * rows + HEADING), dpi=DPI)
     FigureCanvasAgg(figure)
-    cells = list(np.atleast_1d(np.asarray(figure.subplots(rows, columns))).flat)
-    for axes in cells:
-        axes.set_axis_off()
-    cells[0].imshow(picture)
-    cells[0].set_title(say("seen"), fontsize=TEXT_SIZE)
-    for axes, (key, share) in zip(cells[1:], shares.items(), strict=False):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            axes.imshow(colour(np.log10(share), *ERROR_DECADES, ERROR_COLOURS), interpolation="nearest")
-        mean = say("mean {share}", share=f"{np.mean(share):.2%}") if np.isfinite(share).all() else say("broken")
-        axes.set_title(plain_for_charts(f"{names[key]}\n{mean}"), fontsize=TEXT_SIZE)
+    # One pair of axes, in inches from the upper left: each further one takes as long as all maps.
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    width, total = figure.get_size_inches()
+    axes.set(xlim=(0, width), ylim=(total, 0))
+    axes.set_axis_off()
+    for number, (name, map_) in enumerate([(say("seen"), picture), *_named(shares, names, say)]):
+        row, column = divmod(number, columns)
+        left, top = column * SIDE, HEADING + row * (height + NAMES) + NAMES
+        wide, high = _fitted(map_, SIDE - GAP, height)
+        middle = left + SIDE / 2
+        axes.imshow(
+            map_, interpolation="nearest" if number else None, aspect="auto",
+            extent=(middle - wide / 2, middle + wide / 2, top + high, top),
+        )  # fmt: skip
+        axes.text(middle, top - GAP / 2, name, fontsize=TEXT_SIZE, ha="center", va="bottom")
+    axes.set(xlim=(0, width), ylim=(total, 0))
     scale = say("0.01 % is dark, 100 % is bright, in steps of ten")
-    figure.suptitle(plain_for_charts(f"{title}\n{scale}"), fontsize=TITLE_SIZE, x=0.01, ha="left")
+    axes.text(GAP, GAP, plain_for_charts(f"{title}\n{scale}"), fontsize=TITLE_SIZE, ha="left", va="top")
     return figure
+
+
+def _named(
+    shares: Mapping[str, Map], names: Mapping[str, str], say: Wording
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """What is said above each map, and its colours."""
+    for key, share in shares.items():
+        mean = say("mean {share}", share=f"{np.mean(share):.2%}") if np.isfinite(share).all() else say("broken")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            coloured = colour(np.log10(share), *ERROR_DECADES, ERROR_COLOURS)
+        yield plain_for_charts(f"{names[key]}\n{mean}"), coloured
+
+
+def _fitted(map_: NDArray[np.uint8], width: float, height: float) -> tuple[float, float]:
+    """The largest size of a map within some inches, its proportions kept."""
+    scale = min(width / map_.shape[1], height / map_.shape[0])
+    return scale * map_.shape[1], scale * map_.shape[0]

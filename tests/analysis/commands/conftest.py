@@ -1,6 +1,7 @@
 """A finished run of the tiniest VGGT."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from analysis.audit import plans, ranks
 from analysis.report.charts import comprehensive as charts
 from analysis.steps import audit
 from tests.analysis.commands.running import RESULTS, Ran, cli
+from tests.made_once import made_once
 from vggtkit.quant import UNIFORM_SCHEMES
 
 PROFILED = ("--num-scenes", 1, "--views", 2, "--probes", 1, "--seed", 3)
@@ -17,7 +19,12 @@ PROFILED = ("--num-scenes", 1, "--views", 2, "--probes", 1, "--seed", 3)
 @pytest.fixture(scope="package")
 def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ran]]:
     """A run with all its files, and what every command printed; not to be changed."""
-    run = tmp_path_factory.mktemp("runs") / "finished"
+    folder, printed = made_once(tmp_path_factory, "finished", partial(_finish, model_folder))
+    return folder / "run", printed
+
+
+def _finish(model_folder: Path, folder: Path) -> dict[str, Ran]:
+    run = folder / "run"
     steps = {
         "profile": (*PROFILED, "--model", model_folder, "--rounding", "nearest"),
         "plan": (),
@@ -29,7 +36,7 @@ def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
         patch.setattr(charts, "draw", lambda _evaluation, path, *_: path.write_bytes(drawn))
         drawn = (run / RESULTS[2]).read_bytes()
         printed["report"] = cli("report", "--run", run, "--json")
-    return run, printed
+    return printed
 
 
 @pytest.fixture(scope="package")
@@ -37,9 +44,12 @@ def calibrated(
     finished: tuple[Path, dict[str, Ran]], model_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The same run with a profile that knows what calibrated rounding leaves; not to be changed."""
-    run = Path(shutil.copytree(finished[0], tmp_path_factory.mktemp("runs") / "calibrated"))
+    return made_once(tmp_path_factory, "calibrated", partial(_calibrate, finished[0], model_folder))[0] / "run"
+
+
+def _calibrate(finished: Path, model_folder: Path, folder: Path) -> None:
+    run = Path(shutil.copytree(finished, folder / "run"))
     assert cli("profile", *PROFILED, "--model", model_folder, "--run", run, "--rounding", "gptq").code == 0
-    return run
 
 
 @pytest.fixture(autouse=True)

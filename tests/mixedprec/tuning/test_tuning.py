@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mixedprec import quantized_weights, uniform_assignment
 from mixedprec.apply import packed_with
-from mixedprec.tuning import Recipe, Tuned, distil, forecast, reconstruct
+from mixedprec.tuning import Recipe, Tuned, distil, forecast, tune_blocks
 from mixedprec.tuning import distillation as of_the_whole
 from mixedprec.tuning.student import Student, standing_in
 from tests.random_vggt import random_vggt
@@ -160,7 +160,7 @@ def same(ours: Weights, theirs: Weights) -> bool:
 
 def test_blocks_come_nearer_and_the_model_stays(vggt: Subject, rooms: list[Scene]) -> None:
     start, state = uniform(vggt), copy.deepcopy(vggt.model.state_dict())
-    tuned = reconstruct(vggt, start, rooms, Recipe(block_steps=20, batch=2, rate=0.02))
+    tuned = tune_blocks(vggt, start, rooms, Recipe(block_steps=20, batch=2, rate=0.02))
     assert measured(vggt, rooms, tuned) < 0.9 * measured(vggt, rooms, start)
     changed = sum(not torch.equal(dequantize(tuned[name]), dequantize(q)) for name, q in start.items())
     assert changed > 0.9 * len(start)
@@ -170,7 +170,7 @@ def test_blocks_come_nearer_and_the_model_stays(vggt: Subject, rooms: list[Scene
 
 def test_a_block_that_comes_no_nearer_is_left(vggt: Subject, rooms: list[Scene]) -> None:
     start = uniform(vggt, "int8_per_channel_sym")
-    tuned = reconstruct(vggt, start, rooms[:1], Recipe(block_steps=1, rate=1e3, scale_rate=1e3))
+    tuned = tune_blocks(vggt, start, rooms[:1], Recipe(block_steps=1, rate=1e3, scale_rate=1e3))
     assert same(tuned, start)
 
 
@@ -192,12 +192,12 @@ def killed_after(count: int) -> object:
 @pytest.mark.parametrize("after", [1, 6])
 def test_blocks_go_on_with_equal_bits(cameras: Subject, rooms: list[Scene], tmp_path: Path, after: int) -> None:
     start, recipe = uniform(cameras), Recipe(block_steps=2, rate=0.02)
-    whole = reconstruct(cameras, start, rooms, recipe)
+    whole = tune_blocks(cameras, start, rooms, recipe)
     with pytest.raises(KilledError):
-        reconstruct(cameras, start, rooms, recipe, parts=Parts(tmp_path / "m", {}), progress=killed_after(after))
+        tune_blocks(cameras, start, rooms, recipe, parts=Parts(tmp_path / "m", {}), progress=killed_after(after))
     parts = Parts(tmp_path / "m", {})
     assert parts.done()
-    assert same(reconstruct(cameras, start, rooms, recipe, parts=parts), whole)
+    assert same(tune_blocks(cameras, start, rooms, recipe, parts=parts), whole)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sign"])

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vggtkit.quant.formats import get_format
-from vggtkit.quant.grid import Grid, grid_of, stacked
-from vggtkit.quant.quantizer import quantize
+from vggtkit.quant.blocks import CutWeight
+from vggtkit.quant.formats import Format, get_format
+from vggtkit.quant.grid import Grid, grid_for, stacked
 from vggtkit.quant.rounding.gptq import compensated
 
 ROWS = 16
@@ -46,7 +46,7 @@ def error_ratios(weight: Tensor, keys: Sequence[str], moments: Tensor, name: str
     some = torch.arange(0, share, max(1, share // rows), device=matrix.device)[:rows]
     whole = torch.cat([part * share + some for part in range(len(moments))])
     sampled = matrix[whole]
-    grids = [_grid(matrix, sampled, whole, keys[number], name) for number in coded]
+    grids = _grids(matrix, sampled, [get_format(keys[number]) for number in coded], name)
     left, nearest = torch.zeros(2, len(coded), dtype=torch.float64)
     for part, of_part in enumerate(moments):
         rows_of_part = slice(part * len(some), (part + 1) * len(some))
@@ -58,11 +58,10 @@ def error_ratios(weight: Tensor, keys: Sequence[str], moments: Tensor, name: str
     return ratios
 
 
-def _grid(matrix: Tensor, sampled: Tensor, rows: Tensor, key: str, name: str) -> Grid:
+def _grids(matrix: Tensor, sampled: Tensor, formats: Sequence[Format], name: str) -> list[Grid]:
     """Of some rows; only a scale of the whole tensor must be had from all."""
-    if get_format(key).granularity == "tensor":
-        return grid_of(quantize(matrix, key, name)).rows(rows)
-    return grid_of(quantize(sampled, key, name))
+    whole, some = CutWeight(matrix, name), CutWeight(sampled, name)
+    return [grid_for(some, fmt, whole if fmt.granularity == "tensor" else some) for fmt in formats]
 
 
 def _errors(codes: Tensor, grid: Grid, weight: Tensor, moments: Tensor, formats: int) -> Tensor:

@@ -67,7 +67,7 @@ class OnnxRuntime(Backend):
             InputError: no VGGT, not on the processor, or a package is missing.
         """
         check_packages(*WRITERS, "onnxruntime")
-        if not isinstance(subject.model, VGGT):
+        if subject.vggt is None:
             raise InputError(f"{setting('execute', self.key)}: only a VGGT becomes an ONNX file; use int8 or reference")
         if subject.device.type != "cpu":
             raise InputError(f"{setting('execute', self.key)} runs on the processor: give {setting('device', 'cpu')}")
@@ -79,8 +79,8 @@ class OnnxRuntime(Backend):
             InputError: as `check`.
         """
         self.check(subject)
-        assert isinstance(subject.model, VGGT)
-        return _OnFile(subject.model, self._execution(subject.model))
+        assert subject.vggt is not None
+        return _OnFile(subject.vggt, self._execution(subject.vggt))
 
     def _execution(self, model: VGGT) -> Execution:
         weights = operators(model, STYLE)
