@@ -117,13 +117,15 @@ def aimed_at_exact_outputs(weight: Tensor, own: Tensor, cross: Tensor, damping: 
 
 def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
     """The upper Cholesky factor of the inverse, ``H^-1 = U^T U``; more is added where that is not positive definite."""
-    moments = moments.double()
-    identity = torch.eye(len(moments), dtype=torch.float64, device=moments.device)
-    mean = moments.diagonal().mean()
+    mean = moments.double().diagonal().mean()
     while True:
-        lower, failed = torch.linalg.cholesky_ex(moments + damping * mean * identity)
+        damped = moments.to(torch.float64, copy=True)
+        damped.diagonal().add_(damping * mean)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        del damped  # at 9,216 inputs each of these matrices takes 680 MB
         if not int(failed):
             inverse = torch.cholesky_inverse(lower)
+            del lower
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not int(failed):
                 result: Tensor = upper
