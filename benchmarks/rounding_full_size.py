@@ -61,7 +61,7 @@ def full_size(
     subject, way = subject_of(load_vggt(model_name, weights="random")), ROUNDINGS.pick(rounding)
     source = scene_source(images, None, count=1, views=2, seed=0, max_images=None, resolution=resolution)
     scenes = scenes_for(subject, source, "calibration")
-    plan = planned(data_free(subject), subject, parse_request(budget)).plan
+    plan = planned(data_free(model_name, subject), subject, parse_request(budget)).plan
     clock.enter("loading and planning")
     groups: list[int] = []
     parts = Parts(folder / "model-plan.safetensors", {"formats": plan.formats, "rounding": rounding})
