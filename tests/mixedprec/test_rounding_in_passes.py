@@ -1,9 +1,10 @@
-"""Rounding some layers at a time: the bits of rounding all at once, however much memory there is and whenever it stops."""
+"""Rounding some layers at a time gives the bits of rounding all at once, whatever the memory and whenever it stops."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from mixedprec.rounding import Rounded, rounded_weights
 from mixedprec.rounding_in_passes import groups_of, rounded_in_passes
 from sensitivity.moments import Moments, input_moments, moment_bytes, output_moments

@@ -150,8 +150,7 @@ def _step(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Ten
 
 def _codes(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Tensor) -> Tensor:
     """The best codes of a group, one after the other; what that changes of the weight ``[out, group size]``."""
-    step, zero = steps.steps[:, group], steps.zeros[:, group]
-    moved = torch.zeros_like(codes)
+    step, moved = steps.steps[:, group], torch.zeros_like(codes)
     width, diagonal = codes.shape[1], curvature.diagonal().tolist()
     # Columns as rows, which lie together in memory: they are worked on one at a time.
     pulls, own = pull.T.contiguous(), codes.T.contiguous()
