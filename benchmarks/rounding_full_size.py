@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.commands.options import scene_source
 from analysis.steps.run_folder import scenes_for
 from mixedprec import data_free, parse_request, planned, save_quantized
-from mixedprec.rounding_in_passes import room_for_moments, rounded_in_passes
-from sensitivity.moments import Moments, input_moments, moment_bytes, output_moments
+from mixedprec.rounding_in_passes import rounded_in_passes
+from sensitivity.moments import Moments, input_moments, moment_bytes, output_moments, room_for_moments
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import peak_resident_bytes, resident_bytes
 from vggtkit.model import load_vggt

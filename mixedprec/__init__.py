@@ -23,6 +23,7 @@
 | `tables` | what a plan says, as tables |
 | `apply` | an assignment -> the simulated or the packed model |
 | `rounding` | the weights of an assignment, rounded with what is known of the layers' inputs |
+| `rounding_in_passes` | the same for some layers at a time, each kept on disk as it is done |
 | `tuning` | the same weights, learned under the outputs of FP32 |
 | `checkpoint` | a model and an assignment -> a file -> the packed model |
 | `checkpoint_file` | what a checkpoint's header says; reading it, checked |

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +35,12 @@ class Rounded:
     Attributes:
         weights: by layer name.
         fell_back: why a layer was rounded without calibration, by layer name.
+        few_rows: of layers that were calibrated on fewer rows than they have inputs, both numbers.
     """
 
     weights: Mapping[str, QuantizedTensor]
     fell_back: Mapping[str, str]
+    few_rows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def rounded_weights(

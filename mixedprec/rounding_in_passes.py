@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,49 +19,16 @@ from torch import Tensor
 
 from mixedprec.apply import check_assignment
 from mixedprec.rounding import Rounded, rounded_layer
-from sensitivity.moments import Moments, moment_bytes
+from sensitivity.moments import Moments, groups_of, moment_bytes
 from vggtkit.core.journal import Arrays, Parts
-from vggtkit.core.memory import free_bytes
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant import Layer, QuantizedTensor
 from vggtkit.quant.rounding import Rounding
 from vggtkit.subject import Subject
 
-SHARE = 0.5
-"""Of the free memory that second moments may take: the rest is for the pass and for factoring one of them."""
-_REASON, _BIAS = "reason", "bias"
+_REASON, _ROWS, _BIAS = "reason", "rows", "bias"
 
 Measure = Callable[[Sequence[Layer]], Moments]
-
-
-def room_for_moments(subject: Subject, copies: int = 1) -> int | None:
-    """Bytes that second moments may take at a time; None where the device does not tell.
-
-    Args:
-        subject: the model.
-        copies: of the moments that measuring them holds.
-    """
-    free = free_bytes(subject.device)
-    return None if free is None else int(SHARE * free / copies)
-
-
-def groups_of(sizes: Mapping[str, int], room: int | None) -> list[list[str]]:
-    """Names in their order, cut where the sizes of a group would exceed the room; one that does by itself is alone.
-
-    >>> groups_of({"a": 2, "b": 2, "c": 5, "d": 1}, room=4)
-    [['a', 'b'], ['c'], ['d']]
-    >>> groups_of({"a": 2, "b": 2}, room=None)
-    [['a', 'b']]
-    """
-    groups: list[list[str]] = []
-    left = 0
-    for name, size in sizes.items():
-        if not groups or (room is not None and size > left):
-            groups.append([])
-            left = room or 0
-        groups[-1].append(name)
-        left -= size
-    return groups
 
 
 def rounded_in_passes(
@@ -94,7 +62,9 @@ def rounded_in_passes(
     sizes = moment_bytes(subject, layers)
 
     def finish(layer: Layer, moments: Moments | None) -> None:
-        kept.add(layer.name, *rounded_layer(subject.model, layer, assignment[layer.name], rounding, moments))
+        q, reason = rounded_layer(subject.model, layer, assignment[layer.name], rounding, moments)
+        known = (0, 0) if moments is None or q.format.is_float else moments.rows_and_inputs(layer.name)
+        kept.add(layer.name, _Done(q, reason, known))
         progress(f"rounding by {rounding.key}", len(kept.done), len(layers))
 
     for layer in layers:
@@ -107,6 +77,14 @@ def rounded_in_passes(
             finish(kept.layers[name], moments)
         del moments
     return kept.rounded()
+
+
+class _Done(NamedTuple):
+    """A weight, why it was rounded without calibration, and on how many rows of how many inputs it was calibrated."""
+
+    q: QuantizedTensor
+    reason: str
+    rows: tuple[int, int]
 
 
 class _Kept:
@@ -124,37 +102,43 @@ class _Kept:
     ) -> None:
         self.layers, self.parts = layers, parts
         self.steps = {name: f"layer-{number}" for number, name in enumerate(layers)}
-        self.done: dict[str, tuple[QuantizedTensor, str]] = {}
+        self.done: dict[str, _Done] = {}
         there = set() if parts is None else set(parts.done())
         for name, step in self.steps.items():
             if parts is not None and step in there:
                 bias = getattr(subject.model.get_submodule(name), "bias", None)
                 self.done[name] = _from(parts.load(step), layers[name], assignment[name], bias)
 
-    def add(self, name: str, q: QuantizedTensor, reason: str) -> None:
-        """A layer, and why it was rounded without calibration."""
-        self.done[name] = q, reason
+    def add(self, name: str, done: _Done) -> None:
+        """One more layer."""
+        self.done[name] = done
         if self.parts is not None:
-            self.parts.save(self.steps[name], _arrays(q, reason))
+            self.parts.save(self.steps[name], _arrays(done))
 
     def rounded(self) -> Rounded:
         """All layers, in their order."""
-        reasons = {name: self.done[name][1] for name in self.layers if self.done[name][1]}
-        return Rounded({name: self.done[name][0] for name in self.layers}, reasons)
+        done = {name: self.done[name] for name in self.layers}
+        return Rounded(
+            {name: own.q for name, own in done.items()},
+            {name: own.reason for name, own in done.items() if own.reason},
+            {name: own.rows for name, own in done.items() if own.rows[0] < own.rows[1]},
+        )
 
 
-def _arrays(q: QuantizedTensor, reason: str) -> Arrays:
+def _arrays(done: _Done) -> Arrays:
     """A weight as a step of a journal."""
+    q = done.q
     arrays: Arrays = {part: tensor.numpy(force=True) for part, tensor in q.tensors().items()}
     bias: Arrays = {} if q.bias is None else {_BIAS: q.bias.float().numpy(force=True)}  # NumPy has no bfloat16
-    return arrays | bias | {_REASON: np.array(reason)}
+    return arrays | bias | {_REASON: np.array(done.reason), _ROWS: np.array(done.rows)}
 
 
-def _from(arrays: Arrays, layer: Layer, key: str, own_bias: Tensor | None) -> tuple[QuantizedTensor, str]:
+def _from(arrays: Arrays, layer: Layer, key: str, own_bias: Tensor | None) -> _Done:
     """Undo `_arrays`."""
-    tensors = {part: torch.from_numpy(values) for part, values in arrays.items() if part != _REASON}
+    tensors = {part: torch.from_numpy(values) for part, values in arrays.items() if part not in (_REASON, _ROWS)}
     bias = tensors.pop(_BIAS, None)
     q = QuantizedTensor.from_tensors(key, layer.shape, tensors)
     if bias is not None and own_bias is not None:
         q = replace(q, bias=bias.to(own_bias))
-    return q, str(arrays[_REASON])
+    rows, inputs = map(int, arrays[_ROWS])  # type: ignore[call-overload]
+    return _Done(q, str(arrays[_REASON]), (rows, inputs))

@@ -34,6 +34,8 @@ from vggtkit.subject import Subject
 
 ROWS = 2**14
 """Rows multiplied at a time; the patches of a large map are many."""
+SHARE = 0.5
+"""Of the free memory that second moments may take: the rest is for the pass and for factoring one of them."""
 UNSEEN = "what its weight is multiplied by is not seen"
 UNREACHED = "no calibration scene reaches it"
 NOT_FINITE = "its inputs are not finite"
@@ -88,6 +90,10 @@ class Moments:
             return NOT_FINITE
         return "" if bool(self.sums[name].any()) else ALL_ZEROS
 
+    def rows_and_inputs(self, name: str) -> tuple[int, int]:
+        """How many rows the moments of a layer are of, and of how many inputs; (0, 0) where `get` gives nothing."""
+        return (0, 0) if self.why_unusable(name) else (self.rows[name], self.sums[name].shape[-1])
+
     def mean(self, name: str) -> Tensor:
         """The mean row of a layer that `get` knows, each as often as it counts; FP32 ``[parts, in]``."""
         return self.totals[name] / self.weights[name][:, None]
@@ -136,6 +142,36 @@ def moment_bytes(subject: Subject, layers: Sequence[Layer]) -> dict[str, int]:
         for layer, module in zip(layers, modules.values(), strict=True)
         if has_rows(layer, module)
     }
+
+
+def room_for_moments(subject: Subject, copies: int = 1) -> int | None:
+    """Bytes that second moments may take at a time; None where the device does not tell.
+
+    Args:
+        subject: the model.
+        copies: of the moments that measuring them holds.
+    """
+    free = free_bytes(subject.device)
+    return None if free is None else int(SHARE * free / copies)
+
+
+def groups_of(sizes: Mapping[str, int], room: int | None) -> list[list[str]]:
+    """Names in their order, cut where the sizes of a group would exceed the room; one that does by itself is alone.
+
+    >>> groups_of({"a": 2, "b": 2, "c": 5, "d": 1}, room=4)
+    [['a', 'b'], ['c'], ['d']]
+    >>> groups_of({"a": 2, "b": 2}, room=None)
+    [['a', 'b']]
+    """
+    groups: list[list[str]] = []
+    left = 0
+    for name, size in sizes.items():
+        if not groups or (room is not None and size > left):
+            groups.append([])
+            left = room or 0
+        groups[-1].append(name)
+        left -= size
+    return groups
 
 
 @torch.no_grad()

@@ -180,8 +180,9 @@ class Beyond:
         typer.Option(
             "--rounding",
             metavar="NAME",
-            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq or output_gptq; "
-            "auto: gptq where the profile scored what it leaves, and the plan is made for that.",
+            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq, descent, "
+            "output_gptq, output_descent; auto: descent where the profile scored what gptq leaves, and the plan is "
+            "made for that.",
         ),
     ] = AUTO
 

@@ -11,9 +11,16 @@ from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
 from mixedprec.rounding import Rounded, rounded_weights, sequentially_rounded
-from mixedprec.rounding_in_passes import groups_of, room_for_moments, rounded_in_passes
+from mixedprec.rounding_in_passes import rounded_in_passes
 from sensitivity import Profile
-from sensitivity.moments import Moments, input_moments, moment_bytes, output_moments
+from sensitivity.moments import (
+    Moments,
+    groups_of,
+    input_moments,
+    moment_bytes,
+    output_moments,
+    room_for_moments,
+)
 from vggtkit.core.errors import InputError
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import LARGE, bytes_of
@@ -79,6 +86,12 @@ def weights_of(
         rounded = calibration.rounded(plan, parts)
     for name, reason in rounded.fell_back.items():
         say(f"{name} is rounded to the nearest: {reason}")
+    if rounded.few_rows:
+        name, (rows, inputs) = min(rounded.few_rows.items(), key=lambda row: row[1][0] / row[1][1])
+        say(
+            f"{len(rounded.few_rows)} layers are calibrated on fewer rows than they have inputs, {name} on {rows} of "
+            f"{inputs}: damping holds what no row speaks of; more scenes would say more"
+        )
     note = provenance(
         weights=profile.facts["weights"], scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts.get("seed"), rounding=plan.rounding, **{OF_PLAN: digest},

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from mixedprec.rounding import Rounded, rounded_weights
-from mixedprec.rounding_in_passes import groups_of, rounded_in_passes
-from sensitivity.moments import Moments, input_moments, moment_bytes, output_moments
+from mixedprec.rounding_in_passes import rounded_in_passes
+from sensitivity.moments import Moments, groups_of, input_moments, moment_bytes, output_moments
 from tests.mixedprec.test_sequential_rounding import KEY, Deep, the_scenes
 from vggtkit.core.journal import Parts
 from vggtkit.quant import Layer
@@ -97,3 +98,16 @@ def test_a_damaged_layer_is_made_again(tmp_path: Path) -> None:
     file = sorted(Parts(path, {}).folder.glob("layer-*.npz"))[0]
     file.write_bytes(file.read_bytes()[:-40])
     assert_same(rounded_in_passes(subject, formats(subject), rounding, measure, parts=Parts(path, {})), whole)
+
+
+def test_what_is_calibrated_on_fewer_rows_than_inputs_is_told_of_also_after_a_stop(tmp_path: Path) -> None:
+    subject = subject_of(Deep().eval())
+    few, formats_of = Moments(subject, subject.layers), formats(subject)
+    generator = torch.Generator().manual_seed(0)
+    few.add("layers.0", [torch.randn(5, 24, generator=generator)])
+    few.add("layers.2", [torch.randn(24, 24, generator=generator)])
+    for _ in range(2):
+        parts = Parts(tmp_path / "model-plan.safetensors", {})
+        rounded = rounded_in_passes(subject, formats_of, ROUNDINGS["gptq"], lambda _: few, parts=parts)
+        assert rounded.few_rows == {"layers.0": (5, 24)}
+        assert "layers.3" in rounded.fell_back

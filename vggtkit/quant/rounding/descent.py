@@ -22,8 +22,10 @@ from torch import Tensor
 from vggtkit.quant.grid import codes_of, with_codes
 from vggtkit.quant.packing import pack, unpack
 from vggtkit.quant.quantizer import QuantizedTensor
-from vggtkit.quant.rounding.gptq import DAMPING
+from vggtkit.quant.rounding.base import DAMPING
 
+BLOCK = 128
+"""Columns after which the change of the others is applied."""
 SWEEPS = 4
 """Over all groups; later ones bring little."""
 
@@ -117,20 +119,38 @@ class _Steps:
 def _descend(weight: Tensor, codes: Tensor, steps: _Steps, curvature: Tensor, sweeps: int) -> None:
     """Sweeps over the groups of some rows; changes codes and steps in place."""
     size, columns = steps.size, steps.columns
+    span = max(1, BLOCK // size) * size  # as many whole groups, and at least one, whose changes are passed on together
     for _ in range(sweeps):
         spread = [x.repeat_interleave(size, 1)[:, :columns] for x in (steps.steps, steps.zeros)]
         pull = ((codes - spread[1]) * spread[0] - weight) @ curvature  # E H
         changed = False
-        for group in range(steps.steps.shape[1]):
-            part = slice(group * size, min(columns, (group + 1) * size))
-            moved = _step(codes[:, part], steps, group, pull[:, part], curvature[part, part])
-            moved += _codes(codes[:, part], steps, group, pull[:, part], curvature[part, part])
+        for start in range(0, columns, span):
+            part = slice(start, min(columns, start + span))
+            moved = _groups(codes[:, part], steps, start // size, pull[:, part], curvature[part, part])
             if bool(moved.any()):
                 changed = True
                 pull[:, : part.start].addmm_(moved, curvature[part, : part.start])
                 pull[:, part.stop :].addmm_(moved, curvature[part, part.stop :])
         if not changed:
             return
+
+
+def _groups(codes: Tensor, steps: _Steps, first: int, pull: Tensor, curvature: Tensor) -> Tensor:
+    """Neighbouring groups, one after the other; what that changes of the weight ``[out, their columns]``."""
+    moved = torch.zeros_like(codes)
+    for number, start in enumerate(range(0, codes.shape[1], steps.size)):
+        own = slice(start, min(codes.shape[1], start + steps.size))
+        group = first + number
+        moved[:, own] = _step(codes[:, own], steps, group, pull[:, own], curvature[own, own])
+        for begin in range(own.start, own.stop, BLOCK):
+            some = slice(begin, min(own.stop, begin + BLOCK))
+            change = _codes(codes[:, some], steps, group, pull[:, some], curvature[some, some])
+            moved[:, some] += change
+            pull[:, own.start : begin].addmm_(change, curvature[some, own.start : begin])
+            pull[:, some.stop : own.stop].addmm_(change, curvature[some, some.stop : own.stop])
+        pull[:, : own.start].addmm_(moved[:, own], curvature[own, : own.start])
+        pull[:, own.stop :].addmm_(moved[:, own], curvature[own, own.stop :])
+    return moved
 
 
 def _step(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Tensor) -> Tensor:
@@ -149,20 +169,15 @@ def _step(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Ten
 
 
 def _codes(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Tensor) -> Tensor:
-    """The best codes of a group, one after the other; what that changes of the weight ``[out, group size]``."""
-    step, moved = steps.steps[:, group], torch.zeros_like(codes)
-    width, diagonal = codes.shape[1], curvature.diagonal().tolist()
-    # Columns as rows, which lie together in memory: they are worked on one at a time.
-    pulls, own = pull.T.contiguous(), codes.T.contiguous()
-    for column in range(width):
-        if not diagonal[column] > 0:
-            continue
-        wanted = own[column] - pulls[column] / (step * diagonal[column])
-        new = wanted.round_().clamp_(steps.low, steps.high)
-        change = (new - own[column]) * step
-        own[column] = new
-        moved[:, column] = change
-        pulls.addr_(curvature[column], change)
+    """The best codes of some columns, one after the other; what that changes of the weight ``[out, columns]``."""
+    step, before = steps.steps[:, group], codes.T.contiguous()
+    # In units of the step, and with columns as rows, which lie together in memory: one of them is worked on at a time.
+    pulls, own = (pull / step[:, None]).T.contiguous(), before.clone()
+    for column, bend in enumerate(curvature.diagonal().tolist()):
+        if bend > 0:
+            new = torch.add(own[column], pulls[column], alpha=-1 / bend).round_().clamp_(steps.low, steps.high)
+            pulls.addr_(curvature[column], new - own[column])
+            own[column] = new
     codes.copy_(own.T)
-    pull.copy_(pulls.T)
-    return moved
+    pull.copy_((pulls * step).T)
+    return ((own - before) * step).T
