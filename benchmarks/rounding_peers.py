@@ -1,10 +1,9 @@
 """How other tools choose codes for the same layers, formats, bytes and scenes: NNCF, ModelOpt, AutoRound. JSON last.
 
 Run: ``python benchmarks/rounding_peers.py [--python PEERS/bin/python] [--scenes 8] [--held-out 8]``. Each tool runs in
-a process of its own, by an interpreter that has the extra ``bench``, and quantises the weights of the bundled network to
-INT4 in groups of 128 (convolutions: INT8, or not at all, as the tool does it). What it made is run on the held-out
-rooms. Ours then rounds the very layers to the very formats, and a plan of ours is made at these bytes. A tool that does
-not take the module is quoted. Damage is the NMSE of the outputs against FP32, averaged over outputs and scenes.
+a process of its own, by an interpreter that has the extra ``bench``, and quantises the weights of the bundled network
+to INT4 in groups of 128 (convolutions: INT8, or not at all, as the tool does it). What it made is run on the held-out
+rooms. Ours then rounds the very layers to the very formats. A tool that does not take the module is quoted. Damage is the NMSE of the outputs against FP32, averaged over outputs and scenes.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from vggtkit.quant.rounding import ROUNDINGS
 from vggtkit.scenes import Scene
 from vggtkit.subject import subject_of
 
-OURS = ("nearest", "gptq", "output_gptq")
+OURS = ("nearest", "gptq", "descent", "output_descent")
 QUOTED = 300
 Made = tuple[nn.Module, Choice, str]
 
@@ -157,7 +156,7 @@ def compare(python: str, count: int, held_out_count: int, tools: list[str]) -> l
                 made = rounded_weights(subject, choice, ROUNDINGS[way], moments[ROUNDINGS[way].needs])
                 ours.setdefault(key, {})[way] = evaluator.measure_weights(made.weights).damage
             row |= {"size_bytes": file_bytes(model, choice), "ours_at_the_same_choice": ours[key]}
-            row["ours_over_theirs"] = ours[key]["gptq"] / row["damage"]
+            row["ours_over_theirs"] = ours[key]["descent"] / row["damage"]
         rows.append(row)
         print(row, file=sys.stderr, flush=True)
     return rows
