@@ -3,7 +3,8 @@
 Run: ``python benchmarks/rounding_peers.py [--python PEERS/bin/python] [--scenes 8] [--held-out 8]``. Each tool runs in
 a process of its own, by an interpreter that has the extra ``bench``, and quantises the weights of the bundled network
 to INT4 in groups of 128 (convolutions: INT8, or not at all, as the tool does it). What it made is run on the held-out
-rooms. Ours then rounds the very layers to the very formats. A tool that does not take the module is quoted. Damage is the NMSE of the outputs against FP32, averaged over outputs and scenes.
+rooms. Ours then rounds the very layers to the very formats. A tool that does not take the module is quoted. Damage is
+the NMSE of the outputs against FP32, averaged over outputs and scenes.
 """
 
 from __future__ import annotations

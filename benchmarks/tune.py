@@ -3,7 +3,8 @@
 Run: ``python benchmarks/tune.py [--run DIR] [--tuning 40] [--steps 40]``. The bundled network is planned at the bytes
 of 2.5 bits for every quantised weight beside what is kept in FP16, or at ``--bytes``. Its codes are chosen to the
 nearest and by calibrated rounding on the profiled rooms, and the latter are tuned. All are judged on rooms that were
-neither profiled, tuned nor selected on. With ``--run`` an interrupted one goes on. Seconds are of the processor, so that other work on it does not count.
+neither profiled, tuned nor selected on. With ``--run`` an interrupted one goes on. Seconds are of the processor, so
+that other work on it does not count.
 """
 
 from __future__ import annotations
