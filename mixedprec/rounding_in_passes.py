@@ -140,5 +140,5 @@ def _from(arrays: Arrays, layer: Layer, key: str, own_bias: Tensor | None) -> _D
     q = QuantizedTensor.from_tensors(key, layer.shape, tensors)
     if bias is not None and own_bias is not None:
         q = replace(q, bias=bias.to(own_bias))
-    rows, inputs = map(int, arrays[_ROWS])  # type: ignore[call-overload]
+    rows, inputs = map(int, arrays[_ROWS])
     return _Done(q, str(arrays[_REASON]), (rows, inputs))

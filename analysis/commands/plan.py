@@ -19,7 +19,8 @@ from analysis.commands.options import (
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
-from analysis.steps.plan import AUTO, Extras
+from analysis.steps.plan import Extras
+from analysis.steps.plan_rounding import AUTO
 from analysis.steps.selection import SELECT_SCENES
 from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
