@@ -1,6 +1,6 @@
 """The weights of an assignment, rounded for some layers at a time, each kept on disk as soon as it is done.
 
-Second moments of all layers together may be larger than the model: those of VGGT-1B take 10 GB. So layers are taken in
+Second moments of all layers together may be larger than the model: those of VGGT-1B take 12 GB. So layers are taken in
 their order in groups whose moments fit into memory; every group takes one pass over the scenes, then its layers are
 rounded one by one and their codes are kept. Another pass over two pictures costs what writing and reading the
 moments would, so they are never on disk. A layer's moments do not depend on the group that it is in, hence a job that
