@@ -73,14 +73,15 @@ def nncf(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, Choi
                 all_layers=True, dataset=tool.Dataset(data), advanced_parameters=options,
                 sensitivity_metric=tool.SensitivityMetric.HESSIAN_INPUT_ACTIVATION,
             )  # fmt: skip
-        result = compressed, _nncf_choice(model, compressed), f"ratio {ratio:g}", tool.__version__
+        result = compressed, nncf_choice(model, compressed), f"ratio {ratio:g}", tool.__version__
         if file_bytes(model, result[1]) <= budget:
             break
     assert result is not None
     return result
 
 
-def _nncf_choice(model: VGGT, compressed: nn.Module) -> Choice:
+def nncf_choice(model: VGGT, compressed: nn.Module) -> Choice:
+    """What NNCF made of every layer, as formats of ours."""
     choice = dict.fromkeys((layer.name for layer in find_layers(model)), "fp16")
     for name, module in compressed.named_modules():
         kind = type(module).__name__
@@ -120,17 +121,18 @@ def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, 
         with torch.enable_grad():
             quantized, _ = tool.auto_quantize(
                 copy.deepcopy(model), constraints={"effective_bits": max(bits, 4.01)},
-                quantization_formats=[int4, int8], data_loader=scenes, forward_step=_forward, loss_func=_loss,
+                quantization_formats=[int4, int8], data_loader=scenes, forward_step=forward, loss_func=_loss,
                 num_calib_steps=len(scenes), num_score_steps=len(scenes), verbose=False,
             )  # fmt: skip
-        result = quantized, _modelopt_choice(model, quantized), f"effective bits {bits:g}", __version__
+        result = quantized, modelopt_choice(model, quantized), f"effective bits {bits:g}", __version__
         if file_bytes(model, result[1]) <= budget:
             break
     assert result is not None
     return result
 
 
-def _modelopt_choice(model: VGGT, quantized: nn.Module) -> Choice:
+def modelopt_choice(model: VGGT, quantized: nn.Module) -> Choice:
+    """What ModelOpt made of every layer, as formats of ours."""
     choice = dict.fromkeys((layer.name for layer in find_layers(model)), "fp16")
     for name in choice:
         quantizer = getattr(quantized.get_submodule(name), "weight_quantizer", None)
@@ -139,7 +141,8 @@ def _modelopt_choice(model: VGGT, quantized: nn.Module) -> Choice:
     return choice
 
 
-def _forward(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
+def forward(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
+    """A pass over a scene."""
     outputs: dict[str, Tensor] = model(scene.images[None], scene.query_points[None])
     return outputs
 
@@ -160,9 +163,9 @@ def _loss(outputs: dict[str, Tensor], scene: Scene) -> Tensor:
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
+def predict(model: nn.Module, scene: Scene) -> dict[str, Tensor]:
     """The published outputs of what a tool made, which may be of a class of its own."""
-    outputs = _forward(model, scene)
+    outputs = forward(model, scene)
     return {name: outputs[name].float().cpu() for name in OUTPUTS if name in outputs}
 
 
@@ -180,7 +183,7 @@ def compete(tool: str, budget: int, count: int, held_out_count: int, seed: int, 
     start = time.perf_counter()
     quantized, choice, setting, version = TOOLS[tool](copy.deepcopy(model), calibration, budget)
     seconds = time.perf_counter() - start
-    torch.save([_predict(quantized, scene) for scene in held_out], out)
+    torch.save([predict(quantized, scene) for scene in held_out], out)
     return {
         "tool": tool,
         "version": version,

@@ -27,7 +27,7 @@ from benchmarks.rounding import AT, measured
 from mixedprec import Evidence, parse_request, planned, uniform_assignment
 from mixedprec.planner import uniform_sizes
 from mixedprec.rounding import rounded_weights
-from sensitivity import profile
+from sensitivity import open_profile, profile
 from sensitivity.moments import Moments, input_moments, output_moments
 from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.provenance import provenance
@@ -37,7 +37,7 @@ from vggtkit.scenes import Scene, SceneSource, fingerprint, load_scenes
 from vggtkit.subject import Subject, subject_of
 
 SHARES = (1.0, 0.75)
-WAYS = ("gptq", "gptq_bias", "output_gptq")
+WAYS = ("descent", "output_descent", "gptq", "gptq_bias", "output_gptq")
 UNIFORM = (AT, "int3_group_64")
 
 
@@ -72,6 +72,8 @@ class Bench:
             model_fingerprint=model_fingerprint(self.subject.model), seed=0,
             scene_fingerprint=fingerprint(self.calibration), scenes=[scene.name for scene in self.calibration],
         )  # fmt: skip
+        if (folder / "profile.h5").is_file():
+            return Evidence.of(open_profile(folder / "profile.h5"))
         begun = time.process_time()
         made = profile(
             self.subject, self.calibration, folder / "profile.h5", facts=facts, schemes=("int8_per_channel_sym",),
@@ -124,11 +126,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--held-out", type=int, default=8)
+    parser.add_argument("--folder", type=Path, help="of a profile that is there, of the very scenes, or that is made")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(arguments.scenes, arguments.held_out)
     with tempfile.TemporaryDirectory() as folder:
-        result = compare(bench, Path(folder))
+        result = compare(bench, arguments.folder or Path(folder))
     asked = {"calibration": arguments.scenes, "held_out": arguments.held_out}
     print(json.dumps({"scenes": asked, "threads": 1, "machine": platform.machine(), **result}))
 

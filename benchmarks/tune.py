@@ -1,9 +1,10 @@
 """What does tuning bring at 2.5 bits per weight, and how long does it take? JSON on the last line.
 
 Run: ``python benchmarks/tune.py [--run DIR] [--tuning 40] [--steps 40]``. The bundled network is planned at the bytes
-of 2.5 bits for every quantised weight beside what is kept in FP16. Its codes are chosen to the nearest and by GPTQ on
-the profiled rooms, and the latter are tuned. All are judged on rooms that were neither profiled, tuned nor selected on.
-With ``--run`` an interrupted one goes on. Seconds are of the processor, so that other work on it does not count.
+of 2.5 bits for every quantised weight beside what is kept in FP16, or at ``--bytes``. Its codes are chosen to the
+nearest and by calibrated rounding on the profiled rooms, and the latter are tuned. All are judged on rooms that were
+neither profiled, tuned nor selected on. With ``--run`` an interrupted one goes on. Seconds are of the processor, so
+that other work on it does not count.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from vggtkit.scenes import SceneSource, load_scenes
 from vggtkit.subject import subject_of
 
 BITS = 2.5
-ROUNDING = "output_gptq"
+ROUNDING = "output_descent"
 FIGURES = ("auc30", "abs_rel")
 
 
@@ -59,14 +60,16 @@ def judged(evaluator: Evaluator, weights: Weights | None) -> dict[str, float]:
     return {"damage": result.damage, **geometry}
 
 
-def compare(run: Path, scenes: int, tuning: int, select: int, held_out: int, recipe: Recipe) -> dict[str, Any]:
+def compare(
+    run: Path, scenes: int, tuning: int, select: int, held_out: int, size: int, recipe: Recipe
+) -> dict[str, Any]:
     """Plan, tune, judge."""
     source = SceneSource("synthetic", None, count=scenes)
     if not (run / PROFILE).is_file():
         make_profile(run, "tiny", "pretrained", source, probes=4, disk_budget="50MB", device="cpu", seed=0)
     subject, profile = subject_of(load_vggt("tiny")), open_profile(run / PROFILE)
     weights = sum(layer.weights for layer in subject.layers)
-    room = int(overhead_bytes(subject) + BITS / 8 * weights)
+    room = size or int(overhead_bytes(subject) + BITS / 8 * weights)
     seconds: dict[str, float] = {}
     if not (run / PLAN).is_file():
         make_plan(run, parse_request(f"{room}B"), extras=Extras(rounding=ROUNDING), device="cpu")
@@ -103,7 +106,7 @@ def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path)
-    for name, default in (("scenes", 8), ("tuning", 40), ("select", 8), ("held-out", 32)):
+    for name, default in (("scenes", 8), ("tuning", 40), ("select", 8), ("held-out", 32), ("bytes", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, value in asdict(Recipe(steps=40)).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -111,7 +114,9 @@ def main() -> None:
     recipe = Recipe(**{name: getattr(given, name) for name in asdict(Recipe())})
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        result = compare(given.run or Path(folder), given.scenes, given.tuning, given.select, given.held_out, recipe)
+        result = compare(
+            given.run or Path(folder), given.scenes, given.tuning, given.select, given.held_out, given.bytes, recipe
+        )
     print(json.dumps({"threads": 1, "machine": platform.machine(), **result}))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from mixedprec.apply import check_assignment
-from sensitivity.moments import Moments
+from sensitivity.moments import UNREACHED, UNSEEN, Moments
 from sensitivity.paired_moments import Calls
 from vggtkit.quant import (
     Layer,
@@ -25,7 +25,6 @@ from vggtkit.quant.rounding import Rounding, aimed_at_exact_outputs
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
-UNKNOWN = "what its weight is multiplied by is not seen"
 UNUSABLE = "its inputs are all zeros, or not finite"
 
 
@@ -36,10 +35,12 @@ class Rounded:
     Attributes:
         weights: by layer name.
         fell_back: why a layer was rounded without calibration, by layer name.
+        few_rows: of layers that were calibrated on fewer rows than they have inputs, both numbers.
     """
 
     weights: Mapping[str, QuantizedTensor]
     fell_back: Mapping[str, str]
+    few_rows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def rounded_weights(
@@ -72,16 +73,32 @@ def rounded_weights(
     layers, module = check_assignment(model, assignment, keep), subject_of(model).model
     weights, fell_back = {}, {}
     for layer in layers:
-        key, known = assignment[layer.name], None if moments is None else moments.get(layer.name)
-        if rounding.needs and known is None and not get_format(key).is_float:
-            fell_back[layer.name] = UNUSABLE if moments and layer.name in moments.modules else UNKNOWN
-        weight = out_first(own_weight(module.get_submodule(layer.name)), layer.kind)
-        q = rounding.round(weight, key, known, layer.name)
-        if rounding.corrects_bias and moments is not None and known is not None:
-            q = _with_bias(q, module, layer, moments.mean(layer.name))
-        weights[layer.name] = q
+        weights[layer.name], reason = rounded_layer(module, layer, assignment[layer.name], rounding, moments)
+        if reason:
+            fell_back[layer.name] = reason
         on_layer(layer.name)
     return Rounded(weights, fell_back)
+
+
+def rounded_layer(
+    model: nn.Module, layer: Layer, key: str, rounding: Rounding, moments: Moments | None
+) -> tuple[QuantizedTensor, str]:
+    """One weight of a model, and why it was rounded without calibration; empty if it was not.
+
+    Args:
+        model: not packed.
+        layer: of it.
+        key: of its format.
+        rounding: how.
+        moments: of the inputs of some layers, this one among them; None for none.
+    """
+    known = None if moments is None else moments.get(layer.name)
+    q = rounding.round(out_first(own_weight(model.get_submodule(layer.name)), layer.kind), key, known, layer.name)
+    if rounding.corrects_bias and moments is not None and known is not None:
+        q = _with_bias(q, model, layer, moments.mean(layer.name))
+    if not rounding.needs or known is not None or get_format(key).is_float:
+        return q, ""
+    return q, UNSEEN if moments is None else moments.why_unusable(layer.name)
 
 
 def _with_bias(q: QuantizedTensor, model: nn.Module, layer: Layer, mean: Tensor) -> QuantizedTensor:
@@ -145,7 +162,7 @@ def sequentially_rounded(
         if name not in done:
             done[name] = _unseen(subject.model, layer, assignment[name], rounding)
             if not get_format(assignment[name]).is_float:
-                fell_back[name] = UNUSABLE if name in calls.modules else UNKNOWN
+                fell_back[name] = UNREACHED if name in calls.modules else UNSEEN
             on_layer(name)
     return Rounded({name: done[name] for name in by_name}, fell_back)
 

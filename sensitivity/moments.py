@@ -34,6 +34,12 @@ from vggtkit.subject import Subject
 
 ROWS = 2**14
 """Rows multiplied at a time; the patches of a large map are many."""
+SHARE = 0.5
+"""Of the free memory that second moments may take: the rest is for the pass and for factoring one of them."""
+UNSEEN = "what its weight is multiplied by is not seen"
+UNREACHED = "no calibration scene reaches it"
+NOT_FINITE = "its inputs are not finite"
+ALL_ZEROS = "its inputs are all zeros"
 
 
 class Moments:
@@ -50,8 +56,7 @@ class Moments:
     def __init__(self, subject: Subject, layers: Sequence[Layer]) -> None:
         modules = {layer.name: subject.model.get_submodule(layer.name) for layer in layers}
         self.modules = {layer.name: modules[layer.name] for layer in layers if has_rows(layer, modules[layer.name])}
-        needed = sum(4 * _numbers(layer, modules[layer.name]) for layer in layers if layer.name in self.modules)
-        free = free_bytes(subject.device)
+        needed, free = sum(moment_bytes(subject, layers).values()), free_bytes(subject.device)
         if free is not None and needed > free:
             raise InputError(
                 f"calibrated rounding keeps {needed / 1e9:.1f} GB of second moments, {free / 1e9:.1f} GB of memory are "
@@ -64,8 +69,30 @@ class Moments:
 
     def get(self, name: str) -> Tensor | None:
         """Of one layer; None where nothing is known, or it is not finite."""
-        sums = self.sums.get(name)
-        return sums if sums is not None and bool(sums.isfinite().all()) and bool(sums.any()) else None
+        return None if self.why_unusable(name) else self.sums[name]
+
+    def why_unusable(self, name: str) -> str:
+        """Why `get` gives nothing of a layer; empty where it does.
+
+        >>> from vggtkit.quant import find_layers
+        >>> from vggtkit.subject import subject_of
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        >>> moments = Moments(subject_of(model), find_layers(model))
+        >>> moments.add("0", [torch.zeros(3, 2)])
+        >>> moments.why_unusable("0"), moments.why_unusable("1")
+        ('its inputs are all zeros', 'no calibration scene reaches it')
+        """
+        if name not in self.modules:
+            return UNSEEN
+        if name not in self.sums:
+            return UNREACHED
+        if not bool(self.sums[name].isfinite().all()):
+            return NOT_FINITE
+        return "" if bool(self.sums[name].any()) else ALL_ZEROS
+
+    def rows_and_inputs(self, name: str) -> tuple[int, int]:
+        """How many rows the moments of a layer are of, and of how many inputs; (0, 0) where `get` gives nothing."""
+        return (0, 0) if self.why_unusable(name) else (self.rows[name], self.sums[name].shape[-1])
 
     def mean(self, name: str) -> Tensor:
         """The mean row of a layer that `get` knows, each as often as it counts; FP32 ``[parts, in]``."""
@@ -100,9 +127,51 @@ class Moments:
         return self.sums, self.totals, self.weights
 
 
-def _numbers(layer: Layer, module: nn.Module) -> int:
-    """How many the moments of a layer are."""
-    return part_count(module) * (layer.weights // layer.shape[0]) ** 2
+def moment_bytes(subject: Subject, layers: Sequence[Layer]) -> dict[str, int]:
+    """What the moments of layers take in memory, by name; those whose rows are not known have none.
+
+    >>> from vggtkit.quant import find_layers
+    >>> from vggtkit.subject import subject_of
+    >>> model = nn.Sequential(nn.Linear(3, 2), nn.Conv2d(4, 6, 2, groups=2))
+    >>> moment_bytes(subject_of(model), find_layers(model))
+    {'0': 36, '1': 512}
+    """
+    modules = {layer.name: subject.model.get_submodule(layer.name) for layer in layers}
+    return {
+        layer.name: 4 * part_count(module) * (layer.weights // layer.shape[0]) ** 2
+        for layer, module in zip(layers, modules.values(), strict=True)
+        if has_rows(layer, module)
+    }
+
+
+def room_for_moments(subject: Subject, copies: int = 1) -> int | None:
+    """Bytes that second moments may take at a time; None where the device does not tell.
+
+    Args:
+        subject: the model.
+        copies: of the moments that measuring them holds.
+    """
+    free = free_bytes(subject.device)
+    return None if free is None else int(SHARE * free / copies)
+
+
+def groups_of(sizes: Mapping[str, int], room: int | None) -> list[list[str]]:
+    """Names in their order, cut where the sizes of a group would exceed the room; one that does by itself is alone.
+
+    >>> groups_of({"a": 2, "b": 2, "c": 5, "d": 1}, room=4)
+    [['a', 'b'], ['c'], ['d']]
+    >>> groups_of({"a": 2, "b": 2}, room=None)
+    [['a', 'b']]
+    """
+    groups: list[list[str]] = []
+    left = 0
+    for name, size in sizes.items():
+        if not groups or (room is not None and size > left):
+            groups.append([])
+            left = room or 0
+        groups[-1].append(name)
+        left -= size
+    return groups
 
 
 @torch.no_grad()
@@ -136,6 +205,7 @@ def output_moments(
     layers: Sequence[Layer],
     scenes: Sequence[Scene],
     *,
+    only: Sequence[Layer] | None = None,
     weights: Mapping[str, float] | None = None,
     probes: int = DEFAULT_PROBES,
     seed: int = 0,
@@ -147,6 +217,7 @@ def output_moments(
         subject: not packed.
         layers: of `vggtkit.quant.find_layers`.
         scenes: to calibrate with.
+        only: of these, which ones moments are wanted of; their numbers do not depend on which others are.
         weights: how much each output counts; all the same by default.
         probes: random combinations of the outputs.
         seed: of these.
@@ -155,20 +226,21 @@ def output_moments(
     Raises:
         InputError: the model cannot be differentiated.
     """
-    moments, through = Moments(subject, layers), ignores_detach(subject, layers, scenes[0], torch.float32)
+    wanted = layers if only is None else only
+    moments, through = Moments(subject, wanted), ignores_detach(subject, layers, scenes[0], torch.float32)
     for number, scene in enumerate(scenes):
         progress(f"what reaches the outputs, scene {number + 1}", number, len(scenes))
-        gather = partial(_gather, subject, layers, scene, weights, probes, seed * len(scenes) + number)
+        gather = partial(_gather, subject, layers, wanted, scene, weights, probes, seed * len(scenes) + number)
         moments.merge(differentiated(subject, layers, scene, gather, through_detach=through))
     return moments
 
 
 def _gather(
-    subject: Subject, layers: Sequence[Layer], scene: Scene, weights: Mapping[str, float] | None, probes: int,
-    seed: int, route: Route,
+    subject: Subject, layers: Sequence[Layer], wanted: Sequence[Layer], scene: Scene,
+    weights: Mapping[str, float] | None, probes: int, seed: int, route: Route,
 ) -> Moments:  # fmt: skip
     """One scene. A layer's calls wait until all gradients went through the segment that it is in."""
-    moments, generator = Moments(subject, layers), torch.Generator().manual_seed(seed)
+    moments, generator = Moments(subject, wanted), torch.Generator().manual_seed(seed)
     tape = tape_of(route, [weight_of(subject.model, layer) for layer in layers], route.places)
     pending, between = _Pending(moments), set(tape.between)
     with tape.recording(), route.running():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sensitivity.moments import Moments, input_moments
+from sensitivity.moments import Moments, groups_of, input_moments, moment_bytes, room_for_moments
 from sensitivity.store import Array
 from vggtkit.core.errors import InputError
 from vggtkit.quant import Layer, get_format, out_first, weight_of
@@ -39,17 +39,22 @@ def rounding_gain(
 
     Returns:
         By key of a rounding, ``[layers, candidates]``; NaN for layers that cannot be calibrated, 1 for formats without
-        codes. Empty where second moments do not fit into memory.
+        codes. Empty where the second moments of a single layer do not fit into memory: they are taken for as many
+        layers at a time as do.
     """
+    by_name = {layer.name: layer for layer in layers}
+    rows = {name: _of_layer(subject, layer, candidates, None) for name, layer in by_name.items()}
     try:
-        moments = input_moments(subject, layers, scenes)
+        for group in groups_of(moment_bytes(subject, layers), room_for_moments(subject)):
+            moments = input_moments(subject, [by_name[name] for name in group], scenes)
+            rows |= {name: _of_layer(subject, by_name[name], candidates, moments) for name in group}
     except InputError:
         return {}
-    return {CALIBRATED: np.stack([_of_layer(subject, layer, candidates, moments) for layer in layers])}
+    return {CALIBRATED: np.stack(list(rows.values()))}
 
 
-def _of_layer(subject: Subject, layer: Layer, candidates: Sequence[str], moments: Moments) -> Array:
-    known = moments.get(layer.name)
+def _of_layer(subject: Subject, layer: Layer, candidates: Sequence[str], moments: Moments | None) -> Array:
+    known = None if moments is None else moments.get(layer.name)
     if known is None:
         return np.array([1.0 if get_format(key).is_float else np.nan for key in candidates])
     weight = out_first(weight_of(subject.model, layer), layer.kind)

@@ -20,7 +20,8 @@ from analysis.commands.options import (
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
 from analysis.steps import make_plan
-from analysis.steps.plan import AUTO, Extras
+from analysis.steps.plan import Extras
+from analysis.steps.plan_rounding import AUTO
 from analysis.steps.selection import SELECT_SCENES
 from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
@@ -181,8 +182,9 @@ class Beyond:
         typer.Option(
             "--rounding",
             metavar="NAME",
-            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq or output_gptq; "
-            "auto: gptq where the profile scored what it leaves, and the plan is made for that.",
+            help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq, descent, "
+            "output_gptq, output_descent; auto: descent where the profile scored what gptq leaves, and the plan is "
+            "made for that.",
         ),
     ] = AUTO
 

@@ -4,6 +4,7 @@
 |---|---|
 | `profile` | scenes and a model -> ``profile.h5`` |
 | `plan` | ``profile.h5`` and a budget -> ``plan.json`` |
+| `plan_rounding` | how its codes will be chosen, and which layers cannot be calibrated |
 | `plan_source` | what plans are made from: a profile by one of its scores, or a model without one |
 | `evaluation` | ``plan.json`` and scenes -> the three reports |
 | `rivals` | formats and further plans that stand beside a plan |

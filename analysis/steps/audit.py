@@ -20,6 +20,7 @@ from analysis.steps.run_folder import (
     scenes_for,
     subject_of_run,
 )
+from analysis.steps.unseen import check_no_plan_chosen_on
 from analysis.steps.view import View
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
@@ -71,7 +72,9 @@ def make_audit(
     for note in notes_on(source):
         say(note)
     held_out = held_out_scenes(run, subject, profile, source)
-    judges = _further_scenes(subject, profile, source, held_out) or held_out
+    further = _further_scenes(subject, profile, source, held_out)
+    check_no_plan_chosen_on(run, replace(source, count=source.count + len(further)), [*held_out, *further])
+    judges = further or held_out
     facts = provenance(
         model=profile.facts["model"],
         weights=profile.facts["weights"],

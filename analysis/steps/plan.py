@@ -14,6 +14,14 @@ from analysis.report.plan_tables import alternatives_table, execution_sentence, 
 from analysis.search.quality_target import QualityTarget, Trial, find_smallest
 from analysis.search.swaps import Refined, refine
 from analysis.steps.kernels import completed
+from analysis.steps.plan_rounding import (
+    AUTO,
+    UNCALIBRATED,
+    pick_rounding,
+    rounding_sentences,
+    uncalibrated,
+    uncalibrated_table,
+)
 from analysis.steps.plan_source import PlanSource, plan_source
 from analysis.steps.run_folder import PLAN, check_writable
 from analysis.steps.selection import candidates_table, select
@@ -25,18 +33,16 @@ from mixedprec.evidence import SKETCH
 from mixedprec.execution import with_execution
 from mixedprec.planner import layers_by_format
 from mixedprec.timing import executions_by_count
-from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
+from vggtkit.quant.rounding import NEAREST, ROUNDINGS
 from vggtkit.runtime.backend import Backend
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
 from vggtkit.scenes import SceneSource
 
 DRAWING = "plan.png"
-AUTO = "auto"
 RUNNABLE_FORMATS = FormatChoice("runnable")
 WORTH_SAYING = 0.8
 """The share of the damage that other formats must bring it down to."""
@@ -107,7 +113,7 @@ def make_plan(
     source = plan_source(run, model_name, score=score, device=device)
     request = _with_conditions(run, request, source, extras)
     beside = _Said(lines=list(source.notes))
-    rounding = _rounding(source, extras)
+    rounding = pick_rounding(source, extras.rounding, measures=extras.target is not None or extras.refine > 0)
     source = source if extras.best_of else source.planned_for(rounding.key)
     if extras.best_of:
         planned = _best(source, request, extras, progress, beside)
@@ -123,7 +129,8 @@ def make_plan(
     if extras.execute != REFERENCE and request.conditions is None:  # which decide how layers run themselves
         planned = _executed(source, planned, backend, beside)
     planned = replace(planned, plan=replace(planned.plan, rounding=rounding.key))
-    beside.lines += _rounding_sentences(source, planned, run)
+    planned = _with_reasons(source, planned, beside)
+    beside.lines += rounding_sentences(source, planned, run)
     paths = [run / PLAN, *([run / DRAWING] if extras.draw else [])]
     with replacing_all(paths) as (into, *drawing):
         save_plan(planned.plan, into)
@@ -139,38 +146,15 @@ def make_plan(
     return view.of_weights(str(source.evidence.facts["weights"]))
 
 
-def _rounding(source: PlanSource, extras: Extras) -> Rounding:
-    """How codes will be chosen; by `AUTO` to the nearest too where trials are measured, which round so."""
-    if extras.rounding == AUTO:
-        measures = extras.target is not None or extras.refine > 0
-        return ROUNDINGS.pick(NEAREST if measures or CALIBRATED not in source.evidence.roundings else CALIBRATED)
-    rounding = ROUNDINGS.pick(extras.rounding)
-    if rounding.key != NEAREST and source.profile is None:
-        raise InputError(
-            f"{source.evidence.origin}: {setting('rounding', rounding.key)} calibrates on the scenes of a profile; "
-            f"make one first with `{command('profile')}`, or round to the nearest"
-        )
-    return rounding
-
-
-def _rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list[str]:
-    """How codes will be chosen, and of which rounding the predicted damage is."""
-    plan, evidence = planned.plan, source.evidence
-    if plan.rounding == NEAREST:
-        return []
-    title, measure = ROUNDINGS.pick(plan.rounding).title, f"`{command('evaluate', '--run', run)}` measures"
-    chosen = f"Codes will be chosen by {plan.rounding} ({title})"
-    if evidence.rounding == NEAREST:
-        return [f"{chosen}.", f"The predicted damage is that of rounding to the nearest, {measure} the other."]
-    by = "it" if evidence.rounding == plan.rounding else evidence.rounding
-    said = [
-        f"{chosen}.",
-        f"The plan is made for what {by} leaves of each layer's error, and so is the predicted damage.",
-    ]
-    unknown = sorted(planned.search_space.evidence.uncalibrated)
-    if unknown:
-        said.append(f"{len(unknown)} layers count as rounded to the nearest, {unknown[0]} is one: no inputs known.")
-    return said
+def _with_reasons(source: PlanSource, planned: Planned, beside: _Said) -> Planned:
+    """The plan with the layers that cannot be calibrated, and why; they are shown beside it."""
+    reasons = uncalibrated(source, planned)
+    if not reasons:
+        return planned
+    beside.tables.append(uncalibrated_table(planned, reasons))
+    beside.values[UNCALIBRATED] = reasons
+    known = {**planned.plan.provenance, UNCALIBRATED: reasons}
+    return replace(planned, plan=replace(planned.plan, provenance=known))
 
 
 def _with_conditions(run: Path, request: Request, source: PlanSource, extras: Extras) -> Request:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
 from mixedprec.rounding import Rounded, rounded_weights, sequentially_rounded
+from mixedprec.rounding_in_passes import rounded_in_passes
 from sensitivity import Profile
-from sensitivity.moments import Moments, input_moments, output_moments
+from sensitivity.moments import (
+    Moments,
+    groups_of,
+    input_moments,
+    moment_bytes,
+    output_moments,
+    room_for_moments,
+)
 from vggtkit.core.errors import InputError
+from vggtkit.core.journal import Parts
+from vggtkit.core.memory import LARGE, bytes_of
 from vggtkit.core.program import command
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.core.seal import digest_of
-from vggtkit.quant import QuantizedTensor
+from vggtkit.quant import Layer, QuantizedTensor
 from vggtkit.quant.rounding import ROUNDINGS, Rounding
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -66,15 +76,28 @@ def weights_of(
             f"{path}: not there, damaged, or of another plan, and the tuned weights are nowhere else; plan again with "
             f"`{command('plan', '--run', run)}`, then `{command('tune', '--run', run)}`"
         )
-    rounded = Calibration(run, profile, subject, progress).rounded(plan)
-    if rounded.fell_back:
-        name, reason = next(iter(rounded.fell_back.items()))
-        say(f"{len(rounded.fell_back)} layers are rounded without calibration, {name} is one: {reason}")
+    parts = Parts(path, {"plan": digest})
+    if done := len(parts.done()):
+        say(f"rounding goes on where it stopped: {done} of {len(plan.formats)} layers are done")
+    calibration = Calibration(run, profile, subject, progress)
+    for line in calibration.forecast(plan):
+        say(line)
+    with parts.kept_if_any():
+        rounded = calibration.rounded(plan, parts)
+    for name, reason in rounded.fell_back.items():
+        say(f"{name} is rounded to the nearest: {reason}")
+    if rounded.few_rows:
+        name, (rows, inputs) = min(rounded.few_rows.items(), key=lambda row: row[1][0] / row[1][1])
+        say(
+            f"{len(rounded.few_rows)} layers are calibrated on fewer rows than they have inputs, {name} on {rows} of "
+            f"{inputs}: damping holds what no row speaks of; more scenes would say more"
+        )
     note = provenance(
         weights=profile.facts["weights"], scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts.get("seed"), rounding=plan.rounding, **{OF_PLAN: digest},
     )  # fmt: skip
     save_quantized(subject, plan.formats, path, keep=plan.keep, rounded=rounded.weights, note=note)
+    parts.remove()
     return rounded.weights
 
 
@@ -112,39 +135,75 @@ class Calibration:
 
     def __init__(self, run: Path, profile: Profile, subject: Subject, progress: Progress = silent) -> None:
         self.run, self.profile, self.subject, self.progress = run, profile, subject, progress
-        self.moments: dict[str, Moments] = {}
+        self.last: tuple[object, Moments] | None = None
 
     @cached_property
     def scenes(self) -> list[Scene]:
         """The profiled ones."""
         return profiled_scenes(self.run, self.subject, self.profile)
 
-    def rounded(self, plan: Plan) -> Rounded:
+    def forecast(self, plan: Plan) -> list[str]:
+        """What rounding a plan takes, where it is more than seconds, to be said beforehand."""
+        rounding = ROUNDINGS.pick(plan.rounding)
+        if self.subject.parameters <= LARGE or not rounding.needs:
+            return []
+        if rounding.needs == "sequence":
+            passes = 2 * len(self.scenes) * len(plan.formats)
+            return [f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes."]
+        sizes, room = moment_bytes(self.subject, self.subject.layers), self._room(rounding)
+        groups = groups_of(sizes, room)
+        most = max(sum(sizes[name] for name in group) for group in groups)
+        return [
+            f"Second moments of {len(sizes)} layers take {sum(sizes.values()) / 1e9:.1f} GB, {most / 1e9:.1f} GB at a "
+            f"time: {len(groups)} times over {len(self.scenes)} scenes. Layers that are done are kept beside the "
+            "checkpoint; a stopped job goes on with the next."
+        ]
+
+    def rounded(self, plan: Plan, parts: Parts | None = None) -> Rounded:
         """A plan's weights as its rounding makes them.
 
+        Args:
+            plan: of the run.
+            parts: where layers that are done are kept, and taken from.
+
         Raises:
-            InputError: the profiled scenes are no longer the same, or as `rounded_weights`.
+            InputError: the profiled scenes are no longer the same, or as `rounded_in_passes`.
         """
         rounding, written = ROUNDINGS.pick(plan.rounding), itertools.count(1)
 
         def on_layer(_name: str) -> None:
             self.progress(f"rounding by {rounding.key}", next(written), len(plan.formats))
 
+        if not rounding.needs:
+            return rounded_weights(self.subject, plan.formats, rounding, keep=plan.keep, on_layer=on_layer)
         if rounding.needs == "sequence":
             return sequentially_rounded(
                 self.subject, plan.formats, rounding, self.scenes, keep=plan.keep, on_layer=on_layer
             )
-        moments = self._moments(rounding, plan) if rounding.needs else None
-        return rounded_weights(self.subject, plan.formats, rounding, moments, keep=plan.keep, on_layer=on_layer)
+        return rounded_in_passes(
+            self.subject, plan.formats, rounding, partial(self._moments, rounding, plan), keep=plan.keep,
+            room=partial(self._room, rounding), parts=parts, progress=self.progress,
+        )  # fmt: skip
 
-    def _moments(self, rounding: Rounding, plan: Plan) -> Moments:
-        if rounding.needs not in self.moments:
-            if rounding.needs == "inputs":
-                made = input_moments(self.subject, self.subject.layers, self.scenes, self.progress)
-            else:
-                made = output_moments(
-                    self.subject, self.subject.layers, self.scenes, weights=weights_of_plan(plan) or None,
-                    seed=int(self.profile.facts["seed"]), progress=self.progress,
-                )  # fmt: skip
-            self.moments[rounding.needs] = made
-        return self.moments[rounding.needs]
+    def _room(self, rounding: Rounding) -> int | None:
+        """Bytes of moments at a time; a pass back holds those of the scene beside those of all."""
+        held = 0 if self.last is None else bytes_of(self.last[1].sums)
+        room = room_for_moments(self.subject, copies=2 if rounding.needs == "gradients" else 1)
+        return None if room is None else room + held
+
+    def _moments(self, rounding: Rounding, plan: Plan, layers: Sequence[Layer]) -> Moments:
+        """Of some layers; once more the last ones, if they are asked for again."""
+        weights, names = weights_of_plan(plan) or None, [layer.name for layer in layers]
+        asked = rounding.needs, names, weights if rounding.needs == "gradients" else None
+        if self.last is not None and self.last[0] == asked:
+            return self.last[1]
+        self.last = None
+        if rounding.needs == "inputs":
+            moments = input_moments(self.subject, layers, self.scenes, self.progress)
+        else:
+            moments = output_moments(
+                self.subject, self.subject.layers, self.scenes, only=layers, weights=weights,
+                seed=int(self.profile.facts["seed"]), progress=self.progress,
+            )  # fmt: skip
+        self.last = asked, moments
+        return moments

@@ -13,6 +13,7 @@ from typing import Any
 
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.document import Row, Table
+from analysis.steps.plan_rounding import CALIBRATES
 from analysis.steps.plan_source import PlanSource
 from analysis.steps.rounding import Calibration
 from analysis.steps.run_folder import PICTURE_DIGESTS, SCENE_DIGESTS, check_not_profiled, scenes_for, subject_of_run
@@ -35,13 +36,13 @@ SELECT_SCENES = 8
 SPLIT: Split = "calibration"
 """The half of a source that they are of, so that its other half can be judged on."""
 CANDIDATES: tuple[tuple[str, str, str], ...] = (
-    ("auto", CALIBRATED, CALIBRATED),
+    ("auto", CALIBRATED, CALIBRATES),
+    ("auto", CALIBRATED, "output_descent"),
+    ("joint", CALIBRATED, CALIBRATES),
+    ("joint", CALIBRATED, "output_descent"),
+    ("joint", NEAREST, CALIBRATES),
+    ("optimal", NEAREST, CALIBRATES),
     ("auto", CALIBRATED, "gptq_bias"),
-    ("auto", CALIBRATED, "output_gptq"),
-    ("joint", CALIBRATED, "gptq_bias"),
-    ("joint", NEAREST, "gptq_bias"),
-    ("optimal", NEAREST, "gptq_bias"),
-    ("joint", CALIBRATED, "output_gptq"),
     ("joint", NEAREST, NEAREST),
     ("auto", CALIBRATED, "sequential_gptq"),
 )
@@ -171,12 +172,9 @@ def candidates_table(candidates: Sequence[Candidate], best: Plan) -> Table:
 def _ways(request: Request, rounding: str | None) -> list[tuple[str, str, str]]:
     """The candidates that a request leaves open."""
     ways = [
-        (policy if request.policy == "auto" else request.policy, made_for, key)
+        (policy if request.policy == "auto" else request.policy, made_for, rounding or key)
         for policy, made_for, key in CANDIDATES
-        if rounding is None or key == "gptq_bias"
     ]
-    if rounding is not None:
-        ways = [(policy, made_for, rounding) for policy, made_for, _ in ways]
     return list(dict.fromkeys(ways))
 
 

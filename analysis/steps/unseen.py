@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from analysis.steps.run_folder import PICTURE_DIGESTS, SCENE_DIGESTS
-from mixedprec import Plan
+from analysis.steps.run_folder import PICTURE_DIGESTS, PLAN, SCENE_DIGESTS
+from mixedprec import Plan, load_plan
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, pictures_of
@@ -41,3 +42,16 @@ def check_not_chosen_on(plan: Plan, source: SceneSource, scenes: Sequence[Scene]
                 f"{len(shared)} of the scenes or pictures to judge on are those that {how}, {shared[0]!r} is one; give "
                 f"others with {setting('images')} or {setting('scenes')}"
             )
+
+
+def check_no_plan_chosen_on(run: Path, source: SceneSource, scenes: Sequence[Scene]) -> None:
+    """The same for whatever plan is in a run's folder; one that is not there, or cannot be read, was chosen on nothing.
+
+    Raises:
+        InputError: as `check_not_chosen_on`.
+    """
+    try:
+        plan = load_plan(run / PLAN)
+    except InputError:
+        return
+    check_not_chosen_on(plan, source, scenes)

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from mixedprec import quantized_weights
-from mixedprec.rounding import UNKNOWN, UNUSABLE, rounded_weights
-from sensitivity.moments import Moments
+from mixedprec.rounding import rounded_weights
+from sensitivity.moments import UNREACHED, UNSEEN, Moments
 from vggtkit.quant import dequantize, find_layers
 from vggtkit.quant.rounding import ROUNDINGS
 from vggtkit.subject import subject_of
@@ -21,7 +21,7 @@ def test_without_what_it_needs_a_layer_is_said_to_be_rounded_without() -> None:
     done: list[str] = []
     rounded = rounded_weights(model, formats, ROUNDINGS["gptq"], moments, on_layer=done.append)
     assert done == [layer.name for layer in layers]
-    assert rounded.fell_back == {"1": UNKNOWN, "1.out_proj": UNKNOWN, "2": UNUSABLE}
+    assert rounded.fell_back == {"1": UNSEEN, "1.out_proj": UNSEEN, "2": UNREACHED}
     nearest = rounded_weights(model, formats, ROUNDINGS["nearest"])
     assert nearest.fell_back == {}
     assert dequantize(rounded.weights["2"]).equal(dequantize(nearest.weights["2"]))

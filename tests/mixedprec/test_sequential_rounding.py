@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mixedprec.rounding import UNKNOWN, UNUSABLE, rounded_weights, sequentially_rounded
-from sensitivity.moments import input_moments
+from mixedprec.rounding import UNUSABLE, rounded_weights, sequentially_rounded
+from sensitivity.moments import UNREACHED, UNSEEN, input_moments
 from sensitivity.paired_moments import Calls
 from tests.sensitivity.conftest import build_scene
 from vggtkit.quant import dequantize, dequantize_layer, find_layers, replaced_weights
@@ -74,7 +74,7 @@ def test_errors_of_layers_before_are_made_up_for() -> None:
     done: list[str] = []
     sequential = sequentially_rounded(subject, formats, ROUNDINGS["sequential_gptq"], calibration, on_layer=done.append)
     assert sorted(done) == sorted(formats)
-    assert sequential.fell_back == {"idle": UNUSABLE, "attention": UNKNOWN, "attention.out_proj": UNKNOWN}
+    assert sequential.fell_back == {"idle": UNREACHED, "attention": UNSEEN, "attention.out_proj": UNSEEN}
     assert {name: q.format.key for name, q in sequential.weights.items()} == formats
     alone = rounded_weights(subject, formats, ROUNDINGS["gptq"], input_moments(subject, subject.layers, calibration))
     errors = []

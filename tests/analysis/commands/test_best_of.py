@@ -61,8 +61,9 @@ def test_what_was_selected_on_is_not_judged_on(run: Path, photo_folder: Path, tm
     copies.mkdir()
     for number in range(8):  # names in the other order: the halves change places
         shutil.copy(photo_folder / f"{number}.png", copies / f"{7 - number}.png")
-    ran = cli("evaluate", "--run", run, "--repeats", 0, "--images", copies)
-    assert_refused(ran, "2 of the scenes or pictures", "the plan was selected on", "--images")
+    for count, judging in (("2", ("evaluate", "--repeats", 0)), ("4", ("audit",))):  # which takes further scenes
+        ran = cli(*judging, "--run", run, "--images", copies)
+        assert_refused(ran, f"{count} of the scenes or pictures", "the plan was selected on", "--images")
 
 
 def test_profiled_pictures_are_not_selected_on(run: Path, model_folder: Path, photo_folder: Path) -> None:

@@ -8,9 +8,11 @@ import h5py
 import pytest
 import torch
 
-from mixedprec import load_plan, load_quantized, quantized_weights
+from mixedprec import load_plan, load_quantized, quantized_weights, rounding_in_passes
 from mixedprec.checkpoint import read_weights
+from sensitivity import open_profile
 from sensitivity.hdf5 import DIGEST, content_digest
+from sensitivity.moments import NOT_FINITE, Moments
 from tests.analysis.commands.running import RESULTS, assert_refused, cli, the_json
 from vggtkit.model import load_vggt
 from vggtkit.quant import dequantize
@@ -81,7 +83,7 @@ def test_an_unknown_rounding_is_refused(run: Path) -> None:
 def test_by_itself_a_plan_is_made_for_what_the_profile_scored(run: Path) -> None:
     said = the_json(cli("plan", "--run", run, "--json"))
     plan = load_plan(run / "plan.json")
-    assert (said["rounding"], plan.policy, plan.provenance["damage_of"]) == ("gptq", "optimal", "gptq")
+    assert (said["rounding"], plan.policy, plan.provenance["damage_of"]) == ("descent", "optimal", "gptq")
     nearest = the_json(cli("plan", "--run", run, "--rounding", "nearest", "--json"))
     assert nearest["rounding"] == "nearest"
     assert "damage_of" not in load_plan(run / "plan.json").provenance
@@ -105,3 +107,59 @@ def test_without_that_it_is_rounded_to_the_nearest(run: Path) -> None:
 def test_a_profile_scores_only_what_it_can(model_folder: Path, tmp_path: Path) -> None:
     ran = cli("profile", "--model", model_folder, "--run", tmp_path / "run", "--rounding", "output_gptq")
     assert_refused(ran, "--rounding output_gptq", "auto, gptq, nearest")
+
+
+def test_layers_that_cannot_be_calibrated_are_named_one_by_one(run: Path) -> None:
+    with h5py.File(run / "profile.h5", "a") as file:
+        for row in (0, 3):
+            file["roundings/gptq"][row] = float("nan")  # as of inputs that are all zeros, or not finite
+        file.attrs[DIGEST] = content_digest(file)
+    layers = [layer.name for layer in open_profile(run).layers]
+    only_int4 = ("plan", "--run", run, "--formats", "int4_group_32", "--policy", "optimal", "--budget", "100%")
+    said = the_json(cli(*only_int4, "--json"))
+    reasons = load_plan(run / "plan.json").provenance["uncalibrated"]
+    assert said["uncalibrated"] == reasons
+    assert list(reasons) == [layers[0], layers[3]]
+    assert all("all zeros or not finite" in reason for reason in reasons.values())
+    shown = cli(*only_int4).out
+    assert "2 layers that cannot be calibrated" in shown
+    assert all(name in shown for name in reasons)
+    nearest = the_json(cli(*only_int4, "--rounding", "nearest", "--json"))
+    assert "uncalibrated" not in nearest
+
+
+def test_what_is_rounded_to_the_nearest_all_the_same_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("plan", "--run", run, "--rounding", "gptq").code == 0
+    get = Moments.why_unusable
+    formats = load_plan(run / "plan.json").formats
+    layer = next(name for name, key in formats.items() if key != "fp16")
+    monkeypatch.setattr(Moments, "why_unusable", lambda self, name: NOT_FINITE if name == layer else get(self, name))
+    ran = cli("export", "--run", run)
+    assert ran.code == 0
+    assert f"{layer} is rounded to the nearest: its inputs are not finite" in ran.err
+
+
+def test_an_export_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("plan", "--run", run, "--rounding", "output_gptq").code == 0
+    path, whole = run / "model-plan.safetensors", ("export", "--run", run)
+    assert cli(*whole).code == 0
+    expected = path.read_bytes()
+    path.unlink()
+    rounded_layer = rounding_in_passes.rounded_layer
+    count = 0
+
+    def stopped(*arguments: object) -> object:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise KeyboardInterrupt
+        return rounded_layer(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounding_in_passes, "rounded_layer", stopped)
+        assert cli(*whole).code == 130
+    ran = cli(*whole)
+    assert ran.code == 0
+    assert "rounding goes on where it stopped: 4 of" in ran.err
+    assert path.read_bytes() == expected
+    assert not list(run.glob("*.parts"))

@@ -5,6 +5,7 @@
 | `base` | what a way of rounding is, and the registry |
 | `nearest` | to the nearest; scales by the squared error |
 | `gptq` | columns one after the other, with what is left made up for |
+| `descent` | codes and scales that are there already, one by one to their best |
 | `error_ratio` | what this leaves of the error of rounding to the nearest |
 """
 

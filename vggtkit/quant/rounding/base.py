@@ -11,6 +11,8 @@ from vggtkit.core.registry import Registry
 from vggtkit.quant.quantizer import QuantizedTensor
 
 Needs = Literal["", "inputs", "gradients", "sequence"]
+DAMPING = 0.01
+"""Of the mean second moment, added to all of them, so that directions without inputs are not moved at will."""
 NEAREST = "nearest"
 """Key of the rounding that needs nothing and is the default."""
 
