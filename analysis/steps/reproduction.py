@@ -37,7 +37,7 @@ from vggtkit.core.journal import Parts
 from vggtkit.core.memory import bytes_of
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.core.seal import digest_of
+from vggtkit.core.seal import digest_of, sealed
 from vggtkit.model import model_fingerprint, pick_dtype, resolve_source
 from vggtkit.quant import UNIFORM_SCHEMES, get_format, quantized_nbytes
 from vggtkit.scenes import SCENE_KINDS, SceneSource, draw_scenes, parse_scenes
@@ -250,7 +250,7 @@ def _written(
     document = Document("Cameras of VGGT under quantisation", (Section("Result", (text, *shown)),))
     paths = [run / RESULTS, run / REPORT]
     with replacing_all(paths) as (results_file, report):
-        whole = {"schema_version": 1, "provenance": facts} | said
+        whole = sealed({"schema_version": 1, "provenance": facts} | said)
         results_file.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         report.write_text(RENDERERS["markdown"].render(document), encoding="utf-8")
     return View({"path": str(paths[0])} | said, shown, [gate, f"written: {', '.join(map(str, paths))}"])
