@@ -49,8 +49,8 @@ from vggtkit.runtime.kernel_table import load_table
 
 Task = Callable[[Path], tuple[int, str, object]]
 WRITING = (
-    "profile_by_plan", "plan_by_export", "packed_tuned", "results_by_report", "step", "step_of_errors", "step_of_tuning",
-    "step_of_evaluation", "purpose",
+    "profile_by_plan", "plan_by_export", "packed_tuned", "results_by_report", "step", "step_of_errors",
+    "step_of_tuning", "step_of_evaluation", "purpose",
 )  # fmt: skip
 """Kinds whose reading is a command that writes."""
 WRONG = ("traceback", "exit_code_1", "hang", "crash", "silently_wrong", "refused_in_other_words")

@@ -51,7 +51,7 @@ COMMANDS = {
     "view": "view --model {model}",
 }  # fmt: skip
 """In an order in which each finds what it needs."""
-SELDOM = {"audit": 0.2, "reproduce": 0.6, "transfer": 0.6}
+SELDOM = {"profile": 0.5, "evaluate": 0.5, "audit": 0.1, "reproduce": 0.5, "transfer": 0.5}
 ONCE = {"tune": "tuned"}
 """What is there when it is done: doing it again is another tuning."""
 ENDLESS = {"view": 3.0}
@@ -243,10 +243,16 @@ def main() -> None:
     parser.add_argument("--signals", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    most = [command for command in COMMANDS if command != "audit"]
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=most, help="by default all but audit")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(kill(options.kills, options.signals, options.seed, Path(folder), options.seconds)))
+        print(
+            json.dumps(
+                kill(options.kills, options.signals, options.seed, Path(folder), options.seconds, options.commands)
+            )
+        )
 
 
 if __name__ == "__main__":
