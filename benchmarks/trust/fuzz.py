@@ -39,6 +39,7 @@ from benchmarks.trust.attempts import (
     make_tuned_run,
     profile_command,
     run_command,
+    started_command,
 )
 from mixedprec import load_quantized
 from sensitivity import open_profile
@@ -259,9 +260,9 @@ def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> 
     run = make_run(folder / "whole" / "run", model)
     make_tuned_run(folder / "whole" / "tuned", model)
     for words in (["pareto", "--points", "3", "--measure", "0"], ["kernels", "--seconds", "1"]):
-        code, said = run_command([*words, "--run", str(run)])
-        if code:
-            raise RuntimeError(f"{words}: {said}")
+        process = started_command([*words, "--run", str(run)])  # not here: threads that it starts are in no copy
+        if process.wait():
+            raise RuntimeError(f"{words}: {process.said}")
     (run / "score_audit.json").write_text(_audit_like(run))
     (run / "roles.toml").write_text("[roles]\n'^head[.](.*)' = 'head'\n[blocks]\n'blocks[.](\\d+)' = 'b.\\1'\n")
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}

@@ -152,9 +152,9 @@ def disturb(
         if lost := before - set(answers(run)):
             faults.append(f"lost {sorted(lost)}")
         if command not in ENDLESS and ONCE.get(command) not in answers(run):
-            code, said = run_command(words_of(command, run, model))
-            if code:
-                faults.append(f"again: exit code {code}: {said[-200:]}")
+            again = started_command(words_of(command, run, model))  # not here: its threads would be in no copy
+            if code := again.wait():
+                faults.append(f"again: exit code {code}: {again.said[-2000:]}")
         after = answers(run)
     except (InputError, OSError, ValueError) as error:
         return [*faults, f"lost, unreadable: {error}"]
