@@ -290,9 +290,10 @@ def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> 
         counts[kind][outcome] += 1
         if outcome in WRONG:
             wrong.append({"case": number, "kind": kind, "outcome": outcome, "said": tried.said[-300:]})
-        (places / where / file).write_bytes(originals[kind])
         if kind in WRITING:
             _restore(backup, places)
+        else:
+            (places / where / file).write_bytes(originals[kind])
     total = sum(counts.values(), Counter())
     return {
         "benchmark": "trust_fuzz", "seed": seed, "cases": sum(total.values()),
