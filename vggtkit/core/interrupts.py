@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType, TracebackType
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -68,7 +68,7 @@ def behind(error: BaseException) -> BaseException:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within it signals that would end the work wait; they count when it ends.
+    """Within it signals that would end the work wait; they count when it ends, or where it asks `check_interrupted`.
 
     >>> with interruptible():
     ...     try:
@@ -81,8 +81,12 @@ def uninterrupted() -> Iterator[None]:
     and ended
     """
     global _waiting
+    if threading.current_thread() is not threading.main_thread():  # where none is raised
+        yield
+        return
     before = len(_received)
-    with _blocked():  # but for those that another thread takes, which Python's handler still gets in this one
+    ours = all(signal.getsignal(number) in (_raise, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM))
+    with nullcontext() if ours else _blocked():  # which does not hold back those that another thread takes
         _waiting += 1
         try:
             yield
