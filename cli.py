@@ -10,7 +10,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vggtkit.core.interrupts import INTERRUPTED, check_interrupted, ending_at_once, exit_code, interruptible
+from vggtkit.core.interrupts import (
+    INTERRUPTED,
+    check_interrupted,
+    end_at_once,
+    ending_at_once,
+    exit_code,
+    interruptible,
+)
 from vggtkit.core.program import program
 from vggtkit.core.streams import NOBODY_READS, readable_streams
 
@@ -104,7 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
     >>> main(["plan", "--run", "no/such/run"])
     2
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # this is the program
+        end_at_once()
+        arguments = sys.argv[1:]
     with readable_streams(), interruptible():
         try:
             code = _run(arguments or ["--help"])

@@ -355,7 +355,7 @@ def _sidecar_of(path: Path) -> Path:
 def _is_summary(path: Path) -> bool:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(values, dict) and values.get("kind") == KIND
 

@@ -19,6 +19,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vggtkit.core.interrupts import check_interrupted, uninterrupted
+
 DIGEST = "digest"
 """The root attribute with the SHA-256 of everything but activations."""
 ACTIVATIONS = "activations"
@@ -112,17 +114,26 @@ class _Disk(io.RawIOBase):
 def writing_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """A new file, sealed at the end, and what is to be called before more is written: it fails once the disk has.
 
+    There it is interrupted, too, and nowhere else: what a signal raises while HDF5 writes is one more error that HDF5
+    cannot end on.
+
     Raises:
         OSError: it does not fit on the disk, or cannot be written for another reason.
     """
     disk = _Disk(path)
-    try:
-        with h5py.File(disk, "w") as file:
-            yield file, disk.check
-            file.attrs[DIGEST] = content_digest(file)
-    finally:
-        disk.close()
+
+    def check() -> None:
+        check_interrupted()
         disk.check()
+
+    with uninterrupted():
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file, check
+                file.attrs[DIGEST] = content_digest(file)
+        finally:
+            disk.close()
+            disk.check()
 
 
 def describe(item: h5py.Dataset, **texts: str) -> None:

@@ -100,6 +100,7 @@ class ProfileWriter:
     def roundings(self, values: Mapping[str, Array]) -> None:
         """Write ``/roundings/<key>``, ``[layer, candidate]``."""
         for key, array in values.items():
+            self.check()
             dataset = self.file.create_dataset(f"{ROUNDINGS_GROUP}/{key}", data=np.asarray(array, dtype=np.float64))
             meaning = (
                 "squared error of the layer's output under this rounding over that of rounding to the nearest; NaN "
@@ -111,6 +112,7 @@ class ProfileWriter:
     def scores(self, group: str, values: Mapping[str, Array]) -> None:
         """Write ``/scores/<group>/<name>``, ``[layer, scheme]`` or ``[scheme]``."""
         for name, array in values.items():
+            self.check()
             dataset = self.file.create_dataset(
                 f"scores/{group}/{stored_as(name)}", data=np.asarray(array, dtype=np.float64)
             )

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from analysis.audit.rounding_or_bits import LayerNoise
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import null_if_not_finite
 from sensitivity.response import Response
+from vggtkit.core.seal import sealed
 from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import Layer
 
@@ -266,7 +268,8 @@ def to_json(audit: Audit) -> str:
         "beside_noise": [dataclasses.asdict(layer) for layer in audit.noise],
     }
     document = {"schema_version": 1, "provenance": dict(audit.facts), **summary(audit), "measured": arrays}
-    return json.dumps(null_if_not_finite(document), allow_nan=False)
+    finite: Any = null_if_not_finite(document)
+    return json.dumps(sealed(finite), allow_nan=False)
 
 
 def _rounded(values: Array) -> list[list[float]]:

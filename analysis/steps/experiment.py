@@ -25,6 +25,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import escape
 from vggtkit.core.locks import LOCK
 from vggtkit.core.program import command
+from vggtkit.core.seal import SEAL, is_sealed
 
 PARETO, AUDIT = "pareto.json", "score_audit.json"
 NO_FILE = "no such file"
@@ -119,6 +120,8 @@ def _json_of(path: Path, profile: Profile | None, place: str) -> dict[str, Any]:
         raise InputError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a JSON object")
+    if not is_sealed(values):
+        raise InputError(f"{path}: its {SEAL} is not that of its content")
     facts = values.get(place)
     if not isinstance(facts, dict):
         raise InputError(f"{path}: does not say where it comes from")

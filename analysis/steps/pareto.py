@@ -25,6 +25,7 @@ from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.executors import Workers
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.seal import sealed
 
 RESULTS, CHART, TIME_CHART = "pareto.json", "pareto.png", "pareto_time.png"
 AXES = ("size,damage", "size,time,damage")
@@ -85,7 +86,7 @@ def make_pareto(
     values = json.loads(to_json(result)) | ({} if timed is None else timed.values())
     names = [RESULTS, CHART, *([TIME_CHART] if timed else [])]
     with replacing_all([run / name for name in names]) as files:
-        files[0].write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        files[0].write_text(json.dumps(sealed(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         draw_pareto(result, files[1])
         if timed is not None:
             draw_time(timed.points, result.model, timed.fp32_seconds, files[2])

@@ -29,7 +29,7 @@ from analysis.steps.run_folder import PROFILE, check_writable
 from analysis.steps.view import View
 from mixedprec import parse_request, save_plan, solve_plan, uniform_assignment
 from mixedprec.checkpoint import overhead_bytes
-from sensitivity import open_profile
+from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.executors import Workers, demand_of
@@ -37,7 +37,7 @@ from vggtkit.core.journal import Parts
 from vggtkit.core.memory import bytes_of
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.core.seal import digest_of
+from vggtkit.core.seal import digest_of, sealed
 from vggtkit.model import model_fingerprint, pick_dtype, resolve_source
 from vggtkit.quant import UNIFORM_SCHEMES, get_format, quantized_nbytes
 from vggtkit.scenes import SCENE_KINDS, SceneSource, draw_scenes, parse_scenes
@@ -206,6 +206,7 @@ def _plans(
             seed=protocol.seed, dtype=dtype, workers=workers, progress=progress, say=say,
         )  # fmt: skip
     profile, source = open_profile(run / PROFILE), plan_source(run, model_name, device=device)
+    say(_source_of_plans(profile))
     variants = []
     for budget in protocol.budgets:
         name = f"plan-{budget}"
@@ -226,6 +227,13 @@ def _plans(
     return variants
 
 
+def _source_of_plans(profile: Profile) -> str:
+    """Which scenes the plans are made from: those of the profile that is there, which need not be those asked for."""
+    facts = profile.facts
+    source = SceneSource.from_dict(facts["scene_source"])
+    return f"plans are made from {profile.path}: {len(facts['scenes'])} scenes ({source.kind}), seed {facts['seed']}"
+
+
 def _calibration(protocol: Protocol) -> SceneSource:
     """The scenes that are profiled: by default training sequences of the first CO3D, else rooms rendered here."""
     text = protocol.calibration
@@ -241,16 +249,18 @@ def _written(
     run: Path, variants: Sequence[Variant], sets: Sequence[TestSet], results: Results, infeasible: dict[str, str],
     subject: Subject, protocol: Protocol,
 ) -> View:  # fmt: skip
+    profiled = open_profile(run / PROFILE).facts
     facts = provenance(
-        model=resolve_source(subject.source), model_fingerprint=model_fingerprint(subject.model), seed=protocol.seed
-    )
+        model=resolve_source(subject.source), model_fingerprint=model_fingerprint(subject.model), seed=protocol.seed,
+        profile={name: profiled[name] for name in ("scenes", "scene_source", "scene_fingerprint", "seed")},
+    )  # fmt: skip
     said: dict[str, Any] = null_if_not_finite(values(variants, sets, results, infeasible))  # type: ignore[assignment]
     gate, shown = gate_of(sets, results).said(), tables(variants, sets, results)
     text = Text((gate, *(f"No plan at {budget}: {reason}" for budget, reason in infeasible.items())))
     document = Document("Cameras of VGGT under quantisation", (Section("Result", (text, *shown)),))
     paths = [run / RESULTS, run / REPORT]
     with replacing_all(paths) as (results_file, report):
-        whole = {"schema_version": 1, "provenance": facts} | said
+        whole = sealed({"schema_version": 1, "provenance": facts} | said)
         results_file.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         report.write_text(RENDERERS["markdown"].render(document), encoding="utf-8")
     return View({"path": str(paths[0])} | said, shown, [gate, f"written: {', '.join(map(str, paths))}"])

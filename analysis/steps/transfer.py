@@ -23,6 +23,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Workers
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.seal import sealed
 from vggtkit.scenes import SceneSource
 
 RESULTS, CHART = "transfer.json", "transfer.png"
@@ -67,7 +68,7 @@ def make_transfer(
     values: dict[str, Any] = null_if_not_finite(transfer_values(found))  # type: ignore[assignment]
     paths = [runs[0] / RESULTS, runs[0] / CHART]
     with replacing_all(paths) as (results, chart):
-        document = json.dumps({"schema_version": 1, "provenance": facts} | values, indent=2, allow_nan=False)
+        document = json.dumps(sealed({"schema_version": 1, "provenance": facts} | values), indent=2, allow_nan=False)
         results.write_text(document + "\n", encoding="utf-8")
         draw_transfer(found, chart)
     lines = [*transfer_sentences(found), f"written: {', '.join(map(str, paths))}"]

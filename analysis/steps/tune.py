@@ -28,6 +28,7 @@ from mixedprec import Plan, quantized_weights, save_plan, save_quantized
 from mixedprec.evidence import output_weights, parse_weights
 from mixedprec.tuning import Forecast, Recipe, Tuned, Weights, distil, forecast, tune_blocks
 from sensitivity import Profile, open_profile
+from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import bytes_of, free_bytes
@@ -249,15 +250,19 @@ def _facts(roles: Roles, recipe: Recipe, tuned: Tuned, *, resumed: bool, seconds
 
 
 def _write(run: Path, plan: Plan, profile: Profile, subject: Subject, weights: Weights) -> None:
-    """The checkpoint, then the plan that it belongs to: a crash in between leaves the old plan, which makes its own."""
+    """The checkpoint, then its plan, which is on the disk by then: a crash in between leaves the old plan.
+
+    That makes a checkpoint of its own.
+    """
     shown = ("scenes", "selection_scenes", "steps", "damage_before", "damage_after", "selection_fingerprint")
     note = provenance(
         weights=profile.facts["weights"], scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts.get("seed"), rounding=plan.rounding, tuned={name: plan.tuned[name] for name in shown},
         **{OF_PLAN: digest_of_plan(plan)},
     )  # fmt: skip
-    save_quantized(subject, plan.formats, checkpoint_path(run), keep=plan.keep, rounded=weights, note=note)
-    save_plan(plan, run / PLAN)
+    with replacing(run / PLAN) as file:
+        save_plan(plan, file)
+        save_quantized(subject, plan.formats, checkpoint_path(run), keep=plan.keep, rounded=weights, note=note)
 
 
 def _view(run: Path, plan: Plan, tuned: Tuned) -> View:

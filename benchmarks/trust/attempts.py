@@ -76,15 +76,29 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
+TUNE = ["tune", "--num-scenes", "3", "--select", "1", "--views", "1", "--block-steps", "1", "--steps", "1"]
+
+
 def make_run(run: Path, model: Path) -> Path:
-    """Profile (whose steps stay), plan, evaluation and packed checkpoint."""
+    """Profile, plan, evaluation (the steps of both stay), and packed checkpoint."""
+    return _made(run, model, ["plan"], ["evaluate", "--repeats", "0"], ["export"])
+
+
+def make_tuned_run(run: Path, model: Path) -> Path:
+    """Profile, plan, its tuned checkpoint and the steps of that; ``plan.json.before`` is the plan as it was untuned."""
+    _made(run, model, ["plan", "--heads", "camera"])
+    shutil.copy2(run / "plan.json", run / "plan.json.before")
+    return _made(run, None, TUNE)
+
+
+def _made(run: Path, model: Path | None, *words: list[str]) -> Path:
     with mock.patch.object(Parts, "remove", lambda _parts: None):
-        commands = [profile_command(run, model)]
-        commands += [[*words, "--run", str(run)] for words in (["plan"], ["evaluate", "--repeats", "0"], ["export"])]
-        for words in commands:
-            code, said = run_command(words)
+        commands = [] if model is None else [profile_command(run, model)]
+        commands += [[*each, "--run", str(run)] for each in words]
+        for command in commands:
+            code, said = run_command(command)
             if code:
-                raise RuntimeError(f"{words}: {said}")
+                raise RuntimeError(f"{command}: {said}")
     return run
 
 
@@ -113,7 +127,7 @@ def attempt(task: Callable[[], tuple[int, str, object]], seconds: int = SECONDS)
         os.close(reading)
         _answer(task, writing, seconds)
     os.close(writing)
-    deadline, content = time.monotonic() + 4 * seconds, b""
+    deadline, content = time.monotonic() + 40 * seconds, b""  # a machine may be busy, or stopped
     os.set_blocking(reading, False)
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -186,6 +200,7 @@ def started_command(words: list[str]) -> Started:
             os.dup2(descriptor, 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            faulthandler.enable(file=2)
             sys.argv = ["cli.py", *words]
             code = main(words)
             sys.stderr.flush()

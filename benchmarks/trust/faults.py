@@ -29,14 +29,35 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.trust.attempts import attempt, fresh_copy, make_whole, profile_command, run_command
+from benchmarks.trust.attempts import (
+    TUNE,
+    attempt,
+    fresh_copy,
+    make_whole,
+    profile_command,
+    run_command,
+    started_command,
+)
+from tests.analysis.reproduction.layouts import write_co3d
 from vggtkit.core.command_log import LOG
 from vggtkit.core.locks import working_in
 
-COMMANDS: dict[str, list[str]] = {
-    "profile": [], "plan": [], "plan-draw": ["--draw"], "evaluate": ["--repeats", "0"], "export": [], "report": [],
-    "pareto": ["--points", "3", "--measure", "0"], "inspect": ["camera_head.pose_branch.fc1"],
+COMMANDS = {
+    "profile": "", "plan": "plan --run {run}", "plan-draw": "plan --draw --run {run}",
+    "evaluate": "evaluate --repeats 0 --run {run}", "export": "export --run {run}", "report": "report --run {run}",
+    "pareto": "pareto --points 3 --measure 0 --run {run}", "inspect": "inspect camera_head.pose_branch.fc1 --run {run}",
 }  # fmt: skip
+LATER = {
+    "tune": f"{' '.join(TUNE)} --run {{run}}", "kernels": "kernels --seconds 1 --run {run}",
+    "reconstruct": "reconstruct --run {run} --out {run}/reconstruction", "forecast": "forecast --images 1 --run {run}",
+    "transfer": "audit --transfer {run} {other} --num-scenes 1", "formats": "formats --run {run}",
+    "reproduce": "reproduce --on co3d-test:{data} --frames 2 --least-frames 2 --budgets int4_group_128 --num-scenes 1 "
+    "--rounding nearest --believe --model {model} --run {run}",
+}  # fmt: skip
+"""Tried with a few limits."""
+IN_STEPS = ("reproduce",)
+"""What it has done by then is kept."""
+FEW = (0, 1000, 30_000, 150_000, 1_000_000)
 LIMITS = (0, 1, 100, 1000, 4096, 10_000, 30_000, 100_000, 150_000, 190_000, 500_000, 1_000_000, 2_000_000)
 NAMES = (
     b"a b", b"$x_1$", b"$", b"\\alpha", b"\xff\xfe", b"a\nb", b"\x1b[31m", "k\u00fcche".encode(), "\u202e".encode(),
@@ -55,6 +76,22 @@ ABSURD = (
     "pareto --points 1000000000", "pareto --points -1", "pareto --measure -1", "pareto --measure 1000000000",
     "evaluate --repeats 1000000000", "evaluate --repeats -1", "evaluate --num-scenes 1000000000",
     "evaluate --views 1000000000", "audit --num-scenes 1000000000", "audit --views 1000000000",
+    "tune --num-scenes 1000000000", "tune --select 0", "tune --select 1000000000", "tune --block-steps -1",
+    "tune --steps -1", "tune --steps 99999999999999999999", "tune --batch 0", "tune --rate nan", "tune --rate 1e400",
+    "tune --rate -1", "tune --scale-rate inf", "tune --views 1000000000", "tune --weights-for depth=1e308",
+    "reconstruct --confidence nan", "reconstruct --confidence 1e400", "reconstruct --confidence -1",
+    "reconstruct --chunk -1", "reconstruct --resolution 1000000000", "reconstruct --max-images 0",
+    "kernels --seconds 0", "kernels --seconds -1", "kernels --views 1000000000", "kernels --resolution 1000000000",
+    "forecast --images 1000000000000000000000", "forecast --images nan", "forecast --images 0", "forecast --images -1",
+    "forecast --size 1000000000x1000000000", "forecast --size 0x0", "forecast --size -8x8", "forecast --size 1e9x8",
+    "reproduce --frames 1000000000 --on co3d-test:/nowhere", "reproduce --frames x --on co3d-test:/nowhere",
+    "reproduce --budgets , --on co3d-test:/nowhere", "plan --max-time nan", "plan --max-time -1",
+    "plan --max-time 1e400s", "plan --max-memory -1MB", "plan --max-memory nanGB",
+    "plan --max-time 1s --views 1000000000",
+    "plan --best-of 1000000000", "plan --best-of -1", "plan --group " + "(" * 3000, "plan --keep-fp " + "[" * 3000,
+    "pareto --workers 1000000000", "pareto --workers -1", "pareto --threads 1000000000", "pareto --threads -1",
+    "pareto --workers ray://nowhere:1", "view --port 99999999", "view --port -1", "view --confidence nan",
+    "report --lang " + "x" * 300, "evaluate --also " + "x" * 300, "evaluate --schemes " + "," * 3000,
     "export --scheme " + "x" * 300, "inspect " + "x" * 5000, "plan --pin " + "[" * 3000 + "=int4_group_128",
 )  # fmt: skip
 
@@ -63,8 +100,14 @@ Fault = Callable[[], object]
 
 def words_of(command: str, run: Path, model: Path) -> list[str]:
     """A command on a run."""
-    name = command.partition("-")[0]
-    return profile_command(run, model) if name == "profile" else [name, *COMMANDS[command], "--run", str(run)]
+    if command == "profile":
+        return profile_command(run, model)
+    text, beside = {**COMMANDS, **LATER}[command], model.parent
+    given = {"{run}": run, "{model}": model, "{other}": beside / "other", "{data}": beside / "co3d"}
+    words = text.split()
+    for name, path in given.items():  # which may hold a blank
+        words = [word.replace(name, str(path)) for word in words]
+    return words
 
 
 def limited(which: int, value: int) -> Fault:
@@ -75,21 +118,24 @@ def limited(which: int, value: int) -> Fault:
 def cases(places: Path, model: Path) -> Iterator[tuple[str, list[str], Fault]]:
     """Name, command line, and what goes wrong beforehand, in the child process."""
     run = places / "run"
-    for command in COMMANDS:
-        for limit in LIMITS:
+    for command in (*COMMANDS, *LATER):
+        for limit in LIMITS if command in COMMANDS else FEW:
             yield f"file size {limit}", words_of(command, run, model), limited(resource.RLIMIT_FSIZE, limit)
         for spare in (1, 30 * 10**6, 100 * 10**6):
             yield "memory", words_of(command, run, model), partial(_short_of_memory, spare)
         yield "read-only", words_of(command, run, model), partial(_read_only, run)
     for text in ABSURD:
         words = text.split()
-        given = [*profile_command(run, model)[1:], *words[1:]] if words[0] == "profile" else words[1:]
-        yield "absurd", [words[0], *given, *([] if words[0] == "profile" else ["--run", str(run)])], lambda: None
+        if words[0] == "profile":
+            words = [*profile_command(run, model), *words[1:]]
+        elif words[0] in ("reproduce", "view"):
+            words += ["--model", str(model)]
+        yield "absurd", words if words[0] in ("profile", "view") else [*words, "--run", str(run)], lambda: None
     for name in NAMES:
         named = Path(os.fsdecode(os.fsencode(places) + b"/" + name))
-        for command in ("profile", "plan-draw", "export", "evaluate"):
+        for command in ("profile", "plan-draw", "export", "evaluate", "reconstruct", "tune"):
             yield "name", words_of(command, named, model), partial(_copied, run, named)
-    for command in COMMANDS:
+    for command in (*COMMANDS, *(name for name in LATER if name != "formats")):
         yield "locked", words_of(command, run, model), lambda: None
 
 
@@ -116,6 +162,12 @@ def contents(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
+def _changed(before: dict[str, bytes], after: dict[str, bytes], *, in_steps: bool) -> bool:
+    """Whether a file is another, is gone, or is new; steps that are kept are none of these."""
+    names = before if in_steps else {**before, **after}
+    return any(before.get(name) != after.get(name) for name in names if "parts" not in name)
+
+
 def faulty(words: list[str], fault: Fault) -> tuple[int, str, object]:
     """The command after the fault."""
     fault()
@@ -127,6 +179,10 @@ def faults(folder: Path, every: int = 1, seconds: float = float("inf")) -> dict[
     """Counts of what came of every so-manieth case."""
     folder.chmod(0o755)
     model, whole = make_whole(folder / "whole")
+    other = started_command([*profile_command(folder / "other", model), "--seed", "5"])
+    if other.wait():
+        raise RuntimeError(other.said)
+    write_co3d(folder / "co3d", {"apple": {"a": "test", "b": "train"}}, views=2)
     started = time.monotonic()
     places = folder / "places"
     counts: Counter[str] = Counter()
@@ -145,9 +201,7 @@ def faults(folder: Path, every: int = 1, seconds: float = float("inf")) -> dict[
             outcome = "left_over"
         elif name == "locked" and outcome == "done":
             outcome = "lock_ignored"
-        elif outcome == "refused" and {k: v for k, v in after.items() if "parts" not in k} != {
-            k: v for k, v in before.items() if "parts" not in k
-        }:
+        elif outcome == "refused" and _changed(before, after, in_steps=words[0] in IN_STEPS):
             outcome = "changed_though_refused"
         counts[outcome] += 1
         if outcome not in ("done", "refused"):

@@ -28,13 +28,31 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.trust.attempts import attempt, fresh_copy, make_whole, profile_command, run_command
+from analysis.steps.experiment import read_evaluation, read_experiment
+from analysis.steps.run_folder import plan_of, subject_of_run
+from benchmarks.trust.attempts import (
+    TUNE,
+    attempt,
+    fresh_copy,
+    make_tuned_run,
+    make_whole,
+    profile_command,
+    run_command,
+    started_command,
+)
 from mixedprec import load_quantized
 from sensitivity import open_profile
 from vggtkit.core.errors import InputError
-from vggtkit.model import load_vggt
+from vggtkit.core.seal import sealed
+from vggtkit.quant.roles import read_roles
+from vggtkit.runtime.kernel_table import load_table
 
 Task = Callable[[Path], tuple[int, str, object]]
+WRITING = (
+    "profile_by_plan", "plan_by_export", "packed_tuned", "results_by_report", "step", "step_of_errors",
+    "step_of_tuning", "step_of_evaluation", "purpose",
+)  # fmt: skip
+"""Kinds whose reading is a command that writes."""
 WRONG = ("traceback", "exit_code_1", "hang", "crash", "silently_wrong", "refused_in_other_words")
 
 
@@ -108,6 +126,9 @@ def of_profile(path: Path) -> str:
     arrays: dict[str, object] = {f"damage {name}": value for name, value in profile.damage.items()}
     arrays |= {f"uniform {name}": value for name, value in profile.uniform.items()}
     arrays |= {f"changes {name}": value for name, value in profile.changes.items()}
+    arrays |= {f"input changes {name}": value for name, value in profile.input_changes.items()}
+    arrays |= {f"rounding {name}": value for name, value in profile.roundings.items()}
+    arrays |= {f"noise {name}": value for name, value in profile.noise.items()}
     arrays |= {"sizes": profile.size_bytes, "layers": profile.layers, "facts": dict(sorted(profile.facts.items()))}
     first = profile.layers[0].name
     return _digest(arrays | {"activations": profile.activations("fp32", first)})
@@ -127,6 +148,21 @@ def _exported(run: Path) -> tuple[int, str, object]:
     return code, said, of_packed(run / "model-plan.safetensors") if code == 0 else None
 
 
+def of_plan(run: Path) -> str:
+    """A plan that was held against its profile, as every command reads it."""
+    return _digest(vars(plan_of(run, open_profile(run / "profile.h5"))))
+
+
+def of_subject(model: Path) -> str:
+    """What the run's model computes, once it was found to be the one that was profiled."""
+    run = model.parent / "run"
+    subject = subject_of_run(run, open_profile(run / "profile.h5"), "cpu", str(model))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        outputs = subject.model(torch.rand(1, 1, 3, 32, 32))
+    return _digest({name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)})
+
+
 def _reported(run: Path) -> tuple[int, str, object]:
     code, said = run_command(["report", "--run", str(run)])
     return code, said, (run / "comprehensive_report.txt").read_bytes() if code == 0 else None
@@ -144,36 +180,88 @@ def _resumed(run: Path) -> tuple[int, str, object]:
     return code, said, profile and _digest({**profile.damage, **profile.uniform, **profile.scores["isolated"]})
 
 
-def _loaded(model: Path) -> tuple[int, str, object]:
+def _evaluated_again(run: Path) -> tuple[int, str, object]:
+    (run / "comprehensive_results.json").unlink()
+    code, said = run_command(["evaluate", "--repeats", "0", "--run", str(run)])
+    if code:
+        return code, said, None
+    results = json.loads((run / "comprehensive_results.json").read_text())["results"]
+    return code, said, [(row["key"], row["damage"], row["per_scene"], row["outputs"]) for row in results]
+
+
+def _tuned_again(run: Path) -> tuple[int, str, object]:
+    """From the plan that was not tuned yet; what takes no part in the numbers is left out."""
+    (run / "plan.json").write_bytes((run / "plan.json.before").read_bytes())
+    code, said = run_command([*TUNE, "--run", str(run)])
+    return code, said, of_packed(run / "model-plan.safetensors") if code == 0 else None
+
+
+def _of_experiment(file: str, part: str, run: Path) -> tuple[int, str, object]:
+    """What a report takes from a file; one that is named as absent is refused."""
+
     def read() -> str:
-        network = load_vggt(model)
-        torch.manual_seed(0)
-        with torch.no_grad():
-            outputs = network(torch.rand(1, 1, 3, 32, 32))
-        return _digest({name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)})
+        experiment = read_experiment(run)
+        if refused := [each for each in experiment.absent if each.file == file]:
+            raise InputError(refused[0].reason)
+        value = getattr(experiment, part)
+        return _digest(vars(value)) if part == "maps" else repr(value)
 
     return _read(read)
+
+
+def _audit_like(run: Path) -> str:
+    """A small audit as `audit` writes it, which takes a minute."""
+    score = {
+        "agreement": {"all": {"spearman": {"value": 0.5}}},
+        "regret_interval": [1.0, 1.2],
+        "passes": 4,
+        "regret": 1.1,
+    }
+    values = {
+        "provenance": {"model_fingerprint": open_profile(run).facts["model_fingerprint"]}, "layers": 3,
+        "formats": ["int8_per_channel_sym"], "favoured": "sketch", "scores": {"sketch": score, "size": score},
+    }  # fmt: skip
+    return json.dumps(sealed(values))
 
 
 KINDS: dict[str, tuple[str, str, float, Task]] = {
     # kind: file, folder that it is of, share of the cases, how it is read
     "profile": ("profile.h5", "run", 0.3, lambda run: _read(lambda: of_profile(run / "profile.h5"))),
-    "profile_by_plan": ("profile.h5", "run", 0.06, _planned),
-    "plan": ("plan.json", "run", 0.2, _exported),
+    "profile_by_plan": ("profile.h5", "run", 0.01, _planned),
+    "plan": ("plan.json", "run", 0.16, lambda run: _read(lambda: of_plan(run))),
+    "plan_by_export": ("plan.json", "run", 0.02, _exported),
+    "plan_tuned": ("plan.json", "tuned", 0.05, lambda run: _read(lambda: of_plan(run))),
     "packed": (
-        "model-plan.safetensors", "run", 0.25, lambda run: _read(lambda: of_packed(run / "model-plan.safetensors"))
+        "model-plan.safetensors", "run", 0.2, lambda run: _read(lambda: of_packed(run / "model-plan.safetensors"))
     ),
-    "results": ("comprehensive_results.json", "run", 0.03, _reported),
-    "step": ("profile.h5.parts/0-damage.npz", "run", 0.01, _resumed),
-    "step_of_errors": ("profile.h5.parts/0-int4_group_128.npz", "run", 0.01, _resumed),
-    "config_of_run": ("config.json", "model", 0.05, lambda model: _exported(model.parent / "run")),
-    "weights_of_run": ("model.safetensors", "model", 0.05, lambda model: _exported(model.parent / "run")),
+    "packed_tuned": ("model-plan.safetensors", "tuned", 0.01, _exported),
+    "results": ("comprehensive_results.json", "run", 0.03, lambda run: _read(lambda: repr(read_evaluation(run)))),
+    "results_by_report": ("comprehensive_results.json", "run", 0.004, _reported),
+    "step": ("profile.h5.parts/0-damage.npz", "run", 0.005, _resumed),
+    "step_of_errors": ("profile.h5.parts/0-int4_group_128.npz", "run", 0.005, _resumed),
+    "step_of_tuning": ("model-plan.safetensors.parts/whole-model.npz", "tuned", 0.005, _tuned_again),
+    "step_of_evaluation": ("comprehensive_results.json.parts/03-scene-0000.npz", "run", 0.01, _evaluated_again),
+    "purpose": ("comprehensive_results.json.parts/purpose.json", "run", 0.005, _evaluated_again),
+    "pareto": ("pareto.json", "run", 0.03, partial(_of_experiment, "pareto.json", "pareto")),
+    "audit": ("score_audit.json", "run", 0.03, partial(_of_experiment, "score_audit.json", "audit")),
+    "depth_maps": ("depth_maps.npz", "run", 0.02, partial(_of_experiment, "depth_maps.npz", "maps")),
+    "kernels": ("kernels.json", "run", 0.03, lambda run: _read(lambda: repr(load_table(run / "kernels.json")))),
+    "roles": ("roles.toml", "run", 0.02, lambda run: _read(lambda: "a table" * bool(read_roles(run / "roles.toml")))),
+    "config_of_run": ("config.json", "model", 0.04, lambda model: _read(lambda: of_subject(model))),
+    "weights_of_run": ("model.safetensors", "model", 0.04, lambda model: _read(lambda: of_subject(model))),
 }  # fmt: skip
 
 
 def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> dict[str, object]:
     """Try so many mutated files, or as many as time allows; counts of what came of them, and whatever went wrong."""
-    make_whole(folder / "whole")
+    model, run = make_whole(folder / "whole")
+    make_tuned_run(folder / "whole" / "tuned", model)
+    for words in (["pareto", "--points", "3", "--measure", "0"], ["kernels", "--seconds", "1"]):
+        process = started_command([*words, "--run", str(run)])  # not here: threads that it starts are in no copy
+        if process.wait():
+            raise RuntimeError(f"{words}: {process.said}")
+    (run / "score_audit.json").write_text(_audit_like(run))
+    (run / "roles.toml").write_text("[roles]\n'^head[.](.*)' = 'head'\n[blocks]\n'blocks[.](\\d+)' = 'b.\\1'\n")
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     wrong: list[dict[str, object]] = []
     right = {}
@@ -200,7 +288,10 @@ def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> 
         counts[kind][outcome] += 1
         if outcome in WRONG:
             wrong.append({"case": number, "kind": kind, "outcome": outcome, "said": tried.said[-300:]})
-        _restore(backup, places)
+        if kind in WRITING:
+            _restore(backup, places)
+        else:
+            (places / where / file).write_bytes(originals[kind])
     total = sum(counts.values(), Counter())
     return {
         "benchmark": "trust_fuzz", "seed": seed, "cases": sum(total.values()),

@@ -1,11 +1,12 @@
 """Commands that are killed or signalled at seeded moments: nothing is lost, and the next run gives the same numbers.
 
-Method: every command that writes into a run of the tiniest network (but audit, which takes a minute) runs after those
-that it needs, in a process of its own; at a seeded moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the
-command runs again, undisturbed. *Lost* is a file that was there before and is not, or cannot be read any more, or a
-partial file or lock that stays after the next run; *different* is a score or a result, or a byte of a plan or of a
-packed checkpoint, that is not that of a run which nobody disturbed. A signal's exit code must be 143, 130, or, where it
-came after the work, 0; -15 in the instant before the command starts.
+Method: every command on a run of the tiniest network runs after those that it needs, in a process of its own; at a
+seeded moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed. *Lost* is a
+file that was there before and is not, or cannot be read any more, or a partial file or lock that stays after the next
+run; *different* is a score or a result, or a byte of a plan or of a packed checkpoint, that is not that of a run which
+nobody disturbed (of a tuned one a weight: its plan says how long it took). A signal's exit code must be 143, 130, or,
+where it came after the work (of `view`, which ends by it), 0; -15 in the instant before the command starts. Commands
+that take long come less often.
 
     python benchmarks/trust/kill.py --kills 100 --signals 50
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,25 +31,43 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.trust.attempts import fresh_copy, make_model, profile_command, run_command, started_command
+from benchmarks.trust.attempts import TUNE, fresh_copy, make_model, profile_command, run_command, started_command
 from mixedprec import load_plan, load_quantized
 from sensitivity import open_profile
+from tests.analysis.reproduction.layouts import write_co3d
+from vggtkit.core.errors import InputError
+from vggtkit.runtime.kernel_table import load_table
 
-COMMANDS: dict[str, list[str]] = {
-    "profile": [], "plan": ["--draw"], "evaluate": ["--repeats", "0"], "export": [], "report": [],
-    "pareto": ["--points", "3", "--measure", "0"], "inspect": ["camera_head.pose_branch.fc1"],
+COMMANDS = {
+    "profile": "", "plan": "plan --draw --run {run}", "evaluate": "evaluate --repeats 0 --run {run}",
+    "export": "export --run {run}", "report": "report --run {run}",
+    "pareto": "pareto --points 3 --measure 0 --run {run}", "inspect": "inspect camera_head.pose_branch.fc1 --run {run}",
+    "kernels": "kernels --seconds 1 --run {run}", "forecast": "forecast --images 1 --run {run}",
+    "formats": "formats --run {run}", "tune": f"{' '.join(TUNE)} --run {{run}}/tuned",
+    "reconstruct": "reconstruct --run {run} --out {run}/reconstruction --against fp32",
+    "transfer": "audit --transfer {run} {other} --num-scenes 1", "audit": "audit --num-scenes 1 --run {run}",
+    "reproduce": "reproduce --on co3d-test:{data} --frames 2 --least-frames 2 --budgets int4_group_128 --num-scenes 1 "
+    "--rounding nearest --believe --model {model} --run {run}",
+    "view": "view --model {model}",
 }  # fmt: skip
 """In an order in which each finds what it needs."""
-NOT_COMPARED = ("provenance", "facts")
+SELDOM = {"profile": 0.5, "evaluate": 0.5, "audit": 0.1, "reproduce": 0.5, "transfer": 0.5}
+ONCE = {"tune": "tuned"}
+"""What is there when it is done: doing it again is another tuning."""
+ENDLESS = {"view": 3.0}
+"""Seconds after which one that does not end by itself has begun to wait."""
+NOT_COMPARED = ("provenance", "facts", "digest")
 """Of results: when and how they were made."""
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130,)}
+PROFILE = ["profile", "--num-scenes", "1", "--views", "1", "--probes", "1", "--seed", "5"]
 
 
 def words_of(command: str, run: Path, model: Path) -> list[str]:
     """The arguments of a command of the run."""
     if command == "profile":
         return profile_command(run, model)
-    return [command, *COMMANDS[command], "--run", str(run)]
+    beside = run.parent
+    return COMMANDS[command].format(run=run, model=model, other=beside / "other", data=beside / "co3d").split()
 
 
 def answers(run: Path) -> dict[str, object]:
@@ -57,6 +77,18 @@ def answers(run: Path) -> dict[str, object]:
         InputError: one cannot be read.
     """
     known: dict[str, object] = {}
+    if (run / "tuned" / "plan.json").is_file():
+        known |= _answers_of_tuned(run / "tuned")
+    if (run / "reconstruction").is_dir():
+        with np.load(run / "reconstruction" / "views.npz") as views:
+            known["reconstruction"] = [views["depth"].tolist(), _sha256(run / "reconstruction" / "points.ply")]
+    if (run / "kernels.json").is_file():
+        known["kernels"] = load_table(run / "kernels.json").model
+    if (run / "report.html").is_file():
+        known["report"] = (run / "report.html").read_text().rstrip().endswith("</html>")
+    for name in ("pareto", "transfer", "reproduction", "score_audit"):
+        if (run / f"{name}.json").is_file():
+            known[name] = _without_times(json.loads((run / f"{name}.json").read_text()))
     if (run / "profile.h5").is_file():
         profile = open_profile(run)
         known["scores"] = {name: value.tolist() for name, value in (profile.damage | profile.uniform).items()}
@@ -66,8 +98,6 @@ def answers(run: Path) -> dict[str, object]:
     if (run / "comprehensive_results.json").is_file():
         results = json.loads((run / "comprehensive_results.json").read_text())["results"]
         known["damage"] = [row["damage"] for row in results]
-    if (run / "pareto.json").is_file():
-        known["pareto"] = _without_times(json.loads((run / "pareto.json").read_text()))
     for path in run.glob("*.png"):
         with Image.open(path) as picture:
             picture.load()
@@ -76,6 +106,18 @@ def answers(run: Path) -> dict[str, object]:
         load_quantized(run / "model-plan.safetensors")
         known["packed"] = [_sha256(run / f"model-plan.{ending}") for ending in ("safetensors", "json")]
     return known
+
+
+def _answers_of_tuned(run: Path) -> dict[str, object]:
+    """What was tuned, once it was."""
+    plan = load_plan(run / "plan.json")
+    if not plan.tuned:
+        return {"plan to be tuned": plan.formats}
+    weights = load_quantized(run / "model-plan.safetensors").state_dict()
+    sha256 = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        sha256.update(name.encode() + value.numpy().tobytes())
+    return {"plan to be tuned": plan.formats, "tuned": [plan.tuned["damage_after"], sha256.hexdigest()]}
 
 
 def _without_times(value: object) -> object:
@@ -103,15 +145,21 @@ def disturb(
     code = process.wait()
     faults = []
     if code not in (0, *CODES[number]):
-        faults.append(f"exit code {code}: {process.said[-200:]}")
-    if lost := before - set(answers(run)):
-        faults.append(f"lost {sorted(lost)}")
-    code, said = run_command(words_of(command, run, model))
-    if code:
-        faults.append(f"again: exit code {code}: {said[-200:]}")
-    if left := [entry.name for entry in run.iterdir() if entry.name.startswith(".")]:
+        faults.append(f"exit code {code}: {process.said[-2000:]}")
+    if "Traceback" in process.said:
+        faults.append(f"exit code {code} and a traceback: {process.said[-2000:]}")
+    try:
+        if lost := before - set(answers(run)):
+            faults.append(f"lost {sorted(lost)}")
+        if command not in ENDLESS and ONCE.get(command) not in answers(run):
+            again = started_command(words_of(command, run, model))  # not here: its threads would be in no copy
+            if code := again.wait():
+                faults.append(f"again: exit code {code}: {again.said[-2000:]}")
+        after = answers(run)
+    except (InputError, OSError, ValueError) as error:
+        return [*faults, f"lost, unreadable: {error}"]
+    if left := [entry.name for entry in run.rglob("*") if entry.name.startswith(".")]:
         faults.append(f"left {left}")
-    after = answers(run)
     if different := [name for name, value in after.items() if value != right[name]]:
         faults.append(f"different {different}")
     return faults
@@ -127,30 +175,39 @@ def kill(
 ) -> dict[str, object]:
     """Counts of what so many kills and signals did."""
     model = make_model(folder / "model")
-    durations, stages = {}, {}
+    durations: dict[str, float] = {}
+    stages: dict[str, Path | None] = {}
+    if "transfer" in commands:
+        run_command([*PROFILE, "--model", str(model), "--run", str(folder / "other")])
+    if "reproduce" in commands:
+        write_co3d(folder / "co3d", {"apple": {"a": "test", "b": "train"}}, views=2)
     place = folder / "case"  # files name the command that made them, and so this folder
     for command in commands:
+        if command == "tune":
+            _plan_to_be_tuned(place)
         stages[command] = fresh_copy(place, folder / f"before-{command}") if place.is_dir() else None
         begun = time.monotonic()
-        process = started_command(words_of(command, place, model))
-        if process.wait():
-            raise RuntimeError(process.said)
-        durations[command] = time.monotonic() - begun
+        if command not in ENDLESS:
+            process = started_command(words_of(command, place, model))
+            if process.wait():
+                raise RuntimeError(process.said)
+        durations[command] = ENDLESS.get(command, time.monotonic() - begun)
     right = answers(place)
     whole = fresh_copy(place, folder / "whole")
     started = time.monotonic()
     generator = np.random.default_rng(seed)
     ends = [signal.SIGKILL] * kills + [signal.SIGTERM, signal.SIGINT] * ((signals + 1) // 2)
+    shares = np.array([SELDOM.get(command, 1.0) for command in commands])
     counts: Counter[str] = Counter()
     by_command: Counter[str] = Counter()
     faults: list[dict[str, object]] = []
     for case in generator.permutation(len(ends)):
         if time.monotonic() - started > seconds:
             break
-        number, command = ends[case], str(generator.choice(commands))
+        number, command = ends[case], str(generator.choice(commands, p=shares / shares.sum()))
         delay = float(generator.uniform(0, durations[command]))
         # Half of the time the files of an earlier run are there, and must survive.
-        source = whole if generator.random() < 0.5 else stages[command]
+        source = whole if generator.random() < 0.5 and command not in ONCE else stages[command]
         fresh_copy(source or folder / "model", place)
         if source is None:
             [entry.unlink() for entry in place.iterdir()]
@@ -170,6 +227,15 @@ def kill(
     }  # fmt: skip
 
 
+def _plan_to_be_tuned(run: Path) -> None:
+    """A run of its own in the folder of the run, which tuning changes for good."""
+    (run / "tuned").mkdir()
+    shutil.copy2(run / "profile.h5", run / "tuned")
+    code, said = run_command(["plan", "--heads", "camera", "--run", str(run / "tuned")])
+    if code:
+        raise RuntimeError(said)
+
+
 def main() -> None:
     """Print one JSON line of counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,10 +243,16 @@ def main() -> None:
     parser.add_argument("--signals", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    most = [command for command in COMMANDS if command != "audit"]
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=most, help="by default all but audit")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(kill(options.kills, options.signals, options.seed, Path(folder), options.seconds)))
+        print(
+            json.dumps(
+                kill(options.kills, options.signals, options.seed, Path(folder), options.seconds, options.commands)
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
-from sensitivity.hdf5 import content_digest
+from sensitivity.hdf5 import _Disk, content_digest
 from sensitivity.store import KINDS, SCORE_METRICS, Profile, open_profile
 from sensitivity.writer import ProfileWriter, writing_profile
 from vggtkit.core.errors import InputError
+from vggtkit.core.interrupts import TerminatedError, interruptible
 from vggtkit.core.trial import try_first
 from vggtkit.quant import Layer
 
@@ -262,6 +264,36 @@ def test_a_full_disk_leaves_the_old_profile_and_no_partial_file(path: Path, limi
 
     with pytest.raises(InputError, match=r"cannot write .*profile\.h5: File too large; make room"):
         try_first(write, path)
+    assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [(path.name, before)]
+
+
+def test_a_signal_while_a_profile_is_written_counts_between_two_datasets(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where it came, in the midst of a write that HDF5 had asked for."""
+    before, write, came = path.read_bytes(), _Disk.write, []
+
+    def interrupted(disk: _Disk, data: object) -> int:
+        if not came:
+            came.append("in a write")
+            signal.raise_signal(signal.SIGTERM)
+        came.append("the rest of it")
+        return write(disk, data)
+
+    monkeypatch.setattr(_Disk, "write", interrupted)
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with (
+            pytest.raises(TerminatedError),
+            interruptible(),
+            writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS, FORMATS) as writer,
+        ):
+            writer.file.flush()
+            assert came[:2] == ["in a write", "the rest of it"]
+            fill(writer)
+            raise AssertionError("goes on")
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [(path.name, before)]
 
 

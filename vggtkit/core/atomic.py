@@ -7,12 +7,12 @@ import os
 import re
 import secrets
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.interrupts import uninterrupted
 
 _LONGEST_NAME = 100  # of the real name in the temporary one, whose length file systems limit to 255 bytes
 _PARTIAL = re.compile(r"\..*\.(\d+)(-[0-9a-f]{8})?\.partial", re.DOTALL)
@@ -63,14 +63,15 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporaries.append(_created_beside(path))
+            with uninterrupted():
+                temporaries.append(_created_beside(path))
         path = paths[0]
         yield temporaries
         for path, temporary in zip(paths, temporaries, strict=True):
             _flush(temporary)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with _uninterrupted():
+        with uninterrupted():
             for path, temporary in zip(paths, temporaries, strict=True):
                 temporary.replace(path)
     except Exception as error:
@@ -121,7 +122,7 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
             if path.is_file():
                 _flush(path)
         check_replaceable(folder, marker)
-        with _uninterrupted():
+        with uninterrupted():
             if folder.exists():
                 folder.replace(older)
             temporary.replace(folder)
@@ -205,19 +206,6 @@ def _fault_of_disk(error: BaseException) -> OSError | None:
             return cause
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Signals that end the work wait."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_alive(process: int) -> bool:

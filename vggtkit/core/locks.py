@@ -10,6 +10,7 @@ from pathlib import Path
 from vggtkit.core.atomic import remove_partials
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import escape
+from vggtkit.core.interrupts import uninterrupted
 from vggtkit.core.program import setting
 
 try:
@@ -43,8 +44,10 @@ def working_in(run: Path, doing: str) -> Iterator[None]:
     False
     """
     absent = [folder for folder in (run, *run.parents) if not folder.exists()]
-    descriptor = _locked(run, doing)
+    descriptor = None
     try:
+        with uninterrupted():
+            descriptor = _locked(run, doing)
         remove_partials(run)
         yield
     finally:

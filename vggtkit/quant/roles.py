@@ -84,7 +84,7 @@ def read_roles(path: str | Path) -> NameTable:
     label = setting("roles", path)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{label}: cannot be read as TOML ({error})") from error
     if unknown := sorted(set(tables) - {"roles", "blocks"}):
         raise InputError(f"{label}: unknown table {unknown[0]!r}; it may hold [roles] and [blocks]")
@@ -102,7 +102,7 @@ def _checked(label: str, table: str, patterns: object) -> Patterns:
             groups = re.compile(pattern).groups
             if any(int(used) > groups for used in re.findall(r"\\(\d+)", result)):
                 raise InputError(f"{label}: {result!r} in [{table}] uses a group that {pattern!r} does not have")
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise InputError(f"{label}: {pattern!r} in [{table}] is no regular expression ({error})") from error
     return tuple(patterns.items())
 

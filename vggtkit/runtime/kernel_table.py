@@ -20,6 +20,7 @@ from scipy.optimize import nnls
 
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import first_line
 from vggtkit.core.program import command
 from vggtkit.core.seal import SEAL, is_sealed, sealed
 from vggtkit.quant import Layer
@@ -219,13 +220,20 @@ def load_table(path: Path) -> KernelTable:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {again}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable ({error}); {again}") from error
     if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: is no kernel table of version {SCHEMA_VERSION}; {again}")
     if not is_sealed(values):
         raise InputError(f"{path}: was changed by hand or is damaged; {again}")
-    del values["schema_version"], values[SEAL]
+    try:
+        return _table_of(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is no kernel table ({first_line(error)}); {again}") from error
+
+
+def _table_of(read: Mapping[str, Any]) -> KernelTable:
+    values = {name: value for name, value in read.items() if name not in ("schema_version", SEAL)}
     rows = {name: LayerRow(row["kind"], tuple(row["shape"]), row["stage"]) for name, row in values["rows"].items()}
     table = KernelTable(**values)
     passes = tuple(PassTimes(**one) for one in values["passes"])

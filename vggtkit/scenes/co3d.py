@@ -87,7 +87,7 @@ def read_annotations(path: Path) -> list[Mapping[str, Any]]:
             entries = json.load(file)
     except FileNotFoundError:
         raise InputError(f"the annotations {str(path)!r} are missing: see docs/data.md for the layout") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         reason = in_one_line(error)
         raise InputError(f"the annotations {str(path)!r} are damaged ({reason}): download them again") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

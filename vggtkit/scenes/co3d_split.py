@@ -67,7 +67,7 @@ def _listed_frames(category: Path, split: str) -> dict[str, set[str]]:
         pairs = [(str(sequence), Path(str(picture)).name) for sequence, _, picture in entries]
     except FileNotFoundError:
         raise InputError(f"the list {str(path)!r} is missing: it comes with CO3Dv2, see docs/data.md") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"the list {str(path)!r} is damaged ({in_one_line(error)}): download it again") from error
     good = {str(entry.get("sequence_name")) for entry in read_annotations(category / SEQUENCES) if _is_good(entry)}
     frames: dict[str, set[str]] = {}

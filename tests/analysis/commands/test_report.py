@@ -11,9 +11,11 @@ import pytest
 from analysis.evaluation.results_file import from_json
 from analysis.report.parts import PARTS
 from analysis.report.renderers import RENDERERS, Renderer
+from analysis.steps.experiment import read_experiment
 from sensitivity import open_profile
 from tests.analysis.commands.running import RESULTS, Ran, assert_refused, cli, content, the_json
 from tests.chromium import Browser, browsing, chromium
+from vggtkit.core.seal import sealed
 
 
 def part(run: Path, number: int, folder: str = "report") -> str:
@@ -72,20 +74,36 @@ def test_results_are_reported_without_what_they_were_made_from(run: Path, name: 
 HOSTILE = {
     "list": "[]",
     "deep": "[" * 10**5,
-    "other model": json.dumps({"facts": {"model_fingerprint": "f" * 16}, "points": [], "beating_a_plan": []}),
-    "no points": json.dumps({"facts": {}}),
-    "not numbers": '{"facts": {"model_fingerprint": "%s"}, "points": [{"kind": 1, "title": [], "size_bytes": "x"}]}',
+    "other model": {"facts": {"model_fingerprint": "f" * 16}, "points": [], "beating_a_plan": []},
+    "no points": {"facts": {}},
+    "not numbers": {"facts": {"model_fingerprint": "%s"}, "points": [{"kind": 1, "title": [], "size_bytes": "x"}]},
 }
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_foreign_files_are_named_and_left_out(run: Path, text: str) -> None:
+def test_foreign_files_are_named_and_left_out(run: Path, text: str | dict[str, object]) -> None:
+    """With a digest of their own too."""
     own = str(open_profile(run).facts["model_fingerprint"])
-    (run / "pareto.json").write_text(text.replace("%s", own))
+    if isinstance(text, dict):
+        text = json.dumps(sealed(json.loads(json.dumps(text).replace("%s", own))))
+    (run / "pareto.json").write_text(text)
     values = the_json(cli("report", "--run", run, "--json"))
     (said,) = [each for each in values["absent"] if each["file"] == "pareto.json"]
     assert said["command"] == f"python cli.py pareto --run {run}"
     assert said["reason"] != "no such file"
+    assert "digest" not in said["reason"]
+
+
+def test_numbers_that_were_changed_by_hand_are_left_out(run: Path) -> None:
+    assert cli("pareto", "--run", run, "--points", 3, "--measure", 0).code == 0
+    values = json.loads((run / "pareto.json").read_text())
+    read = read_experiment(run).pareto
+    assert read is not None
+    assert read.points[0].predicted == values["points"][0]["predicted"]
+    values["points"][0]["predicted"] /= 2
+    (run / "pareto.json").write_text(json.dumps(values))
+    (said,) = [each for each in read_experiment(run).absent if each.file == "pareto.json"]
+    assert "its digest is not that of its content" in said.reason
 
 
 def test_depth_of_another_evaluation_is_left_out(run: Path) -> None:

@@ -1,12 +1,14 @@
 """Kernel tables: read back as written, refused elsewhere, and right between the numbers that were measured."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.seal import sealed
 from vggtkit.quant import Layer
 from vggtkit.runtime.kernel_table import KernelTable, LayerRow, PassTimes, load_table, save_table, this_machine
 
@@ -35,6 +37,31 @@ def table() -> KernelTable:
 def test_a_table_is_read_back_as_it_was_written(table: KernelTable, tmp_path: Path) -> None:
     save_table(table, tmp_path / "kernels.json")
     assert load_table(tmp_path / "kernels.json") == table
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda values: values | {"views": 3}, "changed by hand"),
+        (lambda values: sealed(values | {"rows": []}), "no kernel table"),
+        (lambda values: sealed(values | {"size": 3}), "no kernel table"),
+        (lambda _: sealed({"schema_version": 1}), "no kernel table"),
+        (lambda values: sealed(values | {"more": 1}), "no kernel table"),
+        (lambda _: [], "no kernel table"),
+    ],
+    ids=["edited", "rows", "size", "empty", "more", "list"],
+)
+def test_a_table_that_is_none_is_refused(
+    table: KernelTable, tmp_path: Path, change: Callable[[dict[str, object]], object], said: str
+) -> None:
+    path = tmp_path / "kernels.json"
+    save_table(table, path)
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(InputError, match=rf"kernels.json: .*{said}.*python cli.py kernels --run"):
+        load_table(path)
+    path.write_text("[" * 10**5)
+    with pytest.raises(InputError, match=r"kernels.json: not readable"):
+        load_table(path)
 
 
 @pytest.mark.parametrize("views", [1, 2, 3, 8, 32])

@@ -20,6 +20,7 @@ import numpy as np
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors.base import Demand, Done, Piece, Result, Results, Work
 from vggtkit.core.executors.worker import Bench, fingerprint, packed
+from vggtkit.core.interrupts import keeping_handlers
 from vggtkit.core.program import setting
 
 ATTEMPTS = 3
@@ -185,7 +186,8 @@ def _connected(address: str, cpus: int) -> Any:  # noqa: ANN401
         return ray
     own: dict[str, Any] = {"num_cpus": cpus or None, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     try:
-        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
+        with keeping_handlers():  # Ray ends the program on SIGTERM with a code of its own
+            ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
     except Exception as error:  # of gRPC, the system, or Ray's own kinds
         raise InputError(
             f"{setting('workers', address or 'ray')}: Ray cannot be started or reached "
