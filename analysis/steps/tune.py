@@ -256,7 +256,8 @@ def _write(run: Path, plan: Plan, profile: Profile, subject: Subject, weights: W
         seed=profile.facts.get("seed"), rounding=plan.rounding, tuned={name: plan.tuned[name] for name in shown},
         **{OF_PLAN: digest_of_plan(plan)},
     )  # fmt: skip
-    save_quantized(subject, plan.formats, checkpoint_path(run), keep=plan.keep, rounded=weights, note=note)
+    path, told = checkpoint_path(run), plan.executions
+    save_quantized(subject, plan.formats, path, keep=plan.keep, rounded=weights, executions=told, note=note)
     save_plan(plan, run / PLAN)
 
 
