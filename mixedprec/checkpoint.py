@@ -205,8 +205,9 @@ def load_quantized(
 
     Weights stay packed in memory and are rebuilt for the moment that their layer runs; kept tensors are in the
     precision that the model has them in. What the file says of how layers run is kept beside their weights, where
-    backends find it (`vggtkit.runtime.backends`). By itself it computes what the original does after `apply_assignment`, bit for bit, as
-    long as both have the same ``requires_grad``, by which torch picks among matrix products; neither touches it.
+    backends find it (`vggtkit.runtime.backends`). By itself it computes what the original does after
+    `apply_assignment`, bit for bit, as long as both have the same ``requires_grad``, by which torch picks among matrix
+    products; neither touches it.
 
     Args:
         path: a file written by `save_quantized`.

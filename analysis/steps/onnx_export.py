@@ -122,7 +122,7 @@ def make_onnx(
         if style == QDQ:
             operating, again = qdq_operators(subject.model, largest, convert=convert)
         else:
-            operating = operators(subject.model, style)
+            operating = operators(subject.model, style, plan.executions if plan else None)
         graph = trace(subject.model, shapes, operating, standard=style == QDQ)
         progress(STEPS[2], 2, len(STEPS))
         with tempfile.TemporaryDirectory(dir=run) as folder:

@@ -305,7 +305,8 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, str]], object],
     "executions-cut": (lambda _, m: m.update(executions=m["executions"][1:]), "'executions' in the header is no text"),
     "executions-unknown": (lambda _, m: m.update(executions="x" * len(m["executions"])), "letter of -fbir a layer"),
     "executions-changed": (
-        lambda _, m: m.update(executions="b" * len(m["executions"])), "its digest is not that of its content"
+        lambda _, m: m.update(executions="b" * len(m["executions"])),
+        "its digest is not that of its content",
     ),
     "no-keep": (lambda _, m: m.pop("keep"), "'keep' is missing in the header"),
     "keep": (lambda _, m: m.update(keep="fp8"), "keep is 'fp8'"),

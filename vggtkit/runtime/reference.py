@@ -53,7 +53,7 @@ def packed_weights(subject: Subject) -> dict[str, QuantizedTensor]:
 
 
 def told_executions(subject: Subject, options: Options) -> dict[str, str]:
-    """How layers are to run, by name, where that is decided: by the options, else by the checkpoint of their weights."""
+    """How layers are to run, by name, where that is decided: by options, else by the checkpoint of their weights."""
     packed = {layer.name: getattr(subject.model.get_submodule(layer.name), "packed", None) for layer in subject.layers}
     kept = {name: weight.execution for name, weight in packed.items() if isinstance(weight, PackedWeight)}
     return {name: how for name, how in kept.items() if how is not None} | dict(options.executions)

@@ -11,9 +11,12 @@ from functools import partial
 from torch import nn
 
 from vggtkit.core.accelerator import wait_for
+from vggtkit.model.layers import Attention, CrossAttention
 from vggtkit.subject import Subject, VGGTSubject
 
 REST = "rest"
+ATTENTION = "attention itself"
+"""Scores and what is mixed by them, without projections and norms, wherever it stands: the stages hold it too."""
 _TITLES = {
     "aggregator.patch_embed.blocks": "patch embedding",
     "aggregator.frame_blocks": "frame blocks",
@@ -41,6 +44,8 @@ def stages(subject: Subject) -> dict[str, list[nn.Module]]:
 def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     """Seconds by stage of what runs within the block; ``"rest"`` is there once it ends.
 
+    Of a VGGT `ATTENTION` stands behind them, whose seconds the stages hold as well: `whole` is the sum without it.
+
     >>> import torch
     >>> from vggtkit.subject import ModuleSubject
     >>> subject = ModuleSubject(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).eval())
@@ -52,23 +57,38 @@ def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     device, handles = subject.device, []
     parts = stages(subject)
     seconds = dict.fromkeys(parts, 0.0)
-    started: dict[str, float] = {}
+    attention = 0.0
+    started: dict[object, float] = {}
 
     def now() -> float:
         wait_for(device)
         return time.perf_counter()
 
-    def start(stage: str, *_: object) -> None:
+    def start(stage: object, *_: object) -> None:
         started[stage] = now()
 
     def stop(stage: str, *_: object) -> None:
         seconds[stage] += now() - started[stage]
+
+    def stop_attention(sign: int, module: object, *_: object) -> None:
+        nonlocal attention
+        attention += sign * (now() - started[module])
 
     for stage, modules in parts.items():
         for module in modules:
             handles += [
                 module.register_forward_pre_hook(partial(start, stage)),
                 module.register_forward_hook(partial(stop, stage)),
+            ]
+    for part in subject.model.modules():
+        if not isinstance(part, Attention | CrossAttention):
+            continue
+        inside = [child for child in part.children() if not isinstance(child, nn.Identity)]
+        for module, sign in ((part, 1), *((child, -1) for child in inside)):
+            # In front of the hook that puts a packed weight back, which is no part of attention itself.
+            handles += [
+                module.register_forward_pre_hook(partial(start, module), prepend=True),
+                module.register_forward_hook(partial(stop_attention, sign)),
             ]
     begin = now()
     try:
@@ -78,3 +98,14 @@ def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
         for handle in handles:
             handle.remove()
         seconds[REST] = max(0.0, total - sum(seconds.values()))
+        if attention:
+            seconds[ATTENTION] = attention
+
+
+def whole(seconds: Mapping[str, float]) -> float:
+    """Seconds of a pass from those of its stages.
+
+    >>> whole({"blocks": 2.0, REST: 1.0, ATTENTION: 0.5})
+    3.0
+    """
+    return sum(taken for stage, taken in seconds.items() if stage != ATTENTION)
