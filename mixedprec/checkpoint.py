@@ -26,6 +26,7 @@ from mixedprec.checkpoint_file import (
     compact,
     damaged,
     part_names,
+    sidecar_of,
 )
 from mixedprec.container import DIGEST, DIGEST_BYTES, DIGEST_DIGITS, LENGTH_BYTES, Container, Part, header_capacity
 from mixedprec.plan import KEEPS, Plan
@@ -49,7 +50,6 @@ from vggtkit.quant import (
 )
 from vggtkit.subject import Subject, subject_of
 
-SUFFIX = ".safetensors"
 EXECUTIONS_BYTES = len(',"executions":""')
 NOTE_BYTES = 4096 - DIGEST_BYTES - EXECUTIONS_BYTES
 """Room for a note in the header, as it is escaped there; files from before digests are as large as those of now."""
@@ -150,7 +150,7 @@ def save_quantized(
     path = Path(path)
     subject = subject_of(model)
     layers = check_assignment(subject.model, assignment, keep)
-    sidecar, architecture = _sidecar_of(path), _architecture(subject)
+    sidecar, architecture = sidecar_of(path), _architecture(subject)
     fingerprint = model_fingerprint(subject.model)
     told = {name: how for name, how in (executions or {}).items() if name in assignment}
     info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note), told)
@@ -348,24 +348,6 @@ def _stored(layer: Layer, q: QuantizedTensor, weights: Mapping[str, str]) -> dic
 
 def _part(name: str, tensor: Tensor) -> Part:
     return Part(name, tensor.dtype, tuple(tensor.shape))
-
-
-def _sidecar_of(path: Path) -> Path:
-    """Where the summary goes, unless something else is there."""
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path}: a quantised checkpoint is a {SUFFIX} file; name it {path}{SUFFIX}")
-    sidecar = path.with_suffix(".json")
-    if sidecar.exists() and not _is_summary(sidecar):
-        raise InputError(f"{sidecar} would be overwritten by the summary of {path.name}; name the checkpoint otherwise")
-    return sidecar
-
-
-def _is_summary(path: Path) -> bool:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(values, dict) and values.get("kind") == KIND
 
 
 def _summary(path: Path, info: CheckpointInfo, container: Container, digest: str, layer_bytes: dict[str, int]) -> str:

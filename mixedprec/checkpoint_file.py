@@ -25,6 +25,7 @@ from vggtkit.quant import part_names as quantized_parts
 from vggtkit.runtime.backend import EXECUTIONS
 
 KIND = PACKED_KIND
+SUFFIX = ".safetensors"
 SCHEMA_VERSION, BEFORE_EXECUTIONS = "4", "3"
 """That of files now, and of those that do not say how their layers are executed, which are read as well."""
 FACTORY, READERS = "factory", "readers"
@@ -211,6 +212,24 @@ def part_names(weight_name: str, fmt: Format) -> dict[str, str]:
     if fmt.is_float:
         return {"codes": weight_name}
     return {part: f"{weight_name}.{part}" for part in quantized_parts(fmt)}
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the summary goes, unless something else is there."""
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path}: a quantised checkpoint is a {SUFFIX} file; name it {path}{SUFFIX}")
+    sidecar = path.with_suffix(".json")
+    if sidecar.exists() and not _is_summary(sidecar):
+        raise InputError(f"{sidecar} would be overwritten by the summary of {path.name}; name the checkpoint otherwise")
+    return sidecar
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and values.get("kind") == KIND
 
 
 def damaged(path: Path, what: str) -> InputError:
