@@ -10,9 +10,9 @@ all take turns on one scene with as many threads each. OpenVINO computes what is
 has it, which is its default. What cannot be converted stands in the result with its message.
 
 ``--blocks 4`` leaves VGGT-1B four blocks in its backbone and four of both kinds in its trunk, its width and heads as
-they are, and takes some 8 GB of memory and six minutes of two cores; all blocks take about 16 GB and half an hour. Weights
-of VGGT-1B are random. FP32 stands beside the bundled network alone, since several copies of a large one would not fit.
-Needs the extra ``bench``.
+they are, and takes some 8 GB of memory and six minutes of two cores; all blocks take about 16 GB and half an hour.
+Weights of VGGT-1B are random. FP32 stands beside the bundled network alone, since several copies of a large one would
+not fit. Needs the extra ``bench``.
 """
 
 from __future__ import annotations
