@@ -245,8 +245,8 @@ def load_quantized(
             else:
                 hooked = replace(layer, reader=readers.get(layer.name, layer.reader))
                 told = (info.executions or {}).get(layer.name)
-                sharing = {"twins": twins_of(network, layer), "readers": readers_of(network, hooked)}
-                pack_layer(module, q, execution=told, **sharing)
+                twins, reading = twins_of(network, layer), readers_of(network, hooked)
+                pack_layer(module, q, twins=twins, readers=reading, execution=told)
         reader.check_digest()
     _fill(network, state)
     return network.to(device).eval()
