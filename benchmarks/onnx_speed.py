@@ -52,7 +52,7 @@ def onnx_speed(name: str, repeats: int, budget: str, size: tuple[int, int, int])
         sessions, loading = {}, {}
         for way, file in written.items():
             sessions[way], loading[way] = _timed(lambda file=file: Session(file.path))
-        turns, outputs = _turns(sessions, images, repeats)
+        turns, outputs = take_turns(sessions, images, repeats)
     return facts | {
         "question": "speed of ONNX Runtime on an exported plan",
         "model": name,
@@ -137,8 +137,8 @@ def _timed(job: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.process_time() - begun
 
 
-def _turns(
-    sessions: Mapping[str, Session], images: Tensor, repeats: int
+def take_turns(
+    sessions: Mapping[str, Callable[..., Mapping[str, Tensor]]], images: Tensor, repeats: int
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, dict[str, Tensor]]]:
     """Seconds of every file in every turn but the first, and what the first gave."""
     turns: dict[str, list[dict[str, float]]] = {way: [] for way in sessions}

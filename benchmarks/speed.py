@@ -4,6 +4,7 @@ Run: ``python benchmarks/speed.py [--model tiny|vggt-1b] [--repeats 3] [--thread
 weights with the trunk in bfloat16, the plan dequantised by layer (``reference``) and the plan in whole numbers
 (``int8``, its weights packed or expanded once) take turns on one scene, so that a machine that slows down meanwhile
 slows all of them; ratios are medians over the turns. The first turn warms up. ``reference`` runs once at full size.
+Beside the seconds of every stage stands the least that it could take here, by what takes it (`analysis.timing.limits`).
 
 The plan is made without a profile, from ``int8_per_channel_sym``, the two-level formats and FP16. VGGT-1B has random
 weights: time does not depend on them. It takes about 12 GB of memory and a quarter of an hour on one core.
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from analysis.timing.limits import limits, measured_peaks, work_by_stage, works_as
 from mixedprec import data_free, load_quantized, packed_with, parse_request, planned, quantized_weights, save_quantized
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import load_vggt
@@ -35,7 +38,9 @@ from vggtkit.quant import QuantizedTensor, candidates, get_format
 from vggtkit.runtime import processor
 from vggtkit.runtime.backend import Options, Prepared
 from vggtkit.runtime.backends import BACKENDS
-from vggtkit.runtime.stages import clocked
+from vggtkit.runtime.kernels import choose
+from vggtkit.runtime.stages import clocked, whole
+from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
 SIZES = {"tiny": (4, 64, 64), "vggt-1b": (2, 392, 518)}
@@ -67,6 +72,7 @@ def speed(name: str, repeats: int, budget: str, size: tuple[int, int, int]) -> d
         "reference": partial(packed_with, subject, weights),
         **{f"int8 {resident}": partial(_executed, subject, weights, each) for resident, each in prepared.items()},
     }
+    bounds = bounded(subject, images, plan.formats)
     turns, outputs = _turns(subject, images, ways, repeats, once=("reference",) if name == FULL_SIZE else ())
     return {
         "question": "speed of a mixed plan, executed",
@@ -86,6 +92,7 @@ def speed(name: str, repeats: int, budget: str, size: tuple[int, int, int]) -> d
         "speed_against_fp32": {unit: ratios(turns, "fp32", unit) for unit in UNITS},
         "speed_against_bfloat16": {unit: ratios(turns, "bfloat16", unit) for unit in UNITS},
         "stages": {way: _stages(of_way) for way, of_way in turns.items()},
+        **bounds,
         "nmse_against_reference": {
             key: nmse(value, outputs["int8 packed"][key]) for key, value in outputs["reference"].items()
         },
@@ -97,6 +104,29 @@ def speed(name: str, repeats: int, budget: str, size: tuple[int, int, int]) -> d
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
+
+
+def bounded(subject: Subject, images: Tensor, formats: Mapping[str, str]) -> dict[str, Any]:
+    """The least seconds of every stage in FP32 and in whole numbers, and the speeds that they are made of."""
+    choice = None if BACKENDS["int8"].missing else choose(torch.get_num_threads())
+    peaks, scene = measured_peaks(choice), Scene("noise", images[0], torch.zeros(0, 2))
+    if "track" in subject.heads:  # it does not run without points
+        subject = subject.with_heads([head for head in subject.heads if head != "track"])
+    ways = works_as(subject, formats, peaks)
+    plain, executed = work_by_stage(subject, scene, {}), work_by_stage(subject, scene, ways)
+    floats = "bfloat16" if "bfloat16" in peaks.operations else "fp32"
+    if plain is None or executed is None:
+        return {"peaks": asdict(peaks)}
+    found = {
+        "fp32": limits(plain, peaks, "fp32", packed=False),
+        "int8 packed": limits(executed, peaks, floats, packed=True),
+        "int8 int8": limits(executed, peaks, floats, packed=False),
+    }
+    said = {
+        way: {stage: asdict(limit) | {"limit": limit.seconds} for stage, limit in of.items()}
+        for way, of in found.items()
+    }
+    return {"peaks": asdict(peaks), "least_seconds": said}
 
 
 @contextmanager
@@ -125,8 +155,8 @@ def _turns(
             if turn == 0:
                 outputs[way] = {key: result[key] for key in ("pose_enc", "depth", "world_points")}
             if turn > 0 or way in once:
-                turns[way].append(dict(seconds) | {"total": sum(seconds.values()), "processor": of_processor})
-            print(f"turn {turn} {way}: {sum(seconds.values()):.3f} s, {of_processor:.3f} s of processor", flush=True)
+                turns[way].append(dict(seconds) | {"total": whole(seconds), "processor": of_processor})
+            print(f"turn {turn} {way}: {whole(seconds):.3f} s, {of_processor:.3f} s of processor", flush=True)
     return turns, outputs
 
 

@@ -26,6 +26,7 @@ from mixedprec.checkpoint_file import (
     compact,
     damaged,
     part_names,
+    sidecar_of,
 )
 from mixedprec.container import DIGEST, DIGEST_BYTES, DIGEST_DIGITS, LENGTH_BYTES, Container, Part, header_capacity
 from mixedprec.plan import KEEPS, Plan
@@ -49,11 +50,11 @@ from vggtkit.quant import (
 )
 from vggtkit.subject import Subject, subject_of
 
-SUFFIX = ".safetensors"
-NOTE_BYTES = 4096 - DIGEST_BYTES
+EXECUTIONS_BYTES = len(',"executions":""')
+NOTE_BYTES = 4096 - DIGEST_BYTES - EXECUTIONS_BYTES
 """Room for a note in the header, as it is escaped there; files from before digests are as large as those of now."""
 
-_LONGEST_KEY = 32  # of a format; registering a new one must not change the size of files
+_LONGEST_KEY = 31  # of a format; registering a new one must not change the size of files. Its execution has a letter
 
 
 def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16") -> int:
@@ -117,6 +118,7 @@ def save_quantized(
     *,
     keep: str = "fp16",
     rounded: Mapping[str, QuantizedTensor] | None = None,
+    executions: Mapping[str, str] | None = None,
     note: dict[str, Any] | None = None,
     on_layer: Callable[[str], None] | None = None,
 ) -> int:
@@ -133,6 +135,7 @@ def save_quantized(
         keep: precision of everything that is not quantised, ``"fp16"`` or ``"fp32"``.
         rounded: the weights of all layers in these formats, as `mixedprec.rounding` makes them; rounded to the nearest
             by default.
+        executions: how layers are to run, of `vggtkit.runtime.backend.EXECUTIONS`, where that is decided.
         note: JSON values to keep in the header, such as versions and the command line.
         on_layer: called with the name of every layer that is written, for a progress bar.
 
@@ -147,9 +150,10 @@ def save_quantized(
     path = Path(path)
     subject = subject_of(model)
     layers = check_assignment(subject.model, assignment, keep)
-    sidecar, architecture = _sidecar_of(path), _architecture(subject)
+    sidecar, architecture = sidecar_of(path), _architecture(subject)
     fingerprint = model_fingerprint(subject.model)
-    info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note))
+    told = {name: how for name, how in (executions or {}).items() if name in assignment}
+    info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note), told)
     weights, rest = split_state(subject.model, layers)
     rest |= _biases(subject.model, rest, rounded or {})
 
@@ -200,8 +204,10 @@ def load_quantized(
     """Load a quantised checkpoint for inference, without the original weights.
 
     Weights stay packed in memory and are rebuilt for the moment that their layer runs; kept tensors are in the
-    precision that the model has them in. It computes what the original does after `apply_assignment`, bit for bit, as
-    long as both have the same ``requires_grad``, by which torch picks among matrix products; neither touches it.
+    precision that the model has them in. What the file says of how layers run is kept beside their weights, where
+    backends find it (`vggtkit.runtime.backends`). By itself it computes what the original does after
+    `apply_assignment`, bit for bit, as long as both have the same ``requires_grad``, by which torch picks among matrix
+    products; neither touches it.
 
     Args:
         path: a file written by `save_quantized`.
@@ -238,7 +244,9 @@ def load_quantized(
                 state[weights[layer.name]] = from_out_first(q.codes, layer.kind).to(own_weight(module).dtype)
             else:
                 hooked = replace(layer, reader=readers.get(layer.name, layer.reader))
-                pack_layer(module, q, twins=twins_of(network, layer), readers=readers_of(network, hooked))
+                told = (info.executions or {}).get(layer.name)
+                twins, reading = twins_of(network, layer), readers_of(network, hooked)
+                pack_layer(module, q, twins=twins, readers=reading, execution=told)
         reader.check_digest()
     _fill(network, state)
     return network.to(device).eval()
@@ -342,24 +350,6 @@ def _part(name: str, tensor: Tensor) -> Part:
     return Part(name, tensor.dtype, tuple(tensor.shape))
 
 
-def _sidecar_of(path: Path) -> Path:
-    """Where the summary goes, unless something else is there."""
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path}: a quantised checkpoint is a {SUFFIX} file; name it {path}{SUFFIX}")
-    sidecar = path.with_suffix(".json")
-    if sidecar.exists() and not _is_summary(sidecar):
-        raise InputError(f"{sidecar} would be overwritten by the summary of {path.name}; name the checkpoint otherwise")
-    return sidecar
-
-
-def _is_summary(path: Path) -> bool:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(values, dict) and values.get("kind") == KIND
-
-
 def _summary(path: Path, info: CheckpointInfo, container: Container, digest: str, layer_bytes: dict[str, int]) -> str:
     summary = {
         "kind": KIND,
@@ -373,6 +363,7 @@ def _summary(path: Path, info: CheckpointInfo, container: Container, digest: str
         "config": json.loads(info.architecture),
         "note": info.note,
         "formats": info.formats,
+        "executions": info.executions,
         "layer_bytes": layer_bytes,
     }
     return json.dumps(summary, indent=2) + "\n"

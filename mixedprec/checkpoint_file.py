@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,16 @@ from vggtkit.model.checkpoint_formats import PACKED_KIND
 from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import Format, Layer, QuantizedTensor, get_format, out_first
 from vggtkit.quant import part_names as quantized_parts
+from vggtkit.runtime.backend import EXECUTIONS
 
 KIND = PACKED_KIND
-SCHEMA_VERSION = "3"
+SUFFIX = ".safetensors"
+SCHEMA_VERSION, BEFORE_EXECUTIONS = "4", "3"
+"""That of files now, and of those that do not say how their layers are executed, which are read as well."""
 FACTORY, READERS = "factory", "readers"
 """Keys of an architecture that is no VGGT: where it comes from, and which module reads weights past their layer."""
+_LETTERS = dict(zip(("", *EXECUTIONS), "-fbir", strict=True))
+"""An execution in the header; the first where the plan leaves it to the backend."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class CheckpointInfo:
         keep: how everything else is stored, ``"fp16"`` or ``"fp32"``.
         model_fingerprint: of the weights that were quantised.
         note: whatever `save_quantized` was given to note.
+        executions: of `vggtkit.runtime.backend.EXECUTIONS`, by the layers whose plan decides them; None in a file from
+            before they were written down.
     """
 
     architecture: str
@@ -46,6 +53,7 @@ class CheckpointInfo:
     keep: str
     model_fingerprint: str
     note: dict[str, Any]
+    executions: dict[str, str] | None = field(default_factory=dict)
 
     @property
     def factory(self) -> str | None:
@@ -69,6 +77,7 @@ class CheckpointInfo:
             "schema_version": SCHEMA_VERSION,
             "config": self.architecture,
             "formats": compact(self.formats),
+            "executions": "".join(_LETTERS[(self.executions or {}).get(name, "")] for name in self.formats),
             "keep": self.keep,
             "model_fingerprint": self.model_fingerprint,
             "note": compact(self.note),
@@ -108,7 +117,8 @@ class CheckpointReader:
         texts: dict[str, str] = self.file.metadata() or {}
         if texts.get("kind") != KIND:
             raise InputError(f"{self.path}: not a quantised checkpoint; load it with {setting('model', self.path)}")
-        if (version := texts.get("schema_version")) != SCHEMA_VERSION:
+        version = texts.get("schema_version")
+        if version not in (SCHEMA_VERSION, BEFORE_EXECUTIONS):
             raise InputError(
                 f"{self.path}: schema version is {version}, this tool reads {SCHEMA_VERSION}; export it again"
             )
@@ -122,7 +132,17 @@ class CheckpointReader:
         for name, key in formats.items():
             if not isinstance(key, str):
                 raise damaged(self.path, f"the format of {name!r} is {key!r}")
-        return CheckpointInfo(texts["config"], formats, texts["keep"], texts["model_fingerprint"], note)
+        executions = None if version == BEFORE_EXECUTIONS else self._executions(texts.get("executions"), formats)
+        return CheckpointInfo(texts["config"], formats, texts["keep"], texts["model_fingerprint"], note, executions)
+
+    def _executions(self, text: str | None, formats: Mapping[str, str]) -> dict[str, str]:
+        """A letter a layer, in the order of the formats."""
+        known = {letter: execution for execution, letter in _LETTERS.items()}
+        if text is None or len(text) != len(formats) or not set(text) <= known.keys():
+            letters = "".join(known)
+            raise damaged(self.path, f"'executions' in the header is no text of a letter of {letters} a layer")
+        told = zip(formats, (known[letter] for letter in text), strict=True)
+        return {name: execution for name, execution in told if execution}
 
     def _check_architecture(self, text: str) -> None:
         """A config of a VGGT, or the name of a function."""
@@ -192,6 +212,24 @@ def part_names(weight_name: str, fmt: Format) -> dict[str, str]:
     if fmt.is_float:
         return {"codes": weight_name}
     return {part: f"{weight_name}.{part}" for part in quantized_parts(fmt)}
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the summary goes, unless something else is there."""
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path}: a quantised checkpoint is a {SUFFIX} file; name it {path}{SUFFIX}")
+    sidecar = path.with_suffix(".json")
+    if sidecar.exists() and not _is_summary(sidecar):
+        raise InputError(f"{sidecar} would be overwritten by the summary of {path.name}; name the checkpoint otherwise")
+    return sidecar
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.get("kind") == KIND
 
 
 def damaged(path: Path, what: str) -> InputError:

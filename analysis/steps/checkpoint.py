@@ -82,6 +82,7 @@ def make_checkpoint(
             plan.formats if plan else uniform_assignment(layers, scheme),
             path,
             keep=plan.keep if plan else "fp16",
+            executions=plan.executions if plan else None,
             note=provenance(
                 weights=facts["weights"], scene_fingerprint=facts["scene_fingerprint"], seed=facts.get("seed")
             ),

@@ -103,7 +103,13 @@ def open_network(choice: NetworkChoice, *, progress: Progress = silent, say: Say
     choice.check()
     with ExitStack() as contexts:
         if choice.checkpoint is not None:
-            yield _packed_file(choice.checkpoint, _info_of_vggt(choice.checkpoint), Options(), choice, contexts)
+            info = _info_of_vggt(choice.checkpoint)
+            if info.executions is None and choice.execute != REFERENCE:
+                say(
+                    f"{choice.checkpoint} was made before checkpoints said how layers run, so"
+                    f" {setting('execute', choice.execute)} decides that itself"
+                )
+            yield _packed_file(choice.checkpoint, info, choice, contexts)
         elif choice.run is not None:
             yield _of_run(choice, choice.run, contexts, progress, say)
         else:
@@ -157,7 +163,7 @@ def _of_run(choice: NetworkChoice, run: Path, contexts: ExitStack, progress: Pro
     """From the run's checkpoint where that is of its plan, which takes the least memory; else packed here."""
     path, plan = checkpoint_path(run), load_plan(run / PLAN) if (run / PLAN).is_file() else None
     if plan is not None and (info := _info_of_plan(path, plan)) is not None:
-        return _packed_file(path, info, Options(executions=_seen(plan.executions)), choice, contexts)
+        return _packed_file(path, info, choice, contexts)
     found = of_run(run, PLANNED, "pretrained", progress, choice.model, say)
     assert found.plan is not None
     plan, subject = found.plan, found.subject
@@ -180,15 +186,14 @@ def _of_run(choice: NetworkChoice, run: Path, contexts: ExitStack, progress: Pro
     return network._replace(weight_bytes=network.weight_bytes + 4 * subject.parameters)
 
 
-def _packed_file(
-    path: Path, info: CheckpointInfo, options: Options, choice: NetworkChoice, contexts: ExitStack
-) -> Network:
+def _packed_file(path: Path, info: CheckpointInfo, choice: NetworkChoice, contexts: ExitStack) -> Network:
+    """It says itself how its layers run."""
     whole = subject_of(load_quantized(path, pick_device(choice.device)), str(path))
     facts = {
         "checkpoint": str(path), "model_fingerprint": info.model_fingerprint,
         "weights": str(info.note.get("weights", "unknown")),
     }  # fmt: skip
-    return _executed(whole, str(path), choice, options, contexts, facts)
+    return _executed(whole, str(path), choice, Options(), contexts, facts)
 
 
 def _executed(
@@ -221,8 +226,8 @@ def _info_of_plan(path: Path, plan: Plan) -> CheckpointInfo | None:
         info = read_info(path)
     except InputError:
         return None
-    stated = (info.formats, info.keep, info.model_fingerprint)
-    planned = (plan.formats, plan.keep, plan.model_fingerprint)
+    stated = (info.formats, info.keep, info.model_fingerprint, info.executions or {})
+    planned = (plan.formats, plan.keep, plan.model_fingerprint, plan.executions)
     same = info.note.get(OF_PLAN) == (digest_of_plan(plan) if plan.only_in_checkpoint else None)
     return info if same and stated == planned and info.factory is None else None
 

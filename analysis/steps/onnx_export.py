@@ -121,7 +121,7 @@ def make_onnx(
         if style == QDQ:
             operating, again = qdq_operators(network, largest, convert=convert)
         else:
-            operating = operators(network, style)
+            operating = operators(network, style, plan.executions if plan else None)
         graph = trace(network, shapes, operating, standard=style == QDQ)
         progress(STEPS[2], 2, len(STEPS))
         with tempfile.TemporaryDirectory(dir=run) as folder:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
@@ -70,6 +71,10 @@ def weights_of(
         return None
     path, digest = checkpoint_path(run), digest_of_plan(plan)
     if (ready := _ready(path, digest, subject)) is not None:
+        if (
+            (info := read_info(path)).executions or {}
+        ) != plan.executions:  # planned again to run otherwise, the codes stay
+            _write(path, plan, subject, ready, info.note)
         return ready
     if plan.tuned:
         raise InputError(
@@ -96,9 +101,16 @@ def weights_of(
         weights=profile.facts["weights"], scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts.get("seed"), rounding=plan.rounding, **{OF_PLAN: digest},
     )  # fmt: skip
-    save_quantized(subject, plan.formats, path, keep=plan.keep, rounded=rounded.weights, note=note)
+    _write(path, plan, subject, rounded.weights, note)
     parts.remove()
     return rounded.weights
+
+
+def _write(
+    path: Path, plan: Plan, subject: Subject, weights: Mapping[str, QuantizedTensor], note: dict[str, Any]
+) -> None:
+    told = plan.executions
+    save_quantized(subject, plan.formats, path, keep=plan.keep, rounded=weights, executions=told, note=note)
 
 
 def digest_of_plan(plan: Plan) -> str:

@@ -260,9 +260,10 @@ def _write(run: Path, plan: Plan, profile: Profile, subject: Subject, weights: W
         seed=profile.facts.get("seed"), rounding=plan.rounding, tuned={name: plan.tuned[name] for name in shown},
         **{OF_PLAN: digest_of_plan(plan)},
     )  # fmt: skip
+    path, told = checkpoint_path(run), plan.executions
     with replacing(run / PLAN) as file:
         save_plan(plan, file)
-        save_quantized(subject, plan.formats, checkpoint_path(run), keep=plan.keep, rounded=weights, note=note)
+        save_quantized(subject, plan.formats, path, keep=plan.keep, rounded=weights, executions=told, note=note)
 
 
 def _view(run: Path, plan: Plan, tuned: Tuned) -> View:

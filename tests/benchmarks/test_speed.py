@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.speed import UNITS, speed
+from vggtkit.runtime.stages import whole
 
 WAYS = {"fp32", "bfloat16", "reference", "int8 packed", "int8 int8"}
 
@@ -15,4 +16,8 @@ def test_every_way_takes_its_turn(model_folder: Path) -> None:
         assert found["speed_against_fp32"][unit]["fp32"] == found["speed_against_bfloat16"][unit]["bfloat16"] == 1
     assert max(found["nmse_against_reference"].values()) < 1e-2
     assert found["processor"]
-    assert sum(found["stages"]["fp32"].values()) <= found["seconds"]["fp32"] * 1.01
+    assert found["least_seconds"].keys() <= WAYS
+    for way, stages in found["least_seconds"].items():
+        assert stages.keys() <= found["stages"][way].keys()
+        assert all(limit["limit"] > 0 for stage, limit in stages.items() if stage.endswith(("blocks", "head")))
+    assert whole(found["stages"]["fp32"]) <= found["seconds"]["fp32"] * 1.01

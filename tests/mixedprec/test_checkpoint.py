@@ -27,6 +27,7 @@ from vggtkit.model.config import VGGTConfig
 from vggtkit.model.loading import load_vggt, model_fingerprint
 from vggtkit.model.vggt import VGGT
 from vggtkit.quant import FORMATS, UNIFORM_SCHEMES, find_layers, quantize_layer
+from vggtkit.runtime.backend import EXECUTIONS
 
 Run = Callable[[VGGT], dict[str, Tensor]]
 ASSIGNMENTS = [*UNIFORM_SCHEMES, "fp16", "fp32", "mixed"]
@@ -139,8 +140,8 @@ def test_tensors_are_aligned_and_named_after_the_weight(small_model: VGGT, tmp_p
 def test_capacity_of_the_header_leaves_room_for_the_worst_case(
     small_model: VGGT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three tensors per layer, a key of 32 characters, longest note: it still fits, and the size is unmoved."""
-    longest = replace(FORMATS["int8_per_channel_asym"], key="x" * 32)
+    """Three tensors per layer, a key of 31 characters, longest note: it still fits, and the size is unmoved."""
+    longest = replace(FORMATS["int8_per_channel_asym"], key="x" * 31)
     monkeypatch.setitem(FORMATS._values, longest.key, longest)
     assignment = assignment_of(small_model, longest.key)
     note = {"n": "x" * (NOTE_BYTES - len('{"n":""}') - 4)}  # four quotes are escaped
@@ -175,6 +176,28 @@ def test_info_and_summary_say_what_is_inside(small_model: VGGT, tmp_path: Path) 
     assert summary["formats"] == assignment
     assert summary["size_bytes"] == size_bytes
     assert summary["overhead_bytes"] + sum(summary["layer_bytes"].values()) == size_bytes
+
+
+def test_a_file_says_how_its_layers_run(small_model: VGGT, tmp_path: Path) -> None:
+    assignment, path = assignment_of(small_model, "mixed"), tmp_path / "m.safetensors"
+    without = save_quantized(small_model, assignment, path)
+    assert read_info(path).executions == {}
+    told = dict(zip(list(assignment)[1:], EXECUTIONS, strict=False))
+    assert save_quantized(small_model, assignment, path, executions=told) == without
+    assert read_info(path).executions == json.loads(path.with_suffix(".json").read_text())["executions"] == told
+    model = load_quantized(path)
+    for name, key in assignment.items():
+        if key != "fp32":
+            assert model.get_submodule(name).packed.execution == told.get(name)
+
+
+def test_a_file_from_before_that_is_read_and_says_nothing_of_it(small_model: VGGT, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_quantized(small_model, assignment_of(small_model, "int4_group_32"), path)
+    edited(path, lambda _, m: m.update(schema_version="3") or m.pop("executions"))
+    assert read_info(path).executions is None
+    layer = next(layer.name for layer in find_layers(small_model))
+    assert load_quantized(path, verify=False).get_submodule(layer).packed.execution is None
 
 
 def test_model_stays_and_a_file_can_be_replaced_while_in_use(small_model: VGGT, tmp_path: Path) -> None:
@@ -270,14 +293,21 @@ def edited(path: Path, edit: Callable[[dict[str, Tensor], dict[str, str]], None]
 def change_formats(metadata: dict[str, str], change: Callable[[dict[str, str]], object]) -> None:
     formats = json.loads(metadata["formats"])
     change(formats)
-    metadata["formats"] = json.dumps(formats)
+    metadata |= {"formats": json.dumps(formats), "executions": "-" * len(formats)}
 
 
 LAYER, WEIGHT = "camera_head.embed_pose", "camera_head.embed_pose.weight"
 CODES, SCALES = f"{WEIGHT}.codes", f"{WEIGHT}.scales"
 TAMPERED: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, str]], object], str]] = {
     "no-metadata": (lambda _, m: m.clear(), "not a quantised checkpoint; load it with --model"),
-    "version": (lambda _, m: m.update(schema_version="9"), "schema version is 9, this tool reads 3"),
+    "version": (lambda _, m: m.update(schema_version="9"), "schema version is 9, this tool reads 4"),
+    "no-executions": (lambda _, m: m.pop("executions"), "'executions' in the header is no text of a letter of -fbir"),
+    "executions-cut": (lambda _, m: m.update(executions=m["executions"][1:]), "'executions' in the header is no text"),
+    "executions-unknown": (lambda _, m: m.update(executions="x" * len(m["executions"])), "letter of -fbir a layer"),
+    "executions-changed": (
+        lambda _, m: m.update(executions="b" * len(m["executions"])),
+        "its digest is not that of its content",
+    ),
     "no-keep": (lambda _, m: m.pop("keep"), "'keep' is missing in the header"),
     "keep": (lambda _, m: m.update(keep="fp8"), "keep is 'fp8'"),
     "other-keep": (lambda _, m: m.update(keep="fp32"), "is torch.float16 of shape .*, must be torch.float32"),

@@ -109,6 +109,7 @@ def pack_layer(
     *,
     twins: Sequence[tuple[nn.Module, str]] = (),
     readers: Sequence[nn.Module] = (),
+    execution: str | None = None,
 ) -> None:
     """Keep a layer's weight packed in memory; the layer computes what it would with ``dequantize_layer(q)``.
 
@@ -121,6 +122,7 @@ def pack_layer(
         q: its quantised weight, output channels first.
         twins: as `twins_of` gives them, where other modules share the parameter.
         readers: as `readers_of` gives them; the module and its twins by default.
+        execution: as `PackedWeight.execution`.
 
     Raises:
         TypeError: the module is not quantisable.
@@ -135,7 +137,7 @@ def pack_layer(
     (True, tensor([[10.,  7.]]))
     """
     check_fits(q, module)
-    packed = PackedWeight(q, kind_of(module), own_weight(module))
+    packed = PackedWeight(q, kind_of(module), own_weight(module), execution)
     pack(module, parameter_name(module), packed, twins=twins, readers=readers)
 
 

@@ -22,6 +22,7 @@ class PackedWeight(nn.Module):
         q: the quantised weight, output channels first.
         kind: kind of the layer that it belongs to.
         like: the weight that it stands for; its dtype and ``requires_grad`` are kept.
+        execution: how its layer is to run, for whatever executes it; None where that is not decided.
     """
 
     codes: Tensor
@@ -29,9 +30,9 @@ class PackedWeight(nn.Module):
     zero_points: Tensor | None
     multipliers: Tensor | None
 
-    def __init__(self, q: QuantizedTensor, kind: str, like: Tensor) -> None:
+    def __init__(self, q: QuantizedTensor, kind: str, like: Tensor, execution: str | None = None) -> None:
         super().__init__()
-        self.format, self.shape, self.kind = q.format, q.shape, kind
+        self.format, self.shape, self.kind, self.execution = q.format, q.shape, kind, execution
         self.dtype, self.requires_grad = like.dtype, like.requires_grad
         self.places: tuple[tuple[nn.Module, str], ...] = ()
         self.handles: tuple[RemovableHandle, ...] = ()

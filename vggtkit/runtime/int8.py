@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -32,7 +33,7 @@ from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.kernels import KERNELS, Kernel, KernelChoice, choose, fastest
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
 from vggtkit.runtime.reference import KERNELS as AS_REFERENCE
-from vggtkit.runtime.reference import packed_weights, weight_bytes
+from vggtkit.runtime.reference import packed_weights, told_executions, weight_bytes
 from vggtkit.runtime.runners import FloatRunner, Int8Runner, PutBack, Runner, has_product, is_pointwise
 from vggtkit.subject import Subject
 
@@ -98,6 +99,7 @@ class Int8(Backend):
             InputError: weights of linear layers are not INT8 per channel, and ``options.convert`` is off.
         """
         options = options or Options()
+        options = replace(options, executions=told_executions(subject, options))
         self._check(subject, options)
         is_here = subject.device.type == self.device_type
         elsewhere = "" if is_here else f"the model is on {subject.device.type}, not on {self.device_type}"

@@ -52,6 +52,13 @@ def packed_weights(subject: Subject) -> dict[str, QuantizedTensor]:
     return {name: weight.quantized for name, weight in packed.items() if isinstance(weight, PackedWeight)}
 
 
+def told_executions(subject: Subject, options: Options) -> dict[str, str]:
+    """How layers are to run, by name, where that is decided: by options, else by the checkpoint of their weights."""
+    packed = {layer.name: getattr(subject.model.get_submodule(layer.name), "packed", None) for layer in subject.layers}
+    kept = {name: weight.execution for name, weight in packed.items() if isinstance(weight, PackedWeight)}
+    return {name: how for name, how in kept.items() if how is not None} | dict(options.executions)
+
+
 def weight_bytes(
     subject: Subject, weights: Mapping[str, QuantizedTensor], layers: Sequence[Layer] | None = None
 ) -> int:

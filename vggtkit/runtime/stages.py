@@ -11,9 +11,12 @@ from functools import partial
 from torch import nn
 
 from vggtkit.core.accelerator import wait_for
+from vggtkit.model.layers import Attention, CrossAttention
 from vggtkit.subject import Subject
 
 REST = "rest"
+ATTENTION = "attention itself"
+"""Scores and what is mixed by them, without projections and norms, wherever it stands: the stages hold it too."""
 _TITLES = {
     "aggregator.patch_embed.blocks": "patch embedding",
     "aggregator.frame_blocks": "frame blocks",
@@ -69,6 +72,8 @@ def timed(
 def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     """Seconds by stage of what runs within the block; ``"rest"`` is there once it ends.
 
+    Of a VGGT `ATTENTION` stands behind them, whose seconds the stages hold as well: `whole` is the sum without it.
+
     >>> import torch
     >>> from vggtkit.subject import ModuleSubject
     >>> subject = ModuleSubject(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).eval())
@@ -79,6 +84,7 @@ def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     """
     device, parts = subject.device, stages(subject)
     seconds = dict.fromkeys(parts, 0.0)
+    attention = 0.0
 
     def now() -> float:
         wait_for(device)
@@ -87,9 +93,32 @@ def clocked(subject: Subject) -> Iterator[Mapping[str, float]]:
     def took(stage: str, some: float) -> None:
         seconds[stage] += some
 
+    def took_attention(part: str, some: float) -> None:
+        nonlocal attention
+        attention += some if part == ATTENTION else -some
+
     begin = now()
     try:
-        with timed(parts, now, took):
+        with timed(parts, now, took), timed(_of_attention(subject.model), now, took_attention):
             yield seconds
     finally:
-        seconds[REST] = max(0.0, now() - begin - sum(seconds.values()))
+        total = now() - begin
+        seconds[REST] = max(0.0, total - sum(seconds.values()))
+        if attention:
+            seconds[ATTENTION] = attention
+
+
+def _of_attention(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """Modules that attend, and what stands within them without being attention itself."""
+    attending: list[nn.Module] = [part for part in model.modules() if isinstance(part, Attention | CrossAttention)]
+    inside = [child for part in attending for child in part.children() if not isinstance(child, nn.Identity)]
+    return {ATTENTION: attending, "projections and norms": inside}
+
+
+def whole(seconds: Mapping[str, float]) -> float:
+    """Seconds of a pass from those of its stages.
+
+    >>> whole({"blocks": 2.0, REST: 1.0, ATTENTION: 0.5})
+    3.0
+    """
+    return sum(taken for stage, taken in seconds.items() if stage != ATTENTION)

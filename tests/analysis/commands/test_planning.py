@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import analysis.steps.plan as steps
-from mixedprec import load_plan, load_quantized
+from mixedprec import load_plan, load_quantized, read_info
 from sensitivity import open_profile
 from tests.analysis.commands.running import assert_refused, cli, content, the_json
 from vggtkit.quant import UNIFORM_SCHEMES, get_format
@@ -168,6 +168,8 @@ def test_a_plan_for_whole_numbers_says_which_inputs_stay_and_is_executed_so(run:
     plan = next(row for row in judged["results"] if row["key"] == "plan")
     if plan["execution"]["layers"] != {"reference": plan["execution"]["layers"].get("reference")}:
         assert all(plan["execution"]["fell_back"][name] == "the plan keeps it in bfloat16" for name in kept)
+    written = the_json(cli("export", "--run", run, "--json"))["path"]
+    assert read_info(written).executions == dict.fromkeys(kept, "bfloat16")
     assert_refused(
         cli("plan", "--run", run, "--budget", "60%", "--formats", "int4_group_32", "--execute", "int8"), "does not run"
     )

@@ -14,7 +14,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT
 from vggtkit.model.config import VGGTConfig
-from vggtkit.quant import PackedWeight, find_layers
+from vggtkit.quant import PackedWeight, find_layers, pack_layer, quantize_layer
 from vggtkit.runtime import int8, processor
 from vggtkit.runtime.backend import EXECUTIONS, RESIDENT, Options, Prepared
 from vggtkit.runtime.backends import BACKENDS
@@ -286,6 +286,16 @@ def test_a_layer_that_is_told_to_stay_in_floating_point_may_have_any_format() ->
     formats = {"0": "int4_two_level_64", "1": "int4_group_32"}
     with prepared(model, formats, Options(executions={"1": "fp32"})) as ready:
         assert ready.execution.fell_back["1"] == "the plan keeps it in fp32"
+
+
+@needs_kernel
+def test_what_a_checkpoint_says_of_a_layer_holds_unless_the_options_say_otherwise() -> None:
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
+    for name, layer in model.named_children():
+        pack_layer(layer, quantize_layer(layer, "int4_two_level_16", name), execution="fp32")
+    ready = BACKENDS["int8"].prepare(ModuleSubject(model.eval()), Options(executions={"1": "int8"}))
+    assert ready.execution.layers == {"FP32": 1, "int8": 1}
+    assert ready.execution.fell_back == {"0": "the plan keeps it in fp32"}
 
 
 def test_an_unknown_execution_is_refused_by_its_layer() -> None:

@@ -19,7 +19,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.model import VGGT
 from vggtkit.quant import find_layers
-from vggtkit.runtime.backend import Backend, Execution, Options, Prepared
+from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, is_whole
 from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.onnx.file import write
 from vggtkit.runtime.onnx.session import Session, version
@@ -28,6 +28,7 @@ from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import Shapes, trace
 from vggtkit.runtime.onnx.weights import OnnxWeight
 from vggtkit.runtime.processor import instructions, name
+from vggtkit.runtime.reference import told_executions
 from vggtkit.subject import Subject
 
 STYLE = "auto"
@@ -72,7 +73,7 @@ class OnnxRuntime(Backend):
         if subject.device.type != "cpu":
             raise InputError(f"{setting('execute', self.key)} runs on the processor: give {setting('device', 'cpu')}")
 
-    def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:  # noqa: ARG002
+    def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:
         """The file is written when a pass shows the size of its pictures.
 
         Raises:
@@ -80,14 +81,15 @@ class OnnxRuntime(Backend):
         """
         self.check(subject)
         assert subject.vggt is not None
-        return _OnFile(subject.vggt, self._execution(subject.vggt))
+        told = told_executions(subject, options or Options())
+        return _OnFile(subject.vggt, self._execution(subject.vggt, told), told)
 
-    def _execution(self, model: VGGT) -> Execution:
-        weights = operators(model, STYLE)
+    def _execution(self, model: VGGT, told: Mapping[str, str]) -> Execution:
+        weights = operators(model, STYLE, told)
         ways = Counter("FP32" if weight is None else weight.way for weight in weights.values())
         plain = {layer.name: 4 * layer.weights for layer in find_layers(model)}
         size = sum(plain[layer] if weight is None else weight.nbytes for layer, weight in weights.items())
-        return Execution(self.key, self.describe(), size, dict(ways), _in_fp32(model, weights))
+        return Execution(self.key, self.describe(), size, dict(ways), _in_fp32(model, weights, told))
 
 
 class _OnFile(Prepared):
@@ -95,8 +97,8 @@ class _OnFile(Prepared):
 
     has_stages = False
 
-    def __init__(self, model: VGGT, execution: Execution) -> None:
-        self.model, self.execution = model, execution
+    def __init__(self, model: VGGT, execution: Execution, told: Mapping[str, str]) -> None:
+        self.model, self.execution, self.told = model, execution, told
         self.sessions: dict[Shapes, Session] = {}
         self.folder = tempfile.TemporaryDirectory(prefix="vggt-mixedprec-")
 
@@ -116,14 +118,21 @@ class _OnFile(Prepared):
     def _session(self, shapes: Shapes) -> Session:
         if shapes not in self.sessions:
             path = Path(self.folder.name) / f"{len(self.sessions)}.onnx"
-            write(trace(self.model, shapes, operators(self.model, STYLE)), path)
+            write(trace(self.model, shapes, operators(self.model, STYLE, self.told)), path)
             self.sessions[shapes] = Session(path)
         return self.sessions[shapes]
 
 
-def _in_fp32(model: VGGT, weights: Mapping[str, OnnxWeight | None]) -> dict[str, str]:
+def _in_fp32(model: VGGT, weights: Mapping[str, OnnxWeight | None], told: Mapping[str, str]) -> dict[str, str]:
     """Why linear layers are computed in FP32, by name."""
-    kept = [
-        layer.name for layer in find_layers(model) if not layer.kind.startswith("conv") and weights[layer.name] is None
-    ]
-    return dict.fromkeys(kept, "kept in floating point, or in groups of a size that MatMulNBits does not have")
+    reasons = {}
+    for layer in find_layers(model):
+        if layer.kind.startswith("conv") or weights[layer.name] is not None:
+            continue
+        if not is_whole(told.get(layer.name)):
+            reasons[layer.name] = f"the plan keeps it in {told[layer.name]}"
+        else:
+            reasons[layer.name] = (
+                "too small to gain by MatMulNBits, in floating point, or in groups that it does not have"
+            )
+    return reasons

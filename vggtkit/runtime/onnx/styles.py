@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vggtkit.core.registry import Registry
 from vggtkit.model import VGGT
 from vggtkit.quant import Format, PackedWeight, find_layers
+from vggtkit.runtime.backend import is_whole
+from vggtkit.runtime.int8 import is_small, stays_plain
 from vggtkit.runtime.onnx.weights import LARGEST_BLOCK, SMALLEST_BLOCK, Codes, Dynamic, NBits, OnnxWeight
 
 Chooser = Callable[[Format], "type[OnnxWeight] | None"]
@@ -36,31 +38,44 @@ def _exact(_fmt: Format) -> type[OnnxWeight] | None:
     return None
 
 
+AUTO = "auto"
 STYLES: Registry[Chooser] = Registry("ONNX style")
 """By name.
 
-- ``auto``: as small as the plan; 5 to 8 bits by the faster operator.
+- ``auto``: as small as the plan; 5 to 8 bits by the faster operator. Layers that are too small to gain by
+  ``MatMulNBits`` (`vggtkit.runtime.int8.stays_plain`; all of a small model) are in FP32, as in ``exact``.
 - ``dynamic``: the faster operator for all that is INT8 per channel, two-level formats too, which then take 8 bits.
 - ``nbits``: activations rounded in blocks everywhere, for networks with outliers.
 - ``exact``: only weights are quantised, all products are in FP32: the numbers of the simulated model.
 """
-for key, chooser in {"auto": _auto, "dynamic": _dynamic, "nbits": _nbits, "exact": _exact}.items():
+for key, chooser in {AUTO: _auto, "dynamic": _dynamic, "nbits": _nbits, "exact": _exact}.items():
     STYLES.register(key, chooser)
 
 
-def operators(model: VGGT, style: str) -> dict[str, OnnxWeight | None]:
+def operators(model: VGGT, style: str, executions: Mapping[str, str] | None = None) -> dict[str, OnnxWeight | None]:
     """What every layer of a packed model multiplies with, by name; None for layers that are computed in FP32.
+
+    Args:
+        model: packed.
+        style: of `STYLES`.
+        executions: of `vggtkit.runtime.backend.EXECUTIONS`, by the layers whose plan decides them: none but whole
+            numbers rounds a layer's input.
 
     Raises:
         InputError: an unknown style.
     """
     choose = STYLES.pick(style)
     chosen: dict[str, OnnxWeight | None] = {}
-    for layer in find_layers(model):
+    layers = find_layers(model)
+    small = style == AUTO and is_small(layers)
+    for layer in layers:
         packed = getattr(model.get_submodule(layer.name), "packed", None)
         chosen[layer.name] = None
         if not isinstance(packed, PackedWeight) or packed.format.is_float or layer.kind.startswith("conv"):
             continue
-        if (kind := choose(packed.format)) is not None:
+        kind = choose(packed.format)
+        if kind is NBits and (small or (style == AUTO and stays_plain(layer))):
+            continue
+        if kind is not None and is_whole((executions or {}).get(layer.name)):
             chosen[layer.name] = kind(Codes(packed.quantized))
     return chosen

@@ -1,0 +1,320 @@
+"""Is a plan that runs ahead of OpenVINO with NNCF on one network? JSON on the last line, with the processor's name.
+
+Run: ``python benchmarks/openvino_speed.py [--model tiny|vggt-1b] [--blocks 4] [--repeats 3] [--threads 2]``.
+
+The plan of `benchmarks.speed` is executed by ``int8`` (packed, and expanded once) and by ONNX Runtime. In FP32 the
+network is converted by OpenVINO and compressed by NNCF as their documentation says: ``quantize`` (INT8 weights and
+activations, for transformers, calibrated on the picture that is timed, which flatters it) and ``compress_weights`` to
+INT4 in groups of 128 (activations as OpenVINO rounds them by itself). Every file is made in a process of its own; then
+all take turns on one scene with as many threads each. OpenVINO computes what is left in bfloat16 where the processor
+has it, which is its default. What cannot be converted stands in the result with its message.
+
+``--blocks 4`` leaves VGGT-1B four blocks in its backbone and four of both kinds in its trunk, its width and heads as
+they are, and takes some 8 GB of memory and six minutes of two cores; all blocks take about 16 GB and half an hour.
+Weights of VGGT-1B are random. FP32 stands beside the bundled network alone, since several copies of a large one would
+not fit. Needs the extra ``bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.onnx_speed import HEADS, OUTPUTS, take_turns
+from benchmarks.speed import FORMATS, FULL_SIZE, SIZES, UNITS, ratios
+from mixedprec import (
+    data_free,
+    load_quantized,
+    packed_with,
+    parse_request,
+    planned,
+    quantized_weights,
+    save_quantized,
+)  # fmt: skip
+from vggtkit.metrics.tensors import nmse
+from vggtkit.model import VGGT, VGGTConfig, load_vggt
+from vggtkit.runtime import processor
+from vggtkit.runtime.backend import Options, Prepared
+from vggtkit.runtime.backends import BACKENDS
+from vggtkit.runtime.onnx.file import write
+from vggtkit.runtime.onnx.session import Session, version
+from vggtkit.runtime.onnx.styles import operators
+from vggtkit.runtime.onnx.trace import Shapes, trace
+from vggtkit.subject import subject_of
+
+MAKERS = ("ours", "openvino fp32", "openvino int8", "openvino int4")
+GROUP = 128
+OURS = ("int8 packed", "int8 resident", "onnxruntime dynamic", "onnxruntime auto")
+REFERENCE = "outputs.pt"
+
+Run = Callable[..., Mapping[str, Tensor]]
+
+
+class Network(NamedTuple):
+    """What is compared.
+
+    Attributes:
+        name: of the model.
+        blocks: of every kind, of VGGT-1B; 0: all.
+    """
+
+    name: str
+    blocks: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether several copies in FP32 do."""
+        return self.name != FULL_SIZE
+
+    def pictures(self) -> Tensor:
+        """``[1, S, 3, H, W]``, noise."""
+        views, height, width = SIZES[self.name]
+        return torch.rand(1, views, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+    def model(self) -> VGGT:
+        """With the heads that are compared."""
+        if not self.blocks:
+            return load_vggt(self.name, weights="random" if self.name == FULL_SIZE else "pretrained").with_heads(HEADS)
+        count = self.blocks
+        read = tuple(place * count // 4 for place in range(4))
+        config = replace(VGGTConfig(), vit_depth=count, aggregator_depth=count, dpt_layer_idx=read)
+        torch.manual_seed(0)
+        return VGGT(config).with_heads(HEADS).eval()
+
+
+def openvino_speed(network: Network, repeats: int, budget: str, folder: Path | None) -> dict[str, Any]:
+    """Make all files, then measure all of them, in turn, on the same pictures; what is in a folder already is kept."""
+    with tempfile.TemporaryDirectory() as kept:
+        folder = folder or Path(kept)
+        made = {what: _made(what, network, budget, folder) for what in MAKERS}
+        images = network.pictures()
+        ways, loading = _ways(network, folder)
+        turns, outputs = take_turns(ways, images, repeats)
+        reference = torch.load(folder / REFERENCE)
+        sizes = {each.name: each.stat().st_size for each in sorted(folder.iterdir()) if each.is_file()}
+    seconds = {
+        unit: {way: statistics.median([turn[unit] for turn in of_way]) for way, of_way in turns.items()}
+        for unit in UNITS
+    }
+    return {
+        "question": "speed of a plan that runs against OpenVINO with NNCF",
+        "model": network.name,
+        "blocks_of_every_kind": network.blocks or "all",
+        "images": list(images.shape),
+        "heads": list(HEADS),
+        "budget": budget,
+        "made": made,
+        "file_bytes": sizes,
+        "load_seconds": loading,
+        "seconds": seconds["total"],
+        "spread": {way: [min(t["total"] for t in of), max(t["total"] for t in of)] for way, of in turns.items()},
+        "processor_seconds": seconds["processor"],
+        "speed_against_packed": {unit: ratios(turns, "int8 packed", unit) for unit in UNITS},
+        "best_of_ours_ahead_of": {unit: _ahead(of_unit) for unit, of_unit in seconds.items()},
+        "nmse_against_fp32": {
+            way: {key: nmse(reference[key], computed[key]) for key in OUTPUTS} for way, computed in outputs.items()
+        },
+        "onnxruntime": version(),
+        "openvino": _versions(),
+        "processor": processor.name(),
+        "instructions": processor.instructions(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _ahead(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The time of every way of OpenVINO over the least of ours.
+
+    >>> _ahead({"int8 packed": 2.0, "onnxruntime dynamic": 1.0, "torch fp32": 9.0, "openvino int8": 1.5})
+    {'openvino int8': 1.5}
+    """
+    least = min(taken for way, taken in seconds.items() if way in OURS)
+    return {way: taken / least for way, taken in seconds.items() if way.startswith("openvino")}
+
+
+def _made(what: str, network: Network, budget: str, folder: Path) -> dict[str, Any]:
+    """What making a file took, or why it cannot be made; in a process of its own, whose memory is then free."""
+    said = folder / f"made-{what.replace(' ', '-')}.json"
+    if said.exists():
+        found: dict[str, Any] = json.loads(said.read_text(encoding="utf-8"))
+        return found
+    asked = [sys.executable, __file__, "--make", what, "--model", network.name, "--folder", str(folder)]
+    asked += ["--budget", budget, "--blocks", str(network.blocks), "--threads", str(torch.get_num_threads())]
+    ended = subprocess.run(asked, capture_output=True, text=True)
+    last = (ended.stdout if ended.returncode == 0 else ended.stderr).strip().splitlines()[-1:]
+    facts = json.loads(last[0]) if ended.returncode == 0 else {"failed": last[0] if last else f"{ended.returncode}"}
+    print(f"made {what}: {facts}", flush=True)
+    said.write_text(json.dumps(facts), encoding="utf-8")
+    return facts
+
+
+def make(what: str, network: Network, budget: str, folder: Path) -> dict[str, Any]:
+    """Write one of `MAKERS` into a folder: ``model.safetensors`` and two files of ONNX, or one of OpenVINO."""
+    begun, of_processor = time.perf_counter(), time.process_time()
+    found = _make_ours(network, budget, folder) if what == MAKERS[0] else _make_openvino(what, network, folder)
+    return found | {"seconds": time.perf_counter() - begun, "processor_seconds": time.process_time() - of_processor}
+
+
+@torch.no_grad()
+def _make_ours(network: Network, budget: str, folder: Path) -> dict[str, Any]:
+    subject, images = subject_of(network.model()), network.pictures()
+    model = subject.model
+    assert isinstance(model, VGGT)
+    plan = planned(
+        data_free(network.name, subject, candidates=FORMATS), subject, parse_request(budget, formats=",".join(FORMATS))
+    ).plan
+    returned = model(images)
+    torch.save({key: returned[key].clone() for key in OUTPUTS}, folder / REFERENCE)
+    del returned
+    save_quantized(subject, plan.formats, folder / "model.safetensors")
+    shapes = Shapes(images.shape[3], images.shape[4], images.shape[1])
+    with packed_with(subject, quantized_weights(subject, plan.formats)):
+        for style in ("dynamic", "auto"):
+            write(trace(model, shapes, operators(model, style)), folder / f"{style}.onnx")
+    if network.fits:
+        write(trace(model, shapes, operators(model, "exact")), folder / "fp32.onnx")
+    return {"plan_bytes": plan.size_bytes}
+
+
+def _make_openvino(what: str, network: Network, folder: Path) -> dict[str, Any]:
+    import openvino
+
+    path = folder / f"{what.replace(' ', '-')}.xml"
+    if what == "openvino fp32":
+        with torch.no_grad():
+            program = torch.export.export(_Outputs(network.model(), network.pictures()).eval(), (network.pictures(),))
+            openvino.save_model(openvino.convert_model(program), path, compress_to_fp16=False)
+        return {}
+    import nncf
+
+    model = openvino.Core().read_model(folder / "openvino-fp32.xml")
+    if what == "openvino int8":
+        scene = nncf.Dataset([network.pictures().numpy()])
+        found = nncf.quantize(model, scene, model_type=nncf.ModelType.TRANSFORMER, subset_size=1)
+    else:
+        adjusted = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
+        found = nncf.compress_weights(
+            model, mode=nncf.CompressWeightsMode.INT4_SYM, group_size=GROUP, ratio=1.0, advanced_parameters=adjusted
+        )
+    openvino.save_model(found, path, compress_to_fp16=False)
+    return {"nncf": nncf.__version__}
+
+
+class _Outputs(nn.Module):
+    """The outputs that are compared, in their order.
+
+    The position embedding is resized beforehand, as in our files of ONNX: OpenVINO has no bicubic resizing that
+    smooths.
+    """
+
+    def __init__(self, model: VGGT, images: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        backbone, patch = model.aggregator.patch_embed, model.config.patch_size
+        position = backbone._position(images.shape[-2] // patch, images.shape[-1] // patch).clone()
+        backbone._position = lambda *_size: position  # type: ignore[method-assign]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        returned = self.model(images)
+        return tuple(returned[name] for name in OUTPUTS)
+
+
+def _ways(network: Network, folder: Path) -> tuple[dict[str, Run], dict[str, float]]:
+    """Everything that was made, loaded, by name, and processor seconds of loading it."""
+    packed = subject_of(load_quantized(folder / "model.safetensors"))
+    jobs: dict[str, Callable[[], Run]] = {
+        "int8 packed": lambda: _executed(packed.model, BACKENDS["int8"].prepare(packed)),
+        "int8 resident": lambda: _executed(packed.model, BACKENDS["int8"].prepare(packed, Options("int8"))),
+        "onnxruntime dynamic": lambda: Session(folder / "dynamic.onnx"),
+        "onnxruntime auto": lambda: Session(folder / "auto.onnx"),
+    }
+    if network.fits:
+        jobs["torch fp32"] = lambda: _plain(network.model())
+        jobs["onnxruntime fp32"] = lambda: Session(folder / "fp32.onnx")
+        jobs["openvino fp32"] = lambda: _compiled(folder / "openvino-fp32.xml", INFERENCE_PRECISION_HINT="f32")
+        jobs["openvino bfloat16"] = lambda: _compiled(folder / "openvino-fp32.xml")
+    jobs["openvino int8"] = lambda: _compiled(folder / "openvino-int8.xml")
+    jobs["openvino int4"] = lambda: _compiled(folder / "openvino-int4.xml")
+    ways, loading = {}, {}
+    for way, job in jobs.items():
+        begun = time.process_time()
+        try:
+            ways[way] = job()
+        except RuntimeError as error:
+            print(f"{way}: {error}", flush=True)
+        loading[way] = time.process_time() - begun
+        print(f"loaded {way}: {loading[way]:.1f} s of processor", flush=True)
+    return ways, loading
+
+
+def _executed(model: nn.Module, prepared: Prepared) -> Run:
+    def run(images: Tensor) -> Mapping[str, Tensor]:
+        with torch.no_grad(), prepared.running():
+            returned: Mapping[str, Tensor] = model(images)
+        return returned
+
+    return run
+
+
+def _plain(model: VGGT) -> Run:
+    def run(images: Tensor) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            returned: Mapping[str, Tensor] = model(images)
+        return returned
+
+    return run
+
+
+def _compiled(path: Path, **hints: str) -> Run:
+    import openvino
+
+    asked = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1, **hints}
+    compiled = openvino.Core().compile_model(path, "CPU", asked)
+
+    def run(images: Tensor) -> Mapping[str, Tensor]:
+        found = compiled(images.numpy())
+        return {name: torch.from_numpy(found[place].copy()) for place, name in enumerate(OUTPUTS)}
+
+    return run
+
+
+def _versions() -> str:
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        return ""
+    return str(openvino.__version__)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=list(SIZES), default="tiny")
+    parser.add_argument("--blocks", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--budget", default="4.2bpw")
+    parser.add_argument("--make", choices=MAKERS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="to keep what is made in")
+    asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    compared = Network(asked.model, asked.blocks)
+    if asked.make:
+        print(json.dumps(make(asked.make, compared, asked.budget, asked.folder)))
+    else:
+        print(json.dumps(openvino_speed(compared, asked.repeats, asked.budget, asked.folder)))
