@@ -71,7 +71,8 @@ def test_points_are_compared_with_those_of_fp32(tmp_path: Path) -> None:
     again.restore("plan", watch.kept("plan"))
     np.testing.assert_array_equal(again.kept("plan")["points"], maps.points["plan"])
     draw_differences(maps.points, maps.pictures[0], evaluation, "Points", tmp_path / "points.png")
-    assert Image.open(tmp_path / "points.png").size[0] > 900
+    with Image.open(tmp_path / "points.png") as drawn:
+        assert drawn.size[0] > 900
 
 
 def test_shares_of_depth_are_of_the_median() -> None:
