@@ -26,8 +26,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from mixedprec.limits import Limit, Table, best_prices
 from mixedprec.solver import Choice, Solution, bytes_limit, solve
@@ -206,7 +206,7 @@ class _Joint:
             return scale * (linear + 2 * self.coupling * together @ (shares @ together))
 
         whole = {"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": np.ones_like}
-        minimum = minimize(
+        minimum = scipy.optimize.minimize(
             value, start, jac=slope, bounds=[(0, 1)] * len(start), constraints=[whole], method="SLSQP",
             options={"maxiter": 200, "ftol": 1e-9},
         )  # fmt: skip

@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from scipy.sparse import csr_matrix
 
 from vggtkit.core.errors import InputError
 
@@ -162,7 +161,7 @@ def best_prices(
         planes.append([*(-slope), 1.0, value])
         cut = np.array(planes)
         # No price helps once it outweighs all damages for the smallest saving that a limit knows; this is far above.
-        solution = linprog(
+        solution = scipy.optimize.linprog(
             [*np.zeros(len(rooms)), -1.0], A_ub=cut[:, :-1], b_ub=cut[:, -1],
             bounds=[(0, 1e6)] * len(rooms) + [(None, None)], method="highs",
         )  # fmt: skip
@@ -240,14 +239,14 @@ def _decided(table: Table, prices: Floats, bound: float, picks: Ints) -> tuple[I
     room = table.rooms - table.taken(base)
     extra = table.costs[:, owners, columns] - table.costs[:, owners, base[owners]]
     scale = np.maximum(np.abs(extra).max(1), 1).astype(np.float64)
-    one_each = csr_matrix((np.ones(count), (owners, np.arange(count))), shape=(len(base), count))
+    one_each = scipy.sparse.csr_matrix((np.ones(count), (owners, np.arange(count))), shape=(len(base), count))
     # damage - bound = regret + prices . (rooms - taken), for every plan
     objective = (regret[owners, columns] - prices @ extra) / gap
-    solution = milp(
-        objective, integrality=np.ones(count), bounds=Bounds(0, 1),
+    solution = scipy.optimize.milp(
+        objective, integrality=np.ones(count), bounds=scipy.optimize.Bounds(0, 1),
         constraints=[
-            LinearConstraint(one_each, 1, 1),
-            LinearConstraint(extra / scale[:, None], -np.inf, room / scale),
+            scipy.optimize.LinearConstraint(one_each, 1, 1),
+            scipy.optimize.LinearConstraint(extra / scale[:, None], -np.inf, room / scale),
         ],
         options={"mip_rel_gap": 0, "time_limit": SECONDS},
     )  # fmt: skip

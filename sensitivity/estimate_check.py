@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaincinv
+import scipy
 
 from sensitivity.store import Array, Changes, Profile
 
@@ -56,7 +56,9 @@ class EstimateCheck(NamedTuple):
         In the worst case, one direction of the output, the samples are squares of normal numbers: their mean is taken
         to lie within one standard deviation.
         """
-        least, most = (2 * float(gammaincinv(self.samples / 2, share)) / self.samples for share in (0.16, 0.84))
+        least, most = (
+            2 * float(scipy.special.gammaincinv(self.samples / 2, share)) / self.samples for share in (0.16, 0.84)
+        )
         return least / LIMIT <= self.ratio <= LIMIT * most
 
 

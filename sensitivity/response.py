@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from vggtkit.core.errors import InputError
 
@@ -86,7 +86,9 @@ def fit_response(sketched: Array, measured: Array) -> Response:
     level, ratio = float(effect.mean()), float(np.median(effect - cause))
     starts = ((0.0, level, 0.05), (ratio, level - 0.5 * float(cause.mean()) - 3.0, 0.5))
     bounds = ([-25.0, -70.0, 0.0], [25.0, 25.0, 1.0])
-    fits = [least_squares(deviation, start, bounds=bounds, loss="soft_l1") for start in map(_inside, starts)]
+    fits = [
+        scipy.optimize.least_squares(deviation, start, bounds=bounds, loss="soft_l1") for start in map(_inside, starts)
+    ]
     gain, floor, power = min(fits, key=lambda fit: float(fit.cost)).x
     return Response(float(np.exp(gain)), float(np.exp(floor)), float(power))
 

@@ -113,6 +113,18 @@ def test_what_measures_knows_nothing_of_drawing() -> None:
     assert imports_of_drawing(ROOT) == []
 
 
+def test_parts_of_scipy_are_loaded_when_they_are_used() -> None:
+    """As ``scipy.optimize.milp``: by their names at the top they would take every command a second."""
+    early = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for top in TOPS
+        for path in (ROOT / top).rglob("*.py")
+        for name in imported_names(path, ROOT, set())
+        if name.startswith("scipy.")
+    }
+    assert early == set()
+
+
 def test_drawing_elsewhere_is_seen(tmp_path: Path) -> None:
     write_modules(
         tmp_path,

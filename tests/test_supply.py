@@ -53,6 +53,7 @@ def test_the_lock_has_exact_versions_within_the_bounds_and_names_no_place() -> N
         assert parts(versions[name]) >= parts(lowest[name]), name
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_unasked(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> NoReturn:
         raise AssertionError("a connection is opened")

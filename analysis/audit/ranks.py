@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -90,15 +91,11 @@ def _draws(layers: int, seed: int) -> Array:
 
 
 def _spearman(first: Array, second: Array) -> float:
-    from scipy.stats import spearmanr  # half a second for every command, were it above
-
-    return float(spearmanr(first, second).statistic) if _comparable(first, second) else float("nan")
+    return float(scipy.stats.spearmanr(first, second).statistic) if _comparable(first, second) else float("nan")
 
 
 def _kendall(first: Array, second: Array) -> float:
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(first, second).statistic) if _comparable(first, second) else float("nan")
+    return float(scipy.stats.kendalltau(first, second).statistic) if _comparable(first, second) else float("nan")
 
 
 def _comparable(first: Array, second: Array) -> bool:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -258,30 +258,43 @@ KINDS: dict[str, tuple[str, str, float, Task]] = {
 }  # fmt: skip
 
 
-def fuzz(cases: int, seed: int, folder: Path, seconds: float = float("inf")) -> dict[str, object]:
-    """Try so many mutated files, or as many as time allows; counts of what came of them, and whatever went wrong."""
-    model, run = make_whole(folder / "whole")
-    make_tuned_run(folder / "whole" / "tuned", model)
-    for words in (["pareto", "--points", "3", "--measure", "0"], ["kernels", "--seconds", "1"]):
+def _make(files: Collection[tuple[str, str]], places: Path) -> None:
+    """What is to be changed: files of a run, of a tuned one and of their network, by folder and name."""
+    model, run = make_whole(places)
+    if any(where == "tuned" for where, _ in files):
+        make_tuned_run(places / "tuned", model)
+    commands = {
+        "pareto.json": ["pareto", "--points", "3", "--measure", "0"],
+        "kernels.json": ["kernels", "--seconds", "1"],
+    }
+    for words in [commands[file] for where, file in sorted(files) if file in commands]:
         process = started_command([*words, "--run", str(run)])  # not here: threads that it starts are in no copy
         if process.wait():
             raise RuntimeError(f"{words}: {process.said}")
     (run / "score_audit.json").write_text(_audit_like(run))
     (run / "roles.toml").write_text("[roles]\n'^head[.](.*)' = 'head'\n[blocks]\n'blocks[.](\\d+)' = 'b.\\1'\n")
-    counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+
+
+def fuzz(
+    cases: int, seed: int, folder: Path, seconds: float = float("inf"), kinds: Sequence[str] = tuple(KINDS)
+) -> dict[str, object]:
+    """Try so many mutated files, or as many as time allows; counts of what came of them, and whatever went wrong."""
+    tried_kinds = {kind: KINDS[kind] for kind in kinds}
+    places = folder / "whole"
+    _make({(where, file) for file, where, _, _ in tried_kinds.values()}, places)
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
     wrong: list[dict[str, object]] = []
     right = {}
-    places = folder / "whole"
-    originals = {kind: (places / where / file).read_bytes() for kind, (file, where, _, _) in KINDS.items()}
+    originals = {kind: (places / where / file).read_bytes() for kind, (file, where, _, _) in tried_kinds.items()}
     backup = fresh_copy(places, folder / "backup")
-    for kind, (_, where, _, task) in KINDS.items():
+    for kind, (_, where, _, task) in tried_kinds.items():
         right[kind] = attempt(partial(task, places / where))
         if right[kind].code != 0:
             raise RuntimeError(f"{kind}: {right[kind].said}")
         _restore(backup, places)
     started = time.monotonic()
-    shares = np.array([share for *_, share, _ in KINDS.values()])
-    order = np.random.default_rng(seed).choice(list(KINDS), size=cases, p=shares / shares.sum())
+    shares = np.array([share for *_, share, _ in tried_kinds.values()])
+    order = np.random.default_rng(seed).choice(list(kinds), size=cases, p=shares / shares.sum())
     for number, kind in enumerate(map(str, order)):
         if time.monotonic() - started > seconds:
             break

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.full_size import full_size
 
 
+@pytest.mark.slow
 def test_runs_and_reports_everything(tmp_path: Path, tiniest_config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("vggtkit.model.config", fromlist=["PRESETS"]).PRESETS, "tiniest", tiniest_config)
     found = full_size("tiniest", None, None, tmp_path)

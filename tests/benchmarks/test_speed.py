@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks.speed import UNITS, speed
 from vggtkit.runtime.stages import whole
 
 WAYS = {"fp32", "bfloat16", "reference", "int8 packed", "int8 int8"}
 
 
+@pytest.mark.slow
 def test_every_way_takes_its_turn(model_folder: Path) -> None:
     found = json.loads(json.dumps(speed(str(model_folder), 1, "10bpw", (2, 32, 32))))
     assert found["seconds"].keys() == found["processor_seconds"].keys() == found["stages"].keys() == WAYS

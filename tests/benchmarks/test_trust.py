@@ -9,7 +9,11 @@ from benchmarks.trust import faults, fuzz, kill
 
 SECONDS = 3
 """Of cases, once the run that they are tried on is there."""
-QUICK = ("profile", "plan", "evaluate", "export")
+QUICK = ("profile", "plan", "export")
+FILES = ("profile", "plan", "packed", "results", "depth_maps", "audit", "roles", "config_of_run", "weights_of_run")
+"""That need no more than a run which is finished, and are read in moments."""
+LONGER = 20
+"""Seconds of all kinds, in the tests that take longest."""
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mutated_files_are_refused_or_read_as_they_were(folder: Path) -> None:
-    counts = fuzz.fuzz(40, seed=1, folder=folder, seconds=SECONDS)
+    counts = fuzz.fuzz(40, seed=1, folder=folder, seconds=SECONDS, kinds=FILES)
     assert counts["cases"]
     assert counts["wrong"] == 0, counts["first_wrong"]
 
@@ -34,6 +38,18 @@ def test_faults_are_one_line_and_leave_everything(folder: Path) -> None:
     counts = faults.faults(folder, every=41, seconds=SECONDS)
     assert counts["cases"]
     assert counts["wrong"] == 0, counts["first_wrong"]
+
+
+@pytest.mark.slow
+def test_all_kinds_of_files_and_commands_hold(tmp_path: Path) -> None:
+    files = fuzz.fuzz(200, seed=2, folder=tmp_path / "files", seconds=LONGER)
+    commands = [
+        command for command in kill.COMMANDS if command in ("profile", "evaluate") or command not in kill.SELDOM
+    ]
+    ends = kill.kill(8, 8, seed=2, folder=tmp_path / "ends", seconds=LONGER, commands=commands)
+    assert (files["wrong"], files["first_wrong"], ends["first_faults"]) == (0, [], [])
+    assert files["cases"]
+    assert ends["kills"] + ends["signals"]
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -118,6 +118,7 @@ def test_the_trunk_comes_first_and_then_every_head(tmp_path: Path) -> None:
     assert set.union(*names) == {"depth", "points", "track", "visibility", "feature"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("micro")
 def test_training_writes_a_checkpoint_and_resumes_from_it(tmp_path: Path) -> None:
     """Two steps; then none, which must keep the weights; then, pretending that it is step 48, two more and a log."""
@@ -199,6 +200,7 @@ def test_the_tracker_stays_without_sines_of_displacements(tmp_path: Path) -> Non
         torch.testing.assert_close(weight.sum(1), torch.zeros(len(weight)), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_without_sines_rounding_errors_do_not_move_tracks() -> None:
     """One layer's weight changes by a millionth; tracks answer by orders of magnitude less."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from vggtkit.model.geometry import unproject
@@ -209,7 +209,7 @@ def _nearest(queries: Points, cloud: Points, limit: int, generator: np.random.Ge
     if len(queries) > limit:
         queries = queries[generator.choice(len(queries), limit, replace=False)]
     # Trees of millions of points for a few queries: quick to build counts for more than quick to search.
-    distances: Points = cKDTree(cloud, compact_nodes=False, balanced_tree=False).query(queries)[0]
+    distances: Points = scipy.spatial.cKDTree(cloud, compact_nodes=False, balanced_tree=False).query(queries)[0]
     return distances
 
 

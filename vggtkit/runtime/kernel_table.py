@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import nnls
 
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError
@@ -252,5 +252,5 @@ def _through(counts: Sequence[int], values: Sequence[float], powers: Sequence[in
     used = list(powers[: len(counts)])
     scale = np.array([1 / max(abs(value), 1e-12) for value in values])
     basis = np.array([[float(count) ** power for power in used] for count in counts]) * scale[:, None]
-    shares, _ = nnls(basis, np.array(values) * scale)
+    shares, _ = scipy.optimize.nnls(basis, np.array(values) * scale)
     return float(sum(share * float(views) ** power for share, power in zip(shares, used, strict=True)))

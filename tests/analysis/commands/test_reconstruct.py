@@ -134,12 +134,20 @@ def test_a_model_that_is_no_vggt_is_refused(photo_folder: Path, out: Path) -> No
     assert not out.exists()
 
 
-@pytest.fixture
-def earlier(photo_folder: Path, model_folder: Path, out: Path) -> tuple[object, ...]:
-    """A reconstruction that is there, and the command that makes it."""
+@pytest.fixture(scope="module")
+def made(photo_folder: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reconstruction of two pictures."""
+    out = tmp_path_factory.mktemp("earlier") / "out"
     asked = ("reconstruct", "--images", photo_folder, "--model", model_folder, "--out", out)
     assert cli(*asked, "--max-images", 2).code == 0
-    return asked
+    return out
+
+
+@pytest.fixture
+def earlier(made: Path, photo_folder: Path, model_folder: Path, out: Path) -> tuple[object, ...]:
+    """A reconstruction that is there, and the command that makes it."""
+    shutil.copytree(made, out)
+    return "reconstruct", "--images", photo_folder, "--model", model_folder, "--out", out
 
 
 def interrupted(*_arguments: object) -> NoReturn:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import mixedprec.apply
 from analysis import compare_outputs
+from analysis.evaluation.candidates import Rivals
 from analysis.evaluation.cost import changes, describe_cost
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.run import candidates, evaluate
@@ -29,6 +30,9 @@ from vggtkit.scenes import Scene, synthetic_scenes
 from vggtkit.subject import VGGTSubject, subject_of
 
 CANDIDATES = scored_formats()
+
+FEW = Rivals(schemes=("int8_per_channel_sym", "int4_group_128"))
+"""Enough to tell one scheme from another."""
 
 MODULE = sys.modules["analysis.evaluation.run"]  # the package's attribute of this name is the function
 
@@ -54,10 +58,13 @@ def plan_of(model: VGGT, keep: str = "fp16") -> Plan:
 
 
 def evaluated(
-    model: VGGT, scenes: list[Scene], plan: Plan | None, repeats: int = 0, **options: Alignment
-) -> Evaluation:
-    facts = {"model": "tiniest"}
-    return evaluate(model, scenes, plan, facts=facts, weights_note="random", repeats=repeats, **options)
+    model: VGGT, scenes: list[Scene], plan: Plan | None, repeats: int = 0, rivals: Rivals = FEW,
+    alignment: Alignment = "median",
+) -> Evaluation:  # fmt: skip
+    return evaluate(
+        model, scenes, plan, facts={"model": "tiniest"}, weights_note="random", repeats=repeats, rivals=rivals,
+        alignment=alignment,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("keep", ["fp16", "fp32"])
@@ -67,7 +74,7 @@ def test_damage_and_size_are_those_of_the_exported_checkpoint(
     """Bit for bit, and byte for byte."""
     plan = plan_of(model, keep)
     scenes = scenes if keep == "fp16" else scenes[:1]
-    results = {result.key: result for result in evaluated(model, scenes, plan).results}
+    results = {result.key: result for result in evaluated(model, scenes, plan, rivals=Rivals()).results}
     references = [subject_of(model).predict(scene) for scene in scenes]
     for candidate in candidates(subject_of(model), plan):
         path = tmp_path / f"{candidate.key}.safetensors"
@@ -143,11 +150,11 @@ def test_scenes_without_truth_have_the_agreement_alone(model: VGGT, scenes: list
 
 
 def test_candidates_are_the_uniform_schemes_then_the_plan(model: VGGT, scenes: list[Scene]) -> None:
-    with_plan = evaluated(model, scenes[:1], plan_of(model))
+    with_plan = evaluated(model, scenes[:1], plan_of(model), rivals=Rivals())
     assert [result.key for result in with_plan.results] == ["fp32", *UNIFORM_SCHEMES, "plan"]
     assert sum(with_plan.plan_formats.values()) == len(find_layers(model))
     assert with_plan.predicted_damage == 0.25
-    without = evaluated(model, scenes[:1], None)
+    without = evaluated(model, scenes[:1], None, rivals=Rivals())
     assert [result.key for result in without.results] == ["fp32", *UNIFORM_SCHEMES]
     assert (without.plan_formats, without.predicted_damage, without.model) == ({}, None, "tiniest")
 
@@ -162,7 +169,7 @@ def test_every_layer_is_quantised_once_per_candidate(
     monkeypatch.setattr(MODULE, "_seconds", lambda *_: 1.0)
     monkeypatch.setattr(VGGTSubject, "predict", constant)
     evaluated(model, scenes, None, repeats=3)
-    assert len(calls) == len(set(calls)) == len(UNIFORM_SCHEMES) * len(find_layers(model))
+    assert len(calls) == len(set(calls)) == len(FEW.schemes) * len(find_layers(model))
 
 
 def test_model_is_unchanged_afterwards(model: VGGT, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,10 +253,10 @@ def test_progress_counts_to_its_total(
     monkeypatch.setattr(VGGTSubject, "predict", constant)
     steps: list[tuple[int, int]] = []
     evaluate(
-        model, scenes, None, facts={}, weights_note="", repeats=repeats,
+        model, scenes, None, facts={}, weights_note="", repeats=repeats, rivals=FEW,
         progress=lambda _stage, done, total: steps.append((done, total)),
     )  # fmt: skip
-    total = 2 + 7 * (2 + (repeats + 1 if repeats else 0))
+    total = 2 + len(FEW.schemes) * (2 + (repeats + 1 if repeats else 0))
     assert steps == [(done, total) for done in range(total + 1)]
 
 

@@ -81,6 +81,7 @@ def test_the_script_measures_every_model_on_every_set(rehearsed: tuple[Path, dic
     assert json.loads((run / "reproduction.json").read_text())["rows"] == values["rows"]
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_a_plain_run(
     rehearsed: tuple[Path, dict[str, object]], data: Path, model_folder: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_figures_are_those_of_a_plain_run(
     assert row["auc30"] == pytest.approx((50 * (a + c) + 100 * d) / 2)
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_kept(
     rehearsed: tuple[Path, dict[str, object]], data: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,7 @@ def test_what_was_measured_is_kept(
     assert repeated["rows"] == values["rows"]
 
 
+@pytest.mark.slow
 def test_nothing_else_is_measured_unless_the_baseline_is_believed(
     data: Path, model_folder: Path, tmp_path: Path
 ) -> None:
