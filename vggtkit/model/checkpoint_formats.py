@@ -138,11 +138,14 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
 
 
 def _refuse_other_archives(path: Path) -> None:
-    """A zip archive may be anything; one that cannot be opened is left to torch's reader."""
+    """A zip archive may be anything, and damaged."""
     if not zipfile.is_zipfile(path):
         return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception as error:  # its list of files is damaged, which fails in a dozen ways
+        raise _unreadable(path, first_line(error), "it may be truncated or damaged: fetch it again") from error
     if any(name.endswith("/constants.pkl") for name in names):
         raise _unreadable(path, "a TorchScript archive, which holds code", "save the state dict alone, as safetensors")
     if not any(name.endswith("/data.pkl") for name in names):

@@ -107,3 +107,18 @@ def test_other_files_are_refused(tmp_path: Path, damage: str) -> None:
                 entry.write(bytes(2**20))
     with pytest.raises(InputError, match=r"maps\.npz: "):
         load_maps(path, evaluation)
+
+
+def test_a_byte_that_changed_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    """Anywhere in the archive: every library that reads it fails in ways of its own."""
+    path, evaluation = tmp_path / "maps.npz", example_evaluation()
+    save_maps(kept(watched(6, 8)[0]), path)
+    sound, right = path.read_bytes(), load_maps(path, evaluation)
+    for place in range(0, len(sound), len(sound) // 200 + 1):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0x55]) + sound[place + 1 :])
+        try:
+            read = load_maps(path, evaluation)
+        except InputError:
+            continue
+        np.testing.assert_array_equal(read.depth, right.depth)
+        np.testing.assert_array_equal(read.pictures, right.pictures)

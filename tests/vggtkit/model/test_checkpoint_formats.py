@@ -174,6 +174,13 @@ class TestOtherFiles:
         write(net / "model.pt")
         assert words in refused(net)
 
+    def test_an_archive_whose_list_of_files_is_damaged_is_named(self, net: Path, refused: Refused) -> None:
+        path = net / "model.pt"
+        torch.save({"x": torch.ones(2)}, path)
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"PK\x01\x02", b"PK\x01\xff"))
+        assert "not a readable checkpoint (" in refused(net)
+
     def test_half_a_file_is_said_to_be_truncated(self, plain: Path, refused: Refused) -> None:
         path = plain / "model.safetensors"
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
