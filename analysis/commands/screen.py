@@ -46,8 +46,9 @@ WIDTH_OF_FILES = 120
 WANT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
     "could not create a primitive", "could not create a memory", "resource temporarily unavailable",
+    "failed to map segment", "error return without exception set",
 )  # fmt: skip
-"""How torch, oneDNN, HDF5 and the system say that memory was refused."""
+"""How torch, oneDNN, HDF5, Python itself and the system say that memory was refused."""
 _ALARM = re.compile(r"[A-Z]{2,} [A-Z]{2,}")
 """How sentences begin that nobody should overlook."""
 
@@ -214,5 +215,6 @@ def _is_want_of_memory(error: BaseException) -> bool:
     """Whether memory was refused, which libraries say in their own words."""
     said = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError | OSError) and any(words in said for words in WANT_OF_MEMORY)
+        isinstance(error, RuntimeError | OSError | ImportError | SystemError)
+        and any(words in said for words in WANT_OF_MEMORY)
     )

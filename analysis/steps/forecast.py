@@ -20,7 +20,7 @@ from vggtkit.core.provenance import Progress, silent
 from vggtkit.runtime.kernel_table import load_table
 from vggtkit.subject import Subject, bare_subject, is_factory
 
-MOST_PICTURES = 10**4
+MOST_PICTURES, MOST_PIXELS = 10**4, 2**15
 FIRST_PASS = 25 * 10**6
 """Bytes of code and tables that torch brings in with the first pass; measured on the bundled network."""
 
@@ -107,4 +107,7 @@ def _size(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
         raise InputError(f"{setting('size', text)}: write HEIGHTxWIDTH in pixels, such as 392x518")
-    return int(parts[0]), int(parts[1])
+    height, width = map(int, parts)
+    for side in (height, width):
+        check_number("size", side, 1, MOST_PIXELS)
+    return height, width

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # what is imported late lies where a user without rights may not look
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

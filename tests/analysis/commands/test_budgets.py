@@ -89,6 +89,7 @@ def test_a_forecast_runs_nothing_and_stands_beside_the_plan(timed: Path) -> None
         (("forecast", "--images", "some"), ("--images some",)),
         (("forecast", "--images", "0"), ("--images 0",)),
         (("forecast", "--size", "big"), ("--size big", "392x518")),
+        (("forecast", "--size", "1000000000x1000000000"), ("--size 1000000000", "1 to 32768")),
         (("kernels", "--seconds", "0"), ("--seconds 0",)),
         (("kernels", "--heads", "nose"), ("'nose'",)),
     ],

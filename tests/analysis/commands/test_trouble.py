@@ -136,6 +136,7 @@ ABSURD = (
     ("profile", "--num-scenes", "100000", "--views", "1000"), ("profile", "--resolution", "1000000000"),
     ("plan", "--weights-for", "depth=1e308"), ("pareto", "--points", "1000000000"),
     ("evaluate", "--repeats", "1000000000"), ("audit", "--num-scenes", "1000000000"),
+    ("pareto", "--threads", "1000000000"), ("audit", "--workers", "1000000000"),
 )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from vggtkit.core.registry import Registry
 
 AT_MOST = 8
 """Processes, where nobody asked for a number."""
+MOST_WORKERS, MOST_THREADS = 10**4, 2**10
+"""That can be asked for; what is more is a slip, at which the system would run out of processes."""
 LOCAL, PROCESSES, RAY = "local", "processes", "ray"
 
 
@@ -63,10 +65,10 @@ def parse_workers(text: str, threads: int = 0) -> Workers:
     (Workers(kind='processes', count=4, threads=1, address=''),
      Workers(kind='ray', count=0, threads=8, address='ray://head:10001'))
     """
-    check_number("threads", threads, 0)
+    check_number("threads", threads, 0, MOST_THREADS)
     threads = threads or 1
     if text.removeprefix("-").isdigit():
-        check_number("workers", count := int(text), 1)
+        check_number("workers", count := int(text), 1, MOST_WORKERS)
         return Workers(PROCESSES if count > 1 else LOCAL, count, threads)
     if text.startswith("ray://"):
         return Workers(RAY, 0, threads, text)
