@@ -71,9 +71,8 @@ def weights_of(
         return None
     path, digest = checkpoint_path(run), digest_of_plan(plan)
     if (ready := _ready(path, digest, subject)) is not None:
-        if (
-            (info := read_info(path)).executions or {}
-        ) != plan.executions:  # planned again to run otherwise, the codes stay
+        info = read_info(path)
+        if (info.executions or {}) != plan.executions:  # planned again to run otherwise, the codes stay
             _write(path, plan, subject, ready, info.note)
         return ready
     if plan.tuned:
