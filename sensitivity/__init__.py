@@ -9,6 +9,7 @@
 | `jacobian_sketch` | damage at the outputs from random vector-Jacobian products |
 | `input_rounding` | the same of rounded inputs of layers, from the same passes |
 | `migration` | factors worth folding out of inputs into weights |
+| `gradient_precision` | the type that backward passes compute in |
 | `going_back` | a pass back through a model on the route that it allows |
 | `segments` | vector-Jacobian products of a large model, one segment at a time |
 | `response` | from the sketch to what a layer alone or a plan really does |

@@ -95,7 +95,7 @@ def profile(
     progress("counting layers and memory", 0, 1)
     with subject.computing_in(dtype):
         seen = scrutinise(subject, layers, scenes)
-    route = _route(subject, layers, scenes[0], gradient_dtype, say)
+    gradient_dtype, route = _route(subject, layers, scenes[0], dtype, gradient_dtype, say)
     volumes = survey(subject, layers, scenes[0])
     layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
@@ -270,18 +270,42 @@ def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene
 
 
 def _route(
-    subject: Subject, layers: Sequence[Layer], scene: Scene, dtype: torch.dtype, say: Callable[[str], None]
-) -> Route:
-    """How the sketch goes back through the model; what takes more memory than it might is said."""
-    through = ignores_detach(subject, layers, scene, dtype)
-    route = foreseen_route(subject, layers, scene, dtype, through_detach=through)
+    subject: Subject,
+    layers: Sequence[Layer],
+    scene: Scene,
+    dtype: torch.dtype,
+    wanted: torch.dtype,
+    say: Callable[[str], None],
+) -> tuple[torch.dtype, Route]:
+    """In what precision and how the sketch goes back through the model; what is not as it might be is said.
+
+    Args:
+        subject: that runs in ``dtype``.
+        layers: whose weights get gradients.
+        scene: what the model sees.
+        dtype: what it falls back to.
+        wanted: what is tried first; a model that nobody knows may hold operations that are not there in 16 bits.
+        say: told.
+    """
+    try:
+        route = _foreseen_route(subject, layers, scene, wanted)
+    except InputError as error:
+        if wanted in (dtype, torch.float32):
+            raise
+        say(f"gradients are taken in {dtype}, since the model does not run in {wanted}: {error}")
+        wanted, route = dtype, _foreseen_route(subject, layers, scene, dtype)
     if route.unsound:
         name, reason = next(iter(route.unsound.items()))
         say(
             f"{len(route.unsound)} of {len(route.unsound) + len(route.segments)} blocks are differentiated with the "
             f"rest of the model, which takes more memory: {name} {reason}"
         )
-    return route
+    return wanted, route
+
+
+def _foreseen_route(subject: Subject, layers: Sequence[Layer], scene: Scene, dtype: torch.dtype) -> Route:
+    through = ignores_detach(subject, layers, scene, dtype)
+    return foreseen_route(subject, layers, scene, dtype, through_detach=through)
 
 
 def _check(scenes: Sequence[Scene], layers: Sequence[Layer]) -> None:

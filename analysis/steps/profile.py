@@ -19,6 +19,7 @@ from mixedprec.budget import FP32_BYTES
 from sensitivity import Profile
 from sensitivity import profile as profile_model
 from sensitivity.estimate_check import check_estimates
+from sensitivity.gradient_precision import gradient_dtype
 from sensitivity.jacobian_sketch import DEFAULT_PROBES
 from sensitivity.migration import choose_folding
 from sensitivity.rounding_gain import CALIBRATED
@@ -29,7 +30,7 @@ from vggtkit.core.memory import LARGE
 from vggtkit.core.permits import permit
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, provenance, silent
-from vggtkit.model import gradient_dtype, model_fingerprint, pick_dtype, resolve_source
+from vggtkit.model import model_fingerprint, pick_dtype, resolve_source
 from vggtkit.model.folding import fold
 from vggtkit.quant import read_roles
 from vggtkit.quant.rounding import NEAREST

@@ -30,7 +30,7 @@ from vggtkit.model.loading import (
     skeleton,
     stored_weights,
 )
-from vggtkit.model.precision import gradient_dtype, pick_dtype
+from vggtkit.model.precision import pick_dtype
 from vggtkit.model.vggt import VGGT
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "VGGTConfig",
     "architecture",
     "check_heads",
-    "gradient_dtype",
     "load_vggt",
     "local_weights",
     "model_fingerprint",

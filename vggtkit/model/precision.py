@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from vggtkit.core.errors import InputError
-from vggtkit.core.memory import LARGE
 from vggtkit.core.program import setting
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,15 +34,3 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
             f"{setting('device', 'cuda')}"
         )
     return DTYPES[name]
-
-
-def gradient_dtype(dtype: torch.dtype, device: torch.device, parameters: int) -> torch.dtype:
-    """What the backward passes of a sketch compute in when a model runs in ``dtype``.
-
-    bfloat16 where the processor multiplies it twice as fast as FP32 and the network is so large that it matters: the
-    estimate's own spread is far beyond what the rounding adds. Never float16, in which small gradients vanish.
-    """
-    if dtype == torch.float16:
-        return torch.float32
-    has_bf16 = device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-    return torch.bfloat16 if dtype == torch.float32 and has_bf16 and parameters > LARGE else dtype

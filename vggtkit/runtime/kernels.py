@@ -177,11 +177,7 @@ def choose(threads: int, device: torch.device = CPU, kernels: tuple[Kernel, ...]
     x, weight, bias = _example(_ROWS, _IN, _OUT, device)
     codes, steps = quantize_rows(x)
     loaded = {kernel.key: kernel.load(weight) for kernel in usable}
-    plain = [x, weight.codes * weight.scales[:, None], bias]
-    jobs: dict[str, Callable[[], object]] = {
-        "fp32": partial(F.linear, *plain),
-        "bf16": partial(F.linear, *(value.bfloat16() for value in plain)),
-    }
+    jobs = _float_products(x, weight, bias)
     for kernel in usable:
         jobs[kernel.key] = partial(kernel.multiply, codes, steps, loaded[kernel.key], bias, torch.float32)
         jobs[f"load {kernel.key}"] = partial(kernel.load, weight)
@@ -191,6 +187,23 @@ def choose(threads: int, device: torch.device = CPU, kernels: tuple[Kernel, ...]
     gains = {name: seconds["fp32"] / seconds[name] for name in ("bf16", *loaded)}
     said = ", ".join(f"{name} {gain:.1f}x" for name, gain in gains.items())
     return KernelChoice(once, each, gains["bf16"] >= BFLOAT16_GAIN, f"measured against FP32 on {_ROWS} rows: {said}")
+
+
+@lru_cache(maxsize=4)
+def bfloat16_gain(threads: int) -> float:
+    """How many times as fast the processor multiplies in bfloat16 as in FP32, measured with so many threads; 0 where
+    torch knows of no instruction for it, since what it falls back to takes seconds.
+    """
+    assert threads == torch.get_num_threads()
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return 0.0
+    seconds = fastest(_float_products(*_example(_ROWS, _IN, _OUT, CPU)), repeats=5)
+    return seconds["fp32"] / seconds["bf16"]
+
+
+def _float_products(x: Tensor, weight: Int8Weight, bias: Tensor) -> dict[str, Callable[[], object]]:
+    plain = [x, weight.codes * weight.scales[:, None], bias]
+    return {"fp32": partial(F.linear, *plain), "bf16": partial(F.linear, *(value.bfloat16() for value in plain))}
 
 
 def usable_kernels(device: torch.device = CPU, kernels: tuple[Kernel, ...] = KERNELS) -> list[Kernel]:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
-from vggtkit.model import VGGT, gradient_dtype, pick_dtype
+from vggtkit.model import VGGT, pick_dtype
 from vggtkit.subject import subject_of
 
 
@@ -57,15 +57,3 @@ def test_precisions_by_name_and_device(monkeypatch: pytest.MonkeyPatch) -> None:
         pick_dtype("int8", cuda)
     with pytest.raises(InputError, match="--dtype fp16"):
         pick_dtype("fp16", torch.device("cpu"))
-
-
-@pytest.mark.parametrize("has_bf16", [True, False])
-def test_gradients_of_large_networks_are_in_bfloat16_where_that_is_fast(
-    monkeypatch: pytest.MonkeyPatch, has_bf16: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16, raising=False)
-    cpu, large = torch.device("cpu"), 10**9
-    assert gradient_dtype(torch.float32, cpu, large) == (torch.bfloat16 if has_bf16 else torch.float32)
-    assert gradient_dtype(torch.float32, cpu, 10**6) == torch.float32
-    assert gradient_dtype(torch.bfloat16, torch.device("cuda"), 10**6) == torch.bfloat16
-    assert gradient_dtype(torch.float16, torch.device("cuda"), large) == torch.float32
