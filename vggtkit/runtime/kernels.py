@@ -191,8 +191,9 @@ def choose(threads: int, device: torch.device = CPU, kernels: tuple[Kernel, ...]
 
 @lru_cache(maxsize=4)
 def bfloat16_gain(threads: int) -> float:
-    """How many times as fast the processor multiplies in bfloat16 as in FP32, measured with so many threads; 0 where
-    torch knows of no instruction for it, since what it falls back to takes seconds.
+    """How many times as fast as in FP32 the processor multiplies in bfloat16, measured with so many threads.
+
+    0 where torch knows of no instruction for it, since what it falls back to takes seconds.
     """
     assert threads == torch.get_num_threads()
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
