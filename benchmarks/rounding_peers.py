@@ -132,7 +132,7 @@ def compete(tool: str, count: int, held_out_count: int, out: Path) -> dict[str, 
     return {"tool": tool, "version": version, "processor_seconds": seconds, "formats": choice}
 
 
-def compare(python: str, count: int, held_out_count: int, tools: list[str]) -> list[dict[str, Any]]:
+def compare(python: str, count: int, held_out_count: int, tools: list[str], limit: int) -> list[dict[str, Any]]:
     """Every tool beside ours with the same choice of layers and formats."""
     model = load_vggt("tiny")
     calibration, held_out = calibration_and_held_out(model, count, held_out_count, 0)
@@ -147,7 +147,7 @@ def compare(python: str, count: int, held_out_count: int, tools: list[str]) -> l
     for tool in tools:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "outputs.pt"
-            row = _run(python, tool, count, held_out_count, out)
+            row = _run(python, tool, count, held_out_count, out, limit)
             if "refused" not in row:
                 row["damage"] = evaluator.compare(torch.load(out)).damage
         if "refused" not in row:
@@ -163,10 +163,14 @@ def compare(python: str, count: int, held_out_count: int, tools: list[str]) -> l
     return rows
 
 
-def _run(python: str, tool: str, count: int, held_out_count: int, out: Path) -> dict[str, Any]:
-    """A tool in a process of its own."""
+def _run(python: str, tool: str, count: int, held_out_count: int, out: Path, limit: int) -> dict[str, Any]:
+    """A tool in a process of its own, for some minutes at most."""
     options = ("--scenes", str(count), "--held-out", str(held_out_count), "--out", str(out))
-    ran = subprocess.run([python, __file__, "--tool", tool, *options], capture_output=True, text=True, check=False)
+    command = [python, __file__, "--tool", tool, *options]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60 * limit)
+    except subprocess.TimeoutExpired:
+        return {"tool": tool, "refused": f"not done after {limit} minutes"}
     if ran.returncode:
         return {"tool": tool, "refused": ran.stderr.strip()[-QUOTED:]}
     found: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
@@ -181,6 +185,7 @@ def main() -> None:
     parser.add_argument("--tool", choices=list(TOOLS))
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--held-out", type=int, default=8)
+    parser.add_argument("--minutes", type=int, default=30, help="that a tool may take")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -188,7 +193,7 @@ def main() -> None:
     if given.tool:
         print(json.dumps(compete(given.tool, given.scenes, given.held_out, given.out)))
         return
-    rows = compare(given.python, given.scenes, given.held_out, given.tools)
+    rows = compare(given.python, given.scenes, given.held_out, given.tools, given.minutes)
     asked = {"calibration": given.scenes, "held_out": given.held_out}
     print(json.dumps({"scenes": asked, "threads": 1, "machine": platform.machine(), "rows": rows}))
 
