@@ -22,6 +22,7 @@
 | `execution` | which layers of it keep floating-point activations where it runs in whole numbers |
 | `apply` | an assignment -> the simulated or the packed model |
 | `rounding` | the weights of an assignment, rounded with what is known of the layers' inputs |
+| `given_biases` | biases for layers without one, that a rounding asks for |
 | `rounding_in_passes` | the same for some layers at a time, each kept on disk as it is done |
 | `tuning` | the same weights, learned under the outputs of FP32 |
 | `checkpoint` | a model and an assignment -> a file -> the packed model |

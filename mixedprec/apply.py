@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mixedprec.given_biases import lent, without_bias
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
@@ -203,13 +204,17 @@ def packed_with(
     """
     layers = check_assignment(model, {name: q.format.key for name, q in weights.items()}, keep)
     whole = subject_of(model).model
-    _, rest = split_state(whole, layers)
+    bare = {layer.name for layer in without_bias(whole, layers)}
     with _restored(whole), ExitStack() as packed_layers:
         for layer in layers:
+            if layer.name in bare and (bias := weights[layer.name].bias) is not None:
+                packed_layers.enter_context(lent(whole, layer, bias))
+        _, rest = split_state(whole, layers)
+        for layer in layers:
             module, q = whole.get_submodule(layer.name), weights[layer.name]
-            if q.bias is not None:
-                bias = module.get_parameter("bias")
-                bias.data = q.bias.to(bias)
+            if q.bias is not None and layer.name not in bare:
+                own = module.get_parameter("bias")
+                own.data = q.bias.to(own)
             if q.format.key != "fp32":
                 original = own_weight(module)
                 pack_layer(module, q, twins=twins_of(whole, layer), readers=readers_of(whole, layer))

@@ -29,6 +29,7 @@ from mixedprec.checkpoint_file import (
     sidecar_of,
 )
 from mixedprec.container import DIGEST, DIGEST_BYTES, DIGEST_DIGITS, LENGTH_BYTES, Container, Part, header_capacity
+from mixedprec.given_biases import adopt, brought_biases, given_biases
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError
@@ -48,6 +49,7 @@ from vggtkit.quant import (
     readers_of,
     twins_of,
 )
+from vggtkit.quant.rounding import ROUNDINGS
 from vggtkit.subject import Subject, subject_of
 
 EXECUTIONS_BYTES = len(',"executions":""')
@@ -57,12 +59,13 @@ NOTE_BYTES = 4096 - DIGEST_BYTES - EXECUTIONS_BYTES
 _LONGEST_KEY = 31  # of a format; registering a new one must not change the size of files. Its execution has a letter
 
 
-def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16") -> int:
+def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16", *, gives_biases: bool = False) -> int:
     """Bytes of a checkpoint that no choice of formats changes: header and kept tensors.
 
     Args:
         model: the model or subject, not packed; it may be on the meta device.
         keep: precision of everything that is not quantised, ``"fp16"`` or ``"fp32"``.
+        gives_biases: whether layers without a bias are given one (`mixedprec.given_biases`), as some roundings do.
 
     Returns:
         Bytes; with the ``nbytes`` of every layer's quantised weight they sum to the size of the file.
@@ -80,6 +83,8 @@ def overhead_bytes(model: nn.Module | Subject, keep: str = "fp16") -> int:
         raise InputError(f"keep is {keep!r}, must be one of {', '.join(KEEPS)}")
     subject = subject_of(model)
     weights, rest = split_state(subject.model, subject.layers)
+    if gives_biases:
+        rest |= {name: bias for name, (_, bias) in given_biases(subject.model, subject.layers, weights).items()}
     stored = KEEP_DTYPES[keep].itemsize
     rest_bytes = sum(t.numel() * (stored if t.is_floating_point() else t.itemsize) for t in rest.values())
     return LENGTH_BYTES + _capacity(_architecture(subject), subject.layers, weights, rest) + rest_bytes
@@ -103,7 +108,7 @@ def check_plan_size(model: nn.Module | Subject, plan: Plan) -> None:
         InputError: the message has both numbers.
     """
     check_plan(model, plan)
-    overhead = overhead_bytes(model, plan.keep)
+    overhead = overhead_bytes(model, plan.keep, gives_biases=ROUNDINGS.pick(plan.rounding).corrects_bias)
     if overhead != plan.overhead_bytes:
         raise InputError(
             f"the plan counts {plan.overhead_bytes} bytes beside its layers' weights, with keep {plan.keep} they are "
@@ -155,7 +160,7 @@ def save_quantized(
     told = {name: how for name, how in (executions or {}).items() if name in assignment}
     info = CheckpointInfo(architecture, dict(assignment), keep, fingerprint, _checked_note(note), told)
     weights, rest = split_state(subject.model, layers)
-    rest |= _biases(subject.model, rest, rounded or {})
+    rest |= brought_biases(subject.model, layers, weights, rest, rounded or {})
 
     def stored(layer: Layer) -> dict[str, Tensor]:
         module, key = subject.model.get_submodule(layer.name), assignment[layer.name]
@@ -233,6 +238,9 @@ def load_quantized(
         except InputError as error:
             raise damaged(path, str(error)) from None
         weights, rest = split_state(network, layers)
+        for name, (layer, bias) in given_biases(network, layers, weights, reader.names()).items():
+            adopt(network, layer, bias)
+            rest[name] = bias
         parts = (part_names(weights[name], get_format(key)) for name, key in info.formats.items())
         reader.check_names({name for names in parts for name in names.values()} | rest.keys())
         state = {name: reader.unquantized(name, like, info.keep) for name, like in rest.items()}
@@ -268,20 +276,17 @@ def read_weights(path: str | Path, model: nn.Module | Subject) -> dict[str, Quan
         info = reader.info()
         layers = check_assignment(model, info.formats, info.keep)
         names, rest = split_state(module, layers)
+        given = given_biases(module, layers, names, reader.names())
+        biases = {layer.name: bias for layer, bias in given.values()}
+        rest |= {name: bias for name, (_, bias) in given.items()}
         state = {name: reader.unquantized(name, like, info.keep) for name, like in rest.items()}
         official = {id(tensor): name for name, tensor in rest.items()}
         for layer in layers:
-            bias = getattr(module.get_submodule(layer.name), "bias", None)
+            bias = biases.get(layer.name, getattr(module.get_submodule(layer.name), "bias", None))
             q = reader.quantized(layer, info.formats[layer.name], names[layer.name])
             weights[layer.name] = q if bias is None else replace(q, bias=state[official[id(bias)]])
         reader.check_digest()
     return weights
-
-
-def _biases(model: nn.Module, rest: Mapping[str, Tensor], rounded: Mapping[str, QuantizedTensor]) -> dict[str, Tensor]:
-    """Biases that rounded weights bring along, by official name."""
-    official = {id(tensor): name for name, tensor in rest.items()}
-    return {official[id(model.get_submodule(name).bias)]: q.bias for name, q in rounded.items() if q.bias is not None}
 
 
 def _network(info: CheckpointInfo, path: Path, model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module:

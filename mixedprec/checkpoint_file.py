@@ -152,9 +152,13 @@ class CheckpointReader:
                 return
         VGGTConfig.from_json(text, f"{self.path}: config in the header")
 
+    def names(self) -> set[str]:
+        """Of all tensors."""
+        return set(self.file.keys())
+
     def check_names(self, expected: set[str]) -> None:
         """Refuse a file that holds other tensors."""
-        names = set(self.file.keys())
+        names = self.names()
         if missing := sorted(expected - names):
             raise damaged(self.path, f"{len(missing)} tensors are missing, the first is {missing[0]}")
         if unexpected := sorted(names - expected):

@@ -33,6 +33,7 @@ class Request:
         weights: what outputs count for, by the name of an output or of a head for all that it predicts; others 1.
         constraints: pins and the like.
         conditions: limits on time and memory, and what is known for them; None where neither is limited.
+        gives_biases: whether codes will be chosen in a way that gives layers a bias, which takes bytes.
 
     Raises:
         InputError: an unknown policy, head or precision to keep.
@@ -49,6 +50,7 @@ class Request:
     weights: Mapping[str, float] = field(default_factory=dict)
     constraints: Constraints = NOTHING_FIXED
     conditions: Conditions | None = None
+    gives_biases: bool = False
 
     def __post_init__(self) -> None:
         if self.policy not in (AUTO, *POLICIES):

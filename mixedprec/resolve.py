@@ -87,7 +87,7 @@ def resolve(request: Request, evidence: Evidence, subject: Subject, graph: nx.Di
     if policy == AUTO:
         # Signs are known of rounding to the nearest alone; after a calibrated one errors of layers hardly go together.
         policy = "joint" if evidence.changes and evidence.rounding == NEAREST else "optimal"
-    overhead = overhead_bytes(subject, request.keep)
+    overhead = overhead_bytes(subject, request.keep, gives_biases=request.gives_biases)
     budget_bytes = budget_in_bytes(request.budget, evidence, overhead)
     palette, widened = _palette(request, evidence, policy, budget_bytes, overhead)
     space = for_rules = _search_space(request, evidence, subject, palette, graph)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mixedprec.apply import check_assignment
+from mixedprec.given_biases import without_bias
 from sensitivity.moments import UNREACHED, UNSEEN, Moments
 from sensitivity.paired_moments import Calls
 from vggtkit.quant import (
@@ -94,26 +95,32 @@ def rounded_layer(
     """
     known = None if moments is None else moments.get(layer.name)
     q = rounding.round(out_first(own_weight(model.get_submodule(layer.name)), layer.kind), key, known, layer.name)
-    if rounding.corrects_bias and moments is not None and known is not None:
-        q = _with_bias(q, model, layer, moments.mean(layer.name))
+    if rounding.corrects_bias:
+        mean = None if moments is None or known is None else moments.mean(layer.name)
+        q = _with_bias(q, model, layer, mean)
     if not rounding.needs or known is not None or get_format(key).is_float:
         return q, ""
     return q, UNSEEN if moments is None else moments.why_unusable(layer.name)
 
 
-def _with_bias(q: QuantizedTensor, model: nn.Module, layer: Layer, mean: Tensor) -> QuantizedTensor:
-    """The mean error of each output channel, ``(Q - W) mean(x)``, taken off the bias, if the layer has one of its own.
+def _with_bias(q: QuantizedTensor, model: nn.Module, layer: Layer, mean: Tensor | None) -> QuantizedTensor:
+    """The mean error of each output channel, ``(Q - W) mean(x)``, taken off the bias.
 
-    A layer without keeps its mean error: a checkpoint holds the tensors of its architecture, and no others.
+    A layer without one is given one (`mixedprec.given_biases`), of zeros where the mean row is not known. One that
+    several layers share stays as it is, and the layers keep their mean errors.
 
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019.
     """
     module = model.get_submodule(layer.name)
-    bias = getattr(module, "bias", None)
-    holders = sum(value is bias for other in model.modules() for value in other._parameters.values())
-    if bias is None or holders != 1 or q.format.is_float:
+    weight, bias = own_weight(module), getattr(module, "bias", None)
+    if without_bias(model, [layer]):
+        bias = weight.new_zeros(layer.shape[0])
+        q = replace(q, bias=bias)
+    elif sum(value is bias for other in model.modules() for value in other._parameters.values()) != 1:
         return q
-    error = (dequantize(q) - out_first(own_weight(module), layer.kind).detach().float()).flatten(1)
+    if mean is None or q.format.is_float:
+        return q
+    error = (dequantize(q) - out_first(weight, layer.kind).detach().float()).flatten(1)
     off = torch.cat([part @ x for part, x in zip(error.chunk(len(mean)), mean, strict=True)])
     return replace(q, bias=bias.detach() - off.to(bias))
 

@@ -22,7 +22,7 @@ from mixedprec.rounding import Rounded, rounded_layer
 from sensitivity.moments import Moments, groups_of, moment_bytes
 from vggtkit.core.journal import Arrays, Parts
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.quant import Layer, QuantizedTensor
+from vggtkit.quant import Layer, QuantizedTensor, own_weight
 from vggtkit.quant.rounding import Rounding
 from vggtkit.subject import Subject
 
@@ -106,8 +106,10 @@ class _Kept:
         there = set() if parts is None else set(parts.done())
         for name, step in self.steps.items():
             if parts is not None and step in there:
-                bias = getattr(subject.model.get_submodule(name), "bias", None)
-                self.done[name] = _from(parts.load(step), layers[name], assignment[name], bias)
+                module = subject.model.get_submodule(name)
+                bias = getattr(module, "bias", None)
+                like = own_weight(module) if bias is None else bias
+                self.done[name] = _from(parts.load(step), layers[name], assignment[name], like)
 
     def add(self, name: str, done: _Done) -> None:
         """One more layer."""
@@ -133,12 +135,12 @@ def _arrays(done: _Done) -> Arrays:
     return arrays | bias | {_REASON: np.array(done.reason), _ROWS: np.array(done.rows)}
 
 
-def _from(arrays: Arrays, layer: Layer, key: str, own_bias: Tensor | None) -> _Done:
-    """Undo `_arrays`."""
+def _from(arrays: Arrays, layer: Layer, key: str, like: Tensor) -> _Done:
+    """Undo `_arrays`; a bias is in the precision of ``like``."""
     tensors = {part: torch.from_numpy(values) for part, values in arrays.items() if part not in (_REASON, _ROWS)}
     bias = tensors.pop(_BIAS, None)
     q = QuantizedTensor.from_tensors(key, layer.shape, tensors)
-    if bias is not None and own_bias is not None:
-        q = replace(q, bias=bias.to(own_bias))
+    if bias is not None:
+        q = replace(q, bias=bias.to(like))
     rows, inputs = map(int, arrays[_ROWS])
     return _Done(q, str(arrays[_REASON]), (rows, inputs))

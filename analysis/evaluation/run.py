@@ -31,6 +31,7 @@ from mixedprec import (
 )
 from mixedprec.checkpoint import fp32_bytes
 from mixedprec.evidence import SKETCH
+from mixedprec.given_biases import without_bias
 from mixedprec.planner import layers_by_format
 from vggtkit.core.accelerator import wait_for
 from vggtkit.core.errors import InputError
@@ -245,9 +246,10 @@ def _cost(evaluator: Evaluator, work: Work, weights: Mapping[str, QuantizedTenso
     subject, keep, scene = evaluator.subject, work.candidate.keep, evaluator.scenes[0]
     running = partial(_running, subject, weights, keep, prepared)
     is_own = prepared.execution.backend != REFERENCE
+    gives = any(weights[layer.name].bias is not None for layer in without_bias(subject.model, subject.layers))
     times = _timed(subject, running, scene, work.repeats, work.step, is_own)
     return Cost(
-        size_bytes=overhead_bytes(subject, keep) + sum(q.nbytes for q in weights.values()),
+        size_bytes=overhead_bytes(subject, keep, gives_biases=gives) + sum(q.nbytes for q in weights.values()),
         fp32_seconds=times.fp32,
         own_seconds=times.own,
         bfloat16_seconds=times.bfloat16,

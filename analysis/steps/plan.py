@@ -115,6 +115,7 @@ def make_plan(
     beside = _Said(lines=list(source.notes))
     rounding = pick_rounding(source, extras.rounding, measures=extras.target is not None or extras.refine > 0)
     source = source if extras.best_of else source.planned_for(rounding.key)
+    request = replace(request, gives_biases=rounding.corrects_bias)
     if extras.best_of:
         planned = _best(source, request, extras, progress, beside)
         rounding = ROUNDINGS.pick(planned.plan.rounding)

@@ -26,7 +26,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.permits import permit
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.quant.rounding import NEAREST
+from vggtkit.quant.rounding import NEAREST, ROUNDINGS
 from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, pictures_of
 from vggtkit.scenes.source import Split
 from vggtkit.subject import INPUTS, Subject
@@ -113,7 +113,8 @@ def select(
     candidates: list[Candidate] = []
     for number, (policy, made_for, key) in enumerate(ways[:count]):
         progress(f"measuring candidate {number + 1}", number, count)
-        resolved = source.planned_for(made_for).resolve(replace(request, policy=policy))
+        own = replace(request, policy=policy, gives_biases=ROUNDINGS.pick(key).corrects_bias)
+        resolved = source.planned_for(made_for).resolve(own)
         planned = solve_plan(resolved)
         planned = replace(planned, plan=replace(planned.plan, rounding=key))
         if not any(_alike(planned.plan, other.planned.plan) for other in candidates):

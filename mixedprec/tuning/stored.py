@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,12 +34,12 @@ def weights_from(arrays: Mapping[str, NDArray[Any]], like: Weights) -> dict[str,
 
     Args:
         arrays: of it.
-        like: weights of the same layers, in the same formats.
+        like: weights of the same layers, in the same formats; their biases are taken.
     """
     weights = {}
     for name, q in like.items():
         tensors = {part: torch.from_numpy(arrays[f"{name}/{part}"]).to(q.codes.device) for part in q.tensors()}
-        weights[name] = QuantizedTensor.from_tensors(q.format.key, q.shape, tensors)
+        weights[name] = replace(QuantizedTensor.from_tensors(q.format.key, q.shape, tensors), bias=q.bias)
     return weights
 
 

@@ -1,15 +1,18 @@
 """Mean errors of rounded weights, taken off the biases."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from mixedprec import load_quantized, packed_with, save_quantized
+from mixedprec import load_quantized, overhead_bytes, packed_with, save_quantized
 from mixedprec.checkpoint import read_weights
 from mixedprec.rounding import rounded_weights
 from sensitivity.moments import Moments, input_moments
 from tests.sensitivity.conftest import build_scene
+from vggtkit.core.errors import InputError
 from vggtkit.model.layers import QKVProjection
 from vggtkit.quant import dequantize, find_layers
 from vggtkit.quant.rounding import ROUNDINGS
@@ -43,10 +46,10 @@ def test_each_channel_keeps_its_mean() -> None:
     plain = rounded_weights(subject, formats, ROUNDINGS["gptq"], moments).weights
     assert all(dequantize(rounded[name]).equal(dequantize(q)) for name, q in plain.items())
     assert [q.nbytes for q in rounded.values()] == [q.nbytes for q in plain.values()]
-    assert {name for name, q in rounded.items() if q.bias is not None} == {"conv", "up", "projection"}
+    assert {name for name, q in rounded.items() if q.bias is not None} == {"bare", "conv", "up", "projection"}
     assert all(q.bias is None for q in plain.values())
     before = {name: value.clone() for name, value in subject.model.state_dict().items()}
-    for name in ("conv", "up", "projection"):
+    for name in ("bare", "conv", "up", "projection"):
         given: list[tuple[Tensor, ...]] = []
         module = subject.model.get_submodule(name)
         with module.register_forward_hook(lambda _m, arguments, _o: given.append(arguments)):  # noqa: B023
@@ -63,35 +66,62 @@ def test_each_channel_keeps_its_mean() -> None:
             means.append(torch.stack([_channels(name, output) for output in outputs]).mean(0))
         torch.testing.assert_close(means[1], means[0], atol=2e-5, rtol=1e-4)
         assert (means[2] - means[0]).abs().max() > 1e-3
+    assert subject.model.state_dict().keys() == before.keys()
     assert all(value.equal(before[name]) for name, value in subject.model.state_dict().items())
 
 
 def _channels(name: str, output: Tensor) -> Tensor:
     """Mean of every channel of a layer's output, those of the projection one third after the other."""
+    if name == "bare":
+        return output.flatten(0, -2).mean(0)
     if name == "projection":
         return torch.cat([part.flatten(0, -2).mean(0) for part in output.chunk(3, dim=1)])
     return output.mean((0, 2, 3))
 
 
-def test_the_file_holds_them_in_the_place_of_the_biases(tmp_path: Path) -> None:
+def build() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4, bias=False)).eval()
+
+
+@pytest.mark.parametrize("key", ["int4_group_32", "fp32"])
+def test_the_file_holds_them_and_those_that_are_given_and_counts_these(key: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4, bias=False)).eval()
-    layers, x = find_layers(model), torch.randn(30, 8)
+    model, x = build(), torch.randn(30, 8)
     moments = input_moments_of(model, x)
-    formats = {layer.name: "int4_group_32" for layer in layers}
+    formats = {"0": "int4_group_32", "1": key}
     rounded = rounded_weights(model, formats, ROUNDINGS["gptq_bias"], moments).weights
+    assert rounded["1"].bias is not None
+    assert bool(rounded["1"].bias.any()) == (key != "fp32")
     path, plain = tmp_path / "corrected.safetensors", tmp_path / "plain.safetensors"
-    assert save_quantized(model, formats, path, rounded=rounded) == save_quantized(model, formats, plain)
-    loaded = load_quantized(path, model=lambda: nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4, bias=False)))
-    read = read_weights(path, model)
+    size, own = save_quantized(model, formats, path, rounded=rounded), sum(q.nbytes for q in rounded.values())
+    assert size == path.stat().st_size == own + overhead_bytes(model, gives_biases=True)
+    assert save_quantized(model, formats, plain) == own + overhead_bytes(model)
+    assert size - plain.stat().st_size >= 4 * 2
+    loaded, read = load_quantized(path, model=build), read_weights(path, model)
     with torch.no_grad():
         with packed_with(model, rounded):
             expected = model(x)
         with packed_with(model, read):
             again = model(x)
+        with packed_with(model, rounded_weights(model, formats, ROUNDINGS["gptq"], moments).weights):
+            without = model(x)
         assert loaded(x).equal(expected)
         assert again.equal(expected)
-    assert read["1"].bias is None
+        assert not without.equal(expected)
+    assert model[1].bias is None
+    assert load_quantized(plain, model=build)[1].bias is None
+
+
+def test_a_bias_of_another_length_is_refused(tmp_path: Path) -> None:
+    model, path = build(), tmp_path / "model.safetensors"
+    formats = {"0": "int4_group_32", "1": "int4_group_32"}
+    moments = input_moments_of(model, torch.ones(9, 8))
+    rounded = dict(rounded_weights(model, formats, ROUNDINGS["gptq_bias"], moments).weights)
+    rounded["1"] = replace(rounded["1"], bias=torch.zeros(3))
+    save_quantized(model, formats, path, rounded=rounded)
+    for read in (lambda: load_quantized(path, model=build), lambda: read_weights(path, model)):
+        with pytest.raises(InputError, match=r"1\.bias is .* of shape \[3\], must be .* of shape \[4\]"):
+            read()
 
 
 def input_moments_of(model: nn.Module, x: Tensor) -> Moments:

@@ -55,6 +55,23 @@ def test_what_is_judged_is_what_is_written(run: Path, model_folder: Path) -> Non
         assert load_quantized(path)(scene.images, scene.query_points)["depth"].isfinite().all()
 
 
+def test_biases_that_are_given_are_counted_and_stored(run: Path) -> None:
+    """The dense heads of a VGGT have convolutions without a bias: the budget holds with what they are given."""
+    plan, path = ("plan", "--run", run, "--budget", "int4_group_64", "--json"), run / "model-plan.safetensors"
+    plain, said = (the_json(cli(*plan, "--rounding", rounding)) for rounding in ("gptq", "gptq_bias"))
+    assert said["budget_bytes"] > plain["budget_bytes"]  # that of a scheme is the file that it would make
+    assert load_plan(run / "plan.json").size_bytes == said["size_bytes"] <= said["budget_bytes"]
+    tight = the_json(cli(*plan[:3], "--budget", f"{plain['size_bytes']}B", "--rounding", "gptq_bias", "--json"))
+    assert tight["size_bytes"] <= plain["size_bytes"]
+    exported = the_json(cli("export", "--run", run, "--json"))
+    assert exported["size_bytes"] == path.stat().st_size == tight["size_bytes"]
+    module = load_quantized(path).get_submodule("depth_head.scratch.layer1_rn")
+    assert bool(module.bias.any())
+    assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
+    rows = json.loads((run / RESULTS[0]).read_text())["results"]
+    assert next(row["size_bytes"] for row in rows if row["key"] == "plan") == tight["size_bytes"]
+
+
 def test_a_checkpoint_of_another_plan_or_damaged_is_made_anew(run: Path) -> None:
     path = run / "model-plan.safetensors"
     plan = ("plan", "--run", run, "--rounding", "mse", "--budget")
