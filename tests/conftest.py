@@ -19,9 +19,13 @@ from vggtkit.model.vggt import VGGT
 
 
 def pytest_collection_finish() -> None:
-    """What is there by now stays: Python need not look through all modules and tests for garbage again and again."""
+    """What is there by now stays: Python need not look through all modules and tests for garbage again and again.
+
+    After that its share of new objects is always high, so it would look after every 700 of them.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,21 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 import numpy as np
 import torch
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from analysis.reconstruction.chunks import cut, most_at_once
 from analysis.reconstruction.pictures import Pictures, Size
 from analysis.reconstruction.views import see
-from analysis.timing.activations import peak_activation_bytes
+from analysis.timing.activations import ShapeCosts, shape_costs
 from analysis.timing.forecast import Forecast
 from mixedprec import format_bytes
-from sensitivity.survey import run_on_meta
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
@@ -101,8 +97,10 @@ def needs_of(
     left = free(subject.device)
     kept = 8 * count * height * width
 
+    costs = cache(lambda views: shape_costs(bare, _blank(views, pictures.canvas)) or ShapeCosts(0, 0))
+
     def peak(views: int) -> int:
-        return weights[1] + (peak_activation_bytes(bare, _blank(views, pictures.canvas)) or 0)
+        return weights[1] + costs(views).peak_bytes
 
     allowed = None if left is None else int(SHARE_OF_FREE * left) - kept
     most = min(count, at_once or count)
@@ -115,7 +113,7 @@ def needs_of(
             f" {setting('chunk')}"
         )
     chunks = tuple(cut(count, fitting))
-    seconds = _seconds(subject, bare, pictures, chunks)
+    seconds = _seconds(subject, pictures, chunks, lambda views: costs(views).operations)
     return Needs(chunks, Forecast("", len(chunks[0]), weights[0], largest, seconds), kept, left)
 
 
@@ -123,8 +121,10 @@ def _blank(views: int, canvas: Size) -> Scene:
     return Scene("", torch.zeros(1, 3, canvas[1], canvas[0]).expand(views, -1, -1, -1), torch.zeros(0, 2))
 
 
-def _seconds(subject: Subject, bare: Subject, pictures: Pictures, chunks: tuple[range, ...]) -> float | None:
-    """Of all passes, from small ones.
+def _seconds(
+    subject: Subject, pictures: Pictures, chunks: tuple[range, ...], operations_of: Callable[[int], int]
+) -> float | None:
+    """Of all passes, from small ones; ``operations_of`` counts those of a pass over so many pictures.
 
     A pass takes as long whatever it sees (unpacking weights, say) and a time for every operation, which gets less the
     larger the products are. So passes are made on one picture, on two, on twice as many, as long as the next is quick;
@@ -132,7 +132,7 @@ def _seconds(subject: Subject, bare: Subject, pictures: Pictures, chunks: tuple[
     picture takes long it is shown once, and all of its time is taken to be of operations.
     """
     sizes = [len(chunk) for chunk in chunks]
-    operations = {size: _operations(bare, size, pictures.canvas) for size in {1, 2, *sizes}}
+    operations = {size: operations_of(size) for size in {1, 2, *sizes}}
     if not all(operations.values()):
         return None
     one = _timed(subject, pictures, 1)
@@ -141,7 +141,7 @@ def _seconds(subject: Subject, bare: Subject, pictures: Pictures, chunks: tuple[
     points = [(operations[views], _quickest(subject, pictures, views)) for views in (1, 2)]
     views = 4
     while views <= max(sizes):
-        counted = _operations(bare, views, pictures.canvas)
+        counted = operations_of(views)
         if along(points, counted) > QUICK:
             break
         points.append((counted, _quickest(subject, pictures, views)))
@@ -170,30 +170,3 @@ def _timed(subject: Subject, pictures: Pictures, views: int) -> float:
     begun = time.perf_counter()
     see(subject, pictures, range(views))
     return time.perf_counter() - begun
-
-
-def _operations(bare: Subject, views: int, canvas: Size) -> int:
-    """Multiplications and additions of a pass, counted on shapes."""
-    with torch.no_grad(), _Operations() as counted:
-        run_on_meta(bare, _blank(views, canvas))
-    return int(counted.total)
-
-
-class _Operations(TorchDispatchMode):
-    """Counts those of products and convolutions, by torch's own formulas.
-
-    `torch.utils.flop_counter.FlopCounterMode` has the same sum, module by module, which takes longer.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:  # noqa: ANN401
-        """Do it, and count."""
-        result = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func._overloadpacket):
-            self.total += formula(*args, **(kwargs or {}), out_val=result)
-        return result

@@ -7,18 +7,19 @@ convolutions are taken to copy their input and output into an order of their own
 
 from __future__ import annotations
 
-import gc
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from sensitivity.survey import run_on_meta
 from vggtkit.core.memory import bytes_of
@@ -39,12 +40,42 @@ def peak_activation_bytes(subject: Subject, scene: Scene) -> int | None:
     >>> peak_activation_bytes(ModuleSubject(model), scene) == 4 * 12 * (4 + 8 + 8)  # input, hidden, its copy
     True
     """
-    with torch.no_grad(), _Fused(), _Held() as held:
+    costs = shape_costs(subject, scene)
+    return costs and costs.peak_bytes
+
+
+class ShapeCosts(NamedTuple):
+    """What follows from the shapes of a pass.
+
+    Attributes:
+        peak_bytes: of all tensors at its fullest moment.
+        operations: multiplications and additions of products, convolutions and attention, by torch's own formulas.
+    """
+
+    peak_bytes: int
+    operations: int
+
+
+def shape_costs(subject: Subject, scene: Scene) -> ShapeCosts | None:
+    """Memory and operations of a pass; None for a model that cannot run on the meta device.
+
+    Args:
+        subject: with or without values.
+        scene: pictures; only their number and size matter.
+
+    >>> from vggtkit.subject import ModuleSubject
+    >>> model = nn.Linear(4, 8).eval()
+    >>> shape_costs(ModuleSubject(model), Scene("one", torch.zeros(1, 3, 4, 4), torch.zeros(0, 2))).operations
+    768
+    """
+    with torch.no_grad(), _Fused() as attention, _Held() as held:
         handle = subject.model.register_forward_pre_hook(held.begin, with_kwargs=True)
         try:
-            return held.peak if run_on_meta(subject, scene) else None
+            if not run_on_meta(subject, scene):
+                return None
         finally:
             handle.remove()
+    return ShapeCosts(held.peak, held.operations + attention.operations)
 
 
 def held_bytes(subject: Subject, scene: Scene) -> int:
@@ -59,9 +90,7 @@ def held_bytes(subject: Subject, scene: Scene) -> int:
     True
     """
     call = subject.arguments(scene, subject.device)
-    there = (value for value in gc.get_objects() if issubclass(type(value), Tensor))
-    with torch.no_grad(), _Held() as held:
-        held.count_all_but(there)
+    with torch.no_grad(), _Held(but_what_was_there=True) as held:
         subject.call(call)
     return int(held.peak)
 
@@ -69,11 +98,11 @@ def held_bytes(subject: Subject, scene: Scene) -> int:
 class _Held(TorchDispatchMode):
     """Counts the bytes of what operations make, from then until it is freed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, but_what_was_there: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.alive: dict[int, weakref.ref[Any]] = {}
-        self.now = self.peak = 0
-        self.counting = False
+        self.now = self.peak = self.operations = 0
+        self.counting = self.but_what_was_there = but_what_was_there
         self.weights: set[int] = set()
 
     def begin(self, module: nn.Module, arguments: object, keywords: object) -> None:
@@ -83,18 +112,18 @@ class _Held(TorchDispatchMode):
         for value in tree_leaves((arguments, keywords)):
             self._count(value)
 
-    def count_all_but(self, there: Iterable[Tensor]) -> None:
-        """From here on it counts, but not what is there."""
-        self.counting = True
-        for value in there:
-            with suppress(NotImplementedError, RuntimeError):  # of a tensor without memory
-                self.weights.add(value.untyped_storage()._cdata)
-
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401
-        """Do it, and count what comes out."""
+        """Do it, and count what it takes and what comes out."""
+        if self.but_what_was_there:  # what no operation has made goes into one before it can come out as a view
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, Tensor):
+                    with suppress(NotImplementedError):  # of a tensor without memory
+                        self.weights |= {value.untyped_storage()._cdata} - self.alive.keys()
         result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.operations += formula(*args, **(kwargs or {}), out_val=result)
         if self.counting:
             for value in tree_leaves(result):
                 self._count(value)
@@ -120,13 +149,17 @@ class _Held(TorchDispatchMode):
 
 
 class _Fused(TorchFunctionMode):
-    """Attention that keeps no scores."""
+    """Attention that keeps no scores; its products are counted."""
+
+    operations = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401
         """Every other function is what it is."""
         if func is F.scaled_dot_product_attention:
-            query, _, value = args[:3]
+            query, key, value = args[:3]
+            scores = query[..., 0].numel() * key.shape[-2]
+            self.operations += 2 * scores * (query.shape[-1] + value.shape[-1])
             return query.new_empty(*query.shape[:-1], value.shape[-1])
         return func(*args, **(kwargs or {}))

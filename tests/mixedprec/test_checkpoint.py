@@ -45,16 +45,23 @@ def layer_bytes(model: VGGT, assignment: dict[str, str]) -> int:
     return sum(quantize_layer(model.get_submodule(name), key).nbytes for name, key in assignment.items())
 
 
-@pytest.mark.parametrize("keep", ["fp16", "fp32"])
-@pytest.mark.parametrize("name", ASSIGNMENTS)
+def assert_bytes(model: VGGT, assignment: dict[str, str], keep: str, path: Path, size_bytes: int) -> None:
+    """Exactly the overhead and the layers, and one summary beside the file."""
+    assert path.stat().st_size == size_bytes
+    assert size_bytes == overhead_bytes(model, keep) + layer_bytes(model, assignment)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "keep"), [*((name, "fp32") for name in ASSIGNMENTS if name != "fp32"), ("fp32", "fp16")]
+)
 def test_file_takes_exactly_the_overhead_and_its_layers(
     small_model: VGGT, tmp_path: Path, name: str, keep: str
 ) -> None:
+    """What is kept is of the other type than where models are loaded, below."""
     assignment, path = assignment_of(small_model, name), tmp_path / "model.safetensors"
     size_bytes = save_quantized(small_model, assignment, path, keep=keep, note={"command": "export" * 50})
-    assert path.stat().st_size == size_bytes
-    assert size_bytes == overhead_bytes(small_model, keep) + layer_bytes(small_model, assignment)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    assert_bytes(small_model, assignment, keep, path, size_bytes)
 
 
 def test_scales_too_small_for_fp16_are_counted_too(small_model: VGGT, tmp_path: Path, run: Run) -> None:
@@ -73,11 +80,12 @@ def test_scales_too_small_for_fp16_are_counted_too(small_model: VGGT, tmp_path: 
 def test_loaded_model_computes_what_the_simulated_one_does(
     small_model: VGGT, tmp_path: Path, run: Run, name: str
 ) -> None:
-    """Bit for bit, every output."""
+    """Bit for bit, every output; and the bytes of the file."""
     assignment, path = assignment_of(small_model, name), tmp_path / "model.safetensors"
     keep = "fp32" if name == "fp32" else "fp16"
     original = run(small_model)
-    save_quantized(small_model, assignment, path, keep=keep)
+    size_bytes = save_quantized(small_model, assignment, path, keep=keep, note={"command": "export" * 50})
+    assert_bytes(small_model, assignment, keep, path, size_bytes)
     with quantized(small_model, assignment, keep):
         expected = run(small_model)
     loaded = load_quantized(path)

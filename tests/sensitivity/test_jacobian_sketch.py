@@ -70,10 +70,10 @@ def exact_damage(model: nn.Module, layer: Layer, scheme: str, scene: Scene) -> d
 
 
 def test_many_probes_give_the_exact_first_order_damage(make_scene: MakeScene) -> None:
-    """Relative deviation of the mean over P probes is at most sqrt(2 / P): 0.03 here."""
+    """Relative deviation of the mean over P probes is at most sqrt(2 / P): 0.04 here."""
     model, scene = Toy().double(), make_scene()
     layers = find_layers(model)
-    found = sketch_damage(subject_of(model), layers, WeightErrors(model, layers, SCHEMES), scene, probes=2000)
+    found = sketch_damage(subject_of(model), layers, WeightErrors(model, layers, SCHEMES), scene, probes=1000)
     assert found["depth"].shape == (4, 2)
     for row, layer in enumerate(layers):
         for column, scheme in enumerate(SCHEMES):

@@ -1,23 +1,32 @@
 """Time and memory as budgets, from the table to the evaluation; nothing depends on how fast the machine is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mixedprec import load_plan
-from tests.analysis.commands.running import assert_refused, cli, the_json
+from tests.analysis.commands.running import Ran, assert_refused, cli, the_json
 from tests.integer_kernels import needs_kernel
 from vggtkit.core.seal import sealed
 
 
-@pytest.fixture
-def timed(run: Path) -> Path:
-    """A run with a kernel table of its own model and pictures."""
+@pytest.fixture(scope="module")
+def table(finished: tuple[Path, dict[str, Ran]], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Of the run's own model and pictures."""
+    run = Path(shutil.copytree(finished[0], tmp_path_factory.mktemp("measured") / "run"))
     said = the_json(cli("kernels", "--run", run, "--seconds", 1, "--json"))
     assert said["views"] == 2
     assert said["size"] == [32, 32]
     assert Path(str(said["path"])) == run / "kernels.json"
+    return (run / "kernels.json").read_bytes()
+
+
+@pytest.fixture
+def timed(run: Path, table: bytes) -> Path:
+    """A run with its kernel table."""
+    (run / "kernels.json").write_bytes(table)
     return run
 
 

@@ -145,9 +145,9 @@ def made(photo_folder: Path, model_folder: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def earlier(made: Path, photo_folder: Path, model_folder: Path, out: Path) -> tuple[object, ...]:
-    """A reconstruction that is there, and the command that makes it."""
+    """A reconstruction that is there, and a command that makes one of the first and the last picture."""
     shutil.copytree(made, out)
-    return "reconstruct", "--images", photo_folder, "--model", model_folder, "--out", out
+    return "reconstruct", "--images", photo_folder, "--model", model_folder, "--out", out, "--stride", 7
 
 
 def interrupted(*_arguments: object) -> NoReturn:
@@ -188,8 +188,8 @@ def test_a_disk_that_is_full_when_it_is_flushed(
 
 
 def test_another_reconstruction_takes_the_place_of_the_earlier_one(earlier: tuple[object, ...], out: Path) -> None:
-    assert cli(*earlier, "--stride", 4).code == 0
-    assert sorted(path.name for path in (out / "depth").glob("*.png")) == ["0.png", "4.png"]
+    assert cli(*earlier).code == 0
+    assert sorted(path.name for path in (out / "depth").glob("*.png")) == ["0.png", "7.png"]
 
 
 def test_a_picture_that_vanishes_meanwhile(
@@ -198,10 +198,10 @@ def test_a_picture_that_vanishes_meanwhile(
     folder = tmp_path / "fleeting"
     shutil.copytree(photo_folder, folder)
     monkeypatch.setattr(
-        "analysis.steps.reconstruction.join", lambda parts: (folder.joinpath("5.png").unlink(), (parts[0], []))[1]
+        "analysis.steps.reconstruction.join", lambda parts: (folder.joinpath("7.png").unlink(), (parts[0], []))[1]
     )
     before = content(out)
-    refused(cli("reconstruct", "--images", folder, *earlier[3:]), "5.png", "does not exist")
+    refused(cli("reconstruct", "--images", folder, *earlier[3:]), "7.png", "does not exist")
     assert content(out) == before
 
 

@@ -63,7 +63,7 @@ def test_tuned_weights_are_judged_written_and_loaded(planned: Path, model_folder
     ours = read_weights(path, load_vggt(model_folder))
     assert not all(torch.equal(dequantize(q), dequantize(start[name])) for name, q in ours.items())
     written = path.read_bytes()
-    evaluated = cli("evaluate", "--run", planned, "--repeats", 0)
+    evaluated = cli("evaluate", "--run", planned, "--repeats", 0, "--schemes", "none")
     assert evaluated.code == 0
     assert "The plan's weights are tuned on 2 other scenes in 4 steps" in evaluated.out
     assert "plan (joint, gptq, tuned)" in (planned / RESULTS[1]).read_text()
@@ -143,7 +143,7 @@ def test_scenes_have_one_role(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     digests = plan["tuned"]["scene_digests"]
     assert len(digests) == len(set(digests)) == 4
-    assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
+    assert cli("evaluate", "--run", run, "--repeats", 0, "--schemes", "none").code == 0
 
 
 @pytest.mark.slow
@@ -196,6 +196,6 @@ def test_foreign_modules_are_tuned_as_a_whole(tmp_path: Path) -> None:
     torch.testing.assert_close(
         dequantize(loaded.get_submodule(attention).packed.quantized), dequantize(weights[attention])
     )
-    judge = ("evaluate", "--run", run, "--repeats", 0, "--num-scenes")
+    judge = ("evaluate", "--run", run, "--repeats", 0, "--schemes", "none", "--num-scenes")
     assert_refused(cli(*judge, 2), "2 of the scenes or pictures to judge on", "tuned or selected on")
     assert cli(*judge, 6).code == 0
