@@ -55,7 +55,8 @@ def observed(model: nn.Module, layers: Sequence[Layer], observe: Observer) -> It
     def hook(index: int) -> Any:  # noqa: ANN401
         def after(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
             if isinstance(output, Tensor):
-                observe(LayerCall(index, module, output, arguments, keywords))
+                with torch.no_grad():  # which a forward may have left, by enable_grad or by a thread of its own
+                    observe(LayerCall(index, module, output.detach(), arguments, keywords))
 
         return after
 

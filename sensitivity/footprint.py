@@ -161,6 +161,8 @@ class _Counter:
         """Whether the model could be run."""
         handles = []
         for module in self.subject.model.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; one with weights was refused
+                continue
             handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
             handles.append(module.register_forward_hook(self._leave))
         try:

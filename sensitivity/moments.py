@@ -98,6 +98,7 @@ class Moments:
         """The mean row of a layer that `get` knows, each as often as it counts; FP32 ``[parts, in]``."""
         return self.totals[name] / self.weights[name][:, None]
 
+    @torch.no_grad()
     def add(self, name: str, arguments: Sequence[Any], sizes: Sequence[Tensor] | None = None) -> None:
         """One call of a layer, each row as often as ``sizes`` (``[rows]`` for each part) say; once by default."""
         parts = input_rows(self.modules[name], arguments)

@@ -6,16 +6,19 @@ gives something else, and if it is said which parameters and outputs are not loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.route import largest_nmse, nmse_by_output
 from vggtkit.core.errors import InputError
 from vggtkit.quant import Layer, replaced_weights, simulate_layer, weight_of
+from vggtkit.quant.layers import parameter_name
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -41,7 +44,8 @@ def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene
         ``constant`` (whether two scenes give the same), and ``uncovered`` (parameters that no layer holds).
 
     Raises:
-        InputError: the passes over the same scene differ, or a weight is not finite.
+        InputError: the passes over the same scene differ, a weight is not finite, or a pass makes parameters or runs
+            layers with other weights than theirs.
     """
     for layer in layers:
         if not weight_of(subject.model, layer).isfinite().all():
@@ -49,11 +53,17 @@ def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene
                 f"weight of {layer.name} contains NaN or Inf: the checkpoint is damaged, fetch or train it again"
             )
     before = {name: _sum(parameter) for name, parameter in subject.model.named_parameters()}
-    first = subject.run(scenes[0])
+    with _reading_their_own(subject, layers):
+        first = subject.run(scenes[0])
     left_out = dict(subject.left_out)
     other = subject.run(scenes[1], check=False) if len(scenes) > 1 else None
     again = nmse_by_output(first, subject.run(scenes[0], check=False))
     for name, parameter in subject.model.named_parameters():
+        if name not in before:
+            raise InputError(
+                f"a pass makes the parameter {name}, which the model did not have before: make it where the model is "
+                "made, or call the model once there"
+            )
         if _sum(parameter) != before[name]:
             raise InputError(
                 f"a pass changes the parameter {name}: a weight that is replaced by a quantised one would not stay it; "
@@ -75,6 +85,25 @@ def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene
         "constant": constant,
         "uncovered": _uncovered(subject, layers),
     }
+
+
+@contextmanager
+def _reading_their_own(subject: Subject, layers: Sequence[Layer]) -> Iterator[None]:
+    """Within the block a layer that is run with another weight than its own is refused."""
+
+    def check(layer: Layer, own: nn.Parameter, module: nn.Module, _arguments: object) -> None:
+        if getattr(module, parameter_name(module)) is not own:
+            raise InputError(
+                f"layer {layer.name}: it is run with another weight than its own, as torch.func.functional_call does, "
+                "so that a quantised one would not be used; give a model whose layers hold what they are run with"
+            )
+
+    with ExitStack() as undo:
+        for layer in layers:
+            module = subject.model.get_submodule(layer.name)
+            hook = partial(check, layer, weight_of(subject.model, layer))
+            undo.callback(module.register_forward_pre_hook(hook).remove)
+        yield
 
 
 @torch.no_grad()

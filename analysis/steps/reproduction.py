@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from analysis.evaluation.results import null_if_not_finite
 from analysis.report.document import Document, Section, Text
 from analysis.report.renderers import RENDERERS
@@ -25,7 +27,7 @@ from analysis.steps.plan import RUNNABLE_FORMATS
 from analysis.steps.plan_source import plan_source
 from analysis.steps.profile import make_profile
 from analysis.steps.rounding import checkpoint_path, digest_of_plan, weights_of
-from analysis.steps.run_folder import PROFILE, check_writable
+from analysis.steps.run_folder import PROFILE, check_writable, scenes_for
 from analysis.steps.view import View
 from mixedprec import parse_request, save_plan, solve_plan, uniform_assignment
 from mixedprec.checkpoint import overhead_bytes
@@ -36,11 +38,11 @@ from vggtkit.core.executors import Workers, demand_of
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import bytes_of
 from vggtkit.core.program import setting
-from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.provenance import Progress, provenance, require_same, silent
 from vggtkit.core.seal import digest_of, sealed
 from vggtkit.model import model_fingerprint, pick_dtype, resolve_source
 from vggtkit.quant import UNIFORM_SCHEMES, get_format, quantized_nbytes
-from vggtkit.scenes import SCENE_KINDS, SceneSource, draw_scenes, parse_scenes
+from vggtkit.scenes import SCENE_KINDS, SceneSource, draw_scenes, fingerprint, parse_scenes
 from vggtkit.subject import Subject, open_subject
 
 RESULTS, REPORT = "reproduction.json", "reproduction.md"
@@ -92,7 +94,7 @@ def make_reproduction(
     """Measure everything and write the table.
 
     Args:
-        run: folder of the run; what is done there is not done again.
+        run: folder of the run; what is done there is not done again, if it was made for the same.
         model_name: ``vggt-1b``, which is fetched, or a folder or checkpoint that is there.
         protocol: what is measured.
         device: as `pick_device` takes it.
@@ -102,7 +104,8 @@ def make_reproduction(
         say: told what it costs beforehand, and whether the gate was passed.
 
     Raises:
-        InputError: the baseline does not get through the gate, or what the user can mend.
+        InputError: the baseline does not get through the gate, a profile there is of something else, or what the user
+            can mend.
     """
     check_writable(run)
     sets = drawn_sets(protocol)
@@ -110,6 +113,7 @@ def make_reproduction(
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
     subject = open_subject(model_name, "pretrained", place, say=say)
+    _check_profile(run, subject, protocol, precision)
     baseline = Variant(BASELINE, f"baseline, {str(precision).removeprefix('torch.')}", _bytes_in(subject, "fp16"))
     work = MeasuringWork(subject, (baseline,), sets, precision)
     executor = (workers or Workers()).executor(demand_of(subject.model, bytes_of(list(subject.model.parameters()))))
@@ -117,7 +121,7 @@ def make_reproduction(
         run / RESULTS,
         {
             "model": model_fingerprint(subject.model), "dtype": str(precision), "threads": executor.threads,
-            "seed": protocol.seed, "sets": digest_of({each.key: _pictures(each) for each in sets}),
+            "seed": protocol.seed, "sets": digest_of({each.key: _shown(each) for each in sets}),
         },
     )  # fmt: skip
     say(_cost(work, parts, protocol))
@@ -157,8 +161,8 @@ def drawn_sets(protocol: Protocol) -> tuple[TestSet, ...]:
     return tuple(sets)
 
 
-def _pictures(test_set: TestSet) -> list[list[str]]:
-    return [[scene.name, *(frame.image.name for frame in scene.frames)] for scene in test_set.scenes]
+def _shown(test_set: TestSet) -> list[list[str]]:
+    return [[scene.name, scene.digest()] for scene in test_set.scenes]
 
 
 def _cost(work: MeasuringWork, parts: Parts, protocol: Protocol) -> str:
@@ -227,8 +231,24 @@ def _plans(
     return variants
 
 
+def _check_profile(run: Path, subject: Subject, protocol: Protocol, precision: torch.dtype) -> None:
+    """Refuse a profile in the run's folder that is not the one which would be made now; without one, nothing.
+
+    Raises:
+        InputError: with what differs, or as `scenes_for`.
+    """
+    path = run / PROFILE
+    if not path.is_file():
+        return
+    needed = {
+        "model_fingerprint": model_fingerprint(subject.model), "seed": protocol.seed, "dtype": str(precision),
+        "scene_fingerprint": fingerprint(scenes_for(subject, _calibration(protocol), "calibration")),
+    }  # fmt: skip
+    require_same(f"{path} is of another purpose", needed, open_profile(path).facts, tuple(needed))
+
+
 def _source_of_plans(profile: Profile) -> str:
-    """Which scenes the plans are made from: those of the profile that is there, which need not be those asked for."""
+    """Which scenes the plans are made from."""
     facts = profile.facts
     source = SceneSource.from_dict(facts["scene_source"])
     return f"plans are made from {profile.path}: {len(facts['scenes'])} scenes ({source.kind}), seed {facts['seed']}"

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -53,9 +53,9 @@ LATER = {
     "reconstruct": "reconstruct --run {run} --out {run}/reconstruction", "forecast": "forecast --images 1 --run {run}",
     "transfer": "audit --transfer {run} {other} --num-scenes 1", "formats": "formats --run {run}",
     "reproduce": "reproduce --on co3d-test:{data} --frames 2 --least-frames 2 --budgets int4_group_128 --num-scenes 1 "
-    "--rounding nearest --believe --model {model} --run {run}",
+    "--calibration synthetic --rounding nearest --believe --model {model} --run {run}/vggt",
 }  # fmt: skip
-"""Tried with a few limits."""
+"""Tried with a few limits; `reproduce` makes a profile of its own."""
 IN_STEPS = ("reproduce",)
 """What it has done by then is kept."""
 FEW = (0, 1000, 30_000, 150_000, 1_000_000)
@@ -157,13 +157,20 @@ def _copied(run: Path, named: Path) -> None:
         fresh_copy(run, named)
 
 
+def _place_of(words: list[str], run: Path) -> Path:
+    """The folder that a command works in."""
+    place = Path(words[words.index("--run") + 1]) if "--run" in words else run
+    place.mkdir(exist_ok=True)
+    return place
+
+
 def contents(run: Path) -> dict[str, bytes]:
     """Bytes of all files but the log of commands, in which a refused one stands too."""
     files = (path for path in sorted(run.rglob("*")) if path.is_file() and path.name != LOG)
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
-def _changed(before: dict[str, bytes], after: dict[str, bytes], *, in_steps: bool) -> bool:
+def changed(before: dict[str, bytes], after: dict[str, bytes], *, in_steps: bool) -> bool:
     """Whether a file is another, is gone, or is new; steps that are kept are none of these."""
     names = before if in_steps else {**before, **after}
     return any(before.get(name) != after.get(name) for name in names if "parts" not in name)
@@ -176,24 +183,31 @@ def faulty(words: list[str], fault: Fault) -> tuple[int, str, object]:
     return code, said, None
 
 
-def faults(folder: Path, every: int = 1, seconds: float = float("inf")) -> dict[str, object]:
-    """Counts of what came of every so-manieth case."""
-    folder.chmod(0o755)
-    model, whole = make_whole(folder / "whole")
-    other = started_command([*profile_command(folder / "other", model), "--seed", "5"])
+def make_others(model: Path) -> None:
+    """What some commands need beside the run, where `words_of` looks for it: another profile, and a test set."""
+    other = started_command([*profile_command(model.parent / "other", model), "--seed", "5"])
     if other.wait():
         raise RuntimeError(other.said)
-    write_co3d(folder / "co3d", {"apple": {"a": "test", "b": "train"}}, views=2)
+    write_co3d(model.parent / "co3d", {"apple": {"a": "test", "b": "train"}}, views=2)
+
+
+def faults(
+    folder: Path, every: int = 1, seconds: float = float("inf"), commands: Sequence[str] = ()
+) -> dict[str, object]:
+    """Counts of what came of every so-manieth case, or of those of some commands."""
+    folder.chmod(0o755)
+    model, whole = make_whole(folder / "whole")
+    make_others(model)
     started = time.monotonic()
     places = folder / "places"
     counts: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
     for number, (name, words, fault) in enumerate(cases(places, model)):
-        if number % every or time.monotonic() - started > seconds:
+        if number % every or time.monotonic() - started > seconds or (commands and words[0] not in commands):
             continue
         fresh_copy(whole, places / "run")
         before = contents(places / "run")
-        with working_in(places / "run", "another") if name == "locked" else nullcontext():
+        with working_in(_place_of(words, places / "run"), "another") if name == "locked" else nullcontext():
             tried = attempt(partial(faulty, words, fault))
         (places / "run").chmod(0o755)
         outcome = tried.kind
@@ -202,7 +216,7 @@ def faults(folder: Path, every: int = 1, seconds: float = float("inf")) -> dict[
             outcome = "left_over"
         elif name == "locked" and outcome == "done":
             outcome = "lock_ignored"
-        elif outcome == "refused" and _changed(before, after, in_steps=words[0] in IN_STEPS):
+        elif outcome == "refused" and changed(before, after, in_steps=words[0] in IN_STEPS):
             outcome = "changed_though_refused"
         counts[outcome] += 1
         if outcome not in ("done", "refused"):
@@ -218,10 +232,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="only every so-manieth case")
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--commands", nargs="+", default=(), help="only those that begin with one of these words")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(faults(Path(folder), options.every, options.seconds)))
+        print(json.dumps(faults(Path(folder), options.every, options.seconds, options.commands)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ COMMANDS = {
     "reconstruct": "reconstruct --run {run} --out {run}/reconstruction --against fp32",
     "transfer": "audit --transfer {run} {other} --num-scenes 1", "audit": "audit --num-scenes 1 --run {run}",
     "reproduce": "reproduce --on co3d-test:{data} --frames 2 --least-frames 2 --budgets int4_group_128 --num-scenes 1 "
-    "--rounding nearest --believe --model {model} --run {run}",
+    "--calibration synthetic --rounding nearest --believe --model {model} --run {run}/vggt",
     "view": "view --model {model}",
 }  # fmt: skip
 """In an order in which each finds what it needs."""
@@ -86,7 +86,7 @@ def answers(run: Path) -> dict[str, object]:
         known["kernels"] = load_table(run / "kernels.json").model
     if (run / "report.html").is_file():
         known["report"] = (run / "report.html").read_text().rstrip().endswith("</html>")
-    for name in ("pareto", "transfer", "reproduction", "score_audit"):
+    for name in ("pareto", "transfer", "vggt/reproduction", "score_audit"):
         if (run / f"{name}.json").is_file():
             known[name] = _without_times(json.loads((run / f"{name}.json").read_text()))
     if (run / "profile.h5").is_file():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sensitivity.capture import LayerCall, alone, observed, under_scheme
+from sensitivity.moments import input_moments
 from vggtkit.model import VGGT
 from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
 from vggtkit.scenes import Scene
@@ -169,3 +170,32 @@ def test_an_exception_leaves_weights_and_no_hooks(moment: str) -> None:
         assert parameter is before[name][0]
         assert parameter.data_ptr() == before[name][1].data_ptr()
         assert parameter.equal(before[name][2])
+
+
+class SwitchesGradientsOn(nn.Module):
+    """So does a forward that computes in another thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return self.last(self.inner(x))
+
+
+@torch.no_grad()
+def test_nothing_that_is_recorded_hangs_on_gradients() -> None:
+    """Whatever the forward does to the switch: graphs would pile up, and no such tensor becomes an array."""
+    model, scene = SwitchesGradientsOn(), Scene("x", torch.zeros(0), torch.zeros(0), inputs=(torch.ones(3, 4),))
+    subject = subject_of(model)
+    switched_off: list[bool] = []
+
+    def see(call: LayerCall) -> None:
+        switched_off.append(not torch.is_grad_enabled() and not call.output.requires_grad)
+
+    with observed(model, subject.layers, see):
+        outputs = subject.run(scene)
+    assert switched_off == [True, True]
+    assert not any(value.requires_grad for value in outputs.values())
+    assert not input_moments(subject, subject.layers, [scene]).sums["last"].requires_grad

@@ -68,6 +68,18 @@ def test_the_graph_of_a_segment_is_what_torch_saves() -> None:
     assert counter.rounding == dict.fromkeys(("0", "1"), 2 * len(ACTIVATION_FORMATS) * vector)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_activation_is_counted_as_what_it_computes() -> None:
+    """It takes no hooks, and saves the same tensors."""
+    scene = Scene("x", torch.zeros(0), torch.zeros(0), inputs=(torch.ones(4, 8),))
+    graphs = []
+    for activation in (nn.Tanh(), torch.jit.script(nn.Tanh())):
+        found = of(nn.Sequential(nn.Linear(8, 8), activation, nn.Linear(8, 8)), scene)
+        assert found is not None
+        graphs.append(found.sketch)
+    assert graphs[0] == graphs[1]
+
+
 def test_a_large_model_that_looks_at_values_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     class Choosy(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def weights_in(folder: Path) -> Path | None:
     for name in (WEIGHTS_FILE, *INDEX_FILES):
         if (folder / name).is_file():
             return folder / name
-    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if len(files) > 1:
         names = ", ".join(escape(path.name) for path in files[:3])
         raise InputError(
@@ -101,7 +101,7 @@ def read_state(path: Path, say: Say, *, shapes_only: bool = False) -> dict[str, 
     if path.name.endswith(INDEX_SUFFIX):
         return state_in(_read_shards(path, say, shapes_only=shapes_only), path_text, say)
     _refuse_other_files(path, head)
-    if is_safetensors(head) or path.suffix == ".safetensors":
+    if is_safetensors(head) or path.suffix.lower() == ".safetensors":
         return state_in(_read_safetensors(path, shapes_only=shapes_only), path_text, say)
     return _read_torch(path, say)
 
@@ -203,7 +203,13 @@ def _read_torch(path: Path, say: Say) -> dict[str, Tensor]:
     if replaced:
         names = ", ".join(escape(name) for name in replaced[:3]) + (", ..." if len(replaced) > 3 else "")
         say(f"{escape(path)}: objects beside the weights are not rebuilt, no code of theirs is run ({names})")
-    return state_in(content, escape(path), say)
+    state = state_in(content, escape(path), say)
+    if empty := [name for name, tensor in state.items() if tensor.is_meta]:
+        raise InputError(
+            f"{escape(path)}: {escape(empty[0])} is stored without its numbers, as a tensor of the meta device; "
+            "save the network once its weights are in memory"
+        )
+    return state
 
 
 def _read_shards(index: Path, say: Say, *, shapes_only: bool) -> dict[str, Tensor]:
@@ -214,7 +220,7 @@ def _read_shards(index: Path, say: Say, *, shapes_only: bool) -> dict[str, Tenso
         path = index.parent / name
         if not path.is_file():
             raise InputError(f"{escape(index)}: {escape(name)}, one of its {len(by_file)} files, is not there")
-        is_torch = path.suffix != ".safetensors"
+        is_torch = path.suffix.lower() != ".safetensors"
         with path.open("rb") as file:
             _refuse_other_files(path, file.read(HEAD_BYTES))
         part = _read_torch(path, say) if is_torch else _read_safetensors(path, shapes_only=shapes_only)
@@ -241,7 +247,7 @@ def _files_of(index: Path) -> dict[str, set[str]]:
         ) from error
     files: dict[str, set[str]] = {}
     for tensor, name in pairs:
-        if not isinstance(name, str) or Path(name).name != name or Path(name).suffix not in SUFFIXES:
+        if not isinstance(name, str) or Path(name).name != name or Path(name).suffix.lower() not in SUFFIXES:
             raise InputError(f"{origin}: {escape(tensor)} is said to be in {escape(name)}, which is no file beside it")
         files.setdefault(name, set()).add(tensor)
     if not files:

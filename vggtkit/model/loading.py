@@ -156,6 +156,8 @@ def _network_and_weights(
         say(f"{escape(path)}: tensors of {', '.join(idle)} are left out, as {place.given.origin} names no such head")
         state = {name: state[name] for name in state if name.partition(".")[0] not in [f"{head}_head" for head in idle]}
     _check_tensors(model, state, escape(path))
+    if not shapes_only:
+        _say_precision(state, escape(path), say)
     return model, state
 
 
@@ -181,6 +183,13 @@ def _check_tensors(model: VGGT, state: Mapping[str, Tensor], origin: str) -> Non
                 f"{origin}: {name} is stored as {kind}, where floating-point weights are expected; give the network "
                 "before it was quantised or converted"
             )
+
+
+def _say_precision(state: Mapping[str, Tensor], origin: str, say: Say) -> None:
+    """Say where weights have few digits, which the reference then has too."""
+    for kind in sorted({str(tensor.dtype) for tensor in state.values() if tensor.element_size() == 1}):
+        count = sum(str(tensor.dtype) == kind for tensor in state.values())
+        say(f"{origin}: {count:,} tensors are stored as {kind.removeprefix('torch.')}, and taken as they are, unscaled")
 
 
 def _random_state(model: VGGT) -> dict[str, Tensor]:

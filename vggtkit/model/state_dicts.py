@@ -20,6 +20,9 @@ USUAL_KEYS = ("model", "state_dict", "model_state_dict", "module", "net", "netwo
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What torch's own wrappers put into the names of parameters: data parallel, compiled, sharded, checkpointed."""
 
+COUNTERS = ("n_averaged",)
+"""What lies beside the weights in a state dict and is none: how many were averaged, of torch's `AveragedModel`."""
+
 DEEPEST = 4
 """Levels of dicts that are looked through."""
 
@@ -69,7 +72,8 @@ def _dicts_of_tensors(
     if not isinstance(content, Mapping) or len(keys) > DEEPEST or id(content) in seen:
         return
     seen.add(id(content))
-    if tensors := {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}:
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if tensors := {key: value for key, value in tensors.items() if key not in COUNTERS}:
         yield keys, tensors
     for key, value in content.items():
         if isinstance(key, str):

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 _ROTATION_TOLERANCE = 1e-2  # poses are stored as text with few digits; what is worse is no rotation
 
+_SHORTEST = 4.0  # pixels; a shorter focal length is one in widths of the picture
+
 
 class MissingPoseError(InputError):
     """A frame has no pose: tracking lost it, say. Readers leave the frame out and count it.
@@ -52,6 +54,11 @@ def read_camera(path: Path) -> Array:
     is_camera = np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0
     if not is_camera or matrix[1, 0] != 0 or matrix[2].tolist() != [0, 0, 1]:
         raise InputError(f"{str(path)!r} is no pinhole camera: give fx 0 cx; 0 fy cy; 0 0 1 in pixels, fx and fy > 0")
+    if max(matrix[0, 0], matrix[1, 1]) < _SHORTEST:
+        raise InputError(
+            f"{str(path)!r} has focal lengths of {matrix[0, 0]:g} and {matrix[1, 1]:g}, which look like parts of the "
+            f"picture's width; give pixels, at least {_SHORTEST:g}"
+        )
     return matrix
 
 

@@ -81,7 +81,7 @@ def read_text_model(folder: Path) -> list[Picture]:
 
 
 def _read_cameras(path: Path) -> dict[str, Camera]:
-    cameras = {}
+    cameras: dict[str, Camera] = {}
     for number, line in enumerate(read_lines(path, "list of cameras"), start=1):
         words = line.split("#")[0].split()
         if not words:
@@ -94,7 +94,8 @@ def _read_cameras(path: Path) -> dict[str, Camera]:
         wanted = PARAMETERS.get(model, len(rest))
         if len(rest) != wanted or not np.isfinite(camera.parameters).all():
             raise InputError(f"{str(path)!r} line {number}: a {model} camera has {wanted} finite parameters")
-        cameras[key] = camera
+        if cameras.setdefault(key, camera) != camera:
+            raise InputError(f"{str(path)!r} line {number}: camera {key} is there twice with other values: remove one")
     return cameras
 
 

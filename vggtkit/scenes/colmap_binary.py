@@ -83,7 +83,7 @@ def read_binary_model(folder: Path) -> list[Picture]:
 
 
 def _read_cameras(file: _Bytes) -> dict[int, Camera]:
-    cameras = {}
+    cameras: dict[int, Camera] = {}
     (count,) = file.take("Q")
     for _ in range(count):
         key, model, width, height = file.take("iiQQ")
@@ -93,7 +93,9 @@ def _read_cameras(file: _Bytes) -> dict[int, Camera]:
         parameters = file.take(f"{length}d")
         if not (0 < width < 2**31 and 0 < height < 2**31 and np.isfinite(parameters).all()):
             raise _Damaged(f"camera {key} is for {width}x{height} pixels with the parameters {parameters}")
-        cameras[key] = Camera(name, (width, height), parameters)
+        camera = Camera(name, (width, height), parameters)
+        if cameras.setdefault(key, camera) != camera:
+            raise _Damaged(f"camera {key} is there twice with other values")
     _check_end(file)
     return cameras
 

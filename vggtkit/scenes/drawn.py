@@ -6,6 +6,7 @@ its own pictures.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from vggtkit.core.errors import InputError
 from vggtkit.scenes.ground_truth import prepare_views
-from vggtkit.scenes.loading import grid_points
+from vggtkit.scenes.loading import grid_points, picture_digest
 from vggtkit.scenes.photos import Mode, picture_size
 from vggtkit.scenes.recording import Frame, Recording
 from vggtkit.scenes.scene import Scene
@@ -37,6 +38,18 @@ class DrawnScene:
     def group(self) -> str:
         """What comes before the last slash of its name: the category, of CO3D's."""
         return self.name.rpartition("/")[0]
+
+    def digest(self) -> str:
+        """What it shows and what is known of it, whatever its files are called: 16 hex digits of a SHA-256.
+
+        Raises:
+            InputError: a picture that cannot be read.
+        """
+        sha256 = hashlib.sha256()
+        for frame in self.frames:
+            cameras = [np.zeros(0) if known is None else known for known in (frame.intrinsics, frame.extrinsics)]
+            sha256.update(picture_digest(frame.image).encode() + b"".join(each.tobytes() for each in cameras))
+        return sha256.hexdigest()[:16]
 
     def read(self, img_size: int, patch_size: int) -> Scene:
         """The scene for a model of this input.

@@ -165,20 +165,23 @@ def digest_pictures(paths: Iterable[Path]) -> dict[str, Path]:
     """
     digests: dict[str, Path] = {}
     for path in sorted(paths):
-        try:
-            digests.setdefault(_digest(path), path)
-        except OSError as error:
-            raise InputError(
-                f"the picture {str(path)!r} cannot be read ({error.strerror}): remove or repair it"
-            ) from error
+        digests.setdefault(picture_digest(path), path)
     return digests
 
 
-def _digest(path: Path) -> str:
+def picture_digest(path: Path) -> str:
+    """16 hex digits of the SHA-256 of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                sha256.update(chunk)
+    except OSError as error:
+        raise InputError(f"the picture {str(path)!r} cannot be read ({error.strerror}): remove or repair it") from error
     return sha256.hexdigest()[:_DIGITS]
 
 

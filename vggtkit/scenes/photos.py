@@ -107,10 +107,10 @@ def list_photos(folder: str | Path) -> list[Path]:
 
 
 def note_skipped(folder: Path) -> tuple[str, ...]:
-    """How many files of a folder are pictures perhaps, but of a kind that is not read, and their endings.
+    """How many files of a folder are pictures perhaps, but of a kind that is not read, or links that lead nowhere.
 
     Returns:
-        One line, or none.
+        A line for each, or none.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -123,14 +123,20 @@ def note_skipped(folder: Path) -> tuple[str, ...]:
         path.suffix.lower() for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
     )
     skipped = {ending: count for ending, count in endings.items() if ending not in PHOTO_SUFFIXES | _COMPANIONS}
-    if not skipped:
-        return ()
-    total = sum(skipped.values())
-    listed = ", ".join(f"{count} {ending}" for ending, count in sorted(skipped.items(), key=lambda item: -item[1]))
-    return (
-        f"{folder}: {total} file{'s are' if total > 1 else ' is'} skipped ({listed}), read are {_KINDS_READ}; convert"
-        " them to be used",
-    )
+    notes = []
+    if skipped:
+        total = sum(skipped.values())
+        listed = ", ".join(f"{count} {ending}" for ending, count in sorted(skipped.items(), key=lambda item: -item[1]))
+        notes.append(
+            f"{folder}: {total} file{'s are' if total > 1 else ' is'} skipped ({listed}), read are {_KINDS_READ}; "
+            "convert them to be used"
+        )
+    if astray := [path.name for path in folder.iterdir() if _is_picture_name(path) and not path.exists()]:
+        notes.append(
+            f"{folder}: {len(astray)} picture{'s are links' if len(astray) > 1 else ' is a link'} to a file that is "
+            f"not there ({min(astray)}), and left out"
+        )
+    return tuple(notes)
 
 
 def load_photos(
@@ -246,12 +252,12 @@ def place_on(
 def _pictures_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    pictures = (
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    pictures = (path for path in folder.iterdir() if _is_picture_name(path) and path.is_file())
     return sorted(pictures, key=lambda path: natural_key(path.name))
+
+
+def _is_picture_name(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
 
 
 def _check_request(mode: str, target_size: int, patch_size: int) -> None:

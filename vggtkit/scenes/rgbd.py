@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from vggtkit.core.errors import InputError
 from vggtkit.scenes.cameras import Array, MissingPoseError, inverse, read_camera, rigid
 from vggtkit.scenes.depth_files import stored_depth
-from vggtkit.scenes.naming import natural_key
+from vggtkit.scenes.naming import natural_key, stem_of
 from vggtkit.scenes.photos import list_photos, note_skipped
 from vggtkit.scenes.recording import Frame, Omission, Recording, find_recordings, recording_of
 from vggtkit.scenes.seven_scenes import holds_seven_scenes, read_seven_scenes
@@ -93,19 +94,27 @@ def _check_pairs(folder: Path, images: list[Path], depths: list[Path]) -> None:
     if len(images) != len(depths):
         raise InputError(
             f"the recording {str(folder)!r} has {len(images)} pictures but {len(depths)} depth PNGs: each needs its own"
+            f"{_other_depth(folder / 'depth')}"
         )
     for paths, what in ((images, "pictures"), (depths, "depth pictures")):
         owners: dict[str, Path] = {}
         for path in paths:
-            if owners.setdefault(path.stem, path) != path:
+            if owners.setdefault(stem_of(path), path) != path:
                 raise InputError(
-                    f"the {what} {str(owners[path.stem])!r} and {path.name!r} differ in their ending only, so that"
+                    f"the {what} {str(owners[stem_of(path)])!r} and {path.name!r} differ in their ending only, so that"
                     " pictures and depth cannot be told apart: remove or rename one"
                 )
-    shared = {path.stem for path in images} & {path.stem for path in depths}
+    shared = {stem_of(path) for path in images} & {stem_of(path) for path in depths}
     if shared and len(shared) < len(images):
-        odd = next(path for path in images if path.stem not in shared)
+        odd = next(path for path in images if stem_of(path) not in shared)
         raise InputError(f"the picture {str(odd)!r} has no depth picture {odd.stem}.png, though others have theirs")
+
+
+def _other_depth(folder: Path) -> str:
+    """What lies where depth is looked for and is of another kind, for the message."""
+    endings = Counter(path.suffix.lower() for path in folder.iterdir()) if folder.is_dir() else Counter()
+    others = [f"{count} {ending}" for ending, count in endings.most_common() if ending not in (".png", "")]
+    return f", of 16 bits; not read are {', '.join(others)}" if others else ""
 
 
 def _read_poses(folder: Path, count: int) -> tuple[list[tuple[str, Array]], bool]:

@@ -64,6 +64,8 @@ def holds_tum(folder: Path) -> bool:
 def read_tum(folder: Path) -> Iterator[Frame | Omission]:
     """Pictures that have depth and a pose near their time; the others are omissions, as the dataset means it.
 
+    No two pictures have one depth or pose: it goes to the picture that is nearest to it in time.
+
     Raises:
         InputError: a missing or damaged file, or clocks that have no time in common.
     """
@@ -74,16 +76,35 @@ def read_tum(folder: Path) -> Iterator[Frame | Omission]:
         _check_clocks(images, other)
     known = (values for name, values in _CAMERAS.items() if name in folder.resolve().name)
     camera = camera_of(folder, next(known, _DEFAULT))
-    for time, name in zip(images.times.tolist(), images.values, strict=True):
-        yield _frame(folder, camera, time, name, depths, poses)
+    owned = [_owned(images.times, depths, "depth"), _owned(images.times, poses, "pose")]
+    for time, name, depth, pose in zip(images.times.tolist(), images.values, *owned, strict=True):
+        if isinstance(depth, str) or isinstance(pose, str):
+            yield Omission(name, depth if isinstance(depth, str) else str(pose))
+        else:
+            yield _frame(folder, camera, time, name, (depths, depth), (poses, pose))
 
 
-def _frame(folder: Path, camera: Array, time: float, name: str, depths: _Stamped, poses: _Stamped) -> Frame | Omission:
-    rows = [stamped.near(time) for stamped in (depths, poses)]
-    for row, stamped, what in zip(rows, (depths, poses), ("depth", "pose"), strict=True):
-        if row is None or stamped.gap(row, time) > _APART:
-            return Omission(name, f"no {what} within {_APART:g} s of its time")
-    depth_row, pose_row = (row or 0 for row in rows)
+def _owned(times: Array, stamped: _Stamped, what: str) -> list[int | str]:
+    """For each picture the line that is its own, or why it has none; of several near one line, the nearest has it."""
+    near = [stamped.near(time) for time in times.tolist()]
+    gaps = [np.inf if row is None else stamped.gap(row, time) for row, time in zip(near, times.tolist(), strict=True)]
+    owners: dict[int | None, int] = {}
+    for picture in sorted(range(len(times)), key=lambda index: gaps[index]):
+        owners.setdefault(near[picture], picture)
+    owned: list[int | str] = []
+    for picture, (row, gap) in enumerate(zip(near, gaps, strict=True)):
+        if row is None or gap > _APART:
+            owned.append(f"no {what} within {_APART:g} s of its time")
+        else:
+            owned.append(row if owners[row] == picture else f"its {what} belongs to a picture nearer in time")
+    return owned
+
+
+def _frame(
+    folder: Path, camera: Array, time: float, name: str, depth: tuple[_Stamped, int], pose: tuple[_Stamped, int]
+) -> Frame | Omission:
+    """A picture with its lines of depth and pose."""
+    (depths, depth_row), (poses, pose_row) = depth, pose
     image, stored = folder / name, folder / depths.values[depth_row]
     check_exists(image, "picture")
     check_exists(stored, "depth picture")

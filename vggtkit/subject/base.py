@@ -126,6 +126,8 @@ class Subject(ABC):
             InputError: an output is not finite, there is none, or the model's own code fails.
         """
         outputs = self.outputs(self.call(self.arguments(scene, self.device)))
+        if not torch.is_grad_enabled():
+            outputs = {name: value.detach() for name, value in outputs.items()}
         for name, value in outputs.items():
             if check and not value.isfinite().all():
                 raise InputError(

@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.escaping import escape
 from vggtkit.core.program import setting
 
 _PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -99,7 +100,7 @@ def unwrap(model: nn.Module, say: Say = lambda _: None) -> nn.Module:
     """A model without what ``torch.compile`` or data parallelism put around it.
 
     Raises:
-        InputError: it is scripted, so that nothing inside of it can be seen.
+        InputError: it, or a part with weights, is scripted, so that nothing inside of it can be seen.
     """
     while True:
         if isinstance(model, torch.jit.ScriptModule):
@@ -110,9 +111,19 @@ def unwrap(model: nn.Module, say: Say = lambda _: None) -> nn.Module:
         ):
             inner = model.module
         if not isinstance(inner, nn.Module):
+            _check_parts(model)
             return model
         say(f"{type(model).__name__} is taken off: what it wraps is measured")
         model = inner
+
+
+def _check_parts(model: nn.Module) -> None:
+    for name, part in model.named_modules():
+        if isinstance(part, torch.jit.ScriptModule) and any(True for _ in part.parameters()):
+            raise InputError(
+                f"the part {escape(name)} of the model is scripted: its layers cannot be reached; "
+                "give it before torch.jit"
+            )
 
 
 def leave_inference_mode(model: nn.Module) -> None:

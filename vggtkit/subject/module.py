@@ -23,7 +23,11 @@ from vggtkit.subject.graph import traced_graph
 from vggtkit.subject.outputs import flatten_outputs
 from vggtkit.subject.state import unchanged_state
 
-DEFAULT_SIZES = (("img_size", 518), ("patch_size", 14))
+DEFAULT_SIZES = {"img_size": 518, "patch_size": 14}
+SIZE_NAMES = {"img_size": ("img_size", "image_size"), "patch_size": ("patch_size",)}
+"""What VGGT's forks, transformers, timm and torchvision call them."""
+SIZE_PLACES = ("config", "patch_embed")
+"""Where they keep them, beside the model itself."""
 
 
 class ModuleSubject(Subject):
@@ -99,9 +103,9 @@ class ModuleSubject(Subject):
 
     @property
     def picture_sizes(self) -> tuple[int, int]:
-        """As `Subject.picture_sizes`, as the model or its config says; VGGT's where neither does."""
-        img_size, patch_size = (_size_of(self.model, name, usual) for name, usual in DEFAULT_SIZES)
-        return img_size, patch_size
+        """As `Subject.picture_sizes`, as the model or its config says; VGGT's, in whole patches, where neither does."""
+        img_size, patch_size = (_size_of(self.model, SIZE_NAMES[name], usual) for name, usual in DEFAULT_SIZES.items())
+        return max(1, img_size // patch_size) * patch_size, patch_size
 
     def graph(self, scene: Scene | None = None) -> nx.DiGraph:
         """As `Subject.graph`, from a pass over the scene."""
@@ -138,10 +142,18 @@ def alike_modules(model: nn.Module) -> dict[str, nn.Module]:
     return members
 
 
-def _size_of(model: nn.Module, name: str, usual: int) -> int:
-    """A whole number that a model or its config has under a name."""
-    values = (getattr(place, name, None) for place in (model, getattr(model, "config", None)))
-    return next((value for value in values if isinstance(value, int)), usual)
+def _size_of(model: nn.Module, names: Sequence[str], usual: int) -> int:
+    """A positive number, or two that are equal, that a model or a part of it has under one of the names."""
+    places = (model, *(getattr(model, place, None) for place in SIZE_PLACES))
+    sizes = (_side(getattr(place, name, None)) for place in places for name in names)
+    return next((size for size in sizes if size > 0), usual)
+
+
+def _side(value: object) -> int:
+    """A whole number, or the one of which there are several; else 0."""
+    sides = value if isinstance(value, tuple | list) else (value,)
+    is_square = bool(sides) and all(isinstance(side, int) and side == sides[0] for side in sides)
+    return int(sides[0]) if is_square else 0
 
 
 def _copied(value: object, device: torch.device) -> object:

@@ -5,6 +5,7 @@ kind each. All work on ``[2, 10, 24]`` tokens unless they say otherwise.
 """
 
 from benchmarks.trust.foreign import (
+    calls,
     gradients,
     hidden,
     in_place,
@@ -22,6 +23,7 @@ __all__ = [
     "REFUSED",
     "Net",
     "Part",
+    "calls",
     "gradients",
     "hidden",
     "in_place",

@@ -28,6 +28,11 @@ SAVED: dict[str, Callable[[State], object]] = {
     "lightning": lambda state: {"state_dict": {f"net.vggt.{name}": value for name, value in state.items()}},
     "compiled": lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
     "part compiled": lambda state: {name.replace("tor.", "tor._orig_mod.", 1): v for name, v in state.items()},
+    "averaged": lambda state: {"model": {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in state.items()}},
+    "average beside": lambda state: {
+        "model": state,
+        "ema": {"n_averaged": torch.tensor(3)} | {f"module.{k}": v + 1 for k, v in state.items()},
+    },
     "parameters": lambda state: {name: torch.nn.Parameter(value) for name, value in state.items()},
     "arguments": lambda state: {"model": state, "args": argparse.Namespace(lr=1e-4, output=Path("runs"))},
     "numpy": lambda state: {"model": state, "loss": np.float64(0.1), "seen": np.arange(4)},
@@ -73,7 +78,9 @@ def test_what_was_done_is_said(net: Path, tiniest_state: State, kind: str, sente
     assert any(line == f"{net / 'checkpoint.pth'}: {sentence}" or line.endswith(sentence) for line in said), said
 
 
-@pytest.mark.parametrize("name", ["model.ckpt", "pytorch_model.bin", "anything.pt", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["model.ckpt", "pytorch_model.bin", "anything.pt", "weights.safetensors", "M.SafeTensors", "M.PT"]
+)
 def test_the_content_tells_the_format_not_the_name(net: Path, tiniest_state: State, name: str) -> None:
     save_file({f"model.{key}": value for key, value in tiniest_state.items()}, net / name)
     assert assert_loads_as(net, tiniest_state) == [f"{net / name}: taken off the names of all tensors: model."]
@@ -199,6 +206,20 @@ class TestOtherFiles:
         name = "aggregator.frame_blocks.0.attn.qkv.weight"
         save_file(tiniest_state | {name: tiniest_state[name].to(dtype)}, net / "model.safetensors")
         assert f"{name} is stored as {str(dtype).removeprefix('torch.')}, where floating-point" in refused(net)
+
+    def test_tensors_without_numbers_are_named(self, net: Path, tiniest_state: State, refused: Refused) -> None:
+        name = "aggregator.frame_blocks.0.attn.qkv.weight"
+        torch.save(tiniest_state | {name: tiniest_state[name].to("meta")}, net / "model.pt")
+        assert f"{name} is stored without its numbers" in refused(net)
+
+    def test_numbers_of_eight_bits_are_said(self, net: Path, tiniest_state: State) -> None:
+        name = "aggregator.frame_blocks.0.attn.qkv.weight"
+        short = tiniest_state[name].to(torch.float8_e4m3fn)
+        save_file(tiniest_state | {name: short}, net / "model.safetensors")
+        said = assert_loads_as(net, tiniest_state | {name: short.float()})
+        assert said == [
+            f"{net / 'model.safetensors'}: 1 tensors are stored as float8_e4m3fn, and taken as they are, unscaled"
+        ]
 
     def test_control_characters_of_names_do_not_reach_the_terminal(
         self, net: Path, tiniest_state: State, refused: Refused

@@ -10,6 +10,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from vggtkit.core.errors import InputError
+from vggtkit.scenes.colmap import read_text_model
+from vggtkit.scenes.colmap_binary import read_binary_model
 from vggtkit.scenes.eth3d import read_eth3d
 from vggtkit.scenes.recording import Recording
 
@@ -169,6 +171,21 @@ def depth_of(recording: Recording) -> list[float]:
 def write_depth(folder: Path, name: str, value: float) -> None:
     (folder / "depth" / name).parent.mkdir(parents=True, exist_ok=True)
     np.full(SIZE[::-1], value, "<f4").tofile(folder / "depth" / name)
+
+
+def test_two_cameras_of_one_number_are_refused(tmp_path: Path) -> None:
+    """In text and in binary; the same camera twice is one."""
+    write_text(tmp_path, names("{}.png"), lambda _: [""])
+    cameras = (tmp_path / "cameras.txt").read_text()
+    (tmp_path / "cameras.txt").write_text(cameras * 2)
+    assert len(read_text_model(tmp_path)) == COUNT
+    (tmp_path / "cameras.txt").write_text(cameras + cameras.replace("60.0", "61.0"))
+    with pytest.raises(InputError, match=r"line 2: camera 1 is there twice with other values"):
+        read_text_model(tmp_path)
+    twice = binary_cameras(count=2) + binary_cameras(parameters=(FX + 1, FY, CX, CY))[8:]
+    write_binary(tmp_path, twice, binary_images(names("{}.png")))
+    with pytest.raises(InputError, match=r"camera 5 is there twice with other values"):
+        read_binary_model(tmp_path)
 
 
 @pytest.mark.parametrize("ending", [".bin", ".BIN", ".png"])

@@ -1,5 +1,6 @@
 """RGB-D folders as people have them: numbers without padding, other endings, frames that lost their pose."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from vggtkit.core.errors import InputError
 from vggtkit.scenes import SceneSource, load_scenes, notes_on
+from vggtkit.scenes.photos import read_photos
 from vggtkit.scenes.recording import Recording
 from vggtkit.scenes.rgbd import read_rgbd
 
@@ -216,3 +218,57 @@ def test_tum_pictures_without_a_partner_are_counted(tmp_path: Path) -> None:
     (recording,) = read_rgbd(tmp_path)
     assert [frame.image.name for frame in recording.frames] == ["0.png", "1.png", "2.png"]
     assert "9 of 12 frames are left out, no pose within 0.02 s of its time" in recording.notes[0]
+
+
+def test_two_tum_pictures_do_not_share_a_depth_or_a_pose(tmp_path: Path) -> None:
+    """A colour camera twice as fast as the depth camera: every depth is of the picture nearest in time."""
+    write_tum(tmp_path)
+    extra = []
+    for index in range(COUNT):
+        time = float((tmp_path / "rgb.txt").read_text().splitlines()[1 + index].split()[0])
+        put_picture(20, tmp_path / f"rgb/later-{index}.png")
+        extra.append(f"{time + 0.012:.6f} rgb/later-{index}.png")
+    with (tmp_path / "rgb.txt").open("a") as file:
+        file.write("\n".join(extra) + "\n")
+    (recording,) = read_rgbd(tmp_path)
+    assert_frames(recording, list(range(COUNT)))
+    assert "12 of 24 frames are left out, its depth belongs to a picture nearer in time" in recording.notes[0]
+
+
+def test_accents_are_letters_however_a_system_stores_them(tmp_path: Path) -> None:
+    """In one letter they come after z, taken apart (as macOS does) before f: depth must not go to another picture."""
+    names = ["zoo", "\u00e9t\u00e9", "fin"]
+    for index, name in enumerate(sorted(names)):
+        put_picture(index, tmp_path / "images" / f"{unicodedata.normalize('NFC', name)}.png")
+        put_depth(index, tmp_path / "depth" / f"{unicodedata.normalize('NFD', name)}.png")
+    (tmp_path / "K.txt").write_text("60 60 27.5 20.5\n")
+    np.savetxt(tmp_path / "poses.txt", [pose(index).ravel() for index in range(3)])
+    (recording,) = read_rgbd(tmp_path)
+    assert_frames(recording, [0, 1, 2])
+
+
+@pytest.mark.parametrize("text", ["0.9 1.2 0.5 0.5", "0.9 0 0.5\n0 1.2 0.5\n0 0 1"])
+def test_intrinsics_in_parts_of_the_picture_are_refused(tmp_path: Path, text: str) -> None:
+    write_plain(tmp_path)
+    (tmp_path / "K.txt").write_text(text)
+    with pytest.raises(InputError, match=r"focal lengths of 0.9 and 1.2, which look like parts .* give pixels"):
+        read_rgbd(tmp_path)
+
+
+def test_depth_of_another_kind_is_named(tmp_path: Path) -> None:
+    write_plain(tmp_path)
+    for path in (tmp_path / "depth").iterdir():
+        path.rename(path.with_suffix(".TIFF"))
+    with pytest.raises(InputError, match=r"12 pictures but 0 depth PNGs: .* of 16 bits; not read are 12 \.tiff"):
+        read_rgbd(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["gone.png", "2.png"], ids=["dangling", "loop"])
+def test_links_that_lead_nowhere_are_left_out_and_counted(tmp_path: Path, target: str) -> None:
+    for index in range(4):
+        put_picture(index, tmp_path / f"{index}.png")
+    (tmp_path / "2.png").unlink()
+    (tmp_path / "2.png").symlink_to(target)
+    (recording,) = read_photos(tmp_path)
+    assert [frame.image.name for frame in recording.frames] == ["0.png", "1.png", "3.png"]
+    assert recording.notes == (f"{tmp_path}: 1 picture is a link to a file that is not there (2.png), and left out",)

@@ -1,12 +1,16 @@
 """Functions that make models and inputs, and what is refused."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from vggtkit.core.errors import InputError
 from vggtkit.subject import load_custom, load_inputs
+from vggtkit.subject.factory import unwrap
 
 CODE = """
 import torch
@@ -60,3 +64,11 @@ def test_refused_in_one_line(place: str, said: str) -> None:
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(InputError, match=r"made list, which is no torch\.nn\.Module"):
         load_custom("my_models:words")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda part: torch.jit.trace(part, torch.ones(1, 2))])
+def test_a_scripted_part_with_weights_is_named(make: Callable[[nn.Module], nn.Module]) -> None:
+    with pytest.raises(InputError, match=r"the part 1 of the model is scripted: .* give it before torch\.jit"):
+        unwrap(nn.Sequential(nn.Linear(2, 2), make(nn.Linear(2, 2))))
+    assert unwrap(model := nn.Sequential(nn.Linear(2, 2), make(nn.ReLU()))) is model
