@@ -12,7 +12,7 @@ from analysis.report.experiment import Experiment, ParetoSummary
 from analysis.report.geometry_tables import text_tables
 from analysis.report.parts import design, process
 from analysis.report.parts.conclusions import recommendation, scenarios
-from analysis.report.parts.findings import audit_blocks, pareto_text, who_pays
+from analysis.report.parts.findings import audit_blocks, pareto_text, transfer_blocks, who_pays
 from analysis.report.parts.outcome import error_tables, layer_table, main_tables
 from analysis.report.wording import Wording
 from vggtkit.quant import get_format, short_name
@@ -47,6 +47,9 @@ def page(experiment: Experiment, say: Wording) -> Document:
         sections.append(Section(say("Who pays"), tuple(who_pays(experiment, say)), "who-pays"))
     if experiment.audit is not None:
         sections.append(Section(say("Can the scores be trusted?"), tuple(audit_blocks(experiment.audit, say)), "audit"))
+    if experiment.transfer is not None:
+        blocks = tuple(transfer_blocks(experiment.transfer, say))
+        sections.append(Section(say("Scores and plans on other scenes"), blocks, "transfer"))
     sections.append(Section(say("Where this comes from"), tuple(_provenance(experiment, say)), "provenance"))
     title = say("Quantisation of {model}", model=experiment.model or experiment.run.name)
     return Document(title, tuple(sections), say.language)

@@ -115,3 +115,7 @@ def _pattern(sentence: str) -> re.Pattern[str]:
             parts.append(f"(?P={part})" if part in seen else f"(?P<{part}>.+?)")
             seen.add(part)
     return re.compile("".join(parts), re.DOTALL)
+
+
+ENGLISH = Wording("en")
+"""Sentences as they are."""

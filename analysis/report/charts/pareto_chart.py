@@ -15,7 +15,7 @@ from analysis.report.theme import BASELINE as BASELINE_COLOUR
 from analysis.report.theme import GRID, REFERENCE
 from analysis.report.theme import PLAN as PLAN_COLOUR
 from analysis.report.theme import UNIFORM as UNIFORM_COLOUR
-from analysis.report.wording import Wording
+from analysis.report.wording import ENGLISH, Wording
 from analysis.search.pareto import BASELINE, PLAN, UNIFORM, Pareto, Point, measured_plans
 from mixedprec.plan import DATA_FREE
 from vggtkit.core.atomic import replacing
@@ -23,7 +23,6 @@ from vggtkit.core.escaping import plain_for_charts
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE
 
 DPI = 200
-ENGLISH = Wording("en")
 _BASELINE_MARKERS = {"first and last layers": "v", "attention and heads": "^", "inverted score": "x", "random": "o",
                      "policy sensitive": "D"}  # fmt: skip
 
