@@ -61,7 +61,7 @@ def trade_off(evaluation: Evaluation, say: Wording) -> Scatter:
     for result in evaluation.quantized:
         if math.isfinite(result.damage) and result.damage > 0:
             kind = "plan" if result.key == "plan" else "uniform"
-            cost = f"; {result.cost}" if result.cost else ""
+            cost = f"; {say.translated(result.cost)}" if result.cost else ""
             note = _note(result.size_bytes, result.damage, say) + cost
             points.append(Point(result.size_bytes / 1e6, result.damage, short_title(result), note, kind))
     return _scatter(say("Size against damage"), points, {"plan": "the plan", "uniform": "uniform schemes"}, say)
@@ -112,8 +112,5 @@ def heat_map(experiment: Experiment, say: Wording) -> HeatMap:
 
 def _provenance(experiment: Experiment, say: Wording) -> list[Block]:
     parts = (design.document(experiment, say), process.document(experiment, say))
-    kept = {
-        say(name)
-        for name in ("Model", "Data", "Commands", "What went wrong, and what was warned of", "Machine", "Files")
-    }
+    kept = set(map(say, PROVENANCE))
     return [block for part in parts for section in part.sections if section.title in kept for block in section.blocks]

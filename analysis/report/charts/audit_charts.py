@@ -17,7 +17,7 @@ from analysis.audit.attribution import along_depth, by_task
 from analysis.audit.plans import BUDGETS
 from analysis.audit.results import ALL, DEFAULTS, LOCAL, TRACKS, Audit, ScoreResult
 from analysis.report.charts.fonts import letters_of
-from analysis.report.profile_tables import COARSE, role_title
+from analysis.report.profile_tables import COARSE, role_title, task_title
 from analysis.report.theme import DPI, GREY
 from analysis.report.theme import SERIES as COLOURS
 from analysis.report.wording import ENGLISH, Wording
@@ -303,7 +303,7 @@ def _draw_depth(axes: Axes, audit: Audit, number: int, say: Wording) -> None:
             curve = np.array(along_depth(audit.layers, damage, column)[stack])
             places = offset + np.arange(len(curve))
             colour = "black" if place == 0 else COLOURS[(place - 1) % len(COLOURS)]
-            label = plain_for_charts(say.translated(task)) if offset == 0 else None
+            label = plain_for_charts(say.translated(task_title(task))) if offset == 0 else None
             axes.plot(places, np.where(curve > 0, curve, np.nan), ".-", color=colour, label=label)
         every = max(1, len(values) // 6)
         ticks += list(range(offset, offset + len(values), every))
@@ -330,7 +330,7 @@ def _draw_tasks(axes: Axes, audit: Audit, number: int, say: Wording) -> None:
         places = np.arange(len(roles)) + width * (place - (len(tasks) - 1) / 2)
         colour = COLOURS[place % len(COLOURS)]
         heights = [value if value > 0 else math.nan for value in sums]
-        axes.bar(places, heights, 0.9 * width, color=colour, label=plain_for_charts(say.translated(task)))
+        axes.bar(places, heights, 0.9 * width, color=colour, label=plain_for_charts(say.translated(task_title(task))))
     _scale_by_decades(axes, "y")
     names = [plain_for_charts(say.translated(role_title(role))) for role in roles]
     axes.set_xticks(range(len(roles)), names, rotation=20, ha="right", fontsize=9)

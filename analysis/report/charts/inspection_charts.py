@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
 from analysis.report.charts.fonts import letters_of
+from analysis.report.profile_tables import task_title
 from analysis.report.theme import DPI, MARKERS
 from analysis.report.theme import SERIES as COLOURS
 from analysis.report.wording import ENGLISH, Wording
@@ -72,7 +73,7 @@ def _draw_errors(axes: Axes, inspection: Inspection, say: Wording) -> None:
     for number, task in enumerate(tasks):
         values = [row.damage[task] if row.damage[task] > 0 else math.nan for row in inspection.formats]
         shift = 0.2 * (number - (len(tasks) - 1) / 2)
-        label = plain_for_charts(say.translated(task))
+        label = plain_for_charts(say.translated(task_title(task)))
         axes.bar(places + shift, values, 0.18, color=COLOURS[number % len(COLOURS)], label=label)
     if any(value > 0 for row in inspection.formats for value in row.damage.values()):
         axes.set_yscale("log")
