@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.evaluation.cost import describe_cost
+from analysis.evaluation.cost import SCENES_TO_JUDGE, describe_cost
 from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
 from analysis.report.document import Block, Cell, Document, Row, Section, Table, Text
 from analysis.report.wording import Wording
@@ -153,7 +153,14 @@ def _plans(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
         size = Cell(format_mb(plan.size_bytes), plan.size_bytes)
         damage = Cell(format_number(plan.damage), plan.damage)
         rows.append(
-            (str(run), size, f"{ratio:.2f}x", damage, speed, describe_cost(plan.changes, intervals=True) or "n/a")
+            (
+                str(run),
+                size,
+                f"{ratio:.2f}x",
+                damage,
+                speed,
+                say.translated(describe_cost(plan.changes, intervals=True) or "n/a"),
+            )
         )
     columns = tuple(map(say, ("run", "size MB", "smaller by", "damage", "speed", "change from FP32")))
     return Table(say("Plans"), columns, rows, words=columns[5:])
@@ -179,14 +186,15 @@ def _paired(first_name: str, first: Evaluation, name: str, other: Evaluation, sa
         ratio, mine, theirs = _ratio(first, other, key), _of(other, key), _of(first, key)
         size = mine.size_bytes / theirs.size_bytes
         interval = f"[{format_number(ratio.low)}, {format_number(ratio.high)}]" if math.isfinite(ratio.low) else "n/a"
-        differs = say("yes") if excludes_one(ratio) else say("no") if math.isfinite(ratio.low) else "n/a"
+        differs = "n/a" if ratio.scenes < SCENES_TO_JUDGE else say("yes") if excludes_one(ratio) else say("no")
         rows.append(
             (mine.title, Cell(f"{size:.3f}", size), Cell(format_number(ratio.mean), ratio.mean), interval, differs)
         )  # fmt: skip
     columns = ("scheme", "bytes / first", "damage / first", "95 % interval", "beyond noise")
     caption = say(
         "Geometric mean over scenes of the ratio within each scene; the interval is a bootstrap over scenes. Intervals "
-        "of fewer than about ten scenes are too narrow."
+        "of fewer than about ten scenes are too narrow; of fewer than {count} nothing is called more than noise.",
+        count=SCENES_TO_JUDGE,
     )
     title = say("{run} against {first}", run=name, first=first_name)
     return Table(title, tuple(map(say, columns)), rows, caption)

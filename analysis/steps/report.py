@@ -127,8 +127,9 @@ def _view(experiment: Experiment, written: list[Path], notes: Sequence[str]) -> 
     if experiment.evaluation is None:
         return View({"written": names, "absent": absent}, (), lines)
     worst = None
-    if experiment.plan is not None and experiment.profile is not None and experiment.evaluation.plan is not None:
-        worst = worst_of(experiment.evaluation, experiment.plan, experiment.profile)
+    plan, evaluated = experiment.plan, experiment.evaluation.plan
+    if plan is not None and evaluated is not None and plan.size_bytes == evaluated.size_bytes and experiment.profile:
+        worst = worst_of(experiment.evaluation, plan, experiment.profile)
     assert experiment.verdict is not None
     view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict, worst, lines)
     return View({**view.values, "written": names, "absent": absent}, view.tables, view.lines)

@@ -93,7 +93,7 @@ def _draw_bytes(axes: Axes, inspection: Inspection, say: Wording) -> None:
     if shown:
         axes.set_yscale("log")
         axes.margins(x=0.1, y=0.1)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
 def _title(axes: Axes, text: str) -> None:
