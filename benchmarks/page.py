@@ -124,7 +124,7 @@ def main() -> None:
     else:
         parser.error("give --images or --run")
     network = "VGGT-1B's depths, heads and picture size, 32 channels, random weights"
-    print(json.dumps({"network": network, **provenance(), **results}))
+    print(json.dumps({"network": network, **provenance(), "command": "benchmarks/page.py", **results}))
 
 
 if __name__ == "__main__":
