@@ -60,11 +60,12 @@ def trade_off(evaluation: Evaluation, say: Wording) -> Scatter:
     points = []
     for result in evaluation.quantized:
         if math.isfinite(result.damage) and result.damage > 0:
-            kind = "plan" if result.key == "plan" else "uniform"
+            kind = "uniform" if result.is_uniform else "plan"
             cost = f"; {say.translated(result.cost)}" if result.cost else ""
             note = _note(result.size_bytes, result.damage, say) + cost
             points.append(Point(result.size_bytes / 1e6, result.damage, short_title(result), note, kind))
-    return _scatter(say("Size against damage"), points, {"plan": "the plan", "uniform": "uniform schemes"}, say)
+    plans = "the plan" if sum(point.kind == "plan" for point in points) == 1 else "plans"
+    return _scatter(say("Size against damage"), points, {"plan": plans, "uniform": "uniform schemes"}, say)
 
 
 def front_of(pareto: ParetoSummary, say: Wording) -> list[Block]:

@@ -131,6 +131,7 @@ def test_no_english_is_left_in_a_chinese_report(name: str) -> None:
         *example.scenes,
         "a note",
         "error: no",
+        "default",
         example.executed,
         example.weights_note,
         "tiny",
