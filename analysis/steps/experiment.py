@@ -72,6 +72,7 @@ def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experime
     plan = reader.attempt(PLAN, lambda: _plan(run, profile), "plan")
     if evaluation is None:
         if profile is None and plan is None:
+            _check_there(reader)
             evaluation = read_evaluation(run)
         else:
             evaluation = reader.attempt(RESULTS, lambda: _evaluation_of(run, profile), "evaluate")
@@ -88,6 +89,15 @@ def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experime
         run, profile, plan, evaluation, verdict(evaluation) if evaluation else None, maps, pareto, audit,
         _transfer(reader, profile), _inspections(reader, profile), read_log(run), _files(run), tuple(reader.absent),
     )  # fmt: skip
+
+
+def _check_there(reader: _Reader) -> None:
+    """Refuse a folder that has neither results nor anything else of a run."""
+    if (reader.run / RESULTS).is_file():
+        return
+    damaged = [f"{each.reason}; make it with `{each.command}`" for each in reader.absent if each.reason != NO_FILE]
+    begin = command("profile", "--run", reader.run)
+    raise InputError("; ".join(damaged) or f"{reader.run}: nothing of a run is there; begin with `{begin}`")
 
 
 class _Reader:
