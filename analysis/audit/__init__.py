@@ -10,6 +10,7 @@
 | `rounding_or_bits` | damage beside that of noise of the same norm |
 | `run` | all of it |
 | `results` | what was found: types, JSON |
+| `results_file` | the same, read back from JSON |
 | `tables` | the same for people |
 | `transfer` | scores and plans of one kind of scenes, judged on another |
 | `transfer_view` | the same for people |

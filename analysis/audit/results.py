@@ -228,6 +228,7 @@ def summary(audit: Audit) -> dict[str, object]:
         "favoured": audit.favoured.key,
         "scores": {
             score.key: {
+                "title": score.title,
                 "passes": score.passes,
                 "regret": score.regret,
                 "regret_interval": list(audit.intervals[score.key]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -60,6 +62,34 @@ def transfer_values(found: Transfer) -> dict[str, Any]:
         "worst_regret": found.worst,
         "safest": found.safest,
     }
+
+
+def from_values(values: Mapping[str, Any]) -> Transfer:
+    """What `transfer_values` gives, back from JSON; a number that this cannot hold is NaN.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else float(value)
+
+    rows = tuple(
+        Moved(
+            str(row["calibration"]), str(row["place"]), number(row["damage"]), number(row["regret"]),
+            number(row["times_better"]), number(row["correlation"]),
+            {str(name): number(value) for name, value in row["by_output"].items()}, number(row["within"]),
+        )
+        for row in values["rows"]
+    )  # fmt: skip
+    uniform = {str(place): (str(title), number(damage)) for place, (title, damage) in values["uniform"].items()}
+    scenes = {str(place): tuple(map(str, names)) for place, names in values["scenes"].items()}
+    places = tuple(map(str, values["places"]))
+    found = Transfer(places, scenes, str(values["budget"]), int(values["size_bytes"]), uniform, rows)
+    for calibration in found.worst:
+        for place in places:
+            found.of(calibration, place)  # every calibration is judged everywhere
+    return found
 
 
 def _holds(found: Transfer, row: Moved) -> bool:

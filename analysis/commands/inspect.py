@@ -27,7 +27,7 @@ def inspect(
 ) -> None:
     """Show one layer: weights, activations, outliers, error by format, bytes.
 
-    Reads profile.h5 and writes layer-<name>.png.
+    Reads profile.h5 and writes layer-<name>.png and layer-<name>.json.
     """
     with session(output, run) as screen:
         screen.show(inspect_layer(run, layer, model))

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +122,8 @@ def save_maps(maps: DepthMaps, path: Path) -> None:
     with path.open("wb") as file:
         np.savez_compressed(
             file, scene=maps.scene, keys=np.array(maps.keys), pictures=maps.pictures, depth=maps.depth,
-            belongs_to=maps.belongs_to,
+            belongs_to=maps.belongs_to, points_of=np.array(list(maps.points), dtype=str),
+            points=np.array(list(maps.points.values()), dtype=np.float32),
         )  # fmt: skip
 
 
@@ -139,12 +141,14 @@ def load_maps(path: Path, evaluation: Evaluation) -> DepthMaps:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             maps = DepthMaps(
                 str(file["scene"]), tuple(map(str, file["keys"])), file["pictures"], file["depth"],
-                str(file["belongs_to"]),
+                str(file["belongs_to"]), _points_in(file),
             )  # fmt: skip
         pictures, depth = maps.pictures, maps.depth
         sound = pictures.dtype == np.uint8 and depth.dtype == np.float32 and pictures.ndim == depth.ndim == 4
         if not sound or depth.shape != (len(maps.keys), *pictures.shape[:3]) or pictures.shape[3] != 3:
             raise ValueError(f"pictures {pictures.shape} and depth {depth.shape} do not belong together")
+        if any(points.shape != pictures.shape[1:3] for points in maps.points.values()):
+            raise ValueError("its points are not those of its pictures")
         if max(depth.shape[-2:]) > MOST_PIXELS or depth.shape[1] > MOST_VIEWS:
             raise ValueError(f"depth of shape {depth.shape} is more than is ever kept")
     except Exception as error:  # a damaged archive fails in a dozen ways, of four libraries
@@ -152,6 +156,13 @@ def load_maps(path: Path, evaluation: Evaluation) -> DepthMaps:
     if maps.belongs_to != identity(evaluation) or maps.keys != tuple(result.key for result in evaluation.results):
         raise InputError(f"{path}: of another evaluation than the results beside it")
     return maps
+
+
+def _points_in(file: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """How far points are off, by scheme; none in a file of an earlier version."""
+    if "points_of" not in file:
+        return {}
+    return dict(zip(map(str, file["points_of"]), file["points"].astype(np.float32), strict=True))
 
 
 def _smaller(maps: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ Stages = Mapping[str, tuple[float, float]]
 
 OTHER_PLAN = "plan:"
 """How the key of a further plan begins; its file follows."""
+LONGEST_NAME = 20
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,20 @@ def compression_ratio(result: SchemeResult, fp32: SchemeResult) -> float:
 
 
 def short_title(result: SchemeResult) -> str:
-    """A name of at most 20 characters, for narrow tables and charts.
+    """A name of at most `LONGEST_NAME` characters, for narrow tables and charts.
 
     >>> key, title = "int8_per_channel_asym", "INT8 per-channel asymmetric"
     >>> short_title(SchemeResult(key, title, 1, None, None, None, {}, 0.0, ()))
     'INT8 channel asym'
+    >>> key, title = "plan:runs/rooms/plan.json", "rooms (optimal, descent)"
+    >>> short_title(SchemeResult(key, title, 1, None, None, None, {}, 0.0, ()))
+    'rooms'
     """
     title = FORMATS[result.key].short_title if result.key in FORMATS else result.title
-    return title if len(title) <= 20 else result.key[:20]
+    if len(title) <= LONGEST_NAME:
+        return title
+    name = title.partition(" (")[0] if result.key.startswith(OTHER_PLAN) else result.key
+    return name[:LONGEST_NAME]
 
 
 def null_if_not_finite(value: object) -> object:

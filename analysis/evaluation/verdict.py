@@ -126,7 +126,7 @@ def _standing_sentences(plan: SchemeResult | None, where: Standing | None) -> li
                 f"{other.title}, the best of about its size ({format_mb(other.size_bytes)} MB), does "
                 f"{format_number(ratio)} times its damage."
             )
-        if where.better is not None:
+        if where.better is not None and (where.beside is None or where.beside[0] is not where.better[0]):
             other, ratio, size = where.better
             said.append(f"{other.title} is {format_number(ratio)} times more accurate at {size:.2f} times its bytes.")
     if cost := describe_cost(plan.changes, intervals=True):

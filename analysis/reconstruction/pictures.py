@@ -14,7 +14,7 @@ from torch import Tensor
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.scenes import Scene, list_photos, load_photos
-from vggtkit.scenes.photos import centre_on_white, place_on, shown_size
+from vggtkit.scenes.photos import centre_on_white, note_skipped, place_on, shown_size
 from vggtkit.scenes.sampling import spread
 
 Size = tuple[int, int]
@@ -52,6 +52,7 @@ class Pictures:
         files: of the pictures; none where they were rendered.
         rendered: ``[S, 3, H, W]`` in [0, 1], where there are no files.
         prepared: target and patch size of the preparation.
+        notes: what is to be said of their folder.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class Pictures:
         files: Sequence[Path] = (),
         rendered: Tensor | None = None,
         prepared: tuple[int, int] = (518, 14),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.pictures, self.canvas = tuple(pictures), canvas
+        self.pictures, self.canvas, self.notes = tuple(pictures), canvas, tuple(notes)
         self._files, self._rendered, self._prepared = tuple(files), rendered, prepared
         self.stems = _stems([picture.name for picture in pictures])
 
@@ -107,7 +109,9 @@ def photographs(folder: str | Path, sizes: tuple[int, int], *, most: int | None 
     Raises:
         InputError: no photographs, or one that is damaged or has a name that lists cannot hold.
     """
-    files = list_photos(folder)[::stride]
+    files = list_photos(folder)
+    notes = note_skipped(files[0].parent)
+    files = files[::stride]
     files = spread(files, len(files) if most is None else most)
     for file in files:
         if not file.name.isprintable():
@@ -120,7 +124,7 @@ def photographs(folder: str | Path, sizes: tuple[int, int], *, most: int | None 
         Picture(file.name, size, *place_on(canvas, size, mode="crop", target_size=target, patch_size=patch))
         for file, size in zip(files, shown, strict=True)
     ]
-    return Pictures(placed, canvas, files=files, prepared=sizes)
+    return Pictures(placed, canvas, files=files, prepared=sizes, notes=notes)
 
 
 def rendered(scene: Scene) -> Pictures:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.evaluation.cost import describe_cost
+from analysis.evaluation.cost import SCENES_TO_JUDGE, describe_cost
 from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
 from analysis.report.document import Block, Cell, Document, Row, Section, Table, Text
 from analysis.report.wording import Wording
@@ -130,15 +130,20 @@ def _facts(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
 
 def _remarks(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> list[Block]:
     (_, first), *others = runs
+    print_of = "model_fingerprint"
+    foreign = [str(run) for run, each in others if each.provenance.get(print_of) != first.provenance.get(print_of)]
     apart = [str(run) for run, each in others if not _are_paired(first, each)]
-    if not apart:
-        return []
-    sentence = say(
-        "Measured on other scenes than the first: {names}. Their differences mix schemes and scenes and have no "
-        "interval.",
-        names=", ".join(apart),
-    )
-    return [Text((sentence,), "warning")]
+    remarks = []
+    if foreign:
+        remarks.append(say("Of another network than the first: {names}.", names=", ".join(foreign)))
+    if apart:
+        sentence = say(
+            "Measured on other scenes than the first: {names}. Their differences mix schemes and scenes and have no "
+            "interval.",
+            names=", ".join(apart),
+        )
+        remarks.append(sentence)
+    return [Text(tuple(remarks), "warning")] if remarks else []
 
 
 def _plans(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
@@ -146,17 +151,25 @@ def _plans(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
     for run, each in runs:
         plan = each.plan
         if plan is None:
-            rows.append((str(run), say("no plan"), "", "", "", ""))
+            rows.append((str(run), say("no plan"), "", "", "", "", ""))
             continue
         ratio = compression_ratio(plan, each.results[0])
         speed = "n/a" if plan.speed_ratio is None else f"{plan.speed_ratio:.2f}x"
         size = Cell(format_mb(plan.size_bytes), plan.size_bytes)
         damage = Cell(format_number(plan.damage), plan.damage)
         rows.append(
-            (str(run), size, f"{ratio:.2f}x", damage, speed, describe_cost(plan.changes, intervals=True) or "n/a")
+            (
+                str(run),
+                plan.title,
+                size,
+                f"{ratio:.2f}x",
+                damage,
+                speed,
+                say.translated(describe_cost(plan.changes, intervals=True) or "n/a"),
+            )
         )
-    columns = tuple(map(say, ("run", "size MB", "smaller by", "damage", "speed", "change from FP32")))
-    return Table(say("Plans"), columns, rows, words=columns[5:])
+    columns = tuple(map(say, ("run", "its plan", "size MB", "smaller by", "damage", "speed", "change from FP32")))
+    return Table(say("Plans"), columns, rows, words=(columns[1], columns[6]))
 
 
 def _damage(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
@@ -164,12 +177,12 @@ def _damage(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
     rows: list[Row] = []
     for key in keys:
         cells: list[str | Cell] = []
-        title = key
+        titles: dict[str, None] = {}
         for _, each in runs:
             result = next((one for one in each.quantized if one.key == key), None)
             cells.append("n/a" if result is None else Cell(format_number(result.damage), result.damage))
-            title = result.title if result is not None else title
-        rows.append((title, *cells))
+            titles |= {} if result is None else {result.title: None}
+        rows.append((next(iter(titles)) if len(titles) == 1 else key, *cells))
     return Table(say("Damage"), (say("scheme"), *(str(run) for run, _ in runs)), rows)
 
 
@@ -179,14 +192,18 @@ def _paired(first_name: str, first: Evaluation, name: str, other: Evaluation, sa
         ratio, mine, theirs = _ratio(first, other, key), _of(other, key), _of(first, key)
         size = mine.size_bytes / theirs.size_bytes
         interval = f"[{format_number(ratio.low)}, {format_number(ratio.high)}]" if math.isfinite(ratio.low) else "n/a"
-        differs = say("yes") if excludes_one(ratio) else say("no") if math.isfinite(ratio.low) else "n/a"
+        differs = "n/a" if ratio.scenes < SCENES_TO_JUDGE else say("yes") if excludes_one(ratio) else say("no")
+        title = mine.title if mine.title == theirs.title else key
         rows.append(
-            (mine.title, Cell(f"{size:.3f}", size), Cell(format_number(ratio.mean), ratio.mean), interval, differs)
+            (title, Cell(f"{size:.3f}", size), Cell(format_number(ratio.mean), ratio.mean), interval, differs)
         )  # fmt: skip
     columns = ("scheme", "bytes / first", "damage / first", "95 % interval", "beyond noise")
     caption = say(
         "Geometric mean over scenes of the ratio within each scene; the interval is a bootstrap over scenes. Intervals "
-        "of fewer than about ten scenes are too narrow."
+        "of fewer than about ten scenes are too narrow; of fewer than {count} nothing is called more than noise.",
+        count=SCENES_TO_JUDGE,
     )
-    title = say("{run} against {first}", run=name, first=first_name)
-    return Table(title, tuple(map(say, columns)), rows, caption)
+    if not _are_paired(first, other):
+        caption = say("Ratio of the means; as the scenes are not the same, there is no interval.")
+    heading = say("{run} against {first}", run=name, first=first_name)
+    return Table(heading, tuple(map(say, columns)), rows, caption)

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.audit.attribution import ClassShares
+from analysis.audit.results import Audit
+from analysis.audit.transfer import Transfer
 from analysis.evaluation.depth_maps import DepthMaps
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.verdict import Verdict
+from analysis.inspection.layer import Inspection
 from analysis.search.pareto import Pareto
+from analysis.search.time_front import TimeFront
 from mixedprec import Plan
 from sensitivity import Profile
 from vggtkit.core.command_log import LoggedCommand
@@ -56,11 +60,13 @@ class ParetoSummary(NamedTuple):
         points: all models.
         beating: titles of those that a plan of their bytes or more does not beat.
         whole: all of it, to be drawn; None where the file has less.
+        timed: the front over time; None where none was asked for.
     """
 
     points: tuple[ParetoPoint, ...]
     beating: tuple[str, ...]
     whole: Pareto | None = None
+    timed: TimeFront | None = None
 
 
 class ScoreSummary(NamedTuple):
@@ -92,6 +98,7 @@ class AuditSummary(NamedTuple):
         favoured: key of the score that is.
         scores: all of them.
         token_classes: which tokens carry the damage of the trunk; empty where that is not known.
+        whole: all of it, to be drawn; None where the file has less.
     """
 
     layers: int
@@ -99,6 +106,7 @@ class AuditSummary(NamedTuple):
     favoured: str
     scores: tuple[ScoreSummary, ...]
     token_classes: tuple[ClassShares, ...] = ()
+    whole: Audit | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,8 @@ class Experiment:
         maps: depth on one scene.
         pareto: size against damage.
         audit: scores against true damage.
+        transfer: the same scores and plans on other scenes.
+        inspections: layers from close by.
         commands: that were run in the folder.
         files: bytes by name.
         absent: what is not there.
@@ -127,6 +137,8 @@ class Experiment:
     maps: DepthMaps | None = None
     pareto: ParetoSummary | None = None
     audit: AuditSummary | None = None
+    transfer: Transfer | None = None
+    inspections: tuple[Inspection, ...] = ()
     commands: tuple[LoggedCommand, ...] = ()
     files: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[Absent, ...] = ()

@@ -12,7 +12,7 @@ from analysis.report.experiment import Experiment, ParetoSummary
 from analysis.report.geometry_tables import text_tables
 from analysis.report.parts import design, process
 from analysis.report.parts.conclusions import recommendation, scenarios
-from analysis.report.parts.findings import audit_blocks, pareto_text, who_pays
+from analysis.report.parts.findings import audit_blocks, pareto_text, transfer_blocks, who_pays
 from analysis.report.parts.outcome import error_tables, layer_table, main_tables
 from analysis.report.wording import Wording
 from vggtkit.quant import get_format, short_name
@@ -47,6 +47,9 @@ def page(experiment: Experiment, say: Wording) -> Document:
         sections.append(Section(say("Who pays"), tuple(who_pays(experiment, say)), "who-pays"))
     if experiment.audit is not None:
         sections.append(Section(say("Can the scores be trusted?"), tuple(audit_blocks(experiment.audit, say)), "audit"))
+    if experiment.transfer is not None:
+        blocks = tuple(transfer_blocks(experiment.transfer, say))
+        sections.append(Section(say("Scores and plans on other scenes"), blocks, "transfer"))
     sections.append(Section(say("Where this comes from"), tuple(_provenance(experiment, say)), "provenance"))
     title = say("Quantisation of {model}", model=experiment.model or experiment.run.name)
     return Document(title, tuple(sections), say.language)
@@ -57,11 +60,12 @@ def trade_off(evaluation: Evaluation, say: Wording) -> Scatter:
     points = []
     for result in evaluation.quantized:
         if math.isfinite(result.damage) and result.damage > 0:
-            kind = "plan" if result.key == "plan" else "uniform"
-            cost = f"; {result.cost}" if result.cost else ""
+            kind = "uniform" if result.is_uniform else "plan"
+            cost = f"; {say.translated(result.cost)}" if result.cost else ""
             note = _note(result.size_bytes, result.damage, say) + cost
             points.append(Point(result.size_bytes / 1e6, result.damage, short_title(result), note, kind))
-    return _scatter(say("Size against damage"), points, {"plan": "the plan", "uniform": "uniform schemes"}, say)
+    plans = "the plan" if sum(point.kind == "plan" for point in points) == 1 else "plans"
+    return _scatter(say("Size against damage"), points, {"plan": plans, "uniform": "uniform schemes"}, say)
 
 
 def front_of(pareto: ParetoSummary, say: Wording) -> list[Block]:
@@ -109,8 +113,5 @@ def heat_map(experiment: Experiment, say: Wording) -> HeatMap:
 
 def _provenance(experiment: Experiment, say: Wording) -> list[Block]:
     parts = (design.document(experiment, say), process.document(experiment, say))
-    kept = {
-        say(name)
-        for name in ("Model", "Data", "Commands", "What went wrong, and what was warned of", "Machine", "Files")
-    }
+    kept = set(map(say, PROVENANCE))
     return [block for part in parts for section in part.sections if section.title in kept for block in section.blocks]

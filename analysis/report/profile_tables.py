@@ -39,6 +39,18 @@ def role_title(role: str) -> str:
     return ROLE_TITLES.get(role, role)
 
 
+TASK_TITLES = {"pose": "camera", "depth": "depth map", "points": "point map"}
+
+
+def task_title(task: str) -> str:
+    """A task as people say it.
+
+    >>> task_title("pose"), task_title("tracks")
+    ('camera', 'tracks')
+    """
+    return TASK_TITLES.get(task, task)
+
+
 def profile_tables(profile: Profile, top: int = 8) -> list[Table]:
     """The tables of ``profile``: schemes, roles, blocks if not too many, the estimate's check, extreme layers."""
     tables = [scheme_table(profile), _grouped(profile, "role", lambda layer: role_title(layer.role))]

@@ -46,7 +46,7 @@ class Wording:
         return self._catalogue.get(sentence, sentence).format(**values)
 
     def translated(self, text: str) -> str:
-        """A text that was made elsewhere; as it is where the catalogue does not know it.
+        """A text that was made elsewhere, and the values in it; as it is where the catalogue does not know it.
 
         >>> Wording("zh").translated("3 layers"), Wording("zh").translated("unheard of")
         ('3 层', 'unheard of')
@@ -55,7 +55,8 @@ class Wording:
             return self._catalogue.get(text, text)
         for pattern, sentence in _patterns(self.language):
             if match := pattern.fullmatch(text):
-                return self._catalogue[sentence].format(**match.groupdict())
+                values = {name: self.translated(value) for name, value in match.groupdict().items()}
+                return self._catalogue[sentence].format(**values)
         return text
 
     def table(self, table: Table) -> Table:
@@ -115,3 +116,7 @@ def _pattern(sentence: str) -> re.Pattern[str]:
             parts.append(f"(?P={part})" if part in seen else f"(?P<{part}>.+?)")
             seen.add(part)
     return re.compile("".join(parts), re.DOTALL)
+
+
+ENGLISH = Wording("en")
+"""Sentences as they are."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from typing import Any
 
 from analysis.report.document import Row, Table
 from mixedprec import Resolved, solve_plan
@@ -38,6 +39,42 @@ class TimedPoint:
     damage: float
     bound: float
     executions: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TimeFront:
+    """The front over time.
+
+    Attributes:
+        points: the plans.
+        fp32_seconds: predicted of a pass in FP32.
+    """
+
+    points: tuple[TimedPoint, ...]
+    fp32_seconds: float
+
+    def values(self) -> dict[str, Any]:
+        """As a file holds it."""
+        return {"time_front": [asdict(point) for point in self.points], "fp32_seconds": self.fp32_seconds}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> TimeFront:
+        """What `values` has given, read by ``json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+
+        >>> TimeFront.from_values(TimeFront((TimedPoint(9, 8, 0.5, 1e-4, 1e-5, {"int8": 3}),), 1.0).values()).points
+        (TimedPoint(budget_bytes=9, size_bytes=8, seconds=0.5, damage=0.0001, bound=1e-05, executions={'int8': 3}),)
+        """
+        points = tuple(
+            TimedPoint(
+                int(each["budget_bytes"]), int(each["size_bytes"]), float(each["seconds"]), float(each["damage"]),
+                float(each["bound"]), {str(name): int(count) for name, count in each["executions"].items()},
+            )
+            for each in values["time_front"]
+        )  # fmt: skip
+        return cls(points, float(values["fp32_seconds"]))
 
 
 def trace_time(resolved: Resolved, *, times: int = TIMES, progress: Progress = silent) -> list[TimedPoint]:

@@ -10,6 +10,7 @@
 | `rivals` | formats and further plans that stand beside a plan |
 | `experiment` | a run folder, read whole |
 | `report` | a run folder -> the report of the experiment |
+| `report_charts` | its pictures, drawn anew |
 | `checkpoint` | ``plan.json`` or a scheme -> the packed checkpoint |
 | `selection` | several plans, measured on scenes of their own: the best is kept |
 | `unseen` | scenes to judge on: none that a plan was tuned or selected on |

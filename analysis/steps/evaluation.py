@@ -56,7 +56,7 @@ from vggtkit.runtime.machine import machine_facts
 from vggtkit.scenes import SceneSource, fingerprint, notes_on
 
 RANDOM = "RANDOM WEIGHTS"
-PURPOSE = ("model_fingerprint", "scene_fingerprint", "seed", "depth_alignment", "threads", "tool_version")
+PURPOSE = ("model_fingerprint", "scene_fingerprint", "seed", "device", "depth_alignment", "threads", "tool_version")
 """Facts that decide the numbers of an evaluation."""
 
 
@@ -119,6 +119,7 @@ def make_evaluation(
         scene_fingerprint=fingerprint(held_out),
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
         seed=profile.facts["seed"],
+        device=str(subject.device),
         depth_alignment=alignment,
         selection_scenes=(plan.provenance.get(SELECTION) or {}).get("scenes", []),
     )

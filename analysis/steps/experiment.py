@@ -10,13 +10,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from analysis.audit import results_file as audit_file
+from analysis.audit import transfer_view
 from analysis.audit.attribution import ClassShares, class_shares
+from analysis.audit.transfer import Transfer
 from analysis.evaluation.depth_maps import load_maps
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.results_file import from_json
 from analysis.evaluation.verdict import verdict
+from analysis.inspection import results_file as inspection_file
+from analysis.inspection.layer import Inspection
 from analysis.report.experiment import Absent, AuditSummary, Experiment, ParetoPoint, ParetoSummary, ScoreSummary
 from analysis.search.pareto import from_values
+from analysis.search.time_front import TimeFront
 from analysis.steps.run_folder import DEPTH_MAPS, PLAN, PROFILE, RESULTS, plan_of
 from mixedprec import Plan, load_plan
 from sensitivity import Profile, open_profile
@@ -27,7 +33,8 @@ from vggtkit.core.locks import LOCK
 from vggtkit.core.program import command
 from vggtkit.core.seal import SEAL, is_sealed
 
-PARETO, AUDIT = "pareto.json", "score_audit.json"
+PARETO, AUDIT, TRANSFER = "pareto.json", "score_audit.json", "transfer.json"
+INSPECTIONS = "layer-*.json"
 NO_FILE = "no such file"
 MOST_BYTES = 2**28
 """Of a JSON file; those of VGGT-1B have a tenth of it."""
@@ -60,38 +67,82 @@ def read_experiment(run: Path, evaluation: Evaluation | None = None) -> Experime
     Raises:
         InputError: nothing of a run is in the folder that can be read.
     """
-    absent: list[Absent] = []
+    reader = _Reader(run)
+    profile = reader.attempt(PROFILE, lambda: open_profile(run / PROFILE), "profile")
+    plan = reader.attempt(PLAN, lambda: _plan(run, profile), "plan")
+    if evaluation is None:
+        if profile is None and plan is None:
+            _check_there(reader)
+            evaluation = read_evaluation(run)
+        else:
+            evaluation = reader.attempt(RESULTS, lambda: _evaluation_of(run, profile), "evaluate")
+    if evaluation is None or "depth" in evaluation.outputs:
+        maps = reader.attempt(DEPTH_MAPS, lambda: load_maps(run / DEPTH_MAPS, _given(evaluation)), "evaluate")
+    else:
+        maps = None
+    pareto = reader.attempt(PARETO, lambda: _pareto(_json_of(run / PARETO, profile, "facts")), "pareto")
+    audit = reader.attempt(AUDIT, lambda: _audit(_json_of(run / AUDIT, profile, "provenance"), profile), "audit")
+    evaluated = evaluation.plan if evaluation else None
+    if plan is not None and evaluated is not None and evaluated.size_bytes != plan.size_bytes:
+        reader.miss(RESULTS, f"of another plan than {PLAN} holds now", "evaluate")
+    return Experiment(
+        run, profile, plan, evaluation, verdict(evaluation) if evaluation else None, maps, pareto, audit,
+        _transfer(reader, profile), _inspections(reader, profile), read_log(run), _files(run), tuple(reader.absent),
+    )  # fmt: skip
 
-    def attempt(name: str, made_by: str, read: Callable[[], Read]) -> Read | None:
-        remedy = command(made_by, "--run", run)
-        if not (run / name).is_file():
-            absent.append(Absent(name, NO_FILE, remedy))
+
+def _check_there(reader: _Reader) -> None:
+    """Refuse a folder that has neither results nor anything else of a run."""
+    if (reader.run / RESULTS).is_file():
+        return
+    damaged = [f"{each.reason}; make it with `{each.command}`" for each in reader.absent if each.reason != NO_FILE]
+    begin = command("profile", "--run", reader.run)
+    raise InputError("; ".join(damaged) or f"{reader.run}: nothing of a run is there; begin with `{begin}`")
+
+
+class _Reader:
+    """Reads files of a run, and remembers those that it could not."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.absent: list[Absent] = []
+
+    def miss(self, name: str, reason: str, *made_by: str) -> None:
+        """Remember that a file is not there, why, and the command that makes it."""
+        run = () if "--transfer" in made_by else ("--run", str(self.run))
+        self.absent.append(Absent(name, reason, command(*made_by, *run)))
+
+    def attempt(self, name: str, read: Callable[[], Read], *made_by: str) -> Read | None:
+        """What is read; None, and remembered, where it cannot be."""
+        if not (self.run / name).is_file():
+            self.miss(name, NO_FILE, *made_by)
             return None
         try:
             return read()
         except (InputError, ValueError, OSError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            absent.append(Absent(name, escape(" ".join(str(error).split())), remedy))
+            self.miss(name, escape(" ".join(str(error).split())), *made_by)
             return None
 
-    profile = attempt(PROFILE, "profile", lambda: open_profile(run / PROFILE))
-    plan = attempt(PLAN, "plan", lambda: _plan(run, profile))
-    if evaluation is None:
-        if profile is None and plan is None:
-            evaluation = read_evaluation(run)
-        else:
-            evaluation = attempt(RESULTS, "evaluate", lambda: _evaluation_of(run, profile))
-    maps = attempt(DEPTH_MAPS, "evaluate", lambda: load_maps(run / DEPTH_MAPS, _given(evaluation)))
-    pareto = attempt(PARETO, "pareto", lambda: _pareto(_json_of(run / PARETO, profile, "facts")))
-    audit = attempt(AUDIT, "audit", lambda: _audit(_json_of(run / AUDIT, profile, "provenance"), profile))
-    if evaluation is None or "depth" not in evaluation.outputs:
-        absent = [each for each in absent if each.file != DEPTH_MAPS]
-    evaluated = evaluation.plan if evaluation else None
-    if plan is not None and evaluated is not None and evaluated.size_bytes != plan.size_bytes:
-        absent.append(Absent(RESULTS, f"of another plan than {PLAN} holds now", command("evaluate", "--run", run)))
-    return Experiment(
-        run, profile, plan, evaluation, verdict(evaluation) if evaluation else None, maps, pareto, audit,
-        read_log(run), _files(run), tuple(absent),
-    )  # fmt: skip
+
+def _transfer(reader: _Reader, profile: Profile | None) -> Transfer | None:
+    """Scores and plans on other scenes; nothing is missed where nobody asked for it."""
+    path = reader.run / TRANSFER
+    if not path.is_file():
+        return None
+    again = ("audit", "--transfer", str(reader.run), "OTHER_RUN")
+    return reader.attempt(TRANSFER, lambda: transfer_view.from_values(_json_of(path, profile, "provenance")), *again)
+
+
+def _inspections(reader: _Reader, profile: Profile | None) -> tuple[Inspection, ...]:
+    """The layers that were looked at from close by."""
+
+    def read(path: Path) -> Inspection | None:
+        again = ("inspect", path.stem.removeprefix("layer-"))
+        return reader.attempt(
+            path.name, lambda: inspection_file.from_values(_json_of(path, profile, "provenance")), *again
+        )
+
+    return tuple(filter(None, map(read, sorted(reader.run.glob(INSPECTIONS)))))
 
 
 def _evaluation_of(run: Path, profile: Profile | None) -> Evaluation:
@@ -149,11 +200,17 @@ def _pareto(values: Mapping[str, Any]) -> ParetoSummary:
         )
         for each in values["points"]
     ]  # fmt: skip
+    whole = _if_whole(lambda: from_values(values))
+    timed = _if_whole(lambda: TimeFront.from_values(values))
+    return ParetoSummary(tuple(points), tuple(map(str, values["beating_a_plan"])), whole, timed)
+
+
+def _if_whole(read: Callable[[], Read]) -> Read | None:
+    """What is read; None of a file that has less."""
     try:
-        whole = from_values(values)
+        return read()
     except (KeyError, TypeError, ValueError, AttributeError):
-        whole = None
-    return ParetoSummary(tuple(points), tuple(map(str, values["beating_a_plan"])), whole)
+        return None
 
 
 def _audit(values: Mapping[str, Any], profile: Profile | None) -> AuditSummary:
@@ -164,9 +221,10 @@ def _audit(values: Mapping[str, Any], profile: Profile | None) -> AuditSummary:
         low, high = map(_number, score["regret_interval"])
         scores.append(ScoreSummary(str(key), _number(score["passes"]), spearman, _number(score["regret"]), low, high))
     formats = tuple(map(str, values["formats"]))
-    blocks = {layer.name: layer.block for layer in profile.layers} if profile else {}
-    classes = _token_classes(values["measured"], blocks)
-    return AuditSummary(int(values["layers"]), formats, str(values["favoured"]), tuple(scores), classes)
+    layers = {layer.name: layer for layer in profile.layers} if profile else {}
+    classes = _token_classes(values["measured"], {name: layer.block for name, layer in layers.items()})
+    whole = _if_whole(lambda: audit_file.from_values(values, layers))
+    return AuditSummary(int(values["layers"]), formats, str(values["favoured"]), tuple(scores), classes, whole)
 
 
 def _token_classes(measured: Mapping[str, Any], blocks: Mapping[str, str]) -> tuple[ClassShares, ...]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from analysis.inspection.layer import inspect
 from analysis.inspection.report import inspection_sentences, inspection_tables, inspection_values
+from analysis.inspection.results_file import to_values
 from analysis.report.charts.inspection_charts import draw_inspection
 from analysis.report.profile_tables import COARSE
 from analysis.steps.run_folder import PROFILE, check_writable, subject_of_run
 from analysis.steps.view import View
 from sensitivity import open_profile
+from vggtkit.core.atomic import replacing_all
+from vggtkit.core.provenance import provenance
 
 
 def inspect_layer(run: Path, name: str, model_name: str | None = None) -> View:
-    """Look at one layer of the run's profile; writes ``layer-<name>.png``.
+    """Look at one layer of the run's profile; writes ``layer-<name>.png`` and ``layer-<name>.json``.
 
     Args:
         run: folder of the run.
@@ -27,7 +31,11 @@ def inspect_layer(run: Path, name: str, model_name: str | None = None) -> View:
     check_writable(run)
     profile = open_profile(run / PROFILE)
     inspection = inspect(subject_of_run(run, profile, "cpu", model_name).model, profile, name, COARSE)
-    path = run / f"layer-{inspection.layer.name}.png"
-    draw_inspection(inspection, path)
-    values = {"path": str(path), **inspection_values(inspection)}
-    return View(values, inspection_tables(inspection), [*inspection_sentences(inspection), f"written: {path}"])
+    paths = [run / f"layer-{inspection.layer.name}{suffix}" for suffix in (".png", ".json")]
+    facts = provenance(model_fingerprint=profile.facts["model_fingerprint"])
+    with replacing_all(paths) as (chart, results):
+        draw_inspection(inspection, chart)
+        results.write_text(json.dumps(to_values(inspection, facts), allow_nan=False) + "\n", encoding="utf-8")
+    values = {"path": str(paths[0]), **inspection_values(inspection)}
+    written = ", ".join(map(str, paths))
+    return View(values, inspection_tables(inspection), [*inspection_sentences(inspection), f"written: {written}"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from analysis.report.charts.pareto_chart import draw_pareto
 from analysis.report.charts.time_chart import draw_time
 from analysis.search.pareto import BASELINE, UNIFORM, pareto_table, to_json, trace_pareto
-from analysis.search.time_front import NEVER, TimedPoint, time_table, trace_time
+from analysis.search.time_front import NEVER, TimeFront, time_table, trace_time
 from analysis.steps.kernels import completed
 from analysis.steps.plan import RUNNABLE_FORMATS
 from analysis.steps.plan_source import PlanSource, plan_source
@@ -106,22 +105,10 @@ def make_pareto(
     return View(values | {"path": str(run / RESULTS)}, tables, lines)
 
 
-@dataclass(frozen=True)
-class _Timed:
-    """The front over time."""
-
-    points: list[TimedPoint]
-    fp32_seconds: float
-
-    def values(self) -> dict[str, Any]:
-        """As the file holds it."""
-        return {"time_front": [asdict(point) for point in self.points], "fp32_seconds": self.fp32_seconds}
-
-
-def _timed(run: Path, source: PlanSource, request: Request, progress: Progress) -> _Timed:
+def _timed(run: Path, source: PlanSource, request: Request, progress: Progress) -> TimeFront:
     """The predicted front over time, from the run's kernel table."""
     heads = source.subject.heads if request.heads is None else request.heads
     conditions = completed(run, Conditions(0, max_time=NEVER), source.subject, heads)
     resolved = source.resolve(replace(request, conditions=conditions))
     assert resolved.search_space.timing is not None
-    return _Timed(trace_time(resolved, progress=progress), resolved.search_space.timing.fp32_seconds)
+    return TimeFront(tuple(trace_time(resolved, progress=progress)), resolved.search_space.timing.fp32_seconds)

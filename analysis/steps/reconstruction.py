@@ -203,6 +203,8 @@ def see_place(choice: ReconstructionChoice, *, progress: Progress = silent, say:
         del full
     with open_network(choice.network, progress=progress, say=say) as opened:
         shown = choice.pictures.pictures(opened.subject)
+        for note in shown.notes:
+            say(note)
         seen, needs = _seen(opened, shown, choice.chunk, progress, say)
         facts = _facts(opened, shown, seen, needs, choice.confidence)
     own = reconstruction_of(shown, seen.views, choice.confidence)

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from analysis.evaluation.results import Evaluation
 from analysis.report.charts import comprehensive
-from analysis.report.charts.difference_charts import Map, draw_differences
 from analysis.report.charts.fonts import wording_of_charts
-from analysis.report.charts.pareto_chart import draw_pareto
 from analysis.report.comparison import compare, values
 from analysis.report.document import Table, Text
 from analysis.report.experiment import Experiment
 from analysis.report.page import page
 from analysis.report.parts import PARTS
-from analysis.report.parts.outcome import CHARTS as PICTURES
+from analysis.report.parts.outcome import pictures_of
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
-from analysis.steps.evaluation import differences_of, evaluation_view, worst_of, write_reports
+from analysis.steps.evaluation import evaluation_view, worst_of, write_reports
 from analysis.steps.experiment import NO_FILE, read_evaluation, read_experiment
-from analysis.steps.run_folder import CHARTS, REPORT, RESULTS, check_writable
+from analysis.steps.report_charts import redrawn
+from analysis.steps.run_folder import REPORT, RESULTS, check_writable
 from analysis.steps.view import View
 from vggtkit.core.atomic import remove_partials, replacing_all
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
 from vggtkit.core.program import command, setting
 
-PARETO_CHART = "pareto.png"
-COPIED = (RESULTS, REPORT, *PICTURES)
-"""Files of the run that the third part holds, where they are there."""
+COPIED = (RESULTS, REPORT)
+"""Files of the run that the third part holds beside the charts, where they are there."""
 
 
 def make_report(run: Path, language: str = "en", charts: Path | None = None) -> View:
@@ -61,6 +54,7 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
         experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
     drawing, note = wording_of_charts(say)
     written = write_parts(experiment, say, drawing)
+    notes = [note] if note else _left_in_english(experiment, say)
     refused = [each for each in experiment.absent if each.file == RESULTS and each.reason != NO_FILE]
     if experiment.evaluation is None and refused:
         reason, remedy = refused[0].reason, refused[0].command
@@ -70,7 +64,7 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
         if experiment.evaluation is None:
             raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
         written += comprehensive.draw_each(experiment.evaluation, charts, experiment.verdict, drawing)
-    return _view(experiment, written, [note] if note else [])
+    return _view(experiment, written, notes)
 
 
 def _remedy(experiment: Experiment) -> str:
@@ -98,11 +92,12 @@ def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[
     for place in (folder, folder / "3_results"):
         remove_partials(place)
     without = () if experiment.evaluation else (RESULTS,)
-    copies = [name for name in COPIED if name in experiment.files and name not in without]
+    files = [name for name in COPIED if name in experiment.files and name not in without]
+    copies = [*files, *pictures_of(experiment, say)]
     texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
     texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
     paths = [*texts, *(folder / "3_results" / name for name in copies)]
-    drawn = _drawn(experiment, drawing)
+    drawn = redrawn(experiment, drawing)
     with replacing_all(paths) as temporaries:
         for temporary, text in zip(temporaries, texts.values(), strict=False):
             temporary.write_text(text, encoding="utf-8")
@@ -114,30 +109,13 @@ def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[
     return paths
 
 
-def _drawn(experiment: Experiment, say: Wording) -> dict[str, Callable[[Path], None]]:
-    """Charts that are drawn in the words of the report rather than copied, by name; none in English."""
-    evaluation, answer, maps = experiment.evaluation, experiment.verdict, experiment.maps
-    if say.language == "en":
-        return {}
-    front = experiment.pareto.whole if experiment.pareto else None
-    traced: dict[str, Callable[[Path], None]] = {}
-    if front is not None:
-        traced[PARETO_CHART] = lambda path: draw_pareto(front, path, say)
-    if evaluation is None:
-        return traced
-    pictures = differences_of(maps, say) if maps else {}
-    drawn: dict[str, Callable[[Path], None]] = {
-        name: partial(_draw_differences, shares, maps.pictures[0], evaluation, title, say)
-        for name, (title, shares) in pictures.items()
-        if maps
-    }
-    return traced | drawn | {CHARTS: lambda path: comprehensive.draw(evaluation, path, answer, say)}
-
-
-def _draw_differences(
-    shares: Mapping[str, Map], picture: NDArray[np.uint8], evaluation: Evaluation, title: str, say: Wording, path: Path
-) -> None:
-    draw_differences(shares, picture, evaluation, title, path, say)
+def _left_in_english(experiment: Experiment, say: Wording) -> list[str]:
+    """Which charts are copied although the report is in another language."""
+    left = sorted(pictures_of(experiment, say).keys() - redrawn(experiment, say).keys())
+    if say.language == "en" or not left:
+        return []
+    sentence = "These charts stay in English, as the run does not hold what they were drawn from: {names}."
+    return [say(sentence, names=", ".join(left))]
 
 
 def _view(experiment: Experiment, written: list[Path], notes: Sequence[str]) -> View:
@@ -149,8 +127,9 @@ def _view(experiment: Experiment, written: list[Path], notes: Sequence[str]) -> 
     if experiment.evaluation is None:
         return View({"written": names, "absent": absent}, (), lines)
     worst = None
-    if experiment.plan is not None and experiment.profile is not None and experiment.evaluation.plan is not None:
-        worst = worst_of(experiment.evaluation, experiment.plan, experiment.profile)
+    plan, evaluated = experiment.plan, experiment.evaluation.plan
+    if plan is not None and evaluated is not None and plan.size_bytes == evaluated.size_bytes and experiment.profile:
+        worst = worst_of(experiment.evaluation, plan, experiment.profile)
     assert experiment.verdict is not None
     view = evaluation_view(experiment.evaluation, experiment.run, experiment.verdict, worst, lines)
     return View({**view.values, "written": names, "absent": absent}, view.tables, view.lines)

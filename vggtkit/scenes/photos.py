@@ -107,10 +107,10 @@ def list_photos(folder: str | Path) -> list[Path]:
 
 
 def note_skipped(folder: Path) -> tuple[str, ...]:
-    """How many files of a folder are pictures perhaps, but of a kind that is not read, or links that lead nowhere.
+    """How many files of a folder are pictures perhaps, but cannot be read: of another kind, or links to nothing.
 
     Returns:
-        A line for each, or none.
+        A line for each of the two, where there are any.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -119,23 +119,21 @@ def note_skipped(folder: Path) -> tuple[str, ...]:
     ...     note_skipped(Path(folder))[0].split(":")[1]
     ' 2 files are skipped (2 .heic), read are PNG, JPEG, WebP, BMP, TIFF; convert them to be used'
     """
-    endings = Counter(
-        path.suffix.lower() for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
-    )
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    endings = Counter(path.suffix.lower() for path in visible if path.is_file())
     skipped = {ending: count for ending, count in endings.items() if ending not in PHOTO_SUFFIXES | _COMPANIONS}
     notes = []
     if skipped:
         total = sum(skipped.values())
         listed = ", ".join(f"{count} {ending}" for ending, count in sorted(skipped.items(), key=lambda item: -item[1]))
         notes.append(
-            f"{folder}: {total} file{'s are' if total > 1 else ' is'} skipped ({listed}), read are {_KINDS_READ}; "
-            "convert them to be used"
+            f"{folder}: {total} file{'s are' if total > 1 else ' is'} skipped ({listed}), read are {_KINDS_READ};"
+            " convert them to be used"
         )
-    if astray := [path.name for path in folder.iterdir() if _is_picture_name(path) and not path.exists()]:
-        notes.append(
-            f"{folder}: {len(astray)} picture{'s are links' if len(astray) > 1 else ' is a link'} to a file that is "
-            f"not there ({min(astray)}), and left out"
-        )
+    links = (path for path in visible if path.suffix.lower() in PHOTO_SUFFIXES and path.is_symlink())
+    if astray := sorted(path.name for path in links if not path.exists()):
+        more = f" and {len(astray) - 1} more" if len(astray) > 1 else ""
+        notes.append(f"{folder}: {astray[0]!r}{more} skipped: a link to a file that is not there")
     return tuple(notes)
 
 

@@ -17,7 +17,7 @@ from analysis.report.charts.error_panels import draw_absolute, draw_psnr, draw_s
 from analysis.report.charts.fonts import letters_of
 from analysis.report.charts.style import folded
 from analysis.report.theme import DPI, WARNING
-from analysis.report.wording import Wording
+from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.atomic import replacing, replacing_all
 from vggtkit.core.escaping import plain_for_charts
 
@@ -26,7 +26,6 @@ PANEL_INCHES = (6.6, 5.2)
 WIDTH_OF_HEADING, HEADING_SIZE = 170, 12
 """Columns of its lines; points."""
 Panel = Callable[[SubFigure, Evaluation, Wording], None]
-ENGLISH = Wording("en")
 PANELS: dict[str, Panel] = {
     "1-file-size": draw_sizes,
     "2-mae-mse": draw_absolute,

@@ -28,6 +28,8 @@ from vggtkit.core.escaping import plain_for_charts
 
 PLATE = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
 """Behind numbers that a line may cross."""
+LONGEST = 180
+"""Characters of how schemes were executed, which stand below the seconds."""
 MOST_SPREAD = 2.0
 """Times the longest median that the axis of seconds reaches; a repeat on a machine that stood still takes longer."""
 
@@ -50,10 +52,16 @@ def draw_times(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     results = evaluation.results
     _draw_seconds(left, results, say)
     ratios = [result.speed_ratio or 0.0 for result in results]
-    _bars(right, results, ratios, ["n/a" if not ratio else f"{ratio:.2f}x" for ratio in ratios])
+    _bars(right, results, ratios, [""] * len(results))
     right.axvline(1, color=REFERENCE, linewidth=1, linestyle="--")
+    for row, ratio in enumerate(ratios):  # in a column beyond the bars and the line
+        right.annotate(
+            f"{ratio:.2f}x" if ratio else "n/a", (1.0, row), xycoords=("axes fraction", "data"), xytext=(-4, 0),
+            textcoords="offset points", ha="right", va="center", fontsize=TEXT_SIZE,
+        )  # fmt: skip
+    right.set_xlim(0, 1.45 * max(1.0, *ratios))
     label_below(right, say("speed against FP32"), 30)
-    executed = textwrap.shorten(say.translated(evaluation.executed), 90, placeholder=" ...")
+    executed = textwrap.shorten(say.translated(evaluation.executed), LONGEST, placeholder=" ...")
     label_below(left, say("seconds: median, min - max; {executed}", executed=executed), 36)
     title(left, f"5  {say('Inference time and speed')}")
     right.spines[["top", "right"]].set_visible(False)

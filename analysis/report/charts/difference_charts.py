@@ -15,7 +15,7 @@ from analysis.evaluation.results import Evaluation, short_title
 from analysis.report.charts.colours import ERROR_DECADES, colour
 from analysis.report.charts.fonts import letters_of
 from analysis.report.theme import DPI, ERROR_COLOURS, TEXT_SIZE, TITLE_SIZE
-from analysis.report.wording import Wording
+from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.escaping import plain_for_charts
 
 Map = NDArray[np.float32]
@@ -24,7 +24,6 @@ SIDE = 1.9
 """Inches across a map."""
 NAMES, HEADING, GAP = 0.5, 0.75, 0.12
 """Inches above a map, above all of them, and between them."""
-ENGLISH = Wording("en")
 
 
 def depth_shares(maps: DepthMaps) -> dict[str, Map]:

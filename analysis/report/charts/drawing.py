@@ -11,7 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from analysis.report.charts.fonts import letters_of
 from analysis.report.profile_tables import role_title
+from analysis.report.wording import ENGLISH, Wording
 from mixedprec import Plan
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
@@ -32,7 +34,7 @@ HEAD_ROWS = 4
 GAP = 0.25
 
 
-def draw_plan(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, path: Path) -> None:
+def draw_plan(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, path: Path, say: Wording = ENGLISH) -> None:
     """Draw every layer of a plan as a square, blocks in the order of execution, and who feeds whom as arrows.
 
     Args:
@@ -40,7 +42,13 @@ def draw_plan(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, path: Path
         layers: of the model.
         graph: of `mixedprec.graph`, of the same layers.
         path: of the PNG.
+        say: words, as `wording_of_charts` gives them.
     """
+    with letters_of(say), replacing(path) as temporary:
+        _figure(plan, layers, graph, say).savefig(temporary, format="png")
+
+
+def _figure(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, say: Wording) -> Figure:
     members: dict[str, list[Layer]] = {}
     for layer in layers:
         members.setdefault(layer.block, []).append(layer)
@@ -57,21 +65,21 @@ def draw_plan(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, path: Path
     for row, head in enumerate(heads):
         top = -(TRUNK_ROWS + 2.2) - row * (HEAD_ROWS + 1.6)
         places[head] = _draw_block(axes, plan, members[head], 8.0, top, HEAD_ROWS)
-        axes.text(7.2, top - HEAD_ROWS / 2, plain_for_charts(role_title(head)), ha="right", va="center", fontsize=9)
+        name = plain_for_charts(say.translated(role_title(head)))
+        axes.text(7.2, top - HEAD_ROWS / 2, name, ha="right", va="center", fontsize=9)
     _draw_arrows(axes, block_graph(graph), places, heads)
-    _label_trunk(axes, trunk, places)
+    _label_trunk(axes, trunk, places, say)
     axes.set_aspect("equal")
     axes.autoscale_view()
     axes.axis("off")
     bits = 8 * sum(plan.layer_bytes.values()) / sum(layer.weights for layer in layers)
-    model = plain_for_charts(plan.model)
-    figure.suptitle(
-        f"{model}: {plan.size_bytes / 1e6:.2f} MB, {bits:.2f} bits per weight, {len(layers)} layers",
-        x=0.02, ha="left", fontsize=12,
+    title = say(
+        "{model}: {mb} MB, {bits} bits per weight, {count} layers",
+        model=plan.model, mb=f"{plan.size_bytes / 1e6:.2f}", bits=f"{bits:.2f}", count=len(layers),
     )  # fmt: skip
-    _draw_legend(figure, plan, layers, columns=max(4, int(figure.get_figwidth() / 2.2)))
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    figure.suptitle(plain_for_charts(title), x=0.02, ha="left", fontsize=12)
+    _draw_legend(figure, plan, layers, max(4, int(figure.get_figwidth() / 2.2)), say)
+    return figure
 
 
 def block_graph(graph: nx.DiGraph) -> nx.DiGraph:
@@ -129,9 +137,11 @@ def _draw_arrows(
             axes.annotate("", (other[0], top + 0.25), (right - 0.08, top + 0.25), arrowprops=style)
 
 
-def _label_trunk(axes: Axes, trunk: Sequence[str], places: Mapping[str, tuple[float, float, float, float]]) -> None:
+def _label_trunk(
+    axes: Axes, trunk: Sequence[str], places: Mapping[str, tuple[float, float, float, float]], say: Wording
+) -> None:
     """Above which squares what begins, and what the rows are."""
-    names = {"vit": "image encoder", "frame": "frame and global blocks in turn", "patch_embed": ""}
+    names = {"vit": say("image encoder"), "frame": say("frame and global blocks in turn"), "patch_embed": ""}
     seen = {"global"}
     for block in trunk:
         kind = block.partition(".")[0]
@@ -141,19 +151,20 @@ def _label_trunk(axes: Axes, trunk: Sequence[str], places: Mapping[str, tuple[fl
             )
         seen.add(kind)
     for row, name in enumerate(("attention in", "attention out", "MLP in", "MLP out")):
-        axes.text(-0.4, -row - 0.5, name, ha="right", va="center", fontsize=7, color="#666666")
+        axes.text(-0.4, -row - 0.5, say(name), ha="right", va="center", fontsize=7, color="#666666")
 
 
-def _draw_legend(figure: Figure, plan: Plan, layers: Sequence[Layer], columns: int) -> None:
+def _draw_legend(figure: Figure, plan: Plan, layers: Sequence[Layer], columns: int, say: Wording) -> None:
     total = sum(layer.weights for layer in layers)
     share: dict[int, int] = {}
     for layer in layers:
         bits = get_format(plan.formats[layer.name]).bits
         share[bits] = share.get(bits, 0) + layer.weights
-    handles = [
-        Patch(facecolor=COLOURS[bits], label=f"{bits} bit: {share[bits] / total:.1%} of weights")
+    labels = {
+        bits: say("{bits} bit: {share} of weights", bits=bits, share=f"{share[bits] / total:.1%}")
         for bits in sorted(share)
-    ]
+    }
+    handles = [Patch(facecolor=COLOURS[bits], label=label) for bits, label in labels.items()]
     figure.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.005), ncols=columns, fontsize=8, frameon=False
     )

@@ -19,6 +19,8 @@ from vggtkit.metrics.ratings import LEVELS, THRESHOLDS
 SMALLEST = 1e-7
 """Distance from 1 that similarities are drawn at, at least."""
 _MEAN_WIDTH = 0.32
+_ROOM_FOR_LEVELS = 1.0
+"""Rows above the first, for the names of the limits."""
 
 Values = dict[str, float]
 
@@ -142,7 +144,7 @@ def _scale_to_one(axes: Axes) -> None:
 
 def _limits(axes: Axes, metric: str, placed: Callable[[float], float], say: Wording) -> None:
     """Where the ratings end, if that is in sight."""
-    thresholds, (one, other) = THRESHOLDS[metric], axes.get_xlim()
+    thresholds, (one, other), bottom = THRESHOLDS[metric], axes.get_xlim(), axes.get_ylim()[0]
     to_axes, before = axes.transData + axes.transAxes.inverted(), -1.0
     for level in reversed(LEVELS[:3]):
         limit = placed(getattr(thresholds, level))
@@ -154,3 +156,4 @@ def _limits(axes: Axes, metric: str, placed: Callable[[float], float], say: Word
                 say(level), (limit, 0.98), xycoords=("data", "axes fraction"), xytext=(2, 0), rotation=90,
                 textcoords="offset points", va="top", fontsize=7, color="#666666",
             )  # fmt: skip
+            axes.set_ylim(bottom, -0.5 - _ROOM_FOR_LEVELS)

@@ -15,7 +15,7 @@ from analysis.report.theme import BASELINE as BASELINE_COLOUR
 from analysis.report.theme import GRID, REFERENCE
 from analysis.report.theme import PLAN as PLAN_COLOUR
 from analysis.report.theme import UNIFORM as UNIFORM_COLOUR
-from analysis.report.wording import Wording
+from analysis.report.wording import ENGLISH, Wording
 from analysis.search.pareto import BASELINE, PLAN, UNIFORM, Pareto, Point, measured_plans
 from mixedprec.plan import DATA_FREE
 from vggtkit.core.atomic import replacing
@@ -23,7 +23,6 @@ from vggtkit.core.escaping import plain_for_charts
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE
 
 DPI = 200
-ENGLISH = Wording("en")
 _BASELINE_MARKERS = {"first and last layers": "v", "attention and heads": "^", "inverted score": "x", "random": "o",
                      "policy sensitive": "D"}  # fmt: skip
 
@@ -58,8 +57,8 @@ def _figure(pareto: Pareto, say: Wording) -> Figure:
     )
     title = say("{model}: what a file size costs ({scenes})", model=pareto.model, scenes=scenes)
     figure.suptitle(plain_for_charts(title), fontsize=11, x=0.01, ha="left")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4 if keys else 2, frameon=False, fontsize=8)
+    handles = [handle for axes in panels[:2] for handle in axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5 if keys else 2, frameon=False, fontsize=8)
     return figure
 
 
@@ -101,12 +100,8 @@ def _draw_damage(axes: Axes, pareto: Pareto, say: Wording) -> None:
 
 def _draw_figure(axes: Axes, pareto: Pareto, key: str, say: Wording) -> None:
     fp32 = pareto.fp32[key]
-    axes.axhline(fp32.mean, color=REFERENCE, linewidth=1.0, label="FP32")
+    axes.axhline(fp32.mean, color=REFERENCE, linewidth=1.0, label=say("FP32; grey: 95% over scenes"))
     axes.axhspan(fp32.low, fp32.high, color=REFERENCE, alpha=0.08, linewidth=0)
-    axes.annotate(
-        say("FP32; grey: 95% over scenes"), (0.98, fp32.mean), xycoords=("axes fraction", "data"), xytext=(0, -10),
-        textcoords="offset points", ha="right", fontsize=7, color=REFERENCE,
-    )  # fmt: skip
     plans = [point for point in measured_plans(pareto.points) if key in point.geometry]
     axes.plot(*_line(plans, lambda p: p.geometry[key].mean), color=PLAN_COLOUR, linewidth=1.6, marker="o", markersize=4)
     for kind, colour, marker in ((UNIFORM, UNIFORM_COLOUR, "s"), (BASELINE, BASELINE_COLOUR, None)):

@@ -8,6 +8,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from analysis.report.charts.fonts import letters_of
+from analysis.report.wording import ENGLISH, Wording
 from analysis.search.time_front import TimedPoint
 from vggtkit.core.escaping import plain_for_charts
 
@@ -16,7 +18,9 @@ DPI = 200
 _COLOURS, _MARKERS = ("#D55E00", "#0072B2", "#009E73"), ("o", "s", "^")
 
 
-def draw_time(points: Sequence[TimedPoint], model: str, fp32_seconds: float, path: Path) -> None:
+def draw_time(
+    points: Sequence[TimedPoint], model: str, fp32_seconds: float, path: Path, say: Wording = ENGLISH
+) -> None:
     """Write the picture as PNG; the caller gives a temporary name.
 
     Args:
@@ -24,7 +28,13 @@ def draw_time(points: Sequence[TimedPoint], model: str, fp32_seconds: float, pat
         model: for the title.
         fp32_seconds: of a pass in FP32, a line.
         path: of the PNG.
+        say: words, as `wording_of_charts` gives them.
     """
+    with letters_of(say):
+        _figure(points, model, fp32_seconds, say).savefig(path, format="png", dpi=DPI)
+
+
+def _figure(points: Sequence[TimedPoint], model: str, fp32_seconds: float, say: Wording) -> Figure:
     figure = Figure(figsize=(6.4, 4.3), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -34,14 +44,15 @@ def draw_time(points: Sequence[TimedPoint], model: str, fp32_seconds: float, pat
         axes.plot(
             [point.seconds for point in mine], [point.damage for point in mine], linewidth=1.4, markersize=4,
             color=_COLOURS[number % len(_COLOURS)], marker=_MARKERS[number % len(_MARKERS)],
-            label=f"at most {budget / 1e6:.2f} MB",
+            label=say("at most {mb} MB", mb=f"{budget / 1e6:.2f}"),
         )  # fmt: skip
     axes.axvline(fp32_seconds, color="#333333", linewidth=1.0, linestyle="--", label="FP32")
     axes.set_yscale("log")
-    axes.set_xlabel("predicted seconds of a pass")
-    axes.set_ylabel("predicted damage: NMSE of the outputs")
+    axes.set_xlabel(say("predicted seconds of a pass"))
+    axes.set_ylabel(say("predicted damage: NMSE of the outputs"))
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    figure.suptitle(f"{plain_for_charts(model)}: what time and size cost", fontsize=11, x=0.01, ha="left")
-    figure.savefig(path, format="png", dpi=DPI)
+    title = say("{model}: what time and size cost", model=model)
+    figure.suptitle(plain_for_charts(title), fontsize=11, x=0.01, ha="left")
+    return figure

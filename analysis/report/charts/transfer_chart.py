@@ -12,17 +12,29 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.audit.transfer import Transfer
+from analysis.report.charts.fonts import letters_of
 from analysis.report.theme import DPI, FIELD_COLOURS
+from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 
 
-def draw_transfer(found: Transfer, path: Path) -> None:
+def draw_transfer(found: Transfer, path: Path, say: Wording = ENGLISH) -> None:
     """Two heat maps: correlation of scores, and regret of plans.
+
+    Args:
+        found: what to draw.
+        path: of the PNG.
+        say: words, as `wording_of_charts` gives them.
 
     Raises:
         InputError: the file cannot be written.
     """
+    with letters_of(say), replacing(path) as temporary:
+        _figure(found, say).savefig(temporary, format="png", dpi=DPI)
+
+
+def _figure(found: Transfer, say: Wording) -> Figure:
     calibrations = list(found.worst)
     figure = Figure(
         figsize=(5.0 + 2.4 * len(found.places), 2.6 + 0.6 * len(calibrations)), dpi=DPI, layout="constrained"
@@ -30,14 +42,14 @@ def draw_transfer(found: Transfer, path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     correlations = _matrix(found, found.places, "correlation")
-    _heat_map(left, correlations, found.places, found.places, "Rank correlation of scores", "{:.3f}", (0.5, 1.0))
+    _heat_map(left, correlations, found.places, found.places, say("Rank correlation of scores"), "{:.3f}", (0.5, 1.0))
     regrets = _matrix(found, calibrations, "regret")
     worst = max(2.0, float(np.nanmax(regrets)))
-    _heat_map(right, regrets, calibrations, found.places, "Regret of moved plans", "{:.2f}", (1.0, worst))
-    right.set_xlabel("judged on")
-    left.set_ylabel("scores, plan from")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
+    names = list(map(say.translated, calibrations))
+    _heat_map(right, regrets, names, found.places, say("Regret of moved plans"), "{:.2f}", (1.0, worst))
+    right.set_xlabel(say("judged on"))
+    left.set_ylabel(say("scores, plan from"))
+    return figure
 
 
 def _matrix(found: Transfer, calibrations: Sequence[str], figure: str) -> NDArray[np.float64]:

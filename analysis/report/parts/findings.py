@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.audit.attribution import CLASS_CAPTION
+from analysis.audit.transfer import Transfer
+from analysis.audit.transfer_view import transfer_sentences, transfer_tables
 from analysis.evaluation.advice import damage_of, front
 from analysis.evaluation.expected import EXPECTED
 from analysis.evaluation.results import (
@@ -48,6 +50,9 @@ def document(experiment: Experiment, say: Wording) -> Document:
         sections.append(Section(say("Size against damage"), (pareto_text(experiment.pareto, say),)))
     if experiment.audit is not None:
         sections.append(Section(say("Can the scores be trusted?"), tuple(audit_blocks(experiment.audit, say))))
+    if experiment.transfer is not None:
+        blocks = tuple(transfer_blocks(experiment.transfer, say))
+        sections.append(Section(say("Scores and plans on other scenes"), blocks))
     if missing := absent_table(experiment, say):
         sections.append(Section(say("What could not be said"), tuple(missing)))
     return Document(say("4. Analysis"), tuple(sections), say.language)
@@ -335,3 +340,9 @@ def audit_blocks(audit: AuditSummary, say: Wording) -> list[Block]:
         layers=audit.layers, formats=len(audit.formats), score=audit.favoured,
     )  # fmt: skip
     return [Table(say("Scores against true damage"), tuple(map(say, columns)), rows, caption)]
+
+
+def transfer_blocks(transfer: Transfer, say: Wording) -> list[Block]:
+    """What moving a calibration costs: the gate, and every plan on every kind of scenes."""
+    sentences = tuple(map(say.translated, transfer_sentences(transfer)))
+    return [Text(sentences), *map(say.table, transfer_tables(transfer))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from analysis.evaluation.results import Evaluation, format_number
 from analysis.evaluation.verdict import Verdict
 from analysis.report.document import Block, Cell, Document, Picture, Section, Table, Text
@@ -25,11 +27,15 @@ CHARTS = {
     "depth_differences.png": "Depth of every scheme against FP32's, pixel by pixel",
     "point_differences.png": "Points of every scheme against FP32's, pixel by pixel",
     "pareto.png": "Size against damage",
+    "pareto_time.png": "Size, time and damage",
     "score_audit.png": "Scores against true damage",
     "who_pays.png": "Who pays: damage by output, role, block and token class",
+    "transfer.png": "Scores and plans on other scenes",
     "plan.png": "The network with bits as colours",
 }
 """Pictures of a run, and what they show."""
+_LAYER = re.compile(r"layer-([\w.]+)\.png")
+"""Pictures of a layer from close by."""
 MOST_LAYERS = 600
 """Rows of the table of layers; a VGGT-1B has 506."""
 
@@ -49,12 +55,18 @@ def document(experiment: Experiment, say: Wording) -> Document:
         sections.append(Section(say("How to read this"), (Text(tuple(map(say, LEGEND)), "points"),)))
     else:
         sections.append(Section(say("Answer"), (Text((say("There is no evaluation in this run."),), "warning"),)))
-    pictures = tuple(Picture(name, say(title)) for name, title in CHARTS.items() if name in experiment.files)
-    if pictures:
+    if pictures := tuple(Picture(name, title) for name, title in pictures_of(experiment, say).items()):
         sections.append(Section(say("Charts"), pictures))
     if experiment.profile is not None:
         sections.append(Section(say("Every layer"), (layer_table(experiment, say),)))
     return Document(say("3. Results"), tuple(sections), say.language)
+
+
+def pictures_of(experiment: Experiment, say: Wording) -> dict[str, str]:
+    """The pictures that the folder of a run holds, and what they show."""
+    drawn = {name: say(title) for name, title in CHARTS.items() if name in experiment.files}
+    layers = (match for match in map(_LAYER.fullmatch, sorted(experiment.files)) if match)
+    return drawn | {match[0]: say("The layer {name} from close by", name=match[1]) for match in layers}
 
 
 def main_tables(evaluation: Evaluation, verdict: Verdict) -> list[Table]:

@@ -74,7 +74,7 @@ def _machine(experiment: Experiment, say: Wording) -> Block:
         machine["threads"] = str(experiment.facts["threads"])
     several = len({tuple(sorted(each.machine.items())) for each in experiment.commands}) > 1
     caption = say("Commands of this run were made on more than one machine or with several versions; this is the last.")
-    rows = [(say(name), value) for name, value in machine.items()]
+    rows = [(say(name), say.translated(value)) for name, value in machine.items()]
     return Table(
         say("Machine and versions"),
         (say("fact"), say("value")),
@@ -93,6 +93,6 @@ def absent_table(experiment: Experiment, say: Wording) -> list[Block]:
     """What is not there, and how to make it; nothing where all is there."""
     if not experiment.absent:
         return []
-    rows = [(each.file, each.reason, each.command) for each in experiment.absent]
+    rows = [(each.file, say.translated(each.reason), each.command) for each in experiment.absent]
     columns = tuple(map(say, ("file", "why", "made by")))
     return [Table(say("Not in this run"), columns, rows, words=columns[1:])]

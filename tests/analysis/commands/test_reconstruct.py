@@ -81,6 +81,16 @@ def test_a_checkpoint_reconstructs_as_its_run(run: Path, photo_folder: Path, out
     assert the_json(compared)["differences"]["depth_abs_rel"] > 0
 
 
+def test_pictures_that_are_left_out_are_said_in_a_line(model_folder: Path, photo_folder: Path, out: Path) -> None:
+    images = Path(shutil.copytree(photo_folder, out.parent / "photos"))
+    (images / "gone.jpg").symlink_to(images / "nowhere.jpg")
+    ran = cli("reconstruct", "--images", images, "--model", model_folder, "--max-images", 2, "--out", out)
+    assert ran.code == 0
+    assert [line for line in ran.err.splitlines() if "gone.jpg" in line] == [
+        f"{images}: 'gone.jpg' skipped: a link to a file that is not there"
+    ]
+
+
 def test_a_model_alone_runs_in_fp32_and_a_room_is_rendered_for_it(model_folder: Path, out: Path) -> None:
     values = the_json(cli("reconstruct", "--model", model_folder, "--out", out, "--confidence", 0, "--json"))
     assert (values["points"], len(list((out / "depth").glob("*.png")))) == (4 * 32 * 32, 4)

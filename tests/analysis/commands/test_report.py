@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -61,6 +61,34 @@ def test_a_run_without_results_is_reported_as_far_as_it_went(run: Path) -> None:
     assert "There is no evaluation in this run" in part(run, 5)
     assert "most sensitive layers" in part(run, 4)
     assert "python cli.py evaluate" in part(run, 2)
+
+
+def test_a_folder_without_a_run_says_where_to_begin(tmp_path: Path) -> None:
+    ran = cli("report", "--run", tmp_path)
+    assert_refused(ran, "nothing of a run is there", f"python cli.py profile --run {tmp_path}")
+    (tmp_path / "profile.h5").write_bytes(b"something else")
+    assert_refused(
+        cli("report", "--run", tmp_path), "profile.h5", f"make it with `python cli.py profile --run {tmp_path}`"
+    )
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir() or path.suffix == ".md"] == []
+
+
+def test_a_folder_that_cannot_be_written_to_stays_as_it_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user without permission sees it; who runs tests may have all."""
+    before = content(run)
+    opened = Path.open
+
+    def refuse(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if run in path.parents and mode[0] != "r":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    ran = cli("report", "--run", run)
+    assert ran.code == 2
+    assert len(ran.err.splitlines()) == 1
+    assert "Permission denied" in ran.err
+    assert content(run) == before
 
 
 @pytest.mark.parametrize("name", ["plan.json", "profile.h5"])

@@ -55,6 +55,19 @@ def test_files_of_one_stem_stay_apart(tmp_path: Path) -> None:
     assert sorted(photographs(tmp_path, (56, 14)).stems) == ["A.jpg", "a.png", "b"]
 
 
+def test_a_link_to_nothing_and_pictures_of_another_kind_are_said(dark: Path) -> None:
+    (dark / "gone.jpg").symlink_to(dark / "nowhere.jpg")
+    (dark / "linked.png").symlink_to(dark / "usual.png")
+    (dark / "a.heic").touch()
+    pictures = photographs(dark, (56, 14))
+    assert len(pictures) == len(SIZES) + 1
+    kind, link = pictures.notes
+    assert "1 file is skipped (1 .heic)" in kind
+    assert link == f"{dark}: 'gone.jpg' skipped: a link to a file that is not there"
+    (dark / "b.png").symlink_to("b.png")  # to itself
+    assert photographs(dark, (56, 14)).notes[1].startswith(f"{dark}: 'b.png' and 1 more skipped")
+
+
 def test_a_picture_that_vanishes_and_a_name_that_no_list_holds_are_said(dark: Path) -> None:
     pictures = photographs(dark, (56, 14))
     (dark / "usual.png").unlink()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.results_file import to_json
 from analysis.report.comparison import compare, excludes_one, paired_ratio, values
-from analysis.report.document import Table
+from analysis.report.document import Table, Text
 from analysis.report.wording import Wording
 from tests.analysis.commands.running import assert_refused, cli, the_json
 from tests.analysis.example import SCENES, example_evaluation
@@ -73,6 +74,41 @@ def test_differences_on_the_same_scenes_have_intervals() -> None:
     table = document.of_kind(Table)[-1]
     assert isinstance(table, Table)
     assert {row[0]: row[-1] for row in table.texts}["INT4 groups of 128"] == "yes"
+
+
+def test_of_few_scenes_nothing_is_called_more_than_noise() -> None:
+    """All of five differ in one direction by chance in one case of sixteen."""
+    few = [
+        (Path(name), replace(one, results=tuple(replace(each, per_scene=each.per_scene[:5]) for each in one.results)))
+        for name, one in (("a", first()), ("b", worse()))
+    ]
+    table = compare(few, Wording("en")).of_kind(Table)[-1]
+    assert isinstance(table, Table)
+    assert {row[0]: row[-1] for row in table.texts}["INT4 groups of 128"] == "n/a"
+    assert {each["key"]: each for each in values(few)}["int4_group_128"]["low"] > 1
+
+
+def test_an_interval_is_that_of_another_library() -> None:
+    one, other = (next(r for r in each.results if r.key == "int4_group_128").per_scene for each in (worse(), first()))
+    ratio = paired_ratio(one, other)
+    logs = np.log(np.divide(one, other))
+    theirs = scipy.stats.bootstrap((logs,), np.mean, method="percentile", n_resamples=20_000, rng=1)
+    assert (ratio.low, ratio.high) == pytest.approx(np.exp(theirs.confidence_interval), rel=0.02)
+
+
+def test_plans_of_several_kinds_are_one_row_under_the_name_of_none() -> None:
+    other = replace(worse().results[-1], title="plan, tuned")
+    runs = [(Path("a"), first()), (Path("b"), replace(worse(), results=(*worse().results[:-1], other)))]
+    damage, paired = compare(runs, Wording("en")).of_kind(Table)[-2:]
+    assert isinstance(damage, Table)
+    assert isinstance(paired, Table)
+    assert [table.texts[-1][0] for table in (damage, paired)] == ["plan", "plan"]
+
+
+def test_another_network_is_said() -> None:
+    foreign = replace(worse(), provenance={**worse().provenance, "model_fingerprint": "c" * 16})
+    said = compare([(Path("a"), first()), (Path("b"), foreign)], Wording("en")).of_kind(Text)
+    assert [text.lines for text in said if isinstance(text, Text)] == [("Of another network than the first: b.",)]
 
 
 def test_differences_on_other_scenes_have_none() -> None:

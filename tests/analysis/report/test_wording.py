@@ -24,9 +24,12 @@ from analysis.report.experiment import (
 from analysis.report.page import page
 from analysis.report.parts import PARTS
 from analysis.report.parts.findings import by_tokens
+from analysis.report.renderers import RENDERERS
 from analysis.report.wording import LANGUAGES, Wording, catalogue, fields_of
+from tests.analysis.english import english_in
 from tests.analysis.example import example_evaluation
 from vggtkit.core.command_log import LoggedCommand
+from vggtkit.quant import UNIFORM_SCHEMES
 
 FOLDER = Path(analysis.report.__file__).parent
 OTHERS = [language for language in LANGUAGES if language != "en"]
@@ -118,3 +121,23 @@ def test_a_verdict_and_a_table_that_were_made_elsewhere_are_translated() -> None
 def test_a_long_text_is_left_as_it_is() -> None:
     text = "The plan (" * 10**5
     assert Wording("zh").translated(text) == text
+
+
+@pytest.mark.parametrize("name", [*PARTS, "page"])
+def test_no_english_is_left_in_a_chinese_report(name: str) -> None:
+    """But names, and what commands said, which is quoted."""
+    say, example = Wording("zh"), example_evaluation()
+    names = {
+        *example.scenes,
+        "a note",
+        "error: no",
+        "default",
+        example.executed,
+        example.weights_note,
+        "tiny",
+        "torch",
+        *UNIFORM_SCHEMES,
+    }
+    for experiment in experiments():
+        text = RENDERERS["markdown"].render({**PARTS, "page": page}[name](experiment, say))
+        assert english_in(text, names) == set()

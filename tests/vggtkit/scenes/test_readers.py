@@ -271,4 +271,4 @@ def test_links_that_lead_nowhere_are_left_out_and_counted(tmp_path: Path, target
     (tmp_path / "2.png").symlink_to(target)
     (recording,) = read_photos(tmp_path)
     assert [frame.image.name for frame in recording.frames] == ["0.png", "1.png", "3.png"]
-    assert recording.notes == (f"{tmp_path}: 1 picture is a link to a file that is not there (2.png), and left out",)
+    assert recording.notes == (f"{tmp_path}: '2.png' skipped: a link to a file that is not there",)
