@@ -206,7 +206,7 @@ def explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         return f"error: {error.filename or 'a file'}: {error.strerror}", 2
     if isinstance(error, KeyboardInterrupt):
-        kept = "interrupted; the files that were there before are as they were, and this does it again"
+        kept = "interrupted; files that were there before are as they were, and this goes on with whatever is kept"
         return said or f"{kept}: {command(*sys.argv[1:])}", exit_code(error)
     return f"internal error: {type(error).__name__}: {said}; --debug shows where", 1
 

@@ -8,6 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
@@ -80,7 +82,7 @@ def weights_of(
             f"{path}: not there, damaged, or of another plan, and the tuned weights are nowhere else; plan again with "
             f"`{command('plan', '--run', run)}`, then `{command('tune', '--run', run)}`"
         )
-    parts = Parts(path, {"plan": digest})
+    parts = Parts(path, {"plan": digest, "threads": torch.get_num_threads()})
     if done := len(parts.done()):
         say(f"rounding goes on where it stopped: {done} of {len(plan.formats)} layers are done")
     calibration = Calibration(run, profile, subject, progress)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.document import Table
 from analysis.steps.rounding import OF_PLAN, checkpoint_path, digest_of_plan, weights_of
@@ -107,6 +109,7 @@ def make_tuned(
     purpose = {
         "plan": digest_of_plan(plan), "recipe": asdict(recipe), "weights": weights,
         "tuning": fingerprint(roles.tuning), "selection": fingerprint(roles.selection),
+        "threads": torch.get_num_threads(),
     }  # fmt: skip
     parts, begun = Parts(checkpoint_path(run), purpose), time.perf_counter()
     if resumed := bool(parts.done()):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vggtkit.core.atomic import remove_partials, replacing
 from vggtkit.core.escaping import first_line
+from vggtkit.core.provenance import versions
 
 PURPOSE = "purpose.json"
 Arrays = dict[str, NDArray[np.generic]]
@@ -33,7 +34,8 @@ class Parts:
 
     Args:
         path: of the file in the making.
-        purpose: everything that decides the numbers; steps that were made for another purpose are thrown away.
+        purpose: everything that decides the numbers, beside the versions of this tool, torch and NumPy; steps that were
+            made for another purpose, or by other versions, are thrown away.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "profile.h5"
@@ -44,7 +46,7 @@ class Parts:
 
     def __init__(self, path: Path, purpose: Mapping[str, object]) -> None:
         self.folder = folder_of(path)
-        self.purpose = json.dumps(purpose, sort_keys=True).encode()
+        self.purpose = json.dumps({**purpose, "versions": versions()}, sort_keys=True).encode()
         earlier = _bytes_of(self.folder / PURPOSE)
         self.replaced = earlier is not None and earlier != self.purpose
         if earlier != self.purpose:

@@ -31,6 +31,15 @@ def tool_version() -> str:
         return "source"
 
 
+def versions() -> dict[str, str]:
+    """Of what decides the last bits of numbers.
+
+    >>> sorted(versions())
+    ['numpy', 'tool_version', 'torch']
+    """
+    return {"tool_version": tool_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+
+
 def provenance(**facts: object) -> dict[str, object]:
     """Facts on a run that every file of it carries, beside those given: versions, machine, command line.
 
@@ -39,10 +48,8 @@ def provenance(**facts: object) -> dict[str, object]:
     """
     return facts | {
         "tool": TOOL,
-        "tool_version": tool_version(),
         "command": command(*sys.argv[1:]).removeprefix("python "),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
+        **versions(),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
         "processor": platform.processor() or platform.machine(),

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vggtkit.core import journal
 from vggtkit.core.journal import Parts
+from vggtkit.core.provenance import versions
 
 PURPOSE = {"seed": 0, "scenes": ["a"]}
 ARRAYS = {"sums": np.arange(60.0).reshape(3, 20), "names": np.array(["x", "y"]), "one": np.float32(0.5)}
@@ -68,3 +70,10 @@ def test_another_or_a_damaged_purpose_starts_anew(path: Path, content: bytes) ->
     (path.with_name("profile.h5.parts") / "purpose.json").write_bytes(content)
     parts = Parts(path, PURPOSE)
     assert (parts.done(), parts.replaced) == ([], True)
+
+
+@pytest.mark.parametrize("which", ["tool_version", "torch", "numpy"])
+def test_steps_of_other_versions_are_not_taken_up(path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """They may round otherwise, and nothing else of the purpose says so."""
+    monkeypatch.setattr(journal, "versions", lambda: versions() | {which: "0.1"})
+    assert Parts(path, PURPOSE).done() == []
