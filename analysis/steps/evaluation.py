@@ -118,11 +118,9 @@ def make_evaluation(
         model_fingerprint=plan.model_fingerprint,
         scene_fingerprint=fingerprint(held_out),
         calibration_scene_fingerprint=profile.facts["scene_fingerprint"],
-        seed=profile.facts["seed"],
-        device=str(subject.device),
-        depth_alignment=alignment,
+        seed=profile.facts["seed"], device=str(subject.device), depth_alignment=alignment,
         selection_scenes=(plan.provenance.get(SELECTION) or {}).get("scenes", []),
-    )
+    )  # fmt: skip
     watch = DepthWatch(held_out)
     purpose = {
         "facts": {name: facts[name] for name in PURPOSE}, "plan": digest_of_plan(plan), "executions": plan.executions,

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from analysis.audit import Audit, plans, ranks, stability, truth
+from analysis.report.charts.audit_charts import _attribution, _scores
+from analysis.report.wording import Wording
 from analysis.steps import audit_view, make_audit
+from analysis.steps.experiment import read_experiment
 from sensitivity import open_profile
 from tests.analysis.commands.running import Ran, assert_refused, cli, the_json
+from tests.analysis.english import english_in
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,24 @@ def test_its_files(audited: tuple[Path, Audit]) -> None:
     assert document["provenance"]["scene_fingerprint"] != profile.facts["scene_fingerprint"]
     for name in ("score_audit.png", "who_pays.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_is_read_back_and_drawn_in_the_readers_language(audited: tuple[Path, Audit]) -> None:
+    run, found = audited
+    summary = read_experiment(run).audit
+    assert summary is not None
+    read = summary.whole
+    assert read is not None
+    assert read.layers == list(found.layers)
+    assert [(score.key, score.title) for score in read.scores] == [(score.key, score.title) for score in found.scores]
+    for name, values in found.damage.items():
+        np.testing.assert_allclose(read.damage[name], values, rtol=1e-3)
+    assert read.additivity()["all outputs"].keys() == found.additivity()["all outputs"].keys()
+    assert read.favoured.key == found.favoured.key
+    names = {part for layer in found.layers for part in layer.block.replace(".", " ").split()}
+    for draw in (_scores, _attribution):
+        lines = [" ".join(each.get_text().split()) for each in draw(read, Wording("zh")).findobj(Text)]
+        assert english_in("\n".join(lines), names) == set()
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["tables", "json"])

@@ -1,16 +1,18 @@
 """One document, several renderers: all say the same, and no name is read as markup by any of them."""
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
 
-from analysis.report.document import Cell, Document, HeatMap, Point, Scatter, Section, Table, Text
+from analysis.report.document import Cell, Document, Frame, HeatMap, Point, Scatter, Section, Slider, Table, Text
 from analysis.report.renderers import RENDERERS
 from analysis.report.renderers.scatter_svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, board
 from analysis.report.theme import DARK, LIGHT, contrast
 from tests.chromium import browsing, chromium
 
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 EVIL = "<img src=x onerror='window.hit=1'>|`*_</script><script>window.hit=1</script>\"&amp; \x1b[2J\u202e$x$"
 
 
@@ -18,8 +20,10 @@ def document(name: str) -> Document:
     table = Table(name, ("layer", name), [(name, Cell("1.00", 1.0))], name, tones={0: "strong"})
     chart = Scatter(name, name, name, (Point(1.0, 1e-3, name, name, "plan"),), {"plan": name}, name)
     field = HeatMap(name, (name,), (name,), [[0.5]], name, (name,), (0,), name, name)
+    maps = {name: PIXEL}
+    slider = Slider(name, (Frame(name, PIXEL, PIXEL, maps, maps, {name: 0.1}),), name, name, name)
     texts = tuple(Text((name,), mood) for mood in ("plain", "points", "code", "warning"))
-    return Document(name, (Section(name, (*texts, table, chart, field), "part"),))
+    return Document(name, (Section(name, (*texts, table, chart, field, slider), "part"),))
 
 
 @pytest.mark.parametrize("key", list(RENDERERS))
@@ -56,7 +60,8 @@ def test_the_page_runs_nothing_that_stands_in_a_name(tmp_path: Path) -> None:
     page.write_text(RENDERERS["html"].render(document(EVIL)), encoding="utf-8")
     with browsing(program, tmp_path / "browser") as browser:
         browser.open(page)
-        assert browser.run("window.hit === undefined && document.images.length === 0")
+        assert browser.run("window.hit === undefined && document.images.length === 4")
+        assert browser.run("[...document.images].every(image => image.src.startsWith('data:image/png'))")
         assert browser.run("document.scripts.length") == 2
         assert browser.run("document.querySelector('td').textContent").startswith("<img src=x onerror='window.hit=1'>")
         assert browser.complaints() == []
