@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.audit.attribution import along_depth, by_task
@@ -22,6 +19,11 @@ from analysis.report.theme import SERIES as COLOURS
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 Array = NDArray[np.float64]
 
@@ -72,6 +74,9 @@ def draw_attribution(audit: Audit, path: Path) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -237,6 +242,8 @@ def _draw_plans(axes: Axes, audit: Audit) -> None:
 
 
 def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str) -> None:
+    from matplotlib.colors import LogNorm
+
     _title(axes, title)
     norm = LogNorm() if (damage > 0).any() else None
     image = axes.imshow(

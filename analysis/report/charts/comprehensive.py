@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING, TypeAlias
 
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.verdict import Verdict, verdict
@@ -21,11 +17,15 @@ from analysis.report.wording import Wording
 from vggtkit.core.atomic import replacing, replacing_all
 from vggtkit.core.escaping import plain_for_charts
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+
 SIZE_INCHES = (18.0, 11.5)
 PANEL_INCHES = (6.6, 5.2)
 WIDTH_OF_HEADING, HEADING_SIZE = 170, 12
 """Columns of its lines; points."""
-Panel = Callable[[SubFigure, Evaluation, Wording], None]
+Panel: TypeAlias = "Callable[[SubFigure, Evaluation, Wording], None]"
 ENGLISH = Wording("en")
 PANELS: dict[str, Panel] = {
     "1-file-size": draw_sizes,
@@ -79,6 +79,8 @@ def draw_each(
     Raises:
         InputError: one cannot be written.
     """
+    from matplotlib import rc_context
+
     paths = [folder / f"{name}.{kind}" for name in (WHOLE, *PANELS) for kind in KINDS]
     with replacing_all(paths) as temporaries, rc_context({"svg.hashsalt": WHOLE}), letters_of(say):
         whole = _whole(evaluation, answer or verdict(evaluation), say)
@@ -91,6 +93,9 @@ def draw_each(
 
 
 def _figure(size: tuple[float, float]) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -131,6 +136,8 @@ def _write_heading(figure: Figure, evaluation: Evaluation, answer: Verdict, say:
 
 def _add_legend(figure: Figure, evaluation: Evaluation) -> None:
     """Which colour is which output."""
+    from matplotlib.lines import Line2D
+
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=output_colour(evaluation, name), markeredgecolor="#555555",
                label=plain_for_charts(name))

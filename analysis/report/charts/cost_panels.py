@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.ticker as ticks
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
-from matplotlib.patches import Rectangle
 
 from analysis.evaluation.advice import front
 from analysis.evaluation.results import (
@@ -25,6 +22,11 @@ from analysis.report.charts.style import colour_of, label_below, marker_of, name
 from analysis.report.theme import PLAN, REFERENCE, TEXT_SIZE
 from analysis.report.wording import Wording
 from vggtkit.core.escaping import plain_for_charts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
 
 PLATE = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
 """Behind numbers that a line may cross."""
@@ -136,6 +138,8 @@ def draw_tradeoff(place: SubFigure, evaluation: Evaluation, say: Wording) -> Non
 
 def _set_limits(axes: Axes, results: Sequence[SchemeResult]) -> None:
     """Room around the points: for the labels at both sides, and so that a single point has a scale."""
+    import matplotlib.ticker as ticks
+
     sizes = [result.size_bytes / 1e6 for result in results]
     damages = [result.damage for result in results]
     width = max(max(sizes) - min(sizes), 0.1 * max(sizes))
@@ -148,6 +152,8 @@ def _set_limits(axes: Axes, results: Sequence[SchemeResult]) -> None:
 
 
 def _shade_beaten(axes: Axes, plan: SchemeResult, say: Wording) -> None:
+    from matplotlib.patches import Rectangle
+
     (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
     size = plan.size_bytes / 1e6
     corner = (size, plan.damage)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.evaluation.depth_maps import DepthMaps
@@ -17,6 +16,10 @@ from analysis.report.charts.fonts import letters_of
 from analysis.report.theme import DPI, ERROR_COLOURS, TEXT_SIZE, TITLE_SIZE
 from analysis.report.wording import Wording
 from vggtkit.core.escaping import plain_for_charts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 Map = NDArray[np.float32]
 MOST_COLUMNS = 5
@@ -59,6 +62,9 @@ def draw_differences(
 def _figure(
     shares: Mapping[str, Map], picture: NDArray[np.uint8], evaluation: Evaluation, title: str, say: Wording
 ) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     names = {result.key: short_title(result) for result in evaluation.results}
     columns = min(MOST_COLUMNS, len(shares) + 1)
     rows = -(-(len(shares) + 1) // columns)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.ticker as ticks
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
 
 from analysis.evaluation.results import Evaluation, SchemeResult, format_number
 from analysis.report.charts.style import colour_of, label_below, name_rows, not_drawn, title
 from analysis.report.theme import GREY, SERIES, TEXT_SIZE
 from analysis.report.wording import Wording
 from vggtkit.metrics.ratings import LEVELS, THRESHOLDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
 
 SMALLEST = 1e-7
 """Distance from 1 that similarities are drawn at, at least."""
@@ -25,6 +28,8 @@ Values = dict[str, float]
 
 def draw_absolute(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """MAE and MSE on logarithmic axes."""
+    import matplotlib.ticker as ticks
+
     left, right = place.subplots(1, 2, sharey=True)
     names = say("MAE, output's unit (log)"), say("MSE, unit squared (log)")
     for axes, metric, name in ((left, "mae", names[0]), (right, "mse", names[1])):

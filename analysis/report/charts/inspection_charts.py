@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
 from analysis.report.theme import DPI, MARKERS
@@ -17,6 +15,9 @@ from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def draw_inspection(inspection: Inspection, path: Path) -> None:
     """Two histograms, damage by format and task, damage against bytes; 1540 x 1100 pixels.
@@ -24,6 +25,9 @@ def draw_inspection(inspection: Inspection, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(14.0, 10.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(plain_for_charts(inspection.layer.name), fontsize=13)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import matplotlib.ticker as ticks
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from analysis.report.charts.fonts import letters_of
 from analysis.report.theme import BASELINE as BASELINE_COLOUR
@@ -21,6 +17,11 @@ from mixedprec.plan import DATA_FREE
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 DPI = 200
 ENGLISH = Wording("en")
@@ -41,6 +42,9 @@ def draw_pareto(pareto: Pareto, path: Path, say: Wording = ENGLISH) -> None:
 
 
 def _figure(pareto: Pareto, say: Wording) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     keys = [key for key in HEADLINE if key in pareto.fp32]
     figure = Figure(figsize=(4.6 + 3.4 * len(keys), 4.3), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -142,6 +146,8 @@ def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point],
 
 
 def _tidy(axes: Axes, pareto: Pareto, say: Wording) -> None:
+    import matplotlib.ticker as ticks
+
     axes.set_xlabel(say("file size (MB); FP32 is {mb} MB", mb=f"{pareto.fp32_bytes / 1e6:.1f}"))
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticks.LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))

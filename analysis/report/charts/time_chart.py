@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from analysis.search.time_front import TimedPoint
 from vggtkit.core.escaping import plain_for_charts
 
@@ -25,6 +22,9 @@ def draw_time(points: Sequence[TimedPoint], model: str, fp32_seconds: float, pat
         fp32_seconds: of a pass in FP32, a line.
         path: of the PNG.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 4.3), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
