@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.reconstruction.views import Map, Views
+from analysis.reconstruction.views import Views
+from vggtkit.core.arrays import Map
 
 SCALE = "scale.json"
 LARGEST = 2**16 - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.inspection.layer import inspect
+from analysis.inspection.layer import look_at
 from analysis.inspection.report import inspection_sentences, inspection_tables, inspection_values
 from analysis.report.charts.inspection_charts import draw_inspection
 from analysis.report.profile_tables import COARSE
@@ -26,7 +26,7 @@ def inspect_layer(run: Path, name: str, model_name: str | None = None) -> View:
     """
     check_writable(run)
     profile = open_profile(run / PROFILE)
-    inspection = inspect(subject_of_run(run, profile, "cpu", model_name).model, profile, name, COARSE)
+    inspection = look_at(subject_of_run(run, profile, "cpu", model_name).model, profile, name, COARSE)
     path = run / f"layer-{inspection.layer.name}.png"
     draw_inspection(inspection, path)
     values = {"path": str(path), **inspection_values(inspection)}

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from analysis.evaluation.results import Evaluation
 from analysis.report.charts import comprehensive
-from analysis.report.charts.difference_charts import Map, draw_differences
+from analysis.report.charts.difference_charts import draw_differences
 from analysis.report.charts.fonts import wording_of_charts
 from analysis.report.charts.pareto_chart import draw_pareto
-from analysis.report.comparison import compare, values
+from analysis.report.comparison import compare, comparison_values
 from analysis.report.document import Table, Text
 from analysis.report.experiment import Experiment
 from analysis.report.page import page
-from analysis.report.parts import PARTS
+from analysis.report.parts import REPORT_PARTS
 from analysis.report.parts.outcome import CHARTS as PICTURES
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
@@ -28,6 +28,7 @@ from analysis.steps.evaluation import differences_of, evaluation_view, worst_of,
 from analysis.steps.experiment import NO_FILE, read_evaluation, read_experiment
 from analysis.steps.run_folder import CHARTS, REPORT, RESULTS, check_writable
 from analysis.steps.view import View
+from vggtkit.core.arrays import Map
 from vggtkit.core.atomic import remove_partials, replacing_all
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
@@ -99,7 +100,7 @@ def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[
         remove_partials(place)
     without = () if experiment.evaluation else (RESULTS,)
     copies = [name for name in COPIED if name in experiment.files and name not in without]
-    texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
+    texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in REPORT_PARTS.items()}
     texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
     paths = [*texts, *(folder / "3_results" / name for name in copies)]
     drawn = _drawn(experiment, drawing)
@@ -186,5 +187,9 @@ def make_comparison(run: Path, others: Sequence[Path], language: str = "en") -> 
     tables = [block for block in document.blocks() if isinstance(block, Table)]
     warned = [line for block in document.blocks() if isinstance(block, Text) for line in block.lines]
     names = [str(path) for path in paths]
-    answer = {"runs": [str(each) for each, _ in evaluations], "differences": values(evaluations), "written": names}
+    answer = {
+        "runs": [str(each) for each, _ in evaluations],
+        "differences": comparison_values(evaluations),
+        "written": names,
+    }
     return View(answer, tables, [*warned, f"written: {', '.join(names)}"])

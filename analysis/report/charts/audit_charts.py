@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.audit.attribution import along_depth, by_task
 from analysis.audit.plans import BUDGETS
@@ -16,6 +15,7 @@ from analysis.audit.results import ALL, DEFAULTS, LOCAL, TRACKS, Audit, ScoreRes
 from analysis.report.profile_tables import COARSE
 from analysis.report.theme import DPI, GREY
 from analysis.report.theme import SERIES as COLOURS
+from vggtkit.core.arrays import Array
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
@@ -23,9 +23,6 @@ from vggtkit.quant import get_format
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-Array = NDArray[np.float64]
 
 
 def draw_scores(audit: Audit, path: Path) -> None:

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.report.theme import FIELD_COLOURS
+from vggtkit.core.arrays import Map
 
 ERROR_DECADES = (-4.0, 0.0)
 """Powers of ten of the relative error at the two ends of its colours."""
-
-Map = NDArray[np.float32]
 
 
 def colour(values: Map, low: float, high: float, colours: str) -> NDArray[np.uint8]:

@@ -168,7 +168,7 @@ def _label_points(axes: Axes, results: Sequence[SchemeResult], *, on_left: bool)
     """Names in a column at the side of the chart, each joined to its point, none over another."""
     to_axes = axes.transData + axes.transAxes.inverted()
     points = [(r.size_bytes / 1e6, r.damage) for r in results]
-    heights = spread([float(to_axes.transform(point)[1]) for point in points], 0.055, 0.06, 0.93)
+    heights = spaced([float(to_axes.transform(point)[1]) for point in points], 0.055, 0.06, 0.93)
     for result, point, height in zip(results, points, heights, strict=True):
         axes.annotate(
             plain_for_charts(short_title(result)),
@@ -189,10 +189,10 @@ def _label_points(axes: Axes, results: Sequence[SchemeResult], *, on_left: bool)
         )
 
 
-def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spaced(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Heights in the same order, moved as little as needed to be a gap apart within the limits.
 
-    >>> [round(height, 3) for height in spread([0.5, 0.5], 0.1, 0.0, 1.0)]
+    >>> [round(height, 3) for height in spaced([0.5, 0.5], 0.1, 0.0, 1.0)]
     [0.5, 0.6]
     """
     order = sorted(range(len(heights)), key=lambda index: heights[index])

@@ -15,13 +15,13 @@ from analysis.report.charts.colours import ERROR_DECADES, colour
 from analysis.report.charts.fonts import letters_of
 from analysis.report.theme import DPI, ERROR_COLOURS, TEXT_SIZE, TITLE_SIZE
 from analysis.report.wording import Wording
+from vggtkit.core.arrays import Map
 from vggtkit.core.escaping import plain_for_charts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-Map = NDArray[np.float32]
 MOST_COLUMNS = 5
 SIDE = 1.9
 """Inches across a map."""

@@ -23,7 +23,7 @@ SMALLEST = 1e-7
 """Distance from 1 that similarities are drawn at, at least."""
 _MEAN_WIDTH = 0.32
 
-Values = dict[str, float]
+ErrorsByScheme = dict[str, float]
 
 
 def draw_absolute(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
@@ -110,7 +110,7 @@ def _dots(
     return missing
 
 
-def _values(result: SchemeResult, metric: str) -> Values:
+def _values(result: SchemeResult, metric: str) -> ErrorsByScheme:
     """The metric of every output that has it as a number; of errors, which have logarithmic axes, above 0."""
     by_output = {name: getattr(metrics, metric) for name, metrics in result.outputs.items()}
     known = {name: value for name, value in by_output.items() if value is not None and math.isfinite(value)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
+from analysis.inspection.layer import OUTLIER_DEVIATIONS, Distribution, Inspection
 from analysis.report.theme import DPI, MARKERS
 from analysis.report.theme import SERIES as COLOURS
 from vggtkit.core.atomic import replacing
@@ -43,7 +43,7 @@ def draw_inspection(inspection: Inspection, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
-def _draw_values(axes: Axes, values: Values, title: str) -> None:
+def _draw_values(axes: Axes, values: Distribution, title: str) -> None:
     axes.stairs(values.histogram, values.edges, fill=True, color=COLOURS[0])
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)

@@ -51,13 +51,13 @@ def title(axes: Axes, text: str) -> None:
 
 def label_below(axes: Axes, text: str, width: int = 58) -> None:
     """The name of the horizontal axis, or a remark, where it covers nothing."""
-    axes.set_xlabel(plain_for_charts(folded(text, width)), fontsize=TEXT_SIZE)
+    axes.set_xlabel(plain_for_charts(folded_text(text, width)), fontsize=TEXT_SIZE)
 
 
-def folded(text: str, width: int) -> str:
+def folded_text(text: str, width: int) -> str:
     r"""A text in lines of so many columns; of Chinese, which has no spaces, between any two letters.
 
-    >>> folded("a bc", 2), folded("中文", 2)
+    >>> folded_text("a bc", 2), folded_text("中文", 2)
     ('a\nbc', '中\n文')
     """
     lines, line, taken = [], "", 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.search.time_front import TimedPoint
 from vggtkit.core.escaping import plain_for_charts
 
-DPI = 200
+PRINT_DPI = 200
 # Okabe & Ito, "Color Universal Design", 2008.
 _COLOURS, _MARKERS = ("#D55E00", "#0072B2", "#009E73"), ("o", "s", "^")
 
@@ -25,7 +25,7 @@ def draw_time(points: Sequence[TimedPoint], model: str, fp32_seconds: float, pat
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.3), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.3), dpi=PRINT_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     budgets = list(dict.fromkeys(point.budget_bytes for point in points))
@@ -44,4 +44,4 @@ def draw_time(points: Sequence[TimedPoint], model: str, fp32_seconds: float, pat
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{plain_for_charts(model)}: what time and size cost", fontsize=11, x=0.01, ha="left")
-    figure.savefig(path, format="png", dpi=DPI)
+    figure.savefig(path, format="png", dpi=PRINT_DPI)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from analysis.evaluation.results import Evaluation, format_number
 from analysis.evaluation.verdict import Verdict
-from analysis.report.document import Block, Cell, Document, Picture, Section, Table, Text
+from analysis.report.document import Cell, Document, Element, Illustration, Section, Table, Text
 from analysis.report.evaluation_tables import (
-    LEGEND,
+    EVALUATION_LEGEND,
     nmse_table,
     output_table,
     stage_tables,
@@ -46,14 +46,14 @@ def document(experiment: Experiment, say: Wording) -> Document:
         if geometry := text_tables(evaluation):
             sections.append(Section(say("Cameras, depth, points and tracks"), tuple(map(say.table, geometry))))
         sections.append(Section(say("Every output"), tuple(map(say.table, error_tables(evaluation)))))
-        sections.append(Section(say("How to read this"), (Text(tuple(map(say, LEGEND)), "points"),)))
+        sections.append(Section(say("How to read this"), (Text(tuple(map(say, EVALUATION_LEGEND)), "points"),)))
     else:
         sections.append(Section(say("Answer"), (Text((say("There is no evaluation in this run."),), "warning"),)))
-    pictures = tuple(Picture(name, say(title)) for name, title in CHARTS.items() if name in experiment.files)
+    pictures = tuple(Illustration(name, say(title)) for name, title in CHARTS.items() if name in experiment.files)
     if pictures:
         sections.append(Section(say("Charts"), pictures))
     if experiment.profile is not None:
-        sections.append(Section(say("Every layer"), (layer_table(experiment, say),)))
+        sections.append(Section(say("Every layer"), (full_layer_table(experiment, say),)))
     return Document(say("3. Results"), tuple(sections), say.language)
 
 
@@ -69,7 +69,7 @@ def error_tables(evaluation: Evaluation) -> list[Table]:
     return [nmse_table(evaluation), *by_output]
 
 
-def layer_table(experiment: Experiment, say: Wording) -> Block:
+def full_layer_table(experiment: Experiment, say: Wording) -> Element:
     """Every layer: what it is, what the plan gives it, and its estimated damage alone under every uniform scheme."""
     profile, plan = experiment.profile, experiment.plan
     if profile is None:

@@ -22,7 +22,7 @@ from analysis.report.experiment import (
     ScoreSummary,
 )
 from analysis.report.page import page
-from analysis.report.parts import PARTS
+from analysis.report.parts import REPORT_PARTS
 from analysis.report.parts.findings import by_tokens
 from analysis.report.wording import LANGUAGES, Wording, catalogue, fields_of
 from tests.analysis.example import example_evaluation
@@ -77,7 +77,7 @@ def experiments() -> Iterator[Experiment]:
 def test_every_sentence_is_translated(language: str) -> None:
     say = Listening()
     for experiment in experiments():
-        for part in (*PARTS.values(), page):
+        for part in (*REPORT_PARTS.values(), page):
             part(experiment, say)
     wanted = say.said | set(said_in_code())
     assert len(wanted) > 150
