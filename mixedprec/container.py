@@ -77,7 +77,7 @@ class Container:
         self._header(DIGEST_DIGITS * "f")
 
     def write(self, file: BinaryIO, name: str, tensor: Tensor) -> None:
-        """Write one part to its place."""
+        """Write the bytes of one part, a tensor of its shape and type, to its place."""
         file.seek(LENGTH_BYTES + self.capacity + self.begin[name])
         values: memoryview = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
         file.write(values)

@@ -159,11 +159,11 @@ class _Joint:
         self.energy = np.square(self.changes).sum(2)
 
     def size(self, picks: Ints) -> int:
-        """In bytes."""
+        """Of a choice for every group, ``picks`` ``[groups]``, in bytes."""
         return int(self.sizes[self.rows, picks].sum())
 
     def damage(self, picks: Ints) -> float:
-        """With the terms between groups."""
+        """Of a choice for every group, ``[groups]``, with the terms between groups."""
         together = self.changes[self.rows, picks].sum(0)
         return float(self._value(self.linear[self.rows, picks].sum(), together))
 
@@ -241,7 +241,7 @@ class _Joint:
         return picks, bound
 
     def improved(self, picks: Ints) -> Ints:
-        """Change one group or two at a time, whatever lowers the damage most, until nothing does."""
+        """Change one group or two of ``[groups]`` at a time, whatever lowers the damage most, until nothing does."""
         picks = picks.copy()
         for _ in range(MOVES):
             moves, gain = self._best_move(picks)

@@ -78,19 +78,19 @@ class CostTable:
         self.choices = [len(d) for d in damages]
 
     def taken(self, picks: Ints) -> Ints:
-        """Of every resource."""
+        """Of every resource ``[limits]``, by a choice for every group ``[groups]``."""
         return np.asarray(self.costs[:, self.rows, picks].sum(1))
 
     def fits(self, picks: Ints) -> bool:
-        """Whether every limit is kept."""
+        """Whether every limit is kept by a choice for every group ``[groups]``."""
         return bool((self.taken(picks) <= self.rooms).all())
 
     def picked(self, picks: Ints) -> tuple[int, ...]:
-        """Numbers of choices that there are: one that repeats the first is the first."""
+        """Of ``[groups]``, numbers of choices that there are: one that repeats the first is the first."""
         return tuple(int(pick) if pick < count else 0 for pick, count in zip(picks, self.choices, strict=True))
 
     def damage(self, picks: Ints) -> float:
-        """Summed."""
+        """Of a choice for every group ``[groups]``, summed."""
         return float(self.damages[self.rows, picks].sum())
 
 
@@ -181,7 +181,15 @@ def _nearby(table: CostTable, scaled: Array, relative: Array, prices: Array, bes
 
 
 def improved(table: CostTable, values: Array, picks: Ints, prices: Array, moves: int = 1000) -> Ints:
-    """Change one group, or one that gains with one that pays for it, as long as that lowers the value and fits."""
+    """Change one group, or one that gains with one that pays for it, as long as that lowers the value and fits.
+
+    Args:
+        table: of the groups.
+        values: ``[groups, width]``, to be lowered.
+        picks: ``[groups]``, to begin with; they fit.
+        prices: ``[limits]``, of a unit of every resource.
+        moves: at most.
+    """
     picks = picks.copy()
     priced = values + np.tensordot(prices, table.costs, 1)
     for _ in range(moves):

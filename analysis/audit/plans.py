@@ -231,7 +231,14 @@ def additivity_plans(
     truth: Mapping[str, Array],
     step: Callable[[], None] = lambda: None,
 ) -> list[WholePlan]:
-    """Measure plans over a range of budgets: from the sketch, from it at random, and the uniform schemes."""
+    """Measure plans over a range of budgets: from the sketch, from it at random, and the uniform schemes.
+
+    Args:
+        market: measures them.
+        sketched: estimated damage ``[layers, formats]`` per output.
+        truth: measured damage of single layers, likewise.
+        step: called after every plan.
+    """
     score = np.asarray(np.mean(list(sketched.values()), axis=0))
     wrong = baseline_scores(score, seed=1, draws=1)["random 0"]
     chosen = {f"sketch x{factor:g}": market.plan(score, int(factor * market.anchor)) for factor in SPREAD}

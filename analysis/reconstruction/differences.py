@@ -115,7 +115,8 @@ def write_differences(
     """Write the numbers, and for every picture two PNG: depth and points.
 
     ``depth/``: the reference, the own, and their relative difference; ``points/``: the distance of every point from
-    that of the reference. Differences are from 0.01 % (dark) to 100 % (bright), in steps of ten.
+    that of the reference. Differences are from 0.01 % (dark) to 100 % (bright), in steps of ten. ``shown`` says where
+    there are pictures on the canvas, ``[S, H, W]``.
     """
     for name in (DEPTH, POINTS):
         (folder / name).mkdir()
@@ -135,7 +136,15 @@ def write_differences(
 
 
 def decades(shares: Map, shown: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Shares of something as colours, from 0.01 % to 100 % in steps of ten; grey where no picture is shown."""
+    """Shares of something as colours, from 0.01 % to 100 % in steps of ten; grey where no picture is shown.
+
+    Args:
+        shares: ``[H, W]``, 1 for all of it.
+        shown: where there is a picture, ``[H, W]``.
+
+    Returns:
+        Red, green and blue, ``[H, W, 3]``.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         powers = np.log10(shares)
     return colour(np.where(shown, powers, np.nan).astype(np.float32), *ERROR_DECADES, ERROR_COLOURS)

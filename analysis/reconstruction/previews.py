@@ -44,7 +44,7 @@ def side_by_side(parts: Sequence[NDArray[np.uint8]]) -> Image.Image:
 
 
 def drawn(values: Map, shown: NDArray[np.bool_], ends: tuple[float, float], colours: str) -> NDArray[np.uint8]:
-    """Numbers as colours; grey where no picture is shown."""
+    """Numbers ``[H, W]`` as colours ``[H, W, 3]``; grey where no picture is ``shown`` ``[H, W]``."""
     return colour(np.where(shown, values, np.nan).astype(np.float32), *ends, colours)
 
 

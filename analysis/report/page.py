@@ -17,8 +17,6 @@ from analysis.report.parts.outcome import error_tables, full_layer_table, main_t
 from analysis.report.wording import Wording
 from vggtkit.quant import get_format, short_name
 
-PROVENANCE = ("Model", "Data", "Commands", "What went wrong, and what was warned of", "Machine", "Files")
-"""Sections of the first two parts that say where the numbers come from."""
 POINT_KINDS = {"plan": "plans", "uniform": "uniform schemes", "baseline": "baselines"}
 
 

@@ -41,11 +41,11 @@ class Grid:
         return (weight / self.steps + self.zeros).round_().clamp_(self.low, self.high)  # type: ignore[arg-type]
 
     def values(self, codes: Tensor) -> Tensor:
-        """What codes stand for, FP32."""
+        """What codes of the shape of ``weight`` stand for, FP32 of that shape."""
         return (codes - self.zeros) * self.steps
 
     def rows(self, rows: slice | Tensor) -> Grid:
-        """The grid of some rows."""
+        """The grid of some rows, by their numbers ``[n]`` or a slice."""
         edges = (edge[rows] if isinstance(edge, Tensor) else edge for edge in (self.low, self.high))
         return Grid(self.steps[rows], self.zeros[rows], *edges)
 

@@ -77,7 +77,7 @@ class LearnedWeight:
             self.parameters["multipliers"] = torch.zeros_like(self.multiplier)
 
     def load(self, parameters: Mapping[str, Tensor]) -> None:
-        """Go on from parameters that were learned before."""
+        """Go on from parameters that were learned before, each of the shape of its namesake here."""
         for name, values in self.parameters.items():
             values.copy_(parameters[name])
 

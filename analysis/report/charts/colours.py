@@ -31,7 +31,7 @@ def colour(values: Map, low: float, high: float, colours: str) -> NDArray[np.uin
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture as a PNG file."""
+    """A picture ``[H, W, 3]`` or ``[H, W]`` as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -48,8 +48,8 @@ def draw_differences(
     """Draw a map for every scheme beside the picture, all on one scale of colours.
 
     Args:
-        shares: what each pixel is off, as a share of something typical, by the key of a scheme.
-        picture: what was seen.
+        shares: what each pixel is off ``[H, W]``, as a share of something typical, by the key of a scheme.
+        picture: what was seen ``[H, W, 3]``.
         evaluation: says what schemes are called.
         title: above all.
         path: of the PNG.
