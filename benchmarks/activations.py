@@ -35,13 +35,13 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis.evaluation.evaluator import SEED, Evaluator, Outputs
-from analysis.steps import PLAN, PROFILE, make_plan, make_profile
+from analysis.steps import PLAN, PROFILE, make_plan_of_run, make_profile
 from analysis.steps.plan import Extras
 from analysis.steps.run_folder import FOLDING, profiled_scenes, subject_of_run
 from mixedprec import Plan, load_plan, packed_with, parse_request, quantized_weights, uniform_assignment
 from sensitivity import Profile, open_profile
 from sensitivity.input_rounding import InputErrors, rounded_inputs
-from sensitivity.jacobian_sketch import WeightErrors, sketch
+from sensitivity.jacobian_sketch import WeightErrors, sketch_errors
 from sensitivity.route import nmse_by_output
 from vggtkit.metrics.geometry import bootstrap_interval
 from vggtkit.model import VGGT, load_vggt
@@ -98,7 +98,7 @@ def _network(source: str, scenes: int, held_out: int, run: Path, folds: bool) ->
         run, source, "pretrained", rooms, probes=4, disk_budget="50MB", device="cpu", seed=0, folds=folds
     )
     seconds = time.process_time() - begun
-    said = make_plan(run, parse_request(AT, formats=RUNNABLE), extras=Extras(execute="int8")).values
+    said = make_plan_of_run(run, parse_request(AT, formats=RUNNABLE), extras=Extras(execute="int8")).values
     plan, subject = load_plan(run / PLAN), subject_of_run(run, profile, "cpu")
     size, patch = subject.picture_sizes
     others = load_scenes(SceneSource("synthetic", None, count=held_out), "evaluation", img_size=size, patch_size=patch)
@@ -173,7 +173,7 @@ def _truth(run: Path, every: int) -> dict[str, Any]:
     scene, layers = profiled_scenes(run, subject, profile)[0], subject.layers
     reference, inputs = subject.predict(scene), InputErrors(subject.model, layers)
     errors = WeightErrors(subject.model, layers, [AT])
-    sketched = sketch(subject, layers, errors, inputs, scene, probes=TRUTH_PROBES, seed=1).inputs
+    sketched = sketch_errors(subject, layers, errors, inputs, scene, probes=TRUTH_PROBES, seed=1).inputs
     sides = {}
     for column, key in enumerate(inputs.formats):
         rows = inputs.rows[::every]

@@ -26,7 +26,7 @@ from analysis.steps.kernels import pictures_of_size
 from analysis.timing.activations import peak_activation_bytes
 from analysis.timing.clock import now
 from analysis.timing.forecast import FP32, INT8, Forecast, forecasts
-from analysis.timing.measure import Measured, measure
+from analysis.timing.measure import MeasuredModel, measure_kernels
 from mixedprec import data_free, load_quantized, parse_request, planned, save_quantized
 from vggtkit.core.memory import peak_resident_bytes, resident_bytes
 from vggtkit.runtime.backends import BACKENDS
@@ -55,7 +55,7 @@ def run(views: int, checkpoint: Path | None) -> dict[str, Any]:
 def compare(views: list[int]) -> dict[str, Any]:
     """Forecast and measurement by way and number of pictures."""
     subject = open_subject("tiny")
-    table = measure(Measured(subject, {}, {}), pictures_of_size(TABLE_VIEWS, SIZE), "tiny")
+    table = measure_kernels(MeasuredModel(subject, {}, {}), pictures_of_size(TABLE_VIEWS, SIZE), "tiny")
     plan = planned(data_free("tiny", subject), subject, parse_request(BUDGET, formats="runnable")).plan
     rows = []
     with TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis.timing.clock import now
-from analysis.timing.measure import Measured, measure
+from analysis.timing.measure import MeasuredModel, measure_kernels
 from analysis.timing.shallow import shallow
 from mixedprec import Plan, data_free, packed_with, parse_request, planned, quantized_weights
 from vggtkit.model import load_vggt
@@ -64,8 +64,8 @@ def kernels(name: str, repeats: int, shares: list[float], budget: str, saved: Pa
 def _table(name: str, bare: Subject, scene: Scene) -> KernelTable:
     stand_in = shallow(bare)
     if stand_in is None:
-        return measure(Measured(_whole(name), {}, {}), scene, name)
-    return measure(Measured(stand_in.subject, stand_in.depths, stand_in.repeats), scene, name)
+        return measure_kernels(MeasuredModel(_whole(name), {}, {}), scene, name)
+    return measure_kernels(MeasuredModel(stand_in.subject, stand_in.depths, stand_in.repeats), scene, name)
 
 
 def _whole(name: str) -> Subject:

@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis.evaluation.results_file import from_json
-from analysis.steps import PROFILE, RESULTS, make_evaluation, make_plan, make_profile
+from analysis.steps import PROFILE, RESULTS, make_evaluation, make_plan_of_run, make_profile
 from mixedprec import parse_request
 from vggtkit.scenes import SceneSource
 
@@ -32,7 +32,7 @@ def main_job(scenes: int, images: str | None, run: Path) -> dict[str, object]:
     start = time.perf_counter()
     make_profile(run, "tiny", "pretrained", source, probes=4, disk_budget="100MB", device="cpu", seed=0)
     seconds["profile"], start = time.perf_counter() - start, time.perf_counter()
-    make_plan(run, parse_request("int4_group_128"))
+    make_plan_of_run(run, parse_request("int4_group_128"))
     seconds["plan"], start = time.perf_counter() - start, time.perf_counter()
     make_evaluation(run, repeats=3, device="cpu")
     seconds["evaluate"] = time.perf_counter() - start

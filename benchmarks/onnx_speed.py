@@ -31,7 +31,7 @@ from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT, load_vggt
 from vggtkit.runtime import processor
 from vggtkit.runtime.onnx.faults import check_operators
-from vggtkit.runtime.onnx.file import Written, write
+from vggtkit.runtime.onnx.file import WrittenGraph, write
 from vggtkit.runtime.onnx.session import Session, version
 from vggtkit.runtime.onnx.styles import operators
 from vggtkit.runtime.onnx.trace import Graph, Shapes, trace
@@ -85,7 +85,7 @@ def onnx_speed(name: str, repeats: int, budget: str, size: tuple[int, int, int])
 @torch.no_grad()
 def _files(
     name: str, budget: str, images: Tensor, folder: Path
-) -> tuple[dict[str, Written], dict[str, Any], dict[str, dict[str, Tensor]]]:
+) -> tuple[dict[str, WrittenGraph], dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The files, what writing them took, and what torch gives."""
     subject = subject_of(load_vggt(name, weights="random" if name == FULL_SIZE else "pretrained").with_heads(HEADS))
     model = subject.model
@@ -127,7 +127,7 @@ def _outputs(returned: Mapping[str, Any]) -> dict[str, Tensor]:
     return {key: returned[key].clone() for key in OUTPUTS}
 
 
-def _written(graph: Graph, path: Path) -> tuple[Written, float]:
+def _written(graph: Graph, path: Path) -> tuple[WrittenGraph, float]:
     return _timed(lambda: write(graph, path))
 
 

@@ -28,11 +28,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.evaluation.evaluator import SEED, Evaluator, Measured
+from analysis.evaluation.evaluator import SEED, Evaluator, MeasuredDamage
 from analysis.search.swaps import refine
 from analysis.steps import PROFILE, make_profile
 from mixedprec import Constraints, Evidence, Planned, Request, parse_request, planned, uniform_assignment
-from mixedprec.comparison import alternatives
+from mixedprec.comparison import other_assignments
 from mixedprec.planner import uniform_sizes
 from sensitivity import open_profile
 from vggtkit.metrics.geometry import bootstrap_interval
@@ -84,7 +84,7 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
     sizes = uniform_sizes(full, UNIFORM_SCHEMES)
     for key in UNIFORM_SCHEMES:
         rows[key] = row_of(evaluator.measure(uniform_assignment(evidence.layers, key)), fp32, sizes[key])
-    for name, formats in alternatives(full).items():
+    for name, formats in other_assignments(full).items():
         file = full.plan.overhead_bytes + sum(full.search_space.layer_bytes(formats).values())
         rows[name] = row_of(evaluator.measure(formats), fp32, file)
     tools = {
@@ -111,7 +111,7 @@ def plan_at(evidence: Evidence, model: VGGT, request: Request) -> Planned:
     return planned(evidence, skeleton(model.config), request)
 
 
-def row_of(measured: Measured, fp32: Measured, size_bytes: int) -> dict[str, Any]:
+def row_of(measured: MeasuredDamage, fp32: MeasuredDamage, size_bytes: int) -> dict[str, Any]:
     """What is told of one candidate."""
     dense = [value for name, value in measured.by_output.items() if name not in TRACKS]
     record: dict[str, Any] = {

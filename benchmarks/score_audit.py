@@ -24,12 +24,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.audit import summary
+from analysis.audit import audit_summary
 from analysis.evaluation.results import null_if_not_finite
 from analysis.steps import PROFILE, make_audit, make_profile
 from analysis.steps.run_folder import scenes_for, subject_of_run
 from sensitivity import open_profile
-from sensitivity.damage import ROWS, true_damage
+from sensitivity.damage import ROWS_AT_A_TIME, true_damage
 from vggtkit.core.executors.choosing import AT_MOST
 from vggtkit.metrics.tensors import nmse
 from vggtkit.quant import Layer, dequantize_layer, quantize_layer, replaced_weights
@@ -58,7 +58,7 @@ def score_audit(folder: Path, scenes: int) -> dict[str, object]:
     )
     audited = time.perf_counter()
     return {
-        **summary(audit),
+        **audit_summary(audit),
         "speed": speed(folder),
         "seconds": {"profile": profiled - start, "audit": audited - profiled},
         "threads": torch.get_num_threads(),
@@ -124,7 +124,7 @@ def timed(way: str, threads: int, folder: Path) -> Timed:
         return (time.perf_counter() - start) / (len(few) * len(schemes)), whole
     measure = partial(
         true_damage, subject, schemes=profile.schemes, scene=scene,
-        rows=1 if way == EXACT else ROWS, exact=way == EXACT,
+        rows=1 if way == EXACT else ROWS_AT_A_TIME, exact=way == EXACT,
     )  # fmt: skip
     measure(layers[:1])  # warm
     # The recorded pass is shared by all layers of the model, not by these few.

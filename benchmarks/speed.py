@@ -30,7 +30,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.timing.limits import limits, measured_peaks, work_by_stage, works_as
+from analysis.timing.limits import measured_peaks, stage_limits, work_by_stage, works_as
 from mixedprec import data_free, load_quantized, packed_with, parse_request, planned, quantized_weights, save_quantized
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import load_vggt
@@ -118,9 +118,9 @@ def bounded(subject: Subject, images: Tensor, formats: Mapping[str, str]) -> dic
     if plain is None or executed is None:
         return {"peaks": asdict(peaks)}
     found = {
-        "fp32": limits(plain, peaks, "fp32", packed=False),
-        "int8 packed": limits(executed, peaks, floats, packed=True),
-        "int8 int8": limits(executed, peaks, floats, packed=False),
+        "fp32": stage_limits(plain, peaks, "fp32", packed=False),
+        "int8 packed": stage_limits(executed, peaks, floats, packed=True),
+        "int8 int8": stage_limits(executed, peaks, floats, packed=False),
     }
     said = {
         way: {stage: asdict(limit) | {"limit": limit.seconds} for stage, limit in of.items()}

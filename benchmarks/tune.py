@@ -24,13 +24,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis.evaluation.evaluator import Evaluator
-from analysis.steps import PLAN, PROFILE, make_plan, make_profile, make_tuned
+from analysis.steps import PLAN, PROFILE, make_plan_of_run, make_profile, make_tuned
 from analysis.steps.plan import Extras
 from analysis.steps.rounding import weights_of
 from analysis.steps.run_folder import profiled_scenes
 from mixedprec import load_plan, overhead_bytes, packed_with, parse_request, quantized_weights
 from mixedprec.rounding import rounded_weights
-from mixedprec.tuning import Recipe, Weights
+from mixedprec.tuning import QuantizedByLayer, Recipe
 from sensitivity import open_profile
 from sensitivity.moments import output_moments
 from vggtkit.model import load_vggt
@@ -49,7 +49,7 @@ def tell(stage: str, done: int, total: int) -> None:
         print(f"{time.process_time():.0f} s of the processor: {stage}, {done} of {total}", file=sys.stderr, flush=True)
 
 
-def judged(evaluator: Evaluator, weights: Weights | None) -> dict[str, float]:
+def judged(evaluator: Evaluator, weights: QuantizedByLayer | None) -> dict[str, float]:
     """What packed weights do on the held-out scenes; of FP32 where there are none."""
     if weights is None:
         result = evaluator.fp32()
@@ -72,7 +72,7 @@ def compare(
     room = size or int(overhead_bytes(subject) + BITS / 8 * weights)
     seconds: dict[str, float] = {}
     if not (run / PLAN).is_file():
-        make_plan(run, parse_request(f"{room}B"), extras=Extras(rounding=ROUNDING), device="cpu")
+        make_plan_of_run(run, parse_request(f"{room}B"), extras=Extras(rounding=ROUNDING), device="cpu")
     plan = load_plan(run / PLAN)
     if not plan.tuned:
         weights_of(run, plan, profile, subject)  # so that what follows is tuning alone
@@ -86,7 +86,7 @@ def compare(
         subject, load_scenes(replace(source, count=held_out), "evaluation", img_size=img_size, patch_size=patch_size)
     )
     moments = output_moments(subject, subject.layers, profiled_scenes(run, subject, profile))
-    candidates: dict[str, Weights | None] = {
+    candidates: dict[str, QuantizedByLayer | None] = {
         "fp32": None,
         "nearest": quantized_weights(subject, plan.formats),
         ROUNDING: rounded_weights(subject, plan.formats, ROUNDINGS[ROUNDING], moments).weights,

@@ -46,7 +46,7 @@ class Alternative:
         return self.budget_bytes - self.int8_int4_floor
 
 
-def alternatives(evidence: Evidence, subject: Subject, request: Request) -> list[Alternative]:
+def other_sizes(evidence: Evidence, subject: Subject, request: Request) -> list[Alternative]:
     """Plans for the same size with all heads and without some, and for its binary namesake (MB, MiB).
 
     Args:

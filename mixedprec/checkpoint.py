@@ -25,10 +25,18 @@ from mixedprec.checkpoint_file import (
     CheckpointReader,
     compact,
     damaged,
-    part_names,
+    file_part_names,
     sidecar_of,
 )
-from mixedprec.container import DIGEST, DIGEST_BYTES, DIGEST_DIGITS, LENGTH_BYTES, Container, Part, header_capacity
+from mixedprec.container import (
+    DIGEST_BYTES,
+    DIGEST_DIGITS,
+    DIGEST_KEY,
+    LENGTH_BYTES,
+    Container,
+    StoredTensor,
+    header_capacity,
+)
 from mixedprec.given_biases import adopt, brought_biases, given_biases
 from mixedprec.plan import KEEPS, Plan
 from vggtkit.core.atomic import replacing_all
@@ -241,7 +249,7 @@ def load_quantized(
         for name, (layer, bias) in given_biases(network, layers, weights, reader.names()).items():
             adopt(network, layer, bias)
             rest[name] = bias
-        parts = (part_names(weights[name], get_format(key)) for name, key in info.formats.items())
+        parts = (file_part_names(weights[name], get_format(key)) for name, key in info.formats.items())
         reader.check_names({name for names in parts for name in names.values()} | rest.keys())
         state = {name: reader.unquantized(name, like, info.keep) for name, like in rest.items()}
         readers = json.loads(info.architecture).get(READERS, {})
@@ -334,12 +342,12 @@ def _capacity(
         per_weight = (layer.shape[0], layer.weights // layer.shape[0])
         shapes[f"{weights[layer.name]}.codes"] = (layer.weights,)
         shapes[f"{weights[layer.name]}.scales"] = shapes[f"{weights[layer.name]}.zero_points"] = per_weight
-    parts = [Part(name, torch.float32, shape) for name, shape in shapes.items()]
+    parts = [StoredTensor(name, torch.float32, shape) for name, shape in shapes.items()]
     longest = {layer.name: "x" * _LONGEST_KEY for layer in layers}
     info = CheckpointInfo(architecture, longest, "fp16", "f" * FINGERPRINT_DIGITS, {})
     numbers = sum(layer.weights for layer in layers) + sum(tensor.numel() for tensor in rest.values())
     return header_capacity(
-        parts, info.metadata() | {"note": "x" * NOTE_BYTES, DIGEST: "f" * DIGEST_DIGITS}, data_bytes=6 * numbers
+        parts, info.metadata() | {"note": "x" * NOTE_BYTES, DIGEST_KEY: "f" * DIGEST_DIGITS}, data_bytes=6 * numbers
     )
 
 
@@ -348,11 +356,11 @@ def _stored(layer: Layer, q: QuantizedTensor, weights: Mapping[str, str]) -> dic
     tensors = q.tensors()
     if q.format.is_float:
         tensors["codes"] = from_out_first(q.codes, layer.kind)
-    return {name: tensors[part] for part, name in part_names(weights[layer.name], q.format).items()}
+    return {name: tensors[part] for part, name in file_part_names(weights[layer.name], q.format).items()}
 
 
-def _part(name: str, tensor: Tensor) -> Part:
-    return Part(name, tensor.dtype, tuple(tensor.shape))
+def _part(name: str, tensor: Tensor) -> StoredTensor:
+    return StoredTensor(name, tensor.dtype, tuple(tensor.shape))
 
 
 def _summary(path: Path, info: CheckpointInfo, container: Container, digest: str, layer_bytes: dict[str, int]) -> str:
@@ -364,7 +372,7 @@ def _summary(path: Path, info: CheckpointInfo, container: Container, digest: str
         "overhead_bytes": container.size_bytes - sum(layer_bytes.values()),
         "keep": info.keep,
         "model_fingerprint": info.model_fingerprint,
-        DIGEST: digest,
+        DIGEST_KEY: digest,
         "config": json.loads(info.architecture),
         "note": info.note,
         "formats": info.formats,

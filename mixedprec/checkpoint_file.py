@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mixedprec.apply import KEEP_DTYPES
-from mixedprec.container import DIGEST, file_digest
+from mixedprec.container import DIGEST_KEY, file_digest
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import first_line
 from vggtkit.core.program import command, setting
@@ -123,7 +123,7 @@ class CheckpointReader:
                 f"{self.path}: schema version is {version}, this tool reads {SCHEMA_VERSION}; export it again"
             )
         absent = [
-            name for name in ("config", "formats", "keep", "model_fingerprint", "note", DIGEST) if name not in texts
+            name for name in ("config", "formats", "keep", "model_fingerprint", "note", DIGEST_KEY) if name not in texts
         ]
         if absent:
             raise damaged(self.path, f"{absent[0]!r} is missing in the header")
@@ -167,8 +167,8 @@ class CheckpointReader:
     def check_digest(self) -> None:
         """Refuse what is not as it was written, if asked to verify; to be called when every tensor has been read."""
         texts: dict[str, str] = self.file.metadata() or {}
-        if self._digest is not None and texts.get(DIGEST) != self._digest.result():
-            raise damaged(self.path, f"its {DIGEST} is not that of its content")
+        if self._digest is not None and texts.get(DIGEST_KEY) != self._digest.result():
+            raise damaged(self.path, f"its {DIGEST_KEY} is not that of its content")
 
     def unquantized(self, name: str, like: Tensor, keep: str) -> Tensor:
         """A tensor that is not quantised, in the precision that the model has it in."""
@@ -185,7 +185,7 @@ class CheckpointReader:
     def quantized(self, layer: Layer, key: str, weight_name: str) -> QuantizedTensor:
         """The quantised weight of a layer."""
         fmt = get_format(key)
-        tensors = {part: self._tensor(name) for part, name in part_names(weight_name, fmt).items()}
+        tensors = {part: self._tensor(name) for part, name in file_part_names(weight_name, fmt).items()}
         if fmt.is_float and tensors["codes"].ndim == len(layer.shape):
             tensors["codes"] = out_first(tensors["codes"], layer.kind)
         try:
@@ -211,7 +211,7 @@ class CheckpointReader:
         return value
 
 
-def part_names(weight_name: str, fmt: Format) -> dict[str, str]:
+def file_part_names(weight_name: str, fmt: Format) -> dict[str, str]:
     """Name in the file of every tensor that a quantised weight consists of."""
     if fmt.is_float:
         return {"codes": weight_name}

@@ -30,7 +30,7 @@ class Comparison:
     measured: float | None = None
 
 
-def alternatives(planned: Planned) -> dict[str, Assignment]:
+def other_assignments(planned: Planned) -> dict[str, Assignment]:
     """What else the constraints and the budget allow: every baseline and the other policies.
 
     They have the plan's formats; a policy that is a rule has those that it is written for.
@@ -47,7 +47,7 @@ def alternatives(planned: Planned) -> dict[str, Assignment]:
 
 
 def comparisons(planned: Planned) -> list[Comparison]:
-    """The plan, every uniform scheme, and `alternatives` within the plan's budget."""
+    """The plan, every uniform scheme, and `other_assignments` within the plan's budget."""
     plan, evidence = planned.plan, planned.search_space.evidence
     rows = [Comparison(f"plan ({plan.policy})", plan.size_bytes, plan.total_damage)]
     for key in UNIFORM_SCHEMES:
@@ -55,7 +55,7 @@ def comparisons(planned: Planned) -> list[Comparison]:
             assignment = uniform_assignment(evidence.layers, key)
             measured = evidence.total(evidence.uniform[key]) if key in evidence.uniform else None
             rows.append(_row(planned, get_format(key).short_title, assignment, measured))
-    rows += [_row(planned, f"{title}, same budget", formats) for title, formats in alternatives(planned).items()]
+    rows += [_row(planned, f"{title}, same budget", formats) for title, formats in other_assignments(planned).items()]
     return rows
 
 

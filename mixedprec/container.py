@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 LENGTH_BYTES = 8
-DIGEST = "digest"
+DIGEST_KEY = "digest"
 _PIECE = 1 << 20  # bytes hashed at a time
 DIGEST_DIGITS = 64
-DIGEST_BYTES = len(f',"{DIGEST}":""') + DIGEST_DIGITS
+DIGEST_BYTES = len(f',"{DIGEST_KEY}":""') + DIGEST_DIGITS
 """What the digest takes of a header."""
 # From the widest down, so that every tensor is aligned to its own width.
 _DTYPES = {
@@ -34,10 +34,10 @@ _DTYPES = {
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredTensor:
     """A tensor that a file is going to hold.
 
-    >>> Part("scales", torch.float16, (3, 2)).nbytes
+    >>> StoredTensor("scales", torch.float16, (3, 2)).nbytes
     12
     """
 
@@ -63,7 +63,7 @@ class Container:
         ValueError: the header does not fit its capacity.
     """
 
-    def __init__(self, parts: Iterable[Part], metadata: Mapping[str, str], capacity: int) -> None:
+    def __init__(self, parts: Iterable[StoredTensor], metadata: Mapping[str, str], capacity: int) -> None:
         order = list(_DTYPES)
         self.parts = sorted(parts, key=lambda part: order.index(part.dtype))
         self.capacity = capacity
@@ -77,7 +77,7 @@ class Container:
         self._header(DIGEST_DIGITS * "f")
 
     def write(self, file: BinaryIO, name: str, tensor: Tensor) -> None:
-        """Write one part to its place."""
+        """Write the bytes of one part, a tensor of its shape and type, to its place."""
         file.seek(LENGTH_BYTES + self.capacity + self.begin[name])
         values: memoryview = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
         file.write(values)
@@ -96,7 +96,7 @@ class Container:
         return digest
 
     def _header(self, digest: str) -> bytes:
-        header = _header(self.parts, self.begin, self.metadata | {DIGEST: digest})
+        header = _header(self.parts, self.begin, self.metadata | {DIGEST_KEY: digest})
         if len(header) > self.capacity:
             raise ValueError(f"the header takes {len(header)} bytes, its capacity is {self.capacity}")
         return header
@@ -113,7 +113,7 @@ def file_digest(file: BinaryIO) -> str:
     """
     file.seek(0)
     header = json.loads(file.read(int.from_bytes(file.read(LENGTH_BYTES), "little")))
-    header["__metadata__"].pop(DIGEST, None)
+    header["__metadata__"].pop(DIGEST_KEY, None)
     return _digest(header, file)
 
 
@@ -125,7 +125,7 @@ def _digest(header: Mapping[str, object], file: BinaryIO) -> str:
     return sha256.hexdigest()
 
 
-def header_capacity(parts: Sequence[Part], metadata: Mapping[str, str], data_bytes: int) -> int:
+def header_capacity(parts: Sequence[StoredTensor], metadata: Mapping[str, str], data_bytes: int) -> int:
     """Bytes of header that suffice for these parts and texts, wherever in ``data_bytes`` the parts lie.
 
     >>> header_capacity([], {"keep": "fp16"}, data_bytes=0)
@@ -135,7 +135,7 @@ def header_capacity(parts: Sequence[Part], metadata: Mapping[str, str], data_byt
     return -(-len(_header(parts, last, metadata)) // 8) * 8
 
 
-def _header(parts: Iterable[Part], begin: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
+def _header(parts: Iterable[StoredTensor], begin: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     for part in parts:
         offsets = [begin[part.name], begin[part.name] + part.nbytes]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sensitivity import Profile
 from sensitivity.estimate_check import EstimateCheck, check_estimates
 from sensitivity.store import Changes
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.model import HEADS, check_heads
@@ -29,8 +30,6 @@ from vggtkit.quant.rounding import NEAREST
 
 SKETCH = "sketch"
 _ALSO_CALLED = {"pose": "camera", "cameras": "camera", "points": "point", "tracks": "track"}
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

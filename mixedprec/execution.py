@@ -12,9 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mixedprec.evidence import SKETCH, Array
+from mixedprec.evidence import SKETCH
 from mixedprec.planner import Planned
 from sensitivity import Profile
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.quant import Layer

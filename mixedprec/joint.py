@@ -27,13 +27,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
-from mixedprec.limits import Limit, Table, best_prices
+from mixedprec.limits import CostTable, Limit, best_prices
 from mixedprec.solver import Choice, Solution, bytes_limit, solve
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from vggtkit.core.arrays import Array, Ints
 
 ROUNDS = 40
 GAP = 2e-3
@@ -50,7 +47,7 @@ _ROUNDING = 1e-9
 
 
 def solve_jointly(
-    groups: Sequence[Sequence[Choice]], changes: Sequence[Floats], budget_bytes: int, limits: Sequence[Limit] = ()
+    groups: Sequence[Sequence[Choice]], changes: Sequence[Array], budget_bytes: int, limits: Sequence[Limit] = ()
 ) -> Solution:
     """Pick one choice per group within the budget, with the least damage of all together.
 
@@ -91,7 +88,7 @@ def solve_jointly(
     return Solution(joint.table.picked(picks), joint.size(picks), damage, min(bound, damage), is_best, coupling)
 
 
-def coupling_of(changes: Floats) -> float:
+def coupling_of(changes: Array) -> float:
     """How far to trust the terms between groups, from 0 (not at all) to 1.
 
     1 minus their summed squared standard errors over their summed squares, from the differences between scenes.
@@ -121,7 +118,7 @@ def coupling_of(changes: Floats) -> float:
     return float(np.clip(1 - errors.sum() / size, 0, 1)) if size > 0 else 0.0
 
 
-def damage_together(changes: Floats, coupling: float) -> float:
+def damage_together(changes: Array, coupling: float) -> float:
     """Damage of one output by layers that are all quantised; without coupling the sum of what each does alone.
 
     Args:
@@ -142,13 +139,13 @@ class _Joint:
     def __init__(
         self,
         groups: Sequence[Sequence[Choice]],
-        changes: Sequence[Floats],
+        changes: Sequence[Array],
         limits: Sequence[Limit],
         coupling: float,
         first: Solution,
     ) -> None:
         self.groups, self.coupling, self.first = groups, coupling, np.array(first.picks)
-        self.table = Table([np.array([choice.damage for choice in group]) for group in groups], limits)
+        self.table = CostTable([np.array([choice.damage for choice in group]) for group in groups], limits)
         self.prices = np.eye(len(limits))[0]  # of bytes alone, until there are better ones
         # All groups get one width, so that a plan is one index into an array.
         widest = max(map(len, groups))
@@ -162,15 +159,15 @@ class _Joint:
         self.energy = np.square(self.changes).sum(2)
 
     def size(self, picks: Ints) -> int:
-        """In bytes."""
+        """Of a choice for every group, ``picks`` ``[groups]``, in bytes."""
         return int(self.sizes[self.rows, picks].sum())
 
     def damage(self, picks: Ints) -> float:
-        """With the terms between groups."""
+        """Of a choice for every group, ``[groups]``, with the terms between groups."""
         together = self.changes[self.rows, picks].sum(0)
         return float(self._value(self.linear[self.rows, picks].sum(), together))
 
-    def _value(self, linear: float, together: Floats) -> float:
+    def _value(self, linear: float, together: Array) -> float:
         return linear + self.coupling * float(together @ together)
 
     def relaxed(self) -> tuple[list[Ints], float]:
@@ -194,15 +191,15 @@ class _Joint:
                 break
         return plans, bound
 
-    def _mixed(self, linear: Floats, together: Floats, start: Floats) -> Floats:
+    def _mixed(self, linear: Array, together: Array, start: Array) -> Array:
         """Shares of the plans in their best mixture."""
         # SLSQP stops at an absolute tolerance, and damages are small: the value is 1 at the start.
         scale = 1 / max(self._value(float(start @ linear), start @ together), np.finfo(float).tiny)
 
-        def value(shares: Floats) -> float:
+        def value(shares: Array) -> float:
             return scale * self._value(float(shares @ linear), shares @ together)
 
-        def slope(shares: Floats) -> Floats:
+        def slope(shares: Array) -> Array:
             return scale * (linear + 2 * self.coupling * together @ (shares @ together))
 
         whole = {"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": np.ones_like}
@@ -213,7 +210,7 @@ class _Joint:
         shares = np.clip(minimum.x, 0, 1)
         return np.asarray(shares / shares.sum())
 
-    def _steepest(self, slopes: Floats) -> tuple[Ints, float]:
+    def _steepest(self, slopes: Array) -> tuple[Ints, float]:
         """A plan of few summed slopes, and a lower bound of any plan's: every byte at the least price that fits.
 
         At any price, the least sum of slopes and prices less the price of the whole budget is a bound (Lagrange).
@@ -244,7 +241,7 @@ class _Joint:
         return picks, bound
 
     def improved(self, picks: Ints) -> Ints:
-        """Change one group or two at a time, whatever lowers the damage most, until nothing does."""
+        """Change one group or two of ``[groups]`` at a time, whatever lowers the damage most, until nothing does."""
         picks = picks.copy()
         for _ in range(MOVES):
             moves, gain = self._best_move(picks)

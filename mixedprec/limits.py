@@ -21,12 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from vggtkit.core.arrays import Array, Ints
 from vggtkit.core.errors import InputError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 CUTS = 100
 CLOSE = 1e-9
@@ -67,10 +64,10 @@ class Within:
     bound: float
 
 
-class Table:
+class CostTable:
     """Damages ``[groups, width]`` and costs ``[limits, groups, width]``; a group of fewer choices repeats its first."""
 
-    def __init__(self, damages: Sequence[Floats], limits: Sequence[Limit]) -> None:
+    def __init__(self, damages: Sequence[Array], limits: Sequence[Limit]) -> None:
         width = max(map(len, damages))
         filled = [[*range(len(d)), *[0] * (width - len(d))] for d in damages]
         self.rows = np.arange(len(damages))
@@ -81,23 +78,23 @@ class Table:
         self.choices = [len(d) for d in damages]
 
     def taken(self, picks: Ints) -> Ints:
-        """Of every resource."""
+        """Of every resource ``[limits]``, by a choice for every group ``[groups]``."""
         return np.asarray(self.costs[:, self.rows, picks].sum(1))
 
     def fits(self, picks: Ints) -> bool:
-        """Whether every limit is kept."""
+        """Whether every limit is kept by a choice for every group ``[groups]``."""
         return bool((self.taken(picks) <= self.rooms).all())
 
     def picked(self, picks: Ints) -> tuple[int, ...]:
-        """Numbers of choices that there are: one that repeats the first is the first."""
+        """Of ``[groups]``, numbers of choices that there are: one that repeats the first is the first."""
         return tuple(int(pick) if pick < count else 0 for pick, count in zip(picks, self.choices, strict=True))
 
     def damage(self, picks: Ints) -> float:
-        """Summed."""
+        """Of a choice for every group ``[groups]``, summed."""
         return float(self.damages[self.rows, picks].sum())
 
 
-def solve_within(damages: Sequence[Floats], limits: Sequence[Limit]) -> Within:
+def solve_within(damages: Sequence[Array], limits: Sequence[Limit]) -> Within:
     """Pick one choice per group with the least summed damage that keeps every limit.
 
     Args:
@@ -117,7 +114,7 @@ def solve_within(damages: Sequence[Floats], limits: Sequence[Limit]) -> Within:
     ((0, 1), (0, 0))
     """
     start = _feasible(damages, limits)
-    table = Table(damages, limits)
+    table = CostTable(damages, limits)
     prices, bound, picks = best_prices(table, table.damages, start)
     picks = improved(table, table.damages, picks, prices)
     damage = table.damage(picks)
@@ -128,8 +125,8 @@ def solve_within(damages: Sequence[Floats], limits: Sequence[Limit]) -> Within:
 
 
 def best_prices(
-    table: Table, values: Floats, start: Ints, cuts: int = CUTS, guess: Floats | None = None
-) -> tuple[Floats, float, Ints]:
+    table: CostTable, values: Array, start: Ints, cuts: int = CUTS, guess: Array | None = None
+) -> tuple[Array, float, Ints]:
     """Prices of the limits, the lower bound that they prove, and the plan of least value met on the way.
 
     Args:
@@ -172,7 +169,7 @@ def best_prices(
     return chosen * spread / rooms, bound * spread, best
 
 
-def _nearby(table: Table, scaled: Floats, relative: Floats, prices: Floats, best: Ints) -> Ints:
+def _nearby(table: CostTable, scaled: Array, relative: Array, prices: Array, best: Ints) -> Ints:
     """The best of a plan and those at slightly higher prices, which fit."""
     least = float(scaled[table.rows, best].sum())
     for step in range(-20, 4):
@@ -183,8 +180,16 @@ def _nearby(table: Table, scaled: Floats, relative: Floats, prices: Floats, best
     return best
 
 
-def improved(table: Table, values: Floats, picks: Ints, prices: Floats, moves: int = 1000) -> Ints:
-    """Change one group, or one that gains with one that pays for it, as long as that lowers the value and fits."""
+def improved(table: CostTable, values: Array, picks: Ints, prices: Array, moves: int = 1000) -> Ints:
+    """Change one group, or one that gains with one that pays for it, as long as that lowers the value and fits.
+
+    Args:
+        table: of the groups.
+        values: ``[groups, width]``, to be lowered.
+        picks: ``[groups]``, to begin with; they fit.
+        prices: ``[limits]``, of a unit of every resource.
+        moves: at most.
+    """
     picks = picks.copy()
     priced = values + np.tensordot(prices, table.costs, 1)
     for _ in range(moves):
@@ -209,7 +214,7 @@ def improved(table: Table, values: Floats, picks: Ints, prices: Floats, moves: i
     return picks
 
 
-def _feasible(damages: Sequence[Floats], limits: Sequence[Limit]) -> Ints:
+def _feasible(damages: Sequence[Array], limits: Sequence[Limit]) -> Ints:
     """A plan that keeps all limits."""
     picks = np.array([int(np.argmin(costs)) for costs in limits[0].costs])
     least = sum(int(costs.min()) for costs in limits[0].costs)
@@ -226,7 +231,7 @@ def _feasible(damages: Sequence[Floats], limits: Sequence[Limit]) -> Ints:
     return picks
 
 
-def _decided(table: Table, prices: Floats, bound: float, picks: Ints) -> tuple[Ints, float]:
+def _decided(table: CostTable, prices: Array, bound: float, picks: Ints) -> tuple[Ints, float]:
     """The best plan among the choices that prices do not rule out, and a lower bound of any."""
     priced = table.damages + np.tensordot(prices, table.costs, 1)
     regret = priced - priced.min(1, keepdims=True)

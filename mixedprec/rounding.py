@@ -26,7 +26,7 @@ from vggtkit.quant.rounding import Rounding, aimed_at_exact_outputs
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
-UNUSABLE = "its inputs are all zeros, or not finite"
+UNUSABLE_INPUTS = "its inputs are all zeros, or not finite"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def sequentially_rounded(
         key, (own, cross) = assignment[name], calls.moments([name], scenes, quantized)[name]
         usable = bool(own.isfinite().all() and cross.isfinite().all() and own.any())
         if not usable and not get_format(key).is_float:
-            fell_back[name] = UNUSABLE
+            fell_back[name] = UNUSABLE_INPUTS
         weight = out_first(weight_of(subject.model, by_name[name]), by_name[name].kind)
         aimed = _aimed(weight, own, cross) if usable and not get_format(key).is_float else weight
         done[name] = rounding.round(aimed, key, own if usable else None, name)

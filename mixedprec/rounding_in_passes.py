@@ -20,7 +20,8 @@ from torch import Tensor
 from mixedprec.apply import check_assignment
 from mixedprec.rounding import Rounded, rounded_layer
 from sensitivity.moments import Moments, groups_of, moment_bytes
-from vggtkit.core.journal import Arrays, Parts
+from vggtkit.core.arrays import Arrays
+from vggtkit.core.journal import Parts
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant import Layer, QuantizedTensor, own_weight
 from vggtkit.quant.rounding import Rounding

@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 
 from mixedprec.constraints import common_formats
-from mixedprec.evidence import Array, Evidence
+from mixedprec.evidence import Evidence
 from mixedprec.joint import damage_together
 from mixedprec.policies import Assignment, Problem, Timed
 from mixedprec.solver import Choice
-from mixedprec.timing import Timing, Way
+from mixedprec.timing import TimedExecution, Timing
+from vggtkit.core.arrays import Array
 from vggtkit.quant import Layer
 
 
@@ -88,7 +89,7 @@ class SearchSpace:
             )  # fmt: skip
         return _worth_taking(options, by_memory=timing.memory_room is not None)
 
-    def ways_of(self, assignment: Assignment, executions: Assignment) -> list[Way]:
+    def ways_of(self, assignment: Assignment, executions: Assignment) -> list[TimedExecution]:
         """How every layer runs; there must be a timing."""
         assert self.timing is not None
         sizes = self.layer_bytes(assignment)

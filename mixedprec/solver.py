@@ -27,14 +27,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mixedprec.budget import format_bytes
 from mixedprec.limits import Limit, solve_within
+from vggtkit.core.arrays import Array, Ints
 from vggtkit.core.errors import InputError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _WIDTHS = (64, 1024, 16_384)  # partial plans kept per pass; the last one bounds time and memory
 _ROUNDING = 1e-12
@@ -227,14 +224,14 @@ class _Core:
 
     groups: list[int]
     sizes: list[Ints]
-    excess: list[Floats]
+    excess: list[Array]
     room: int
     exponent: int
 
 
 def _core(groups: Sequence[Sequence[Choice]], fronts: list[list[int]], budget_bytes: int) -> _Core:
     room = budget_bytes - sum(group[front[0]].size_bytes for group, front in zip(groups, fronts, strict=True))
-    open_groups: list[tuple[int, Ints, Floats]] = []
+    open_groups: list[tuple[int, Ints, Array]] = []
     for number, (group, front) in enumerate(zip(groups, fronts, strict=True)):
         sizes = np.array([group[pick].size_bytes for pick in front], dtype=np.int64)
         damages = np.array([group[pick].damage for pick in front], dtype=np.float64)
@@ -264,9 +261,9 @@ class _Steps:
     stage: Ints
     target: Ints
     size: Ints
-    gain: Floats
+    gain: Array
 
-    def curve(self, stage: int) -> tuple[Ints, Floats]:
+    def curve(self, stage: int) -> tuple[Ints, Array]:
         """Corners of the relaxation of the groups from ``stage`` on: bytes spent, excess damage left."""
         mine = self.stage >= stage
         spent = np.concatenate([[0], np.cumsum(self.size[mine])])
@@ -291,7 +288,7 @@ def _steps(core: _Core) -> _Steps:
     )
 
 
-def _hull(sizes: Ints, excess: Floats) -> list[int]:
+def _hull(sizes: Ints, excess: Array) -> list[int]:
     """Positions of the lower convex hull; slopes never descend along it, as computed."""
 
     def rate(start: int, end: int) -> float:
@@ -341,8 +338,8 @@ class _Search:
         return self.upper * (1 - _ROUNDING)
 
     def _bound(
-        self, stage: int, used: Ints, excess: Floats, parent: Ints, pick: Ints, trail: list[tuple[Ints, Ints]]
-    ) -> Floats:
+        self, stage: int, used: Ints, excess: Array, parent: Ints, pick: Ints, trail: list[tuple[Ints, Ints]]
+    ) -> Array:
         """Lower bounds of what the partial plans can become; takes the best rounded completion on the way."""
         spent, left = self.steps.curve(stage + 1)
         room = self.core.room - used
@@ -352,7 +349,7 @@ class _Search:
         if completed[row] < self.upper:
             self.upper = float(completed[row])
             self.best = self._picks(stage, int(parent[row]), int(pick[row]), int(corner[row]), trail)
-        bound: Floats = excess + np.interp(room, spent, left)
+        bound: Array = excess + np.interp(room, spent, left)
         return bound
 
     def _picks(self, stage: int, parent: int, pick: int, corner: int, trail: list[tuple[Ints, Ints]]) -> Ints:
@@ -369,7 +366,7 @@ class _Search:
         return picks
 
 
-def _select(used: Ints, excess: Floats, bound: Floats, target: float, width: int) -> tuple[Ints, float]:
+def _select(used: Ints, excess: Array, bound: Array, target: float, width: int) -> tuple[Ints, float]:
     """Rows worth extending (promising, undominated, at most ``width``), and the lowest bound given up."""
     rows = np.flatnonzero(bound < target)
     rows = rows[np.lexsort((excess[rows], used[rows]))]

@@ -84,7 +84,7 @@ def read_memory(text: str) -> Budget:
     return memory
 
 
-class Way(NamedTuple):
+class TimedExecution(NamedTuple):
     """One way to run a layer.
 
     Attributes:
@@ -164,11 +164,11 @@ class Timing:
         """Memory that no choice changes."""
         return self.kept_bytes + self.conditions.activation_bytes
 
-    def ways(self, layer: Layer, format_key: str, size_bytes: int) -> list[Way]:
+    def ways(self, layer: Layer, format_key: str, size_bytes: int) -> list[TimedExecution]:
         """How a layer may run in a format whose file takes so many bytes."""
         stays = self.small or stays_plain(layer)
         if self.table is None or self.times is None:
-            return [Way("", 0, size_bytes)]
+            return [TimedExecution("", 0, size_bytes)]
         seconds = self.table.layer_seconds(self.times, layer, format_key, stays=stays)
         whole = is_int8(format_key) and not get_format(format_key).is_float
         memory = {
@@ -179,17 +179,17 @@ class Timing:
             FIXED: 4 * layer.weights if stays else size_bytes,
         }
         return [
-            Way("" if how == FIXED else how, round(taken * NANOSECONDS), memory[how])
+            TimedExecution("" if how == FIXED else how, round(taken * NANOSECONDS), memory[how])
             for how, taken in seconds.items()
             if whole or not how.startswith("int8")
         ]
 
-    def way(self, layer: Layer, format_key: str, size_bytes: int, execution: str) -> Way:
+    def way(self, layer: Layer, format_key: str, size_bytes: int, execution: str) -> TimedExecution:
         """The one of this execution; the first where there is no such."""
         ways = self.ways(layer, format_key, size_bytes)
         return next((way for way in ways if way.execution == execution), ways[0])
 
-    def facts(self, ways: Iterable[Way]) -> dict[str, object]:
+    def facts(self, ways: Iterable[TimedExecution]) -> dict[str, object]:
         """What a plan of these ways takes, as its file says it."""
         ways = tuple(ways)
         asked = self.conditions

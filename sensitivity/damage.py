@@ -26,7 +26,7 @@ from vggtkit.runtime.fewer_operations import fewer_operations
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-ROWS = 8
+ROWS_AT_A_TIME = 8
 """Formats side by side; more gained nothing on a CPU."""
 
 
@@ -64,7 +64,7 @@ def true_damage(
     schemes: Sequence[str],
     scene: Scene,
     *,
-    rows: int = ROWS,
+    rows: int = ROWS_AT_A_TIME,
     exact: bool = False,
     watcher: Watcher | None = None,
     step: Callable[[], None] = lambda: None,
@@ -97,7 +97,7 @@ def true_damage(
 
 @contextmanager
 def damage_on(
-    subject: Subject, schemes: Sequence[str], scene: Scene, *, rows: int = ROWS, exact: bool = False
+    subject: Subject, schemes: Sequence[str], scene: Scene, *, rows: int = ROWS_AT_A_TIME, exact: bool = False
 ) -> Iterator[DamageOnScene]:
     """A scene on which layers can be measured in turn, as `true_damage` does; its recorded pass is kept meanwhile."""
     size = len(schemes)
@@ -145,7 +145,7 @@ class DamageOnScene:
 
 
 @torch.no_grad()
-def memory_of_damage(subject: Subject, scene: Scene, rows: int = ROWS) -> int:
+def memory_of_damage(subject: Subject, scene: Scene, rows: int = ROWS_AT_A_TIME) -> int:
     """Bytes that `true_damage` takes beside the weights, about, from a pass over a scene.
 
     A recording holds what parts put out and what goes into them where that is something else, and about as much again

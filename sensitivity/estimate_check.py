@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
-from sensitivity.store import Array, Changes, Profile
+from sensitivity.store import Changes, Profile
+from vggtkit.core.arrays import Array
 
 LIMIT = 3.0
 """The factor by which estimate and measurement may differ."""
 
-LARGEST = 0.1
+LARGEST_SHARE = 0.1
 """Damage beyond which first order says no more than that there is much."""
 
 LEAST = 1e-9
@@ -37,8 +38,8 @@ class EstimateCheck(NamedTuple):
         summed: estimated damage, as a sum over layers.
         jointly: the same with what layers do to each other.
         measured: damage.
-        ratio: estimate over measurement, of the estimate that is nearer; 1 between the two. Damage above `LARGEST`
-            counts as that, and below the floor as the floor.
+        ratio: estimate over measurement, of the estimate that is nearer; 1 between the two. Damage above
+            `LARGEST_SHARE` counts as that, and below the floor as the floor.
         samples: scenes times probes that the estimate is a mean over.
     """
 
@@ -99,7 +100,7 @@ def ratio(summed: float, jointly: float, measured: float, floor: float) -> float
     (2e-07, 1.0, 1.0)
     """
     least, most, truth = (
-        float(np.clip(np.nan_to_num(value, nan=np.inf), floor, max(floor, LARGEST)))
+        float(np.clip(np.nan_to_num(value, nan=np.inf), floor, max(floor, LARGEST_SHARE)))
         for value in (min(summed, jointly), max(summed, jointly), measured)
     )
     return most / truth if truth > most else least / truth if truth < least else 1.0

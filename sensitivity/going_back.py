@@ -19,18 +19,18 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 from vggtkit.subject.factory import describe_error
 
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
 def differentiated(
     subject: Subject,
     layers: Sequence[Layer],
     scene: Scene,
-    passes: Callable[[Route], Result],
+    passes: Callable[[Route], Outcome],
     dtype: torch.dtype = torch.float32,
     *,
     through_detach: bool = False,
-) -> Result:
+) -> Outcome:
     """Do passes back through a model on the route that it allows; begun anew where a route turns out not to.
 
     Args:

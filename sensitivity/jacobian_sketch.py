@@ -43,7 +43,7 @@ from vggtkit.quant.simulate import stored_nbytes_cut
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-Result = TypeVar("Result")
+Outcomes = TypeVar("Outcomes")
 
 DEFAULT_PROBES = 4
 FLOAT = 4
@@ -208,12 +208,12 @@ def sketch_changes(
         InputError: a model that is not VGGT cannot be differentiated, or no gradient reaches a layer that matters.
     """
     nothing = InputErrors(subject.model, layers, ())
-    return sketch(
+    return sketch_errors(
         subject, layers, errors, nothing, scene, probes=probes, seed=seed, dtype=dtype, through_detach=through_detach
     ).weights
 
 
-def sketch(
+def sketch_errors(
     subject: Subject,
     layers: Sequence[Layer],
     errors: WeightErrors,
@@ -294,7 +294,7 @@ def _changes(
     subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, probes: int,
     seed: int, route: Route,
 ) -> Sketch:  # fmt: skip
-    """`sketch` on a given way back."""
+    """`sketch_errors` on a given way back."""
     places = [set(used) for used in route.places] if route.places is not None else [set() for _ in layers]
     places += [inputs.places(route.segments, row) | places[row] for row in inputs.rows]
     tape = tape_of(route, [*(weight_of(subject.model, layer) for layer in layers), *inputs.steps], places)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, sketch
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, sketch_errors
 from vggtkit.model.folding import LARGEST_EXPONENT, norm_linear_pairs
 from vggtkit.quant import Layer, simulate, weight_of
 from vggtkit.quant.activations import INT8_TOKEN, round_activations
@@ -73,7 +73,9 @@ def choose_folding(
     inputs = _FoldedInputs(subject.model, layers, exponents)
     damage = torch.zeros(len(layers), 1 + len(GRID), dtype=torch.float64)
     for number, scene in enumerate(scenes):
-        sketched = sketch(subject, layers, weights, inputs, scene, probes=probes, seed=seed * len(scenes) + number)
+        sketched = sketch_errors(
+            subject, layers, weights, inputs, scene, probes=probes, seed=seed * len(scenes) + number
+        )
         for by_output in (sketched.weights, sketched.inputs):
             damage += sum(value.square().mean(2) for value in by_output.values()) / (len(by_output) * len(scenes))
     best = damage.argmin(1)

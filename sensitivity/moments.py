@@ -32,7 +32,7 @@ from vggtkit.quant import Layer, weight_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-ROWS = 2**14
+MOMENT_ROWS = 2**14
 """Rows multiplied at a time; the patches of a large map are many."""
 SHARE = 0.5
 """Of the free memory that second moments may take: the rest is for the pass and for factoring one of them."""
@@ -109,9 +109,9 @@ class Moments:
             self.weights[name] = parts[0].new_zeros(len(parts), dtype=torch.float32)
         self.rows[name] += len(parts[0])
         for number, rows in enumerate(parts):
-            for start in range(0, len(rows), ROWS):
-                piece = rows[start : start + ROWS].float()
-                scaled = piece if sizes is None else piece * sizes[number][start : start + ROWS, None].float()
+            for start in range(0, len(rows), MOMENT_ROWS):
+                piece = rows[start : start + MOMENT_ROWS].float()
+                scaled = piece if sizes is None else piece * sizes[number][start : start + MOMENT_ROWS, None].float()
                 self.sums[name][number].addmm_(scaled.T, piece)
                 self.totals[name][number] += scaled.sum(0)
             self.weights[name][number] += len(rows) if sizes is None else sizes[number].sum()

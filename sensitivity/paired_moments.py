@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sensitivity.layer_rows import has_rows, input_rows
-from sensitivity.moments import ROWS
+from sensitivity.moments import MOMENT_ROWS
 from vggtkit.quant import Layer, replaced_weights
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -82,10 +82,10 @@ class Calls:
             own.fill_(torch.nan)
             return
         for part, (x, y) in enumerate(zip(before, after, strict=True)):
-            for start in range(0, len(y), ROWS):
-                given = y[start : start + ROWS].float()
+            for start in range(0, len(y), MOMENT_ROWS):
+                given = y[start : start + MOMENT_ROWS].float()
                 own[part].addmm_(given.T, given)
-                cross[part].addmm_(x[start : start + ROWS].float().T, given)
+                cross[part].addmm_(x[start : start + MOMENT_ROWS].float().T, given)
 
     @torch.no_grad()
     def _run(self, scene: Scene, names: Sequence[str], see: Callable[[str, Arguments], None]) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch
-from sensitivity.recorder import Errors, Sampling, SceneRecorder
+from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch_errors
+from sensitivity.recorder import Errors, SceneRecorder, TokenSampling
 from sensitivity.rounding_gain import rounding_gain
 from sensitivity.store import FP32
 from sensitivity.survey import LayerVolume
-from vggtkit.core.journal import Arrays
+from vggtkit.core.arrays import Arrays
 from vggtkit.metrics.tensors import metrics_from_sums
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
@@ -46,7 +46,7 @@ class ProfileWork:
         dtype: that the model computes in.
         probes: random vectors per output and scene.
         gradient_dtype: of the backward passes.
-        through_detach: as `sketch` takes it.
+        through_detach: as `sketch_errors` takes it.
         calibrates: whether what calibrated rounding leaves is scored too.
     """
 
@@ -56,7 +56,7 @@ class ProfileWork:
     scenes: Sequence[Scene]
     schemes: Sequence[str]
     candidates: Sequence[str]
-    sampling: Sampling
+    sampling: TokenSampling
     seed: int
     dtype: torch.dtype
     probes: int
@@ -127,7 +127,7 @@ class _Bench:
 
     def _damage(self, number: int) -> Arrays:
         work = self.work
-        sketched = sketch(
+        sketched = sketch_errors(
             work.subject, work.layers, self.errors, self.inputs, work.scenes[number], probes=work.probes,
             seed=work.seed * len(work.scenes) + number, dtype=work.gradient_dtype, through_detach=work.through_detach,
         )  # fmt: skip

@@ -16,15 +16,16 @@ from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
 from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
-from sensitivity.recorder import Errors, Sampling, plan_sampling
+from sensitivity.recorder import Errors, TokenSampling, plan_sampling
 from sensitivity.route import Route
 from sensitivity.scrutiny import check_unseen, scrutinise
-from sensitivity.store import FP32, READ_PAST, Array, Profile, open_profile
+from sensitivity.store import FP32, READ_PAST, Profile, open_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
 from sensitivity.writer import ProfileWriter, writing_profile
+from vggtkit.core.arrays import Array, Arrays
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Demand, Executor, Workers
-from vggtkit.core.journal import Arrays, Parts
+from vggtkit.core.journal import Parts
 from vggtkit.core.memory import check_disk, check_memory, peak_resident_bytes, resident_bytes
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
@@ -147,7 +148,7 @@ def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequen
             tell()
 
 
-def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int) -> dict[str, Any]:
+def _facts_of_capture(layers: Sequence[Layer], sampling: TokenSampling, expected: int) -> dict[str, Any]:
     """What is to be known of how the numbers came about."""
     return {
         READ_PAST: [layer.name for layer in layers if layer.reader == ""],
@@ -159,7 +160,7 @@ def _facts_of_capture(layers: Sequence[Layer], sampling: Sampling, expected: int
 
 def _foreseen(
     subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
-    sampling: Sampling, schemes: Sequence[str], candidates: Sequence[str], probes: int, route: Route,
+    sampling: TokenSampling, schemes: Sequence[str], candidates: Sequence[str], probes: int, route: Route,
     say: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from sensitivity.capture import LayerCall, alone, observed, under_scheme
-from sensitivity.store import SCORE_METRICS, Array
+from sensitivity.store import SCORE_METRICS
 from sensitivity.survey import PICTURES, LayerVolume, as_tokens, channel_axis
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.metrics.tensors import SUM_NAMES, SsimReference, error_sums, merge_sums, metrics_from_sums
@@ -33,7 +34,7 @@ TOKENS_PER_LAYER = 16
 
 
 @dataclass(frozen=True)
-class Sampling:
+class TokenSampling:
     """How many tokens of each layer and call are kept, so that all activations stay under a number of bytes.
 
     Attributes:
@@ -45,7 +46,7 @@ class Sampling:
     size_bytes: int
 
 
-def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, limit_bytes: int) -> Sampling:
+def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, limit_bytes: int) -> TokenSampling:
     """The largest equal number of tokens per layer that fits, up to `TOKENS_PER_LAYER`.
 
     Args:
@@ -61,10 +62,10 @@ def plan_sampling(volumes: Sequence[LayerVolume], variants: int, scenes: int, li
     (16, 4)
     """
 
-    def sample_tokens(tokens: int) -> Sampling:
+    def sample_tokens(tokens: int) -> TokenSampling:
         per_call = tuple(min(max(1, tokens // v.calls), v.tokens // v.calls) if v.calls else 0 for v in volumes)
         values = sum(n * v.calls * v.channels for n, v in zip(per_call, volumes, strict=True))
-        return Sampling(per_call, 4 * variants * scenes * values)
+        return TokenSampling(per_call, 4 * variants * scenes * values)
 
     best = sample_tokens(1)
     if best.size_bytes > limit_bytes:
@@ -129,7 +130,7 @@ class SceneRecorder:
         layers: Sequence[Layer],
         volumes: Sequence[LayerVolume],
         scene: Scene,
-        sampling: Sampling,
+        sampling: TokenSampling,
         seed: int,
     ) -> None:
         self.subject, self.layers, self.scene, self.seed = subject, layers, scene, seed

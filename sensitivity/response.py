@@ -19,11 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-
-Array = NDArray[np.float64]
 
 PAIRS = 48
 """Pairs of layer and format that are measured for the curves of all outputs."""

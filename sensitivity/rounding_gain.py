@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sensitivity.moments import Moments, groups_of, input_moments, moment_bytes, room_for_moments
-from sensitivity.store import Array
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.quant import Layer, get_format, out_first, weight_of
 from vggtkit.quant.rounding.error_ratio import error_ratios

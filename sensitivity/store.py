@@ -24,6 +24,7 @@ from sensitivity.hdf5 import (
     plain_item,
     read_plain,
 )
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import in_one_line
 from vggtkit.core.program import command
@@ -32,19 +33,18 @@ from vggtkit.core.trial import try_first
 from vggtkit.quant import FORMATS, Layer
 from vggtkit.quant.activations import ACTIVATION_FORMATS
 
-SCHEMA_VERSION = 4
+PROFILE_SCHEMA = 4
 FP32 = "fp32"
 READ_PAST = "read_past"
 """The fact that names layers whose weight is read without a call of the layer."""
-KINDS = ("accumulated", "isolated")
+ERROR_KINDS = ("accumulated", "isolated")
 ROUNDINGS_GROUP = "roundings"
 SCORE_METRICS = ("mae", "cosine", "ssim", "nmse")
 """Metrics of a layer's output, in files and tables."""
 
-Array = NDArray[np.float64]
 Changes = NDArray[np.float32]
 
-AXES = {
+ACTIVATION_AXES = {
     "accumulated": "error of a layer's output when the whole model runs under the scheme, against FP32",
     "isolated": "error of a layer's output when only its own weight is quantised and its input is clean",
     "output": "NMSE of a model output when only this layer is quantised (first order, see docs/methods.md)",
@@ -233,9 +233,9 @@ def _check_damage(profile: Profile) -> None:
 
 def _parsed(path: Path, file: h5py.File) -> Profile:
     version = file.attrs.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version != PROFILE_SCHEMA:
         raise InputError(
-            f"{path}: schema version is {version}, this tool reads {SCHEMA_VERSION}; "
+            f"{path}: schema version is {version}, this tool reads {PROFILE_SCHEMA}; "
             f"make it again with `{command('profile')}`"
         )
     as_json = set(json.loads(file.attrs["json_attributes"]))
@@ -250,7 +250,7 @@ def _parsed(path: Path, file: h5py.File) -> Profile:
     read_past = set(facts.get(READ_PAST, ()))
     layers = tuple(_layer(row, read_past) for row in rows)
     sizes = np.stack([rows[f"bytes_{key}"] for key in candidates], axis=1)
-    scores = {kind: _group(file, f"scores/{kind}", (len(layers), len(schemes))) for kind in KINDS}
+    scores = {kind: _group(file, f"scores/{kind}", (len(layers), len(schemes))) for kind in ERROR_KINDS}
     damage = _group(file, "scores/output", (len(layers), len(candidates)))
     uniform = _group(file, "scores/uniform", (len(schemes),))
     changes = _changes(file, "changes", (len(layers), len(candidates)), damage)

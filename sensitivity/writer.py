@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensitivity.hdf5 import ACTIVATIONS, SHA256, describe, writing_hdf5
-from sensitivity.store import AXES, ROUNDINGS_GROUP, SCHEMA_VERSION, Array, Changes, stored_as
+from sensitivity.store import ACTIVATION_AXES, PROFILE_SCHEMA, ROUNDINGS_GROUP, Changes, stored_as
+from vggtkit.core.arrays import Array
 from vggtkit.core.atomic import replacing
 from vggtkit.quant import Layer
 
@@ -35,7 +36,7 @@ class ProfileWriter:
         self.file, self.check, self.layers, self.activation_formats = file, check, layers, activation_formats
         self.columns = {"accumulated": schemes, "isolated": schemes, "uniform": schemes, "output": candidates}
         self.columns["noise"] = candidates
-        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["schema_version"] = PROFILE_SCHEMA
         for name, value in facts.items():
             file.attrs[name] = value if _is_attribute(value) else json.dumps(value)
         file.attrs["json_attributes"] = json.dumps([name for name, value in facts.items() if not _is_attribute(value)])
@@ -117,7 +118,7 @@ class ProfileWriter:
                 f"scores/{group}/{stored_as(name)}", data=np.asarray(array, dtype=np.float64)
             )
             axes, schemes = "layer, scheme" if array.ndim == 2 else "scheme", json.dumps(list(self.columns[group]))
-            describe(dataset, axes=axes, schemes=schemes, meaning=AXES[group])
+            describe(dataset, axes=axes, schemes=schemes, meaning=ACTIVATION_AXES[group])
 
 
 def _is_attribute(value: object) -> bool:

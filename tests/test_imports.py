@@ -125,6 +125,17 @@ def test_parts_of_scipy_are_loaded_when_they_are_used() -> None:
     assert early == set()
 
 
+def test_matplotlib_is_loaded_when_something_is_drawn() -> None:
+    """Loading it takes a fifth of the start of a command, most of which draw nothing."""
+    early = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "analysis").rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and "matplotlib" in ast.unparse(node)
+    ]
+    assert early == []
+
+
 def test_drawing_elsewhere_is_seen(tmp_path: Path) -> None:
     write_modules(
         tmp_path,

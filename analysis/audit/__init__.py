@@ -16,7 +16,7 @@
 | `transfer_view` | the same for people |
 """
 
-from analysis.audit.results import DEFAULTS, Audit, ScoreResult, summary, to_json
+from analysis.audit.results import DEFAULTS, Audit, ScoreResult, audit_summary, audit_to_json
 from analysis.audit.run import audit
 
-__all__ = ["DEFAULTS", "Audit", "ScoreResult", "audit", "summary", "to_json"]
+__all__ = ["DEFAULTS", "Audit", "ScoreResult", "audit", "audit_summary", "audit_to_json"]

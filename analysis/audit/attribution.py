@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vggtkit.core.arrays import Array
 from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import Layer
-
-Array = NDArray[np.float64]
 
 STACKS = ("vit", "frame", "global")
 """Stacks of blocks whose damage is drawn along the depth."""
@@ -37,7 +35,7 @@ CLASS_CAPTION = (
 
 
 @dataclass(frozen=True)
-class Group:
+class LayerGroup:
     """Layers that share a role or a block.
 
     Attributes:
@@ -55,7 +53,7 @@ class Group:
 
 def group_damage(
     layers: Sequence[Layer], tasks: Mapping[str, Array], column: int, key: Callable[[Layer], str]
-) -> list[Group]:
+) -> list[LayerGroup]:
     """Mean true damage of a layer, by a property of the layers, at the format in a column.
 
     Args:
@@ -68,7 +66,7 @@ def group_damage(
     for row, layer in enumerate(layers):
         members.setdefault(key(layer), []).append(row)
     return [
-        Group(
+        LayerGroup(
             name,
             len(rows),
             sum(layers[row].weights for row in rows),

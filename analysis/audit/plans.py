@@ -14,15 +14,15 @@ from mixedprec.joint import coupling_of, damage_together
 from mixedprec.search_space import SearchSpace
 from sensitivity import Profile
 from sensitivity.scores import usable_score
+from vggtkit.core.arrays import Array
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-Array = NDArray[np.float64]
 Picks = NDArray[np.int64]
-Way = Callable[[int], Picks]
+PlanRule = Callable[[int], Picks]
 """How to plan: from a budget for the layers to the place of every layer's format."""
 
-RESAMPLES = 1000
+REGRET_RESAMPLES = 1000
 ANCHOR = "int4_group_128"
 BUDGETS = {"tight": 1.02, "middle": 1.15, "roomy": 1.5}
 """Bytes of the layers, relative to all of them at INT4 groups of 128."""
@@ -123,14 +123,14 @@ def regret_intervals(regrets: Mapping[str, Sequence[Regret]], seed: int = 0) -> 
     """
     damages = np.array([[regret.damages for regret in of_score] for of_score in regrets.values()])
     scenes = damages.shape[2]
-    draws = np.random.default_rng(seed).integers(scenes, size=(RESAMPLES, scenes))
+    draws = np.random.default_rng(seed).integers(scenes, size=(REGRET_RESAMPLES, scenes))
     means = damages[:, :, draws].mean(-1)  # [scores, budgets, draws]
     drawn = _over(means, means.min(0)).mean(1)
     ends = np.percentile(drawn, (2.5, 97.5), axis=1).T.tolist()
     return {key: (low, high) for key, (low, high) in zip(regrets, ends, strict=True)}
 
 
-def baselines(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
+def baseline_scores(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
     """The score turned upside down, and handed out to the wrong layers at random.
 
     Args:
@@ -138,7 +138,7 @@ def baselines(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
         seed: of the shuffles.
         draws: how many shuffles.
 
-    >>> sorted(baselines(np.arange(6.0).reshape(3, 2), seed=0, draws=1))
+    >>> sorted(baseline_scores(np.arange(6.0).reshape(3, 2), seed=0, draws=1))
     ['inverted', 'random 0']
     """
     generator = np.random.default_rng(seed)
@@ -148,9 +148,9 @@ def baselines(score: Array, seed: int, draws: int = 3) -> dict[str, Array]:
 
 def regrets(
     market: Market,
-    ways: Mapping[str, Way],
+    ways: Mapping[str, PlanRule],
     halves: Sequence[tuple[Array, Array]],
-    local_ways: Mapping[str, Way],
+    local_ways: Mapping[str, PlanRule],
     local_halves: Sequence[tuple[Array, Array]],
     step: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Regret]]:
@@ -231,9 +231,16 @@ def additivity_plans(
     truth: Mapping[str, Array],
     step: Callable[[], None] = lambda: None,
 ) -> list[WholePlan]:
-    """Measure plans over a range of budgets: from the sketch, from it at random, and the uniform schemes."""
+    """Measure plans over a range of budgets: from the sketch, from it at random, and the uniform schemes.
+
+    Args:
+        market: measures them.
+        sketched: estimated damage ``[layers, formats]`` per output.
+        truth: measured damage of single layers, likewise.
+        step: called after every plan.
+    """
     score = np.asarray(np.mean(list(sketched.values()), axis=0))
-    wrong = baselines(score, seed=1, draws=1)["random 0"]
+    wrong = baseline_scores(score, seed=1, draws=1)["random 0"]
     chosen = {f"sketch x{factor:g}": market.plan(score, int(factor * market.anchor)) for factor in SPREAD}
     chosen |= {f"random x{factor:g}": market.plan(wrong, int(factor * market.anchor)) for factor in SPREAD[1::2]}
     chosen |= {scheme: market.uniform(scheme) for scheme in market.schemes}

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from vggtkit.core.arrays import Array
 
 RESAMPLES = 200
 FEWEST = 3

@@ -10,19 +10,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.audit.plans import Regret, WholePlan, regret_intervals
 from analysis.audit.ranks import Agreement, rank_correlation
 from analysis.audit.rounding_or_bits import LayerNoise
 from analysis.audit.stability import Stability
 from analysis.evaluation.results import null_if_not_finite
+from mixedprec.evidence import SKETCH
 from sensitivity.response import Response
+from vggtkit.core.arrays import Array
 from vggtkit.core.seal import sealed
 from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import Layer
-
-Array = NDArray[np.float64]
 
 _LOCAL_TASKS = ("pose", "depth", "points")
 ALL, LOCAL, TRACKS = "all outputs", "camera, depth, points", "tracks"
@@ -47,8 +46,6 @@ def local_outputs(outputs: Iterable[str]) -> tuple[str, ...]:
     return groups.get(LOCAL, groups[ALL])
 
 
-SKETCH = "sketch"
-"""The score that ``profile`` writes."""
 JOINT = "joint"
 """Plans made from it as ``plan`` makes them, by what all layers do together."""
 DEFAULTS = (SKETCH, JOINT)
@@ -215,7 +212,7 @@ def _fit(predicted: Array, measured: Array) -> Additivity:
     return Additivity(rank_correlation(x, y), float(np.polyfit(x, y, 1)[0]), float(np.exp(np.median(y - x))))
 
 
-def summary(audit: Audit) -> dict[str, object]:
+def audit_summary(audit: Audit) -> dict[str, object]:
     """What an audit says, without its arrays."""
     return {
         "question": "which cheap score orders layers and formats as their true damage does, and plans best?",
@@ -255,7 +252,7 @@ def summary(audit: Audit) -> dict[str, object]:
     }
 
 
-def to_json(audit: Audit) -> str:
+def audit_to_json(audit: Audit) -> str:
     """The summary and, per layer and format, everything that was measured; numbers with 4 digits."""
     arrays = {
         "layers": [layer.name for layer in audit.layers],
@@ -268,7 +265,7 @@ def to_json(audit: Audit) -> str:
         "plans": [dataclasses.asdict(plan) for plan in audit.plans],
         "beside_noise": [dataclasses.asdict(layer) for layer in audit.noise],
     }
-    document = {"schema_version": 1, "provenance": dict(audit.facts), **summary(audit), "measured": arrays}
+    document = {"schema_version": 1, "provenance": dict(audit.facts), **audit_summary(audit), "measured": arrays}
     finite: Any = null_if_not_finite(document)
     return json.dumps(sealed(finite), allow_nan=False)
 

@@ -16,7 +16,7 @@ from sensitivity.response import Response
 from vggtkit.quant import Layer
 
 
-def from_values(values: Mapping[str, Any], layers: Mapping[str, Layer]) -> Audit:
+def audit_from_values(values: Mapping[str, Any], layers: Mapping[str, Layer]) -> Audit:
     """What `to_json` has written, read by ``json``; without its repetitions and what stands beside noise.
 
     Args:

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.audit.plans import SPREAD, Market, Regret, Way, additivity_plans, baselines, regrets
+from analysis.audit.plans import SPREAD, Market, PlanRule, Regret, additivity_plans, baseline_scores, regrets
 from analysis.audit.ranks import Agreement, rank_agreement, rank_correlation
 from analysis.audit.results import JOINT, Audit, ScoreResult, local_outputs, output_groups
 from analysis.audit.rounding_or_bits import beside_noise
@@ -22,6 +21,7 @@ from sensitivity.damage import memory_of_damage
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors
 from sensitivity.scores import SCORES, ScoringContext
 from sensitivity.token_classes import ClassDamage, class_damage
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Executor, Workers, demand_of, workers_for
 from vggtkit.core.journal import Parts
@@ -30,7 +30,6 @@ from vggtkit.core.provenance import Progress, silent
 from vggtkit.scenes import Scene, SceneSource
 from vggtkit.subject import Subject
 
-Array = NDArray[np.float64]
 Scores = Mapping[str, Mapping[str, Array]]
 
 STABILITY_SCENES = 6
@@ -180,11 +179,11 @@ def _results(context: ScoringContext, market: Market, truth: Truth, scores: Scor
     """Every score, the truth and the baselines: agreement and regret."""
     local = local_outputs(truth.damage)
     totals = {key: _mean(values, tuple(values)) for key, values in scores.items()}
-    shuffled = baselines(totals["sketch"], context.seed)
+    shuffled = baseline_scores(totals["sketch"], context.seed)
     compared = from_scores(market, {**totals, "truth": truth.total(), **shuffled})
     compared[JOINT] = partial(market.plan_jointly, tuple(context.sketched))
     local_scores = {key: _mean(values, local) for key, values in scores.items()} | {"truth": truth.total(local)}
-    local_scores |= baselines(local_scores["sketch"], context.seed)
+    local_scores |= baseline_scores(local_scores["sketch"], context.seed)
     local_ways = from_scores(market, local_scores) | {JOINT: partial(market.plan_jointly, local)}
     by_way = regrets(
         market,
@@ -217,7 +216,7 @@ def _results(context: ScoringContext, market: Market, truth: Truth, scores: Scor
     return [*results, ScoreResult("inverted", "sketch upside down", 0.0, inverted, by_way["inverted"])]
 
 
-def from_scores(market: Market, scores: Mapping[str, Array]) -> dict[str, Way]:
+def from_scores(market: Market, scores: Mapping[str, Array]) -> dict[str, PlanRule]:
     """Planning from scores ``[layers, formats]``, each the least summed one."""
     return {key: partial(market.plan, score) for key, score in scores.items()}
 

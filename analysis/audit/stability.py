@@ -7,18 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.audit.ranks import rank_correlation
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
 from sensitivity.replay import passes_over
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
 from vggtkit.quant import Layer, weight_of
 from vggtkit.scenes import Scene, SceneSource, load_scenes
 from vggtkit.subject import Subject
-
-Array = NDArray[np.float64]
 
 VIEWS = (1, 2, 4, 8)
 REPEATS = 6

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.audit.attribution import CLASS_CAPTION, along_depth, by_task, class_shares, group_damage
 from analysis.audit.plans import BUDGETS
@@ -20,8 +19,6 @@ from analysis.report.profile_tables import COARSE, MOST_BLOCKS, role_title
 from vggtkit.metrics.geometry import GEOMETRY
 from vggtkit.model.outputs import outputs_by_task
 from vggtkit.quant import get_format
-
-Array = NDArray[np.float64]
 
 BARS = "▁▂▃▄▅▆▇█"
 

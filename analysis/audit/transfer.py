@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.audit.ranks import rank_correlation
 from analysis.evaluation.evaluator import Evaluator
@@ -25,8 +24,6 @@ from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant import UNIFORM_SCHEMES, get_format
 
-Array = NDArray[np.float64]
-
 CORRELATION, TIMES_BETTER = 0.9, 3.0
 """The gate: what scores must at least correlate, and how many times less damage than the best uniform scheme of its
 bytes a plan from elsewhere must do."""
@@ -36,7 +33,7 @@ EVERYTHING, OTHERS = "all of them", "all others"
 
 
 @dataclass(frozen=True)
-class Place:
+class SceneSide:
     """A kind of scenes.
 
     Attributes:
@@ -128,7 +125,7 @@ class Transfer:
 
 
 def transfer(
-    places: Sequence[Place], request: Request, *, workers: Workers | None = None, progress: Progress = silent
+    places: Sequence[SceneSide], request: Request, *, workers: Workers | None = None, progress: Progress = silent
 ) -> Transfer:
     """Judge plans of every place, and of all together, on every place.
 
@@ -195,7 +192,7 @@ def mixed(evidences: Sequence[Evidence]) -> Evidence:
     return replace(first, facts=facts, damage=damage, changes=changes, uniform={}, estimate_checks={}, input_damage={})
 
 
-def _alike(places: Sequence[Place]) -> list[Place]:
+def _alike(places: Sequence[SceneSide]) -> list[SceneSide]:
     """The places with the formats that all of them scored; refused where they are not of one model."""
     if len(places) < 2:
         raise InputError(f"{setting('transfer')}: give two runs or more, each profiled on scenes of its own")
@@ -237,7 +234,7 @@ def _uniform_of(plan: Planned, size_bytes: int) -> dict[str, dict[str, str]]:
     return {get_format(key).short_title: known[key] for key in fitting or [min(sizes, key=lambda key: sizes[key])]}
 
 
-def _moved(name: str, place: Place, evidence: Evidence, damages: Mapping[str, float], uniform: float) -> Moved:
+def _moved(name: str, place: SceneSide, evidence: Evidence, damages: Mapping[str, float], uniform: float) -> Moved:
     here = place.evidence
     total = [rank_correlation(a, b) for a, b in zip(evidence.total_damage.T, here.total_damage.T, strict=True)]
     known = [value for value in total if np.isfinite(value)]

@@ -64,7 +64,7 @@ def transfer_values(found: Transfer) -> dict[str, Any]:
     }
 
 
-def from_values(values: Mapping[str, Any]) -> Transfer:
+def transfer_from_values(values: Mapping[str, Any]) -> Transfer:
     """What `transfer_values` gives, back from JSON; a number that this cannot hold is NaN.
 
     Raises:

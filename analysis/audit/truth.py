@@ -7,29 +7,27 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sensitivity.damage import Changed, DamageOnScene, damage_on
+from vggtkit.core.arrays import Array, Arrays
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Done, Executor, in_order
 from vggtkit.core.executors.local import Local
-from vggtkit.core.journal import Arrays, Parts
+from vggtkit.core.journal import Parts
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE, WITHOUT_TRUTH
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-Array = NDArray[np.float64]
-
-FIGURES = (*HEADLINE, "track_px", *WITHOUT_TRUTH)
+TRUE_FIGURES = (*HEADLINE, "track_px", *WITHOUT_TRUTH)
 GEOMETRY_SCENES = 2
 """Scenes on which the figures are taken of every pair; each takes half as long as running the model."""
 LAYERS_AT_ONCE = 8
 """Of a piece: of the bundled network a second of work."""
 DAMAGE, WORSE, FP32 = "damage-", "worse-", "fp32-"
 """How the arrays of a piece begin."""
-POINT_QUERIES = 64
+TRUTH_POINT_QUERIES = 64
 """Nearest neighbours are not among the figures here, so as few points as may be look for theirs."""
 
 
@@ -232,5 +230,5 @@ class _Geometry:
             self.worse[key][pair.layer, pair.scheme] = sign * (value - self.fp32[key])
 
     def _figures(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
-        figures = self.subject.figures(outputs, self.scene, query_limit=POINT_QUERIES)
-        return {key: figures[key] for key in FIGURES if key in figures}
+        figures = self.subject.figures(outputs, self.scene, query_limit=TRUTH_POINT_QUERIES)
+        return {key: figures[key] for key in TRUE_FIGURES if key in figures}

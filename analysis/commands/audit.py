@@ -10,10 +10,10 @@ import typer
 from analysis.commands.options import (
     DEFAULT_BUDGET,
     DEFAULT_RUN,
-    Budget,
+    BudgetText,
     Device,
     OutputOptions,
-    Pictures,
+    PictureOptions,
     RunDir,
     RunModel,
     Workforce,
@@ -41,9 +41,9 @@ def audit(
             "--transfer", help="Do scores and plans of the named runs travel? Judge each on scenes of the others."
         ),
     ] = False,
-    budget: Budget = DEFAULT_BUDGET,
+    budget: BudgetText = DEFAULT_BUDGET,
     run: RunDir = DEFAULT_RUN,
-    pictures: Pictures,
+    pictures: PictureOptions,
     num_scenes: Annotated[
         int, typer.Option("--num-scenes", metavar="N", help="Held-out scenes, at most; 0: as many as were profiled.")
     ] = 0,

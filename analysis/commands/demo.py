@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.commands.options import (
     DEFAULT_BUDGET,
     DEFAULT_RUN,
-    Budget,
+    BudgetText,
     Device,
     NumScenes,
     OutputOptions,
@@ -14,7 +14,7 @@ from analysis.commands.options import (
     scene_source,
 )
 from analysis.commands.screen import session
-from analysis.steps import make_evaluation, make_plan, make_profile, profile_view
+from analysis.steps import make_evaluation, make_plan_of_run, make_profile, profile_view
 from mixedprec import parse_request
 
 EXAMPLES = (
@@ -26,7 +26,7 @@ EXAMPLES = (
 def demo(
     *,
     run: RunDir = DEFAULT_RUN,
-    budget: Budget = DEFAULT_BUDGET,
+    budget: BudgetText = DEFAULT_BUDGET,
     num_scenes: NumScenes = 4,
     device: Device = "auto",
     seed: Seed = 0,
@@ -41,7 +41,7 @@ def demo(
                 progress=progress, say=screen.say,
             )  # fmt: skip
         parts = {"profile": screen.tables(profile_view(made))}
-        planned = make_plan(run, parse_request(budget))
+        planned = make_plan_of_run(run, parse_request(budget))
         parts["plan"] = screen.tables(planned)
         with screen.progress() as progress:
             evaluated = make_evaluation(run, repeats=3, device=device, progress=progress, say=screen.say)

@@ -11,13 +11,13 @@ from analysis.commands.options import (
     DEFAULT_RUN,
     Device,
     OutputOptions,
-    Pictures,
+    PictureOptions,
     RunDir,
     RunModel,
 )
 from analysis.commands.screen import session
 from analysis.steps import make_evaluation
-from analysis.steps.rivals import QUICK, parse_schemes
+from analysis.steps.rivals import QUICK_SCHEMES, parse_schemes
 from vggtkit.scenes import SceneSource
 
 EXAMPLES = (
@@ -33,7 +33,7 @@ EXAMPLES = (
 REPEATS = {False: 3, True: 1}
 """Timed repeats by whether it is to be quick."""
 
-Execute = Annotated[
+Executions = Annotated[
     str,
     typer.Option(
         "--execute",
@@ -58,7 +58,7 @@ Convert = Annotated[
 def evaluate(
     *,
     run: RunDir = DEFAULT_RUN,
-    pictures: Pictures,
+    pictures: PictureOptions,
     num_scenes: Annotated[
         int, typer.Option("--num-scenes", metavar="N", help="Evaluation scenes, at most; 0: as many as were profiled.")
     ] = 0,
@@ -84,7 +84,7 @@ def evaluate(
             help="What depth is allowed before it is compared with the truth: median, scale_shift or none.",
         ),
     ] = "median",
-    execute: Execute = "reference",
+    execute: Executions = "reference",
     resident: Resident = "packed",
     convert: Convert = False,
     model: RunModel = None,
@@ -101,7 +101,7 @@ def evaluate(
         return pictures.held_out(profiled, num_scenes or int(quick))
 
     with session(output, run) as screen:
-        compared = QUICK if quick and schemes is None else parse_schemes(schemes)
+        compared = QUICK_SCHEMES if quick and schemes is None else parse_schemes(schemes)
         with screen.progress() as progress:
             view = make_evaluation(
                 run,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, OutputOptions, Pictures, RunDir, RunModel, Weights
+from analysis.commands.options import DEFAULT_RUN, OutputOptions, PictureOptions, RunDir, RunModel, WeightsKind
 from analysis.commands.screen import session
 from analysis.steps import View, make_checkpoint, make_onnx
 from vggtkit.core.errors import InputError
@@ -19,7 +19,7 @@ EXAMPLES = (
     "export --format onnx --onnx dynamic --views 4",
     "export --format onnx --onnx qdq --convert --views 4",
 )
-FORMATS = ("safetensors", "onnx")
+FILE_FORMATS = ("safetensors", "onnx")
 
 
 def export(
@@ -43,9 +43,9 @@ def export(
         bool,
         typer.Option("--convert", help="Let --onnx qdq round what TensorRT does not take once more, to INT8."),
     ] = False,
-    weights: Weights = "pretrained",
+    weights: WeightsKind = "pretrained",
     model: RunModel = None,
-    pictures: Pictures,
+    pictures: PictureOptions,
     output: OutputOptions,
 ) -> None:
     """Write a packed checkpoint that loads without the original, or an ONNX file.
@@ -54,8 +54,8 @@ def export(
     of the size of a scene, with which it is compared with torch; --views fixes how many it takes.
     """
     with session(output, run) as screen:
-        if file_format not in FORMATS:
-            raise InputError(f"{setting('format', file_format)}: not known; use {' or '.join(FORMATS)}")
+        if file_format not in FILE_FORMATS:
+            raise InputError(f"{setting('format', file_format)}: not known; use {' or '.join(FILE_FORMATS)}")
         with screen.progress() as progress:
             view: View = (
                 make_checkpoint(run, scheme, progress, weights=weights, model_name=model, say=screen.say)

@@ -9,11 +9,11 @@ import typer
 from analysis.commands.options import (
     DEFAULT_RUN,
     OutputOptions,
-    Pictures,
+    PictureOptions,
     Resolution,
     RunDir,
     RunModel,
-    Weights,
+    WeightsKind,
     evaluation_source,
     scene_source,
 )
@@ -33,8 +33,8 @@ def kernels(
     *,
     run: RunDir = DEFAULT_RUN,
     model: RunModel = None,
-    weights: Weights = "pretrained",
-    pictures: Pictures,
+    weights: WeightsKind = "pretrained",
+    pictures: PictureOptions,
     resolution: Resolution = None,
     heads: Annotated[
         str | None, typer.Option("--heads", metavar="NAMES", help="Heads to keep, of camera,depth,point,track.")

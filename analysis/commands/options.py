@@ -42,7 +42,7 @@ RunModel = Annotated[
     str | None,
     model_option("The run's model; a function of yours runs only if you name it here, or did when you profiled."),
 ]
-Weights = Annotated[
+WeightsKind = Annotated[
     str,
     typer.Option("--weights", metavar="KIND", help="pretrained, or random to try the machinery without a download."),
 ]
@@ -59,7 +59,7 @@ Scenes = Annotated[
 NumScenes = Annotated[
     int, typer.Option("--num-scenes", metavar="N", help="Scenes in calibration and in evaluation, at most.")
 ]
-Views = Annotated[
+ViewsPerScene = Annotated[
     int,
     typer.Option("--views", metavar="N", help="Pictures in a scene; 0: 4 for synthetic scenes, 2 for photographs."),
 ]
@@ -79,7 +79,7 @@ Stride = Annotated[
     int | None,
     typer.Option("--stride", metavar="N", help="Use every N-th picture of a folder; counts before --max-images."),
 ]
-Sampling = Annotated[
+SamplingMode = Annotated[
     str | None,
     typer.Option(
         "--sampling",
@@ -102,11 +102,11 @@ Plugin = Annotated[
         help="Your Python file or module that registers formats, scores, metrics, scenes or backends; may be repeated.",
     ),
 ]
-Score = Annotated[
+ScoreName = Annotated[
     str,
     typer.Option("--score", metavar="NAME", help="Score that damage is taken from; `audit` compares them all."),
 ]
-Budget = Annotated[
+BudgetText = Annotated[
     str,
     typer.Option(
         "--budget",
@@ -159,15 +159,15 @@ class Workforce:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureOptions:
     """Which pictures make the scenes."""
 
     images: Images = None
     scenes: Scenes = None
-    views: Views = 0
+    views: ViewsPerScene = 0
     max_images: MaxImages = None
     stride: Stride = None
-    sampling: Sampling = None
+    sampling: SamplingMode = None
 
     def held_out(self, profiled: SceneSource, count: int) -> SceneSource:
         """Where evaluation scenes come from, see `evaluation_source`."""
@@ -177,7 +177,7 @@ class Pictures:
         )  # fmt: skip
 
 
-Execute = Annotated[
+BackendName = Annotated[
     str,
     typer.Option(
         "--execute", metavar="NAME", help="What executes the packed network: reference (exact), int8 or onnxruntime."
@@ -230,7 +230,7 @@ class NetworkOptions:
             "A VGGT to run in FP32, tiny by default; with --checkpoint or --run the one that they are made from."
         ),
     ] = None
-    execute: Execute = "reference"
+    execute: BackendName = "reference"
     device: Device = "auto"
 
     @property

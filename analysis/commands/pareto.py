@@ -9,11 +9,11 @@ import typer
 from analysis.commands.options import (
     DEFAULT_BUDGET,
     DEFAULT_RUN,
-    Budget,
+    BudgetText,
     Device,
     OutputOptions,
     RunDir,
-    Score,
+    ScoreName,
     Workforce,
     model_option,
 )
@@ -32,7 +32,7 @@ EXAMPLES = (
 
 def pareto(
     *,
-    budget: Budget = DEFAULT_BUDGET,
+    budget: BudgetText = DEFAULT_BUDGET,
     points: Annotated[int, typer.Option("--points", metavar="N", help="Budgets of the predicted front.")] = 50,
     measure: Annotated[
         int, typer.Option("--measure", metavar="N", help="How many of them are run on held-out scenes; 0: none.")
@@ -46,7 +46,7 @@ def pareto(
             "--axes", metavar="NAMES", help="size,damage, or size,time,damage: also within times, by kernels.json."
         ),
     ] = "size,damage",
-    score: Score = SKETCH,
+    score: ScoreName = SKETCH,
     model: Annotated[
         str | None,
         model_option("A model without a profile; predicted only."),

@@ -13,15 +13,15 @@ from analysis.commands.options import (
     Device,
     OutputOptions,
     RunDir,
-    Score,
+    ScoreName,
     model_option,
     scene_source,
 )
 from analysis.commands.screen import session
 from analysis.search.quality_target import read_target
-from analysis.steps import make_plan
+from analysis.steps import make_plan_of_run
 from analysis.steps.plan import Extras
-from analysis.steps.plan_rounding import AUTO
+from analysis.steps.plan_rounding import AUTO_ROUNDING
 from analysis.steps.selection import SELECT_SCENES
 from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
@@ -42,7 +42,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlanOptions:
     """What is asked of a plan, but for what is fixed beforehand."""
 
     budget: Annotated[
@@ -97,7 +97,7 @@ class Asked:
             "from camera and depth.",
         ),
     ] = None
-    score: Score = SKETCH
+    score: ScoreName = SKETCH
     weights_for: Annotated[
         str | None,
         typer.Option("--weights-for", metavar="NAMES", help="What outputs count for: depth=2,pose=1; others 1."),
@@ -186,7 +186,7 @@ class Beyond:
             "output_gptq, output_descent; auto: descent where the profile scored what gptq leaves, and the plan is "
             "made for that.",
         ),
-    ] = AUTO
+    ] = AUTO_ROUNDING
 
     execute: Annotated[
         str,
@@ -230,7 +230,7 @@ class Beyond:
 
 def plan(
     *,
-    asked: Asked,
+    asked: PlanOptions,
     model: Annotated[
         str | None,
         model_option(
@@ -251,7 +251,7 @@ def plan(
     with session(output, run) as screen:
         request, extras = asked.request(fixed.constraints()), beyond.extras()
         with screen.progress() as progress:
-            view = make_plan(
+            view = make_plan_of_run(
                 run, request, model_name=model, score=asked.score, extras=extras, device=device, progress=progress
             )
         screen.show(view)

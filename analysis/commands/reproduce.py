@@ -21,7 +21,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class TestSetOptions:
     """What is measured, and on what."""
 
     on: Annotated[
@@ -73,7 +73,7 @@ class Asked:
 
 def reproduce(
     *,
-    asked: Asked,
+    asked: TestSetOptions,
     model: Annotated[
         str,
         model_option("vggt-1b (5 GB, fetched once), a folder or a file."),

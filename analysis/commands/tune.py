@@ -11,7 +11,7 @@ from analysis.commands.options import (
     DEFAULT_RUN,
     Device,
     OutputOptions,
-    Pictures,
+    PictureOptions,
     RunDir,
     RunModel,
 )
@@ -60,7 +60,7 @@ class Effort:
 def tune(
     *,
     run: RunDir = DEFAULT_RUN,
-    pictures: Pictures,
+    pictures: PictureOptions,
     num_scenes: Annotated[
         int, typer.Option("--num-scenes", metavar="N", help="Scenes to tune and select on, at most.")
     ] = 64,

@@ -40,7 +40,7 @@ class Rivals:
     others: tuple[Candidate, ...] = ()
 
 
-def candidates(
+def compared_candidates(
     subject: Subject,
     plan: Plan | None,
     rounded: Mapping[str, QuantizedTensor] | None = None,

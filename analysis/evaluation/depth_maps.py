@@ -16,9 +16,9 @@ from torch import Tensor
 
 from analysis.evaluation.results import Evaluation, null_if_not_finite
 from analysis.evaluation.watch import Watch
+from vggtkit.core.arrays import Arrays
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import first_line
-from vggtkit.core.journal import Arrays
 from vggtkit.core.seal import digest_of
 from vggtkit.scenes import Scene
 

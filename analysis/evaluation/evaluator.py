@@ -30,7 +30,7 @@ Outputs = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredDamage:
     """What an assignment does on some scenes.
 
     Attributes:
@@ -91,16 +91,16 @@ class Evaluator:
         with self._computing():
             self.references = [subject.predict(scene, check=True) for scene in scenes]
 
-    def fp32(self) -> Measured:
+    def fp32(self) -> MeasuredDamage:
         """The reference itself."""
         return self.compare(self.references)
 
-    def measure(self, formats: Mapping[str, str], scenes: Sequence[int] | None = None) -> Measured:
+    def measure(self, formats: Mapping[str, str], scenes: Sequence[int] | None = None) -> MeasuredDamage:
         """Run an assignment as its checkpoint would compute, on all scenes or on those of these numbers."""
         numbers = range(len(self.scenes)) if scenes is None else scenes
         return self.compare(self.predict(formats, numbers), numbers)
 
-    def measure_weights(self, weights: Mapping[str, QuantizedTensor]) -> Measured:
+    def measure_weights(self, weights: Mapping[str, QuantizedTensor]) -> MeasuredDamage:
         """The same of weights that are quantised already, on all scenes."""
         with packed_with(self.subject, weights, self.keep), self._computing():
             return self.compare([self.subject.predict(scene) for scene in self.scenes])
@@ -111,7 +111,7 @@ class Evaluator:
         with quantized(self.subject.model, formats, self.keep), self._computing():
             return [self.subject.predict(self.scenes[number]) for number in numbers]
 
-    def compare(self, candidates: Sequence[Outputs], scenes: Sequence[int] | None = None) -> Measured:
+    def compare(self, candidates: Sequence[Outputs], scenes: Sequence[int] | None = None) -> MeasuredDamage:
         """Outputs that were made elsewhere, one set per scene, against FP32's."""
         numbers = range(len(self.scenes)) if scenes is None else scenes
         errors, figures = [], []
@@ -120,7 +120,7 @@ class Evaluator:
             figures.append(self.figures(number, outputs))
         per_scene = tuple(self.damage(row) for row in errors)
         damage = math.fsum(per_scene) / len(per_scene)
-        return Measured(damage, per_scene, tuple(errors), over_scenes(figures, SEED), tuple(figures))
+        return MeasuredDamage(damage, per_scene, tuple(errors), over_scenes(figures, SEED), tuple(figures))
 
     def damage(self, by_output: Mapping[str, float]) -> float:
         """The weighted mean of the outputs' errors: what plans are made to keep small."""

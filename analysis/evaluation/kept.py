@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vggtkit.core.journal import Arrays, Parts
+from vggtkit.core.arrays import Arrays
+from vggtkit.core.journal import Parts
 from vggtkit.metrics.outputs import OutputMetrics
 
 _VALUES = "values"

@@ -17,7 +17,7 @@ from vggtkit.metrics.ratings import THRESHOLDS, rate
 _DECIBELS = ("psnr_db", "sqnr_db")
 
 
-def to_json(evaluation: Evaluation, answer: Verdict | None = None) -> str:
+def evaluation_to_json(evaluation: Evaluation, answer: Verdict | None = None) -> str:
     """The whole evaluation as strict JSON (RFC 8259), with ratings, ratios and the verdict written out.
 
     The verdict is made where nobody has it yet. JSON has no NaN and no infinity: a number that is not finite is
@@ -26,7 +26,7 @@ def to_json(evaluation: Evaluation, answer: Verdict | None = None) -> str:
 
     >>> fp32 = SchemeResult("fp32", "FP32", 40_000_000, None, None, None, {}, 0.0, (0.0,))
     >>> evaluation = Evaluation({"seed": 0}, "tiny", "trained", ("room",), (), "nothing", (fp32,), {}, None)
-    >>> from_json(to_json(evaluation)) == evaluation
+    >>> from_json(evaluation_to_json(evaluation)) == evaluation
     True
     """
     data: dict[str, Any] = asdict(evaluation)
@@ -46,7 +46,7 @@ def to_json(evaluation: Evaluation, answer: Verdict | None = None) -> str:
 
 
 def from_json(text: str) -> Evaluation:
-    """Read what `to_json` wrote.
+    """Read what `evaluation_to_json` wrote.
 
     Raises:
         InputError: the text is not JSON, not an evaluation, or has changed since it was written.

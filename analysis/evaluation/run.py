@@ -15,14 +15,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from analysis.evaluation.candidates import PLAN, Candidate, Rivals, candidates
+from analysis.evaluation.candidates import PLAN, Candidate, Rivals, compared_candidates
 from analysis.evaluation.cost import cost_over_scenes
-from analysis.evaluation.evaluator import SEED, Evaluator, Measured
+from analysis.evaluation.evaluator import SEED, Evaluator, MeasuredDamage
 from analysis.evaluation.kept import Cost, Kept, SceneRow
 from analysis.evaluation.results import Evaluation, SchemeResult, Stages
 from analysis.evaluation.watch import Watch
 from analysis.timing.activations import held_bytes
-from analysis.timing.forecast import KEPT_BYTES
 from mixedprec import (
     Plan,
     check_plan_size,
@@ -33,6 +32,8 @@ from mixedprec.checkpoint import fp32_bytes
 from mixedprec.evidence import SKETCH
 from mixedprec.given_biases import without_bias
 from mixedprec.planner import layers_by_format
+from mixedprec.resolve import KEPT_BYTES
+from sensitivity.store import FP32
 from vggtkit.core.accelerator import wait_for
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
@@ -47,8 +48,6 @@ from vggtkit.runtime.codes import PER_CHANNEL
 from vggtkit.runtime.stages import clocked
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
-
-FP32 = "fp32"
 
 
 def evaluate(
@@ -110,7 +109,7 @@ def evaluate(
     subject = subject_of(model)
     if plan:
         check_plan_size(subject, plan)
-    todo = candidates(subject, plan, rounded, rivals)
+    todo = compared_candidates(subject, plan, rounded, rivals)
     check_runs(backend, subject, plan, options)
     passes = repeats + 1 if repeats else 0
     total, done = len(scenes) + len(todo) * (len(scenes) + passes), itertools.count()
@@ -128,7 +127,7 @@ def evaluate(
     for place, candidate in enumerate(todo):
         told = plan.executions if plan and candidate.key == PLAN else {}
         how = backend if candidate.key in (PLAN, PER_CHANNEL) else BACKENDS[REFERENCE], _told(options, told)
-        work = Work(place, candidate, *how, repeats, partial(step, f"evaluating {candidate.title}"))
+        work = CandidateWork(place, candidate, *how, repeats, partial(step, f"evaluating {candidate.title}"))
         rows, cost = _measured(evaluator, work, watch, kept)
         results.append(_result(evaluator, candidate, rows, cost, references))
         fp32_seconds += cost.fp32_seconds
@@ -189,7 +188,7 @@ def _describe_execution(backend: Backend, results: Sequence[SchemeResult], repea
     return f"the plan and {PER_CHANNEL}: {kernels}. The other schemes: {reference}"
 
 
-class Work(NamedTuple):
+class CandidateWork(NamedTuple):
     """What is to be done about a candidate.
 
     Attributes:
@@ -209,7 +208,7 @@ class Work(NamedTuple):
     step: Callable[[], None]
 
 
-def _measured(evaluator: Evaluator, work: Work, watch: Watch, kept: Kept) -> tuple[list[SceneRow], Cost]:
+def _measured(evaluator: Evaluator, work: CandidateWork, watch: Watch, kept: Kept) -> tuple[list[SceneRow], Cost]:
     """What a candidate does on every scene, and what it takes; what is kept is not measured again."""
     candidate, subject = work.candidate, evaluator.subject
     done = {number: kept.scene(work.place, number) for number in range(len(evaluator.scenes))}
@@ -241,7 +240,9 @@ def _seen(evaluator: Evaluator, key: str, number: int, watch: Watch) -> SceneRow
     return SceneRow(compared, evaluator.figures(number, outputs), {} if number else watch.kept(key))
 
 
-def _cost(evaluator: Evaluator, work: Work, weights: Mapping[str, QuantizedTensor], prepared: Prepared) -> Cost:
+def _cost(
+    evaluator: Evaluator, work: CandidateWork, weights: Mapping[str, QuantizedTensor], prepared: Prepared
+) -> Cost:
     """Bytes and seconds of a candidate."""
     subject, keep, scene = evaluator.subject, work.candidate.keep, evaluator.scenes[0]
     running = partial(_running, subject, weights, keep, prepared)
@@ -260,7 +261,7 @@ def _cost(evaluator: Evaluator, work: Work, weights: Mapping[str, QuantizedTenso
 
 
 def _result(
-    evaluator: Evaluator, candidate: Candidate, rows: Sequence[SceneRow], cost: Cost, fp32: Measured
+    evaluator: Evaluator, candidate: Candidate, rows: Sequence[SceneRow], cost: Cost, fp32: MeasuredDamage
 ) -> SchemeResult:
     """A candidate's row, of what was measured."""
     per_scene = tuple(evaluator.damage({name: m.nmse for name, m in row.metrics.items()}) for row in rows)
@@ -309,7 +310,7 @@ def _stages(subject: Subject, running: Callable[[], AbstractContextManager[None]
     return {stage: (fp32[stage], own[stage]) for stage in fp32}
 
 
-def _fp32_result(subject: Subject, fp32: Measured, seconds: Sequence[float], scene: Scene) -> SchemeResult:
+def _fp32_result(subject: Subject, fp32: MeasuredDamage, seconds: Sequence[float], scene: Scene) -> SchemeResult:
     """The reference's row; its size is that of a file with everything in FP32."""
     return SchemeResult(
         key=FP32,

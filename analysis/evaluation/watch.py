@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vggtkit.core.journal import Arrays
+from vggtkit.core.arrays import Arrays
 
 
 class Watch:

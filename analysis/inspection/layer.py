@@ -12,11 +12,10 @@ from torch import nn
 from analysis.audit.attribution import by_task
 from sensitivity import Profile
 from sensitivity.rounding_gain import CALIBRATED
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.quant import Layer, dequantize_layer, one_layer, quantize_layer, weight_of
 from vggtkit.quant.packed import out_first
-
-Array = NDArray[np.float64]
 
 BINS = 61
 OUTLIER_DEVIATIONS = 6.0
@@ -24,7 +23,7 @@ OUTLIER_DEVIATIONS = 6.0
 
 
 @dataclass(frozen=True)
-class Values:
+class Distribution:
     """The distribution of some numbers.
 
     Attributes:
@@ -96,15 +95,15 @@ class Inspection:
     layer: Layer
     rank: int
     layers: int
-    weight: Values
+    weight: Distribution
     channel_ratio: float
-    activation: Values | None
+    activation: Distribution | None
     outlier_channels: Sequence[int]
     formats: Sequence[FormatRow]
     inputs: Mapping[str, Mapping[str, float]]
 
 
-def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspection:
+def look_at(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspection:
     """Look at one layer.
 
     Args:
@@ -132,7 +131,7 @@ def inspect(model: nn.Module, profile: Profile, name: str, coarse: str) -> Inspe
     )
 
 
-def distribution(values: Array) -> Values:
+def distribution(values: Array) -> Distribution:
     """Moments, outliers and histogram of values of any shape; those that are not finite do not count.
 
     >>> values = distribution(np.array([0.0] * 99 + [10.0]))
@@ -144,7 +143,7 @@ def distribution(values: Array) -> Values:
     mean, deviation = (float(flat.mean()), float(flat.std())) if flat.size else (0.0, 0.0)
     away = (flat - mean) / deviation if deviation > 0 else np.zeros_like(flat)
     histogram, edges = np.histogram(flat, bins=BINS)
-    return Values(
+    return Distribution(
         count=flat.size,
         mean=mean,
         deviation=deviation,

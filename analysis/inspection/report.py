@@ -8,7 +8,7 @@ import math
 from analysis.audit.rounding_or_bits import EXPLANATION, attribution
 from analysis.audit.tables import bars
 from analysis.evaluation.results import format_number
-from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
+from analysis.inspection.layer import OUTLIER_DEVIATIONS, Distribution, Inspection
 from analysis.report.document import Row, Table
 from vggtkit.quant import get_format
 from vggtkit.quant.activations import ACTIVATION_FORMATS
@@ -68,7 +68,7 @@ def _values_table(inspection: Inspection) -> Table:
     return Table("Distributions", columns, rows, caption, words=columns[1:2])
 
 
-def _histogram_bars(values: Values) -> str:
+def _histogram_bars(values: Distribution) -> str:
     """At most 31 bars, of logarithmic height."""
     merged = [values.histogram[start : start + 2].sum() for start in range(0, len(values.histogram), 2)]
     return bars(math.log10(1 + count) if count else None for count in merged)

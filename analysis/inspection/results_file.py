@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.evaluation.results import null_if_not_finite
-from analysis.inspection.layer import FormatRow, Inspection, Values
+from analysis.inspection.layer import Distribution, FormatRow, Inspection
 from analysis.inspection.report import inspection_values
 from vggtkit.core.seal import sealed
 from vggtkit.quant import Layer
@@ -17,14 +17,14 @@ from vggtkit.quant import Layer
 SCHEMA_VERSION = 1
 
 
-def to_values(inspection: Inspection, facts: Mapping[str, Any]) -> dict[str, Any]:
+def inspection_to_values(inspection: Inspection, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Everything, sealed, with where it comes from."""
     plain: Any = null_if_not_finite(inspection_values(inspection))
     return sealed({"schema_version": SCHEMA_VERSION, "provenance": dict(facts), **plain})
 
 
-def from_values(values: Mapping[str, Any]) -> Inspection:
-    """What `to_values` has made, read by ``json``; a number that this cannot hold is NaN.
+def inspection_from_values(values: Mapping[str, Any]) -> Inspection:
+    """What `inspection_to_values` has made, read by ``json``; a number that this cannot hold is NaN.
 
     Raises:
         KeyError, TypeError, ValueError: it is something else.
@@ -44,7 +44,7 @@ def from_values(values: Mapping[str, Any]) -> Inspection:
     )
 
 
-def _distribution(values: Mapping[str, Any]) -> Values:
+def _distribution(values: Mapping[str, Any]) -> Distribution:
     edges, histogram = np.array(values["edges"], np.float64), np.array(values["histogram"], np.int64)
     if edges.ndim != 1 or edges.shape != (histogram.size + 1,):
         raise ValueError("a histogram has one more edge than counts")
@@ -52,7 +52,7 @@ def _distribution(values: Mapping[str, Any]) -> Values:
         _number(values[name]) for name in ("mean", "deviation", "largest", "kurtosis")
     )
     count, outliers = int(values["count"]), int(values["outliers"])
-    return Values(count, mean, deviation, largest, outliers, kurtosis, edges, histogram)
+    return Distribution(count, mean, deviation, largest, outliers, kurtosis, edges, histogram)
 
 
 def _format(row: Mapping[str, Any]) -> FormatRow:

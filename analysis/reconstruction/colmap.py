@@ -13,22 +13,23 @@ import numpy as np
 import torch
 
 from analysis.reconstruction.cloud import Cloud
-from analysis.reconstruction.pictures import Picture
-from analysis.reconstruction.views import Array, Views
+from analysis.reconstruction.pictures import PlacedPicture
+from analysis.reconstruction.views import Views
+from vggtkit.core.arrays import Array
 from vggtkit.model.geometry import quaternion_from_rotation
 
 MOST_POINTS = 100_000
 """Of a COLMAP model: its text takes some 200 bytes a point, and what reads it starts from fewer."""
 
 
-def stored_camera(intrinsics: Array, picture: Picture) -> tuple[float, float, float, float]:
+def stored_camera(intrinsics: Array, picture: PlacedPicture) -> tuple[float, float, float, float]:
     """Focal lengths and principal point in the picture's own pixels, as COLMAP counts them.
 
     Args:
         intrinsics: ``[3, 3]`` in pixels of the canvas, whole numbers at centres.
         picture: how it lies on the canvas.
 
-    >>> whole = Picture("a.png", (80, 60), (40, 30), (0, 0))
+    >>> whole = PlacedPicture("a.png", (80, 60), (40, 30), (0, 0))
     >>> stored_camera(np.array([[20.0, 0, 19.5], [0, 20, 14.5], [0, 0, 1]]), whole)
     (40.0, 40.0, 40.0, 30.0)
     """
@@ -37,7 +38,7 @@ def stored_camera(intrinsics: Array, picture: Picture) -> tuple[float, float, fl
     return float(intrinsics[0, 0] / across), float(intrinsics[1, 1] / down), float(centre_x), float(centre_y)
 
 
-def stored_pixels(pixels: Array, picture: Picture) -> Array:
+def stored_pixels(pixels: Array, picture: PlacedPicture) -> Array:
     """Places ``[N, 2]`` on the canvas in the picture's own pixels, as COLMAP counts them."""
     places: Array = (pixels - np.array(picture.corner) + 0.5) / np.array(picture.stretch)
     return places
@@ -54,7 +55,7 @@ def listed_names(names: Sequence[str]) -> list[str]:
     return [f"{number}_{name}" if name in alike else name for number, name in enumerate(listed, start=1)]
 
 
-def write_model(views: Views, pictures: Sequence[Picture], cloud: Cloud, folder: Path) -> int:
+def write_model(views: Views, pictures: Sequence[PlacedPicture], cloud: Cloud, folder: Path) -> int:
     """Write ``cameras.txt``, ``images.txt`` and ``points3D.txt``.
 
     Every picture has a camera of its own, as the network predicts one; its number is that of the picture. A point is
@@ -83,13 +84,13 @@ def _write(path: Path, heading: str, lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def _cameras(views: Views, pictures: Sequence[Picture]) -> Iterable[str]:
+def _cameras(views: Views, pictures: Sequence[PlacedPicture]) -> Iterable[str]:
     for number, picture in enumerate(pictures):
         numbers = " ".join(f"{value:.9g}" for value in stored_camera(views.intrinsics[number], picture))
         yield f"{number + 1} PINHOLE {picture.size[0]} {picture.size[1]} {numbers}"
 
 
-def _images(views: Views, pictures: Sequence[Picture], cloud: Cloud) -> Iterable[str]:
+def _images(views: Views, pictures: Sequence[PlacedPicture], cloud: Cloud) -> Iterable[str]:
     x, y, z, w = quaternion_from_rotation(torch.from_numpy(views.extrinsics[:, :, :3])).unbind(-1)
     quaternions = torch.stack([w, x, y, z], -1).numpy()
     names = listed_names([picture.name for picture in pictures])

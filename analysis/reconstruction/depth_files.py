@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.reconstruction.views import Map, Views
+from analysis.reconstruction.views import Views
+from vggtkit.core.arrays import Map
 
 SCALE = "scale.json"
 LARGEST = 2**16 - 1
@@ -27,7 +28,7 @@ def depth_step(depth: Map) -> float:
 
 
 def steps_of(depth: Map, step: float) -> NDArray[np.uint16]:
-    """Depth in whole steps; 0 where there is none, so a depth that is there is 1 at least."""
+    """Depth of any shape in whole steps; 0 where there is none, so a depth that is there is 1 at least."""
     steps = np.clip(np.round(depth.astype(np.float64) / step), 1, LARGEST)
     return np.where(depth > 0, steps, 0).astype(np.uint16)
 
@@ -52,7 +53,7 @@ def write_depth_pictures(depth: Map, stems: Sequence[str], folder: Path) -> floa
 
 
 def write_archive(views: Views, names: Sequence[str], shown: NDArray[np.bool_], path: Path) -> None:
-    """Write everything that the network said, of the canvas: depth, confidence, cameras, names of the pictures."""
+    """Write what the network said: depth, confidence, cameras, names; pictures are where ``shown`` ``[S, H, W]``."""
     with path.open("wb") as file:
         np.savez_compressed(
             file, names=np.array(names), depth=views.depth, confidence=views.confidence, shown=shown,

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.reconstruction.previews import drawn, limits, side_by_side
-from analysis.reconstruction.views import Array, Map, Views
+from analysis.reconstruction.previews import colour_limits, drawn, side_by_side
+from analysis.reconstruction.views import Views
 from analysis.report.charts.colours import ERROR_DECADES, colour
 from analysis.report.theme import DEPTH_COLOURS, ERROR_COLOURS
+from vggtkit.core.arrays import Array, Map
 from vggtkit.metrics.depth import depth_errors
 from vggtkit.metrics.points import Similarity, umeyama
 from vggtkit.metrics.pose import pose_errors
@@ -29,7 +30,7 @@ class Differences:
 
     Attributes:
         reference: the views of the reference; depth is 0 beside the pictures.
-        numbers: by name, see `FIGURES`.
+        numbers: by name, see `DIFFERENCE_FIGURES`.
         distances: ``[S, H, W]``, of every point from that of the reference, as a share of `typical`.
         typical: mean distance of the reference's points from their middle.
     """
@@ -40,7 +41,7 @@ class Differences:
     typical: float
 
 
-FIGURES = {
+DIFFERENCE_FIGURES = {
     "depth_abs_rel": "depth, mean relative difference, as predicted",
     "depth_abs_rel_scaled": "depth, the same once both have one median",
     "depth_delta125": "depth within a factor of 1.25, share of pixels",
@@ -114,11 +115,12 @@ def write_differences(
     """Write the numbers, and for every picture two PNG: depth and points.
 
     ``depth/``: the reference, the own, and their relative difference; ``points/``: the distance of every point from
-    that of the reference. Differences are from 0.01 % (dark) to 100 % (bright), in steps of ten.
+    that of the reference. Differences are from 0.01 % (dark) to 100 % (bright), in steps of ten. ``shown`` says where
+    there are pictures on the canvas, ``[S, H, W]``.
     """
     for name in (DEPTH, POINTS):
         (folder / name).mkdir()
-    ends = limits(found.reference.depth[shown])
+    ends = colour_limits(found.reference.depth[shown])
     for number, stem in enumerate(stems):
         seen, own_depth, true = shown[number], own.depth[number], found.reference.depth[number]
         pair = [drawn(depth, seen, ends, DEPTH_COLOURS) for depth in (true, own_depth)]
@@ -126,13 +128,23 @@ def write_differences(
             relative = np.abs(own_depth - true) / true
         side_by_side([*pair, decades(relative, seen)]).save(folder / DEPTH / f"{stem}.png")
         side_by_side([decades(found.distances[number], seen)]).save(folder / POINTS / f"{stem}.png")
-    meaning = {name: {"value": _or_none(value), "what": FIGURES[name]} for name, value in found.numbers.items()}
+    meaning = {
+        name: {"value": _or_none(value), "what": DIFFERENCE_FIGURES[name]} for name, value in found.numbers.items()
+    }
     text = json.dumps(meaning, indent=2, allow_nan=False)
     (folder / NUMBERS).write_text(text + "\n", encoding="utf-8")
 
 
 def decades(shares: Map, shown: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Shares of something as colours, from 0.01 % to 100 % in steps of ten; grey where no picture is shown."""
+    """Shares of something as colours, from 0.01 % to 100 % in steps of ten; grey where no picture is shown.
+
+    Args:
+        shares: ``[H, W]``, 1 for all of it.
+        shown: where there is a picture, ``[H, W]``.
+
+    Returns:
+        Red, green and blue, ``[H, W, 3]``.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         powers = np.log10(shares)
     return colour(np.where(shown, powers, np.nan).astype(np.float32), *ERROR_DECADES, ERROR_COLOURS)

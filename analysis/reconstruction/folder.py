@@ -44,7 +44,7 @@ class Reconstruction:
     cloud: Cloud
 
 
-class Written(NamedTuple):
+class WrittenFolder(NamedTuple):
     """What was written.
 
     Attributes:
@@ -87,7 +87,7 @@ def reconstruction_of(pictures: Pictures, views: Views, percentile: float) -> Re
 
 def write_reconstruction(
     made: Reconstruction, folder: Path, facts: Mapping[str, object], differences: Differences | None = None
-) -> Written:
+) -> WrittenFolder:
     """Write everything; the folder appears complete, and takes the place of an earlier reconstruction.
 
     Args:
@@ -110,7 +110,7 @@ def write_reconstruction(
         write_ply(made.cloud, place / CLOUD)
         write_previews(views, made.images, shown, made.cloud.threshold, pictures.stems, place / PREVIEWS)
         write_overview(made.cloud, views, place / OVERVIEW)
-        written = Written(step, len(made.cloud), few)
+        written = WrittenFolder(step, len(made.cloud), few)
         if differences is not None:
             (place / DIFFERENCES).mkdir()
             write_differences(differences, views, shown, pictures.stems, place / DIFFERENCES)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from analysis.reconstruction.chunks import cut, most_at_once
-from analysis.reconstruction.pictures import Pictures, Size
+from analysis.reconstruction.pictures import Pictures
 from analysis.reconstruction.views import see
 from analysis.timing.activations import ShapeCosts, shape_costs
 from analysis.timing.forecast import Forecast
@@ -20,6 +20,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
 from vggtkit.scenes import Scene
+from vggtkit.scenes.depth_files import Size
 from vggtkit.subject import Subject
 
 SHARE_OF_FREE = 0.8
@@ -28,12 +29,12 @@ SHARE_OF_FREE = 0.8
 LONG = 1.0
 """Seconds for one picture from which on no further passes are spent on a forecast."""
 
-QUICK = 0.4
+QUICK_PASS = 0.4
 """Seconds that a further pass for a forecast may be expected to take."""
 
 
 @dataclass(frozen=True)
-class Needs:
+class ReconstructionNeeds:
     """What a reconstruction will take.
 
     Attributes:
@@ -76,7 +77,7 @@ def needs_of(
     weights: tuple[int, int],
     at_once: int | None = None,
     free: Callable[[torch.device], int | None] = free_bytes,
-) -> Needs:
+) -> ReconstructionNeeds:
     """What a reconstruction will take; runs a few small passes to learn how fast the network is here.
 
     Memory of a pass follows from shapes alone. Time is that of the small passes, for as many more operations as the
@@ -114,7 +115,7 @@ def needs_of(
         )
     chunks = tuple(cut(count, fitting))
     seconds = _seconds(subject, pictures, chunks, lambda views: costs(views).operations)
-    return Needs(chunks, Forecast("", len(chunks[0]), weights[0], largest, seconds), kept, left)
+    return ReconstructionNeeds(chunks, Forecast("", len(chunks[0]), weights[0], largest, seconds), kept, left)
 
 
 def _blank(views: int, canvas: Size) -> Scene:
@@ -142,7 +143,7 @@ def _seconds(
     views = 4
     while views <= max(sizes):
         counted = operations_of(views)
-        if along(points, counted) > QUICK:
+        if along(points, counted) > QUICK_PASS:
             break
         points.append((counted, _quickest(subject, pictures, views)))
         views *= 2

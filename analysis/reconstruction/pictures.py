@@ -14,15 +14,13 @@ from torch import Tensor
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.scenes import Scene, list_photos, load_photos
+from vggtkit.scenes.depth_files import Size
 from vggtkit.scenes.photos import centre_on_white, note_skipped, place_on, shown_size
 from vggtkit.scenes.sampling import spread
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
-
 
 @dataclass(frozen=True)
-class Picture:
+class PlacedPicture:
     """A picture, and where it lies on the canvas that all of them share.
 
     Attributes:
@@ -57,7 +55,7 @@ class Pictures:
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[PlacedPicture],
         canvas: Size,
         files: Sequence[Path] = (),
         rendered: Tensor | None = None,
@@ -121,7 +119,7 @@ def photographs(folder: str | Path, sizes: tuple[int, int], *, most: int | None 
     whole = [place_on((target, target), size, mode="crop", target_size=target, patch_size=patch)[0] for size in shown]
     canvas = (max(size[0] for size in whole), max(min(size[1], target) for size in whole))
     placed = [
-        Picture(file.name, size, *place_on(canvas, size, mode="crop", target_size=target, patch_size=patch))
+        PlacedPicture(file.name, size, *place_on(canvas, size, mode="crop", target_size=target, patch_size=patch))
         for file, size in zip(files, shown, strict=True)
     ]
     return Pictures(placed, canvas, files=files, prepared=sizes, notes=notes)
@@ -131,7 +129,7 @@ def rendered(scene: Scene) -> Pictures:
     """The pictures of a scene that was rendered."""
     height, width = scene.images.shape[-2:]
     placed = [
-        Picture(f"view_{number + 1}.png", (width, height), (width, height), (0, 0))
+        PlacedPicture(f"view_{number + 1}.png", (width, height), (width, height), (0, 0))
         for number in range(len(scene.images))
     ]
     return Pictures(placed, (width, height), rendered=scene.images)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.reconstruction.views import Map, Views
+from analysis.reconstruction.views import Views
 from analysis.report.charts.colours import colour
 from analysis.report.theme import DEPTH_COLOURS, FIELD_COLOURS
+from vggtkit.core.arrays import Map
 
 GAP = 6
 """Pixels between the parts of a preview."""
@@ -21,10 +22,10 @@ SHOWN = (0.01, 0.99)
 """Quantiles of what is drawn of numbers with a few wild ones."""
 
 
-def limits(values: Map) -> tuple[float, float]:
+def colour_limits(values: Map) -> tuple[float, float]:
     """The numbers that the two ends of a scale of colours stand for, wild ones left out.
 
-    >>> limits(np.full((2, 2), 3.0, dtype=np.float32))
+    >>> colour_limits(np.full((2, 2), 3.0, dtype=np.float32))
     (3.0, 4.0)
     """
     known = values[np.isfinite(values) & (values > 0)]
@@ -43,7 +44,7 @@ def side_by_side(parts: Sequence[NDArray[np.uint8]]) -> Image.Image:
 
 
 def drawn(values: Map, shown: NDArray[np.bool_], ends: tuple[float, float], colours: str) -> NDArray[np.uint8]:
-    """Numbers as colours; grey where no picture is shown."""
+    """Numbers ``[H, W]`` as colours ``[H, W, 3]``; grey where no picture is ``shown`` ``[H, W]``."""
     return colour(np.where(shown, values, np.nan).astype(np.float32), *ends, colours)
 
 
@@ -67,7 +68,7 @@ def write_previews(
         stems: what the files are called.
         folder: that is there.
     """
-    depth_ends, sure_ends = limits(views.depth[shown]), limits(np.log(views.confidence[shown]))
+    depth_ends, sure_ends = colour_limits(views.depth[shown]), colour_limits(np.log(views.confidence[shown]))
     for number, stem in enumerate(stems):
         depth = drawn(views.depth[number], shown[number], depth_ends, DEPTH_COLOURS)
         sure = drawn(np.log(views.confidence[number]), shown[number], sure_ends, FIELD_COLOURS)

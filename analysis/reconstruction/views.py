@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from analysis.reconstruction.pictures import Pictures
+from vggtkit.core.arrays import Array, Map
 from vggtkit.core.errors import InputError
 from vggtkit.model.geometry import decode_pose, unproject
 from vggtkit.subject import Subject
 
-Array = NDArray[np.float64]
-Map = NDArray[np.float32]
-
-HEADS = ("camera", "depth")
+SEEN_HEADS = ("camera", "depth")
 """What a reconstruction is made of: points are depth seen through cameras, which is more accurate than the point head
 (Wang et al., CVPR 2025, table 3), so that one is not run."""
 
@@ -70,7 +67,7 @@ def see(subject: Subject, pictures: Pictures, numbers: Sequence[int]) -> Views:
     """Run a network on some of the pictures, in a frame of its own: that of the first.
 
     Args:
-        subject: a VGGT with the heads of `HEADS`.
+        subject: a VGGT with the heads of `SEEN_HEADS`.
         pictures: of which,
         numbers: these are seen.
 

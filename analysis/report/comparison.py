@@ -10,11 +10,11 @@ import numpy as np
 
 from analysis.evaluation.cost import SCENES_TO_JUDGE, describe_cost
 from analysis.evaluation.results import Evaluation, SchemeResult, compression_ratio, format_mb, format_number
-from analysis.report.document import Block, Cell, Document, Row, Section, Table, Text
+from analysis.report.document import Cell, Document, Element, Row, Section, Table, Text
 from analysis.report.wording import Wording
 from vggtkit.metrics.geometry import Estimate, bootstrap_interval
 
-SEED = 0
+BOOTSTRAP_SEED = 0
 
 
 def excludes_one(ratio: Estimate) -> bool:
@@ -41,7 +41,7 @@ def paired_ratio(one: Sequence[float], other: Sequence[float]) -> Estimate:
     logs = [math.log(a / b) for a, b in pairs]
     if not logs:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    low, high = bootstrap_interval(logs, SEED)
+    low, high = bootstrap_interval(logs, BOOTSTRAP_SEED)
     mean, low, high = (round(math.exp(value), 12) for value in (float(np.mean(logs)), low, high))
     return Estimate(mean, low, high, len(logs))
 
@@ -65,7 +65,7 @@ def compare(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Document:
     return Document(say("Comparison of {count} runs", count=len(runs)), tuple(sections), say.language)
 
 
-def values(runs: Sequence[tuple[Path, Evaluation]]) -> list[dict[str, object]]:
+def comparison_values(runs: Sequence[tuple[Path, Evaluation]]) -> list[dict[str, object]]:
     """The differences as plain values, for ``--json``."""
     (first_run, first), *others = runs
     differences: list[dict[str, object]] = []
@@ -128,7 +128,7 @@ def _facts(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> Table:
     return Table(say("Facts"), columns, rows, say("Bold: what is not the same in all runs."), words=columns[1:])
 
 
-def _remarks(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> list[Block]:
+def _remarks(runs: Sequence[tuple[Path, Evaluation]], say: Wording) -> list[Element]:
     (_, first), *others = runs
     print_of = "model_fingerprint"
     foreign = [str(run) for run, each in others if each.provenance.get(print_of) != first.provenance.get(print_of)]

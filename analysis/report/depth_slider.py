@@ -6,10 +6,11 @@ import numpy as np
 
 from analysis.evaluation.depth_maps import DepthMaps
 from analysis.evaluation.results import Evaluation, short_title
-from analysis.report.charts.colours import ERROR_DECADES, Map, colour, png
-from analysis.report.document import Frame, Slider
+from analysis.report.charts.colours import ERROR_DECADES, colour, png
+from analysis.report.document import Slider, SliderFrame
 from analysis.report.theme import DEPTH_COLOURS, ERROR_COLOURS
 from analysis.report.wording import Wording
+from vggtkit.core.arrays import Map
 
 
 def depth_slider(maps: DepthMaps, evaluation: Evaluation, say: Wording) -> Slider:
@@ -22,7 +23,7 @@ def depth_slider(maps: DepthMaps, evaluation: Evaluation, say: Wording) -> Slide
     return Slider(say("Depth under every scheme"), frames, "FP32", scale, caption)
 
 
-def _frame(maps: DepthMaps, view: int, names: dict[str, str], say: Wording) -> Frame:
+def _frame(maps: DepthMaps, view: int, names: dict[str, str], say: Wording) -> SliderFrame:
     reference = maps.depth[0, view]
     low, high = _limits(reference)
     typical = float(np.nanmedian(np.abs(reference))) or 1.0
@@ -36,7 +37,7 @@ def _frame(maps: DepthMaps, view: int, names: dict[str, str], say: Wording) -> F
         worst[names[key]] = float(error.mean())
     picture = png(maps.pictures[view])
     name = say("view {number}", number=view + 1)
-    return Frame(name, picture, png(colour(reference, low, high, DEPTH_COLOURS)), depths, errors, worst)
+    return SliderFrame(name, picture, png(colour(reference, low, high, DEPTH_COLOURS)), depths, errors, worst)
 
 
 def _limits(depth: Map) -> tuple[float, float]:

@@ -89,7 +89,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Illustration:
     """A picture that lies beside the document.
 
     Attributes:
@@ -101,7 +101,7 @@ class Picture:
     title: str
 
 
-class Point(NamedTuple):
+class ChartPoint(NamedTuple):
     """A point of a scatter chart.
 
     Attributes:
@@ -135,12 +135,12 @@ class Scatter:
     title: str
     x_label: str
     y_label: str
-    points: tuple[Point, ...]
+    points: tuple[ChartPoint, ...]
     kinds: Mapping[str, str]
     caption: str = ""
 
     @property
-    def front(self) -> list[Point]:
+    def front(self) -> list[ChartPoint]:
         """The points that no other beats in both, from the left; less is better on both axes."""
         return pareto_front(self.points)
 
@@ -172,7 +172,7 @@ class HeatMap:
     caption: str = ""
 
 
-class Frame(NamedTuple):
+class SliderFrame(NamedTuple):
     """Pictures of one view: what was seen, and what models make of it.
 
     Attributes:
@@ -205,14 +205,14 @@ class Slider:
     """
 
     title: str
-    frames: tuple[Frame, ...]
+    frames: tuple[SliderFrame, ...]
     reference: str
     scale: str
     caption: str = ""
 
 
 Chart: TypeAlias = Scatter | HeatMap | Slider
-Block: TypeAlias = Text | Table | Picture | Chart
+Element: TypeAlias = Text | Table | Illustration | Chart
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Section:
     """
 
     title: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[Element, ...]
     key: str = ""
 
 
@@ -247,12 +247,12 @@ class Document:
     sections: tuple[Section, ...]
     language: str = "en"
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Element]:
         """All blocks, section by section."""
         for section in self.sections:
             yield from section.blocks
 
-    def of_kind(self, kind: type[Block]) -> list[Block]:
+    def of_kind(self, kind: type[Element]) -> list[Element]:
         """The blocks of one type."""
         return [block for block in self.blocks() if isinstance(block, kind)]
 
@@ -266,14 +266,14 @@ def as_cell(cell: str | Cell) -> Cell:
     return Cell(cell) if isinstance(cell, str) else cell
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
+def pareto_front(points: Sequence[ChartPoint]) -> list[ChartPoint]:
     """The points that no other beats in both coordinates, by the first.
 
-    >>> points = [Point(x, y, f"{x}", "", "") for x, y in ((3, 1), (1, 5), (2, 6), (2, 2))]
+    >>> points = [ChartPoint(x, y, f"{x}", "", "") for x, y in ((3, 1), (1, 5), (2, 6), (2, 2))]
     >>> [(point.x, point.y) for point in pareto_front(points)]
     [(1, 5), (2, 2), (3, 1)]
     """
-    front: list[Point] = []
+    front: list[ChartPoint] = []
     for point in sorted(points, key=lambda one: (one.x, one.y)):
         if not front or point.y < front[-1].y:
             front.append(point)

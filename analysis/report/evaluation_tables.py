@@ -14,11 +14,11 @@ from analysis.evaluation.results import (
 )
 from analysis.evaluation.verdict import Verdict
 from analysis.report.document import Cell, Row, Table, Tone
-from analysis.report.geometry_tables import LEGEND as GEOMETRY_LEGEND
+from analysis.report.geometry_tables import GEOMETRY_LEGEND
 from vggtkit.metrics import METRICS
 from vggtkit.metrics.ratings import NOT_APPLICABLE, THRESHOLDS, rate
 
-LEGEND = (
+EVALUATION_LEGEND = (
     "1 MB is 10^6 bytes; sizes are those of the packed files. 'smaller by' is FP32's size / the scheme's.",
     "time is the median of repeats, interleaved with FP32; speed is the median of FP32's time / the scheme's "
     "in the same repeat, above 1 is faster than FP32.",

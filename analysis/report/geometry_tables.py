@@ -15,7 +15,7 @@ from vggtkit.metrics.ratings import NOT_APPLICABLE
 LEVEL = "95 %"
 TERMINAL = ("auc30", "auc5", "abs_rel", "delta125", "accuracy", "completeness", "f_score", "track_px", "agreement")
 _OF_CAMERAS = tuple(key for key in GEOMETRY if key.startswith(("auc", "rra", "rta")))
-FIGURES = {
+GEOMETRY_COLUMNS = {
     "Cameras": _OF_CAMERAS,
     "Depth, points and tracks": tuple(key for key in GEOMETRY if key not in _OF_CAMERAS),
 }
@@ -32,7 +32,7 @@ _SHORT = {
     "agreement": "agree",
 }
 
-LEGEND = (
+GEOMETRY_LEGEND = (
     "Geometry is against the ground truth of the scenes that have one: means over them. AUC, RRA, RTA, delta<1.25 and "
     "F-score are fractions, the higher the better; the others are errors. 'points vs depth', the agreement of point "
     "map and depth map, needs no truth.",
@@ -78,7 +78,7 @@ def figure_table(evaluation: Evaluation) -> Table:
 def text_tables(evaluation: Evaluation) -> list[Table]:
     """For the text report: all figures with FP32's noise, then the changes with theirs; none without figures."""
     tables = []
-    for title, keys in FIGURES.items():
+    for title, keys in GEOMETRY_COLUMNS.items():
         if shown := _known(evaluation, keys):
             columns = ("scheme", *(_SHORT.get(key, GEOMETRY[key].title) for key in shown))
             rows = [row for result in evaluation.results for row in _figure_rows(result, shown)]

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 
 from analysis.evaluation.results import Evaluation, format_mb, format_number, short_title
 from analysis.report.depth_slider import depth_slider
-from analysis.report.document import Block, Document, HeatMap, Point, Scatter, Section
+from analysis.report.document import ChartPoint, Document, Element, HeatMap, Scatter, Section
 from analysis.report.experiment import Experiment, ParetoSummary
 from analysis.report.geometry_tables import text_tables
 from analysis.report.parts import design, process
 from analysis.report.parts.conclusions import recommendation, scenarios
 from analysis.report.parts.findings import audit_blocks, pareto_text, transfer_blocks, who_pays
-from analysis.report.parts.outcome import error_tables, layer_table, main_tables
+from analysis.report.parts.outcome import error_tables, full_layer_table, main_tables
 from analysis.report.wording import Wording
 from vggtkit.quant import get_format, short_name
 
 PROVENANCE = ("Model", "Data", "Commands", "What went wrong, and what was warned of", "Machine", "Files")
 """Sections of the first two parts that say where the numbers come from."""
-KINDS = {"plan": "plans", "uniform": "uniform schemes", "baseline": "baselines"}
+POINT_KINDS = {"plan": "plans", "uniform": "uniform schemes", "baseline": "baselines"}
 
 
 def page(experiment: Experiment, say: Wording) -> Document:
@@ -42,7 +42,7 @@ def page(experiment: Experiment, say: Wording) -> Document:
         sections.append(Section(say("Size against damage"), tuple(front_of(experiment.pareto, say)), "pareto"))
     if experiment.profile is not None:
         sections.append(
-            Section(say("Every layer"), (heat_map(experiment, say), layer_table(experiment, say)), "layers")
+            Section(say("Every layer"), (heat_map(experiment, say), full_layer_table(experiment, say)), "layers")
         )
         sections.append(Section(say("Who pays"), tuple(who_pays(experiment, say)), "who-pays"))
     if experiment.audit is not None:
@@ -63,20 +63,22 @@ def trade_off(evaluation: Evaluation, say: Wording) -> Scatter:
             kind = "uniform" if result.is_uniform else "plan"
             cost = f"; {say.translated(result.cost)}" if result.cost else ""
             note = _note(result.size_bytes, result.damage, say) + cost
-            points.append(Point(result.size_bytes / 1e6, result.damage, short_title(result), note, kind))
+            points.append(ChartPoint(result.size_bytes / 1e6, result.damage, short_title(result), note, kind))
     plans = "the plan" if sum(point.kind == "plan" for point in points) == 1 else "plans"
     return _scatter(say("Size against damage"), points, {"plan": plans, "uniform": "uniform schemes"}, say)
 
 
-def front_of(pareto: ParetoSummary, say: Wording) -> list[Block]:
+def front_of(pareto: ParetoSummary, say: Wording) -> list[Element]:
     """What ``pareto`` has measured; nothing where it only predicted."""
     measured = [each for each in pareto.points if each.measured is not None and each.measured > 0]
     points = [
-        Point(each.size_bytes / 1e6, each.measured, each.title, _note(each.size_bytes, each.measured, say), each.kind)
+        ChartPoint(
+            each.size_bytes / 1e6, each.measured, each.title, _note(each.size_bytes, each.measured, say), each.kind
+        )
         for each in measured
         if each.measured is not None
     ]
-    chart = _scatter(say("Plans of many sizes, uniform schemes and baselines"), points, KINDS, say)
+    chart = _scatter(say("Plans of many sizes, uniform schemes and baselines"), points, POINT_KINDS, say)
     return [chart, pareto_text(pareto, say)] if points else [pareto_text(pareto, say)]
 
 
@@ -84,7 +86,7 @@ def _note(size_bytes: int, damage: float, say: Wording) -> str:
     return f"{format_mb(size_bytes)} MB, {say('damage')} {format_number(damage)}"
 
 
-def _scatter(title: str, points: list[Point], kinds: Mapping[str, str], say: Wording) -> Scatter:
+def _scatter(title: str, points: list[ChartPoint], kinds: Mapping[str, str], say: Wording) -> Scatter:
     shown = {kind: say(name) for kind, name in kinds.items() if any(point.kind == kind for point in points)}
     caption = say("Lower left is better. The line joins what no other beats in both.")
     return Scatter(title, say("packed file, MB (log)"), say("damage, NMSE (log)"), tuple(points), shown, caption)
@@ -111,7 +113,7 @@ def heat_map(experiment: Experiment, say: Wording) -> HeatMap:
     )
 
 
-def _provenance(experiment: Experiment, say: Wording) -> list[Block]:
+def _provenance(experiment: Experiment, say: Wording) -> list[Element]:
     parts = (design.document(experiment, say), process.document(experiment, say))
     kept = set(map(say, PROVENANCE))
     return [block for part in parts for section in part.sections if section.title in kept for block in section.blocks]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from analysis.report.document import Row, Table, Tone
-from sensitivity.estimate_check import LARGEST, LIMIT, EstimateCheck, check_estimates
-from sensitivity.store import Array, Profile
+from sensitivity.estimate_check import LARGEST_SHARE, LIMIT, EstimateCheck, check_estimates
+from sensitivity.store import Profile
+from vggtkit.core.arrays import Array
 from vggtkit.quant import Layer, get_format, short_name
 from vggtkit.quant.activations import ACTIVATION_FORMATS, INT8_TOKEN
 
@@ -111,7 +112,7 @@ def agreement_table(profile: Profile) -> Table:
     caption = (
         "NMSE under the INT4 scheme where they differ most; sum, jointly: estimated over all layers, without and with "
         "what they do to each other; ratio: of the nearer one to the measurement, 1 between the two, all counted as "
-        f"{LARGEST:g} at most, OFF beyond {LIMIT:g} and what samples scatter; FP32 noise: between two FP32 passes"
+        f"{LARGEST_SHARE:g} at most, OFF beyond {LIMIT:g} and what samples scatter; FP32 noise: between two FP32 passes"
     )
     columns = ("output", "scheme", "sum", "jointly", "measured", "ratio", "FP32 noise")
     return Table(
@@ -202,7 +203,7 @@ def _compact(count: int) -> str:
     return str(count)
 
 
-def summary(profile: Profile, top: int = 8) -> dict[str, object]:
+def profile_summary(profile: Profile, top: int = 8) -> dict[str, object]:
     """The same as plain values: schemes, roles and the most sensitive layers."""
     order = _order(profile)
     coarse = profile.column(COARSE)

@@ -15,11 +15,11 @@ from analysis.evaluation.results import (
     format_number,
     short_title,
 )
-from analysis.evaluation.results_file import from_json, to_json
+from analysis.evaluation.results_file import evaluation_to_json, from_json
 from analysis.evaluation.verdict import Verdict, VerdictRow, verdict
 from analysis.report.document import Table, Tone
 from analysis.report.evaluation_tables import (
-    LEGEND,
+    EVALUATION_LEGEND,
     nmse_table,
     output_table,
     stage_tables,
@@ -39,9 +39,9 @@ __all__ = [
     "Verdict",
     "VerdictRow",
     "compression_ratio",
+    "evaluation_to_json",
     "from_json",
     "terminal_tables",
-    "to_json",
     "to_text",
     "verdict",
 ]
@@ -104,7 +104,7 @@ def to_text(evaluation: Evaluation, answer: Verdict | None = None) -> str:
     ):
         parts += [*block_lines(table), ""]
     parts += ["How to read this", "----------------"]
-    parts += [line for text in LEGEND for line in wrapped(text, "- ")]
+    parts += [line for text in EVALUATION_LEGEND for line in wrapped(text, "- ")]
     return "\n".join(printable(line) for line in [*parts, "", *draw_table(threshold_table())]) + "\n"
 
 

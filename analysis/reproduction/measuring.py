@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from analysis.reproduction.variants import Variant
+from vggtkit.core.arrays import Arrays
 from vggtkit.core.executors import Done, Executor, in_order
-from vggtkit.core.journal import Arrays, Parts
+from vggtkit.core.journal import Parts
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.scenes import DrawnScene
 from vggtkit.subject import Subject
 
-FIGURES = ("auc30", "auc15", "auc5", "auc3")
-HEADS = ("camera",)
+CAMERA_FIGURES = ("auc30", "auc15", "auc5", "auc3")
+CAMERA_HEADS = ("camera",)
 """What is run: the figures are those of cameras, and other heads do not change these."""
 
 
@@ -38,7 +39,7 @@ class TestSet:
     __test__ = False  # no class of tests
 
 
-Piece = tuple[int, int, int]
+PieceNumbers = tuple[int, int, int]
 """Numbers of variant, test set and scene."""
 
 
@@ -58,7 +59,7 @@ class MeasuringWork:
     sets: Sequence[TestSet]
     dtype: torch.dtype
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[PieceNumbers]:
         """Variant by variant, so that weights are quantised once in a worker."""
         return [
             (variant, place, scene)
@@ -67,19 +68,19 @@ class MeasuringWork:
             for scene in range(len(each.scenes))
         ]
 
-    def step(self, piece: Piece) -> str:
+    def step(self, piece: PieceNumbers) -> str:
         """A piece's name in the journal."""
         variant, place, scene = piece
         return f"{self.variants[variant].key}-{self.sets[place].key}-{scene}"
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[Piece], Arrays]]:
+    def opened(self) -> Iterator[Callable[[PieceNumbers], Arrays]]:
         """As `vggtkit.core.executors.Work.opened`."""
         with ExitStack() as running:
             current: dict[int, Subject] = {}
-            cameras = self.subject.with_heads([head for head in HEADS if head in self.subject.heads])
+            cameras = self.subject.with_heads([head for head in CAMERA_HEADS if head in self.subject.heads])
 
-            def measure(piece: Piece) -> Arrays:
+            def measure(piece: PieceNumbers) -> Arrays:
                 variant, place, number = piece
                 if variant not in current:
                     running.close()
@@ -90,16 +91,18 @@ class MeasuringWork:
                 scene = self.sets[place].scenes[number].read(img_size, patch_size)
                 with subject.computing_in(self.dtype):
                     figures = subject.figures(subject.predict(scene), scene)
-                return {key: np.array(figures.get(key, np.nan)) for key in FIGURES}
+                return {key: np.array(figures.get(key, np.nan)) for key in CAMERA_FIGURES}
 
             yield measure
 
 
-Results = Mapping[tuple[str, str], list[dict[str, float]]]
+FiguresByVariant = Mapping[tuple[str, str], list[dict[str, float]]]
 """Figures scene by scene, by the names of variant and test set."""
 
 
-def measure(work: MeasuringWork, executor: Executor, parts: Parts, progress: Progress = silent) -> Results:
+def measure_variants(
+    work: MeasuringWork, executor: Executor, parts: Parts, progress: Progress = silent
+) -> FiguresByVariant:
     """What is missing in the journal; then everything.
 
     Args:

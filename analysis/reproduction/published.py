@@ -27,7 +27,7 @@ class Published:
     auc30: float
 
 
-PUBLISHED = (
+PUBLISHED_FIGURES = (
     Published("FP16", "W16", BASELINE_AUC),
     Published("QuantVGGT", "W8A8", 89.4),
     Published("QuantVGGT", "W4A4", 86.9),

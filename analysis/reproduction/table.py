@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from analysis.report.document import Row, Table, Tone
-from analysis.reproduction.measuring import FIGURES, Results, TestSet, by_group
-from analysis.reproduction.published import CO3D, FRAMES, PUBLISHED, Gate
+from analysis.reproduction.measuring import CAMERA_FIGURES, FiguresByVariant, TestSet, by_group
+from analysis.reproduction.published import CO3D, FRAMES, PUBLISHED_FIGURES, Gate
 from analysis.reproduction.variants import BASELINE, Variant
 from vggtkit.metrics.geometry import over_scenes
 
@@ -21,13 +21,13 @@ def points(test_set: TestSet, figures: Sequence[dict[str, float]], key: str = "a
     return float(np.mean(list(by_group(test_set.scenes, figures, key).values())))
 
 
-def gate_of(sets: Sequence[TestSet], results: Results) -> Gate:
+def gate_of(sets: Sequence[TestSet], results: FiguresByVariant) -> Gate:
     """The baseline's figure on the published test set."""
     there = next((each for each in sets if each.key == PUBLISHED_SET), None)
     return Gate(None if there is None else points(there, results[BASELINE, there.key]))
 
 
-def tables(variants: Sequence[Variant], sets: Sequence[TestSet], results: Results) -> list[Table]:
+def tables(variants: Sequence[Variant], sets: Sequence[TestSet], results: FiguresByVariant) -> list[Table]:
     """Variants on all test sets, with what others publish below."""
     rows, tones = list[Row](), dict[int, Tone]()
     for variant in variants:
@@ -36,7 +36,7 @@ def tables(variants: Sequence[Variant], sets: Sequence[TestSet], results: Result
         cells = (f"{points(each, results[variant.name, each.key]):.1f}" for each in sets)
         rows.append((variant.title, f"{variant.size_bytes / 1e6:.0f}", *cells))
     column = [each.key for each in sets].index(PUBLISHED_SET) if PUBLISHED_SET in {s.key for s in sets} else None
-    for row in PUBLISHED if column is not None else ():
+    for row in PUBLISHED_FIGURES if column is not None else ():
         blank = ["" for _ in sets]
         blank[column or 0] = f"{row.auc30:.1f}"
         rows.append((f"published: {row.name} {row.bits}", "", *blank))
@@ -44,8 +44,8 @@ def tables(variants: Sequence[Variant], sets: Sequence[TestSet], results: Result
     return [Table("Cameras, AUC@30 in points", columns, rows, tones=tones)]
 
 
-def values(
-    variants: Sequence[Variant], sets: Sequence[TestSet], results: Results, infeasible: dict[str, str]
+def table_values(
+    variants: Sequence[Variant], sets: Sequence[TestSet], results: FiguresByVariant, infeasible: dict[str, str]
 ) -> dict[str, Any]:
     """Everything, for machines."""
     gate = gate_of(sets, results)
@@ -56,7 +56,7 @@ def values(
             "size_bytes": variant.size_bytes,
             "set": each.key,
             "scenes": len(each.scenes),
-            **{key: points(each, results[variant.name, each.key], key) for key in FIGURES},
+            **{key: points(each, results[variant.name, each.key], key) for key in CAMERA_FIGURES},
             "auc30_interval": _interval(results[variant.name, each.key]),
             "auc30_by_group": by_group(each.scenes, results[variant.name, each.key], "auc30"),
         }
@@ -67,7 +67,7 @@ def values(
         "gate": {"auc30": gate.auc30, "passed": gate.passed, "said": gate.said()},
         "rows": rows,
         "infeasible": infeasible,
-        "published": [vars(row) for row in PUBLISHED],
+        "published": [vars(row) for row in PUBLISHED_FIGURES],
         "published_for": f"CO3Dv2, {FRAMES} frames, AUC@30",
     }
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from analysis.evaluation.evaluator import Evaluator, Measured
+from analysis.evaluation.evaluator import Evaluator, MeasuredDamage
 from vggtkit.core.executors import Workers, demand_of, in_order
 from vggtkit.core.memory import bytes_of
 from vggtkit.core.provenance import Progress, silent
 
-Assignment = Mapping[str, str]
+Formats = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Measuring:
     evaluator: Evaluator
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[Assignment], Measured]]:
+    def opened(self) -> Iterator[Callable[[Formats], MeasuredDamage]]:
         """As `vggtkit.core.executors.Work.opened`; a piece is an assignment."""
         yield self.evaluator.measure
 
 
 def measured_all(
-    evaluator: Evaluator, assignments: Sequence[Assignment], workers: Workers | None = None, progress: Progress = silent
-) -> list[Measured]:
+    evaluator: Evaluator, assignments: Sequence[Formats], workers: Workers | None = None, progress: Progress = silent
+) -> list[MeasuredDamage]:
     """Every assignment, in turn.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from analysis.evaluation.evaluator import Evaluator, Measured
+from analysis.evaluation.evaluator import Evaluator, MeasuredDamage
 from analysis.evaluation.results import null_if_not_finite
 from analysis.report.document import Row, Table, Tone
 from analysis.search.measuring import measured_all
@@ -26,7 +26,7 @@ PLAN, UNIFORM, BASELINE = "plan", "uniform", "baseline"
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontPoint:
     """One model.
 
     Attributes:
@@ -67,14 +67,14 @@ class Pareto:
     scenes: tuple[str, ...]
     fp32: Mapping[str, Estimate]
     fp32_bytes: int
-    points: tuple[Point, ...]
+    points: tuple[FrontPoint, ...]
     solve_seconds: float
 
-    def of_kind(self, kind: str) -> list[Point]:
+    def of_kind(self, kind: str) -> list[FrontPoint]:
         """The points of a kind."""
         return [point for point in self.points if point.kind == kind]
 
-    def beating(self) -> list[Point]:
+    def beating(self) -> list[FrontPoint]:
         """Uniform schemes and baselines that a measured plan of no fewer bytes does not beat; should be none."""
         plans = [plan for plan in self.of_kind(PLAN) if plan.measured is not None]
         return [
@@ -116,17 +116,17 @@ def trace_pareto(
         (UNIFORM, get_format(key).short_title): uniform_assignment(evidence.layers, key)
         for key in UNIFORM_SCHEMES
         if key in evidence.candidates
-    } | {(BASELINE, title): formats for title, formats in comparison.alternatives(start).items()}
-    points: list[tuple[Point, Mapping[str, str] | None]] = []
+    } | {(BASELINE, title): formats for title, formats in comparison.other_assignments(start).items()}
+    points: list[tuple[FrontPoint, Mapping[str, str] | None]] = []
     for number, planned in enumerate([*plans, replanned(start, start.plan.budget_bytes)]):
         plan = planned.plan
         title = f"plan {plan.size_bytes / 1e6:.2f} MB"
-        point = Point(PLAN, title, plan.size_bytes, plan.total_damage, plan.bound)
+        point = FrontPoint(PLAN, title, plan.size_bytes, plan.total_damage, plan.bound)
         points.append((point, plan.formats if number in chosen or number == len(plans) else None))
     points.sort(key=lambda point: point[0].size_bytes)
     for (kind, title), formats in others.items():
         size = overhead + sum(start.search_space.layer_bytes(formats).values())
-        points.append((Point(kind, title, size, start.search_space.damage(formats)), formats))
+        points.append((FrontPoint(kind, title, size, start.search_space.damage(formats)), formats))
     to_run = [formats for _, formats in points if formats is not None]
     measured = iter(measured_all(evaluator, to_run, workers, progress) if evaluator else ())
     run = [point if formats is None or not evaluator else _with(point, next(measured)) for point, formats in points]
@@ -162,7 +162,7 @@ def pareto_table(result: Pareto) -> Table:
     return Table(f"Size against damage, {result.model}", columns, rows, tones=tones)
 
 
-def to_json(result: Pareto) -> str:
+def pareto_to_json(result: Pareto) -> str:
     """Everything, as JSON."""
     values = asdict(result) | {"schema_version": 1, "beating_a_plan": [point.title for point in result.beating()]}
     values["fp32"] = {key: estimate._asdict() for key, estimate in result.fp32.items()}
@@ -171,8 +171,8 @@ def to_json(result: Pareto) -> str:
     return json.dumps(null_if_not_finite(values), indent=2, allow_nan=False) + "\n"
 
 
-def from_values(values: Mapping[str, Any]) -> Pareto:
-    """What `to_json` has written, read by ``json``; a number that JSON cannot hold is NaN.
+def pareto_from_values(values: Mapping[str, Any]) -> Pareto:
+    """What `pareto_to_json` has written, read by ``json``; a number that JSON cannot hold is NaN.
 
     Raises:
         KeyError, TypeError, ValueError: it is something else.
@@ -189,7 +189,7 @@ def from_values(values: Mapping[str, Any]) -> Pareto:
         }
 
     points = [
-        Point(
+        FrontPoint(
             str(each["kind"]), str(each["title"]), int(each["size_bytes"]), number(each["predicted"]), each["bound"],
             None if each["measured"] is None else number(each["measured"]), figures(each["geometry"]),
         )
@@ -201,17 +201,17 @@ def from_values(values: Mapping[str, Any]) -> Pareto:
     )  # fmt: skip
 
 
-def measured_plans(points: Sequence[Point]) -> list[Point]:
+def measured_plans(points: Sequence[FrontPoint]) -> list[FrontPoint]:
     """The plans that were run."""
     return [point for point in points if point.kind == PLAN and point.measured is not None]
 
 
-def _beaten(plan: Point, other: Point) -> bool:
+def _beaten(plan: FrontPoint, other: FrontPoint) -> bool:
     """Whether a plan of no fewer bytes does more damage."""
     assert plan.measured is not None
     assert other.measured is not None
     return plan.size_bytes >= other.size_bytes and plan.measured > other.measured
 
 
-def _with(point: Point, measured: Measured) -> Point:
+def _with(point: FrontPoint, measured: MeasuredDamage) -> FrontPoint:
     return replace(point, measured=measured.damage, geometry=measured.geometry)

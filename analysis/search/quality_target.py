@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.evaluation.evaluator import Evaluator, Measured
+from analysis.evaluation.evaluator import Evaluator, MeasuredDamage
 from mixedprec.planner import Planned, replanned
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
@@ -19,7 +19,7 @@ _NAMES = {key.replace("_", ""): key for key in GEOMETRY}
 
 
 @dataclass(frozen=True)
-class Limit:
+class FigureLimit:
     """How far one figure may get worse.
 
     Attributes:
@@ -56,9 +56,9 @@ class QualityTarget:
     """
 
     damage: float | None = None
-    drops: tuple[Limit, ...] = ()
+    drops: tuple[FigureLimit, ...] = ()
 
-    def list_missed(self, fp32: Measured, quantized: Measured) -> list[str]:
+    def list_missed(self, fp32: MeasuredDamage, quantized: MeasuredDamage) -> list[str]:
         """What does not hold, in words."""
         limits = [limit.text for limit in self.drops if not limit.holds(fp32.geometry, quantized.geometry)]
         if self.damage is not None and not quantized.damage <= self.damage:
@@ -77,11 +77,11 @@ class Trial:
     """A plan of the search, what was measured, and what of the target it misses."""
 
     planned: Planned
-    measured: Measured
+    measured: MeasuredDamage
     broken: list[str]
 
 
-def parse_drops(text: str) -> tuple[Limit, ...]:
+def parse_drops(text: str) -> tuple[FigureLimit, ...]:
     """Read limits of figures.
 
     Args:
@@ -108,7 +108,7 @@ def parse_drops(text: str) -> tuple[Limit, ...]:
         except ValueError:
             raise InputError(f"{setting('max_drop')}: {match[2]!r} is no number") from None
         amount = number / 100 if match[3] else number / GEOMETRY[key].change_factor
-        limits.append(Limit(key, amount, bool(match[3])))
+        limits.append(FigureLimit(key, amount, bool(match[3])))
     return tuple(limits)
 
 

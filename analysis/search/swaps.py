@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.evaluation.evaluator import Evaluator
 from mixedprec.planner import Planned, with_formats
 from mixedprec.policies import Assignment, Problem
 from mixedprec.solver import Choice, undominated
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class _Step(NamedTuple):
     key: str
     size: int
     damage: float
-    change: Floats
+    change: Array
 
 
 def _step(problem: Problem, layer: str, now: Choice, then: Choice) -> _Step:
@@ -146,7 +144,7 @@ def _step(problem: Problem, layer: str, now: Choice, then: Choice) -> _Step:
 
 def _predicted(
     problem: Problem, current: Assignment, ups: Sequence[_Step], downs: Sequence[_Step], coupling: float
-) -> Floats:
+) -> Array:
     """Change of damage by every pair of steps ``[ups, downs]``."""
     alone = np.add.outer([step.damage for step in ups], [step.damage for step in downs])
     if not coupling or not ups or not downs:

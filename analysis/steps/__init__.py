@@ -41,7 +41,7 @@ from analysis.steps.formats import formats_view
 from analysis.steps.inspect import inspect_layer
 from analysis.steps.onnx_export import make_onnx
 from analysis.steps.pareto import make_pareto
-from analysis.steps.plan import make_plan
+from analysis.steps.plan import make_plan_of_run
 from analysis.steps.profile import make_profile, profile_view
 from analysis.steps.report import make_comparison, make_report
 from analysis.steps.reproduction import Protocol, make_reproduction
@@ -70,7 +70,7 @@ __all__ = [
     "make_evaluation",
     "make_onnx",
     "make_pareto",
-    "make_plan",
+    "make_plan_of_run",
     "make_profile",
     "make_report",
     "make_reproduction",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.audit import Audit, audit, summary, to_json
+from analysis.audit import Audit, audit, audit_summary, audit_to_json
 from analysis.audit.tables import audit_sentences, audit_tables
 from analysis.report.charts.audit_charts import draw_attribution, draw_scores
 from analysis.steps.run_folder import (
@@ -113,7 +113,7 @@ def write_audit(result: Audit, run: Path) -> None:
     """Write the JSON and the charts of a run; all three change, or none."""
     paths = [run / name for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS)]
     with replacing_all(paths) as (results, scores, attribution):
-        results.write_text(to_json(result), encoding="utf-8")
+        results.write_text(audit_to_json(result), encoding="utf-8")
         draw_scores(result, scores)
         draw_attribution(result, attribution)
 
@@ -124,4 +124,6 @@ def audit_view(result: Audit, run: Path) -> View:
     if result.facts.get("weights") == "random":
         lines.append("RANDOM WEIGHTS: these figures say nothing about a trained network.")
     written = ", ".join(str(run / name) for name in (AUDIT, AUDIT_CHARTS, ATTRIBUTION_CHARTS))
-    return View({"path": str(run / AUDIT), **summary(result)}, audit_tables(result), [*lines, f"written: {written}"])
+    return View(
+        {"path": str(run / AUDIT), **audit_summary(result)}, audit_tables(result), [*lines, f"written: {written}"]
+    )

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from analysis.evaluation.depth_maps import DepthMaps, DepthWatch, save_maps
 from analysis.evaluation.kept import Kept
 from analysis.evaluation.results import Evaluation, format_number
-from analysis.evaluation.results_file import to_json
+from analysis.evaluation.results_file import evaluation_to_json
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.evaluation.verdict import Verdict, verdict
 from analysis.report import text as reports
 from analysis.report.charts import comprehensive as plots
-from analysis.report.charts.difference_charts import Map, depth_shares, draw_differences
+from analysis.report.charts.difference_charts import depth_shares, draw_differences
 from analysis.report.geometry_tables import too_few_scenes
 from analysis.report.wording import Wording
 from analysis.steps.experiment import read_evaluation
@@ -41,6 +41,7 @@ from analysis.steps.unseen import SELECTION, check_not_chosen_on
 from analysis.steps.view import View
 from mixedprec import Plan
 from sensitivity import Profile, open_profile
+from vggtkit.core.arrays import Map
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import check_number
 from vggtkit.core.journal import Parts
@@ -253,7 +254,7 @@ def write_reports(
     pictures = differences_of(maps, Wording("en")) if maps else {}
     names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else []), *pictures]
     with replacing_all([run / name for name in names]) as (results, report, charts, *others):
-        results.write_text(to_json(evaluation, answer), encoding="utf-8")
+        results.write_text(evaluation_to_json(evaluation, answer), encoding="utf-8")
         report.write_text(reports.to_text(evaluation, answer), encoding="utf-8")
         plots.draw(evaluation, charts, answer)
         if maps:

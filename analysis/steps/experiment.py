@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from analysis.audit import results_file as audit_file
-from analysis.audit import transfer_view
 from analysis.audit.attribution import ClassShares, class_shares
+from analysis.audit.results_file import audit_from_values
 from analysis.audit.transfer import Transfer
+from analysis.audit.transfer_view import transfer_from_values
 from analysis.evaluation.depth_maps import load_maps
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.results_file import from_json
 from analysis.evaluation.verdict import verdict
-from analysis.inspection import results_file as inspection_file
 from analysis.inspection.layer import Inspection
+from analysis.inspection.results_file import inspection_from_values
 from analysis.report.experiment import Absent, AuditSummary, Experiment, ParetoPoint, ParetoSummary, ScoreSummary
-from analysis.search.pareto import from_values
+from analysis.search.pareto import pareto_from_values
 from analysis.search.time_front import TimeFront
 from analysis.steps.run_folder import DEPTH_MAPS, PLAN, PROFILE, RESULTS, plan_of
 from mixedprec import Plan, load_plan
@@ -130,7 +130,7 @@ def _transfer(reader: _Reader, profile: Profile | None) -> Transfer | None:
     if not path.is_file():
         return None
     again = ("audit", "--transfer", str(reader.run), "OTHER_RUN")
-    return reader.attempt(TRANSFER, lambda: transfer_view.from_values(_json_of(path, profile, "provenance")), *again)
+    return reader.attempt(TRANSFER, lambda: transfer_from_values(_json_of(path, profile, "provenance")), *again)
 
 
 def _inspections(reader: _Reader, profile: Profile | None) -> tuple[Inspection, ...]:
@@ -138,9 +138,7 @@ def _inspections(reader: _Reader, profile: Profile | None) -> tuple[Inspection, 
 
     def read(path: Path) -> Inspection | None:
         again = ("inspect", path.stem.removeprefix("layer-"))
-        return reader.attempt(
-            path.name, lambda: inspection_file.from_values(_json_of(path, profile, "provenance")), *again
-        )
+        return reader.attempt(path.name, lambda: inspection_from_values(_json_of(path, profile, "provenance")), *again)
 
     return tuple(filter(None, map(read, sorted(reader.run.glob(INSPECTIONS)))))
 
@@ -200,7 +198,7 @@ def _pareto(values: Mapping[str, Any]) -> ParetoSummary:
         )
         for each in values["points"]
     ]  # fmt: skip
-    whole = _if_whole(lambda: from_values(values))
+    whole = _if_whole(lambda: pareto_from_values(values))
     timed = _if_whole(lambda: TimeFront.from_values(values))
     return ParetoSummary(tuple(points), tuple(map(str, values["beating_a_plan"])), whole, timed)
 
@@ -223,7 +221,7 @@ def _audit(values: Mapping[str, Any], profile: Profile | None) -> AuditSummary:
     formats = tuple(map(str, values["formats"]))
     layers = {layer.name: layer for layer in profile.layers} if profile else {}
     classes = _token_classes(values["measured"], {name: layer.block for name, layer in layers.items()})
-    whole = _if_whole(lambda: audit_file.from_values(values, layers))
+    whole = _if_whole(lambda: audit_from_values(values, layers))
     return AuditSummary(int(values["layers"]), formats, str(values["favoured"]), tuple(scores), classes, whole)
 
 

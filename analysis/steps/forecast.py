@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from analysis.steps.kernels import DEFAULT_MODEL, pictures_of_size
-from analysis.steps.run_folder import KERNELS, PLAN, PROFILE, check_source_of_run
+from analysis.steps.kernels import pictures_of_size
+from analysis.steps.run_folder import DEFAULT_MODEL, KERNELS, PLAN, PROFILE, check_source_of_run
 from analysis.steps.view import View
 from analysis.timing.activations import peak_activation_bytes
 from analysis.timing.forecast import forecast_table, forecasts, savings_sentence

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.report.document import Row, Table
-from analysis.steps.run_folder import PROFILE, check_source_of_run
+from analysis.steps.run_folder import DEFAULT_MODEL, PROFILE, check_source_of_run
 from analysis.steps.view import View
 from mixedprec import overhead_bytes
 from sensitivity import open_profile
 from vggtkit.model import resolve_source
 from vggtkit.quant import FORMATS, UNIFORM_SCHEMES, quantized_nbytes
 from vggtkit.subject import Subject, bare_subject
-
-DEFAULT_MODEL = "tiny"
 
 
 def formats_view(run: Path, model_name: str | None = None) -> View:

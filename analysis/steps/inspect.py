@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from analysis.inspection.layer import inspect
+from analysis.inspection.layer import look_at
 from analysis.inspection.report import inspection_sentences, inspection_tables, inspection_values
-from analysis.inspection.results_file import to_values
+from analysis.inspection.results_file import inspection_to_values
 from analysis.report.charts.inspection_charts import draw_inspection
 from analysis.report.profile_tables import COARSE
 from analysis.steps.run_folder import PROFILE, check_writable, subject_of_run
@@ -30,12 +30,14 @@ def inspect_layer(run: Path, name: str, model_name: str | None = None) -> View:
     """
     check_writable(run)
     profile = open_profile(run / PROFILE)
-    inspection = inspect(subject_of_run(run, profile, "cpu", model_name).model, profile, name, COARSE)
+    inspection = look_at(subject_of_run(run, profile, "cpu", model_name).model, profile, name, COARSE)
     paths = [run / f"layer-{inspection.layer.name}{suffix}" for suffix in (".png", ".json")]
     facts = provenance(model_fingerprint=profile.facts["model_fingerprint"])
     with replacing_all(paths) as (chart, results):
         draw_inspection(inspection, chart)
-        results.write_text(json.dumps(to_values(inspection, facts), allow_nan=False) + "\n", encoding="utf-8")
+        results.write_text(
+            json.dumps(inspection_to_values(inspection, facts), allow_nan=False) + "\n", encoding="utf-8"
+        )
     values = {"path": str(paths[0]), **inspection_values(inspection)}
     written = ", ".join(map(str, paths))
     return View(values, inspection_tables(inspection), [*inspection_sentences(inspection), f"written: {written}"])

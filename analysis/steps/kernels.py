@@ -9,10 +9,18 @@ from pathlib import Path
 
 import torch
 
-from analysis.steps.run_folder import KERNELS, PROFILE, check_source_of_run, check_writable, scenes_for, subject_of_run
+from analysis.steps.run_folder import (
+    DEFAULT_MODEL,
+    KERNELS,
+    PROFILE,
+    check_source_of_run,
+    check_writable,
+    scenes_for,
+    subject_of_run,
+)
 from analysis.steps.view import View
 from analysis.timing.activations import peak_activation_bytes
-from analysis.timing.measure import SECONDS, Measured, measure
+from analysis.timing.measure import TABLE_SECONDS, MeasuredModel, measure_kernels
 from analysis.timing.shallow import shallow
 from analysis.timing.show import kernel_tables, whole_seconds
 from mixedprec.timing import Conditions
@@ -24,8 +32,6 @@ from vggtkit.runtime.kernel_table import KernelTable, load_table, save_table
 from vggtkit.scenes import Scene, SceneSource
 from vggtkit.subject import Subject, bare_subject, is_factory, open_subject
 
-DEFAULT_MODEL = "tiny"
-
 
 def make_kernels(
     run: Path,
@@ -34,7 +40,7 @@ def make_kernels(
     model_name: str | None = None,
     weights: str = "pretrained",
     heads: tuple[str, ...] | None = None,
-    seconds: int = SECONDS,
+    seconds: int = TABLE_SECONDS,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> View:
@@ -60,11 +66,11 @@ def make_kernels(
     if heads is not None:
         subject = subject.with_heads(heads)
     stand_in = shallow(subject)
-    model = Measured(subject, {}, {}) if stand_in is None else Measured(
+    model = MeasuredModel(subject, {}, {}) if stand_in is None else MeasuredModel(
         stand_in.subject, stand_in.depths, stand_in.repeats
     )  # fmt: skip
     scene = scenes_for(subject, replace(source, count=1), "calibration")[0]
-    table = measure(model, scene, subject.source or DEFAULT_MODEL, seconds=seconds, progress=progress)
+    table = measure_kernels(model, scene, subject.source or DEFAULT_MODEL, seconds=seconds, progress=progress)
     save_table(table, run / KERNELS)
     return _view(table, subject, run, time.perf_counter() - begun)
 

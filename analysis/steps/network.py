@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis.reconstruction.views import HEADS
+from analysis.reconstruction.views import SEEN_HEADS
 from analysis.steps.checkpoint import PLANNED, of_run
 from analysis.steps.device import pick_device
 from analysis.steps.rounding import OF_PLAN, checkpoint_path, digest_of_plan, weights_of
-from analysis.steps.run_folder import PLAN
+from analysis.steps.run_folder import DEFAULT_MODEL, PLAN
 from mixedprec import Plan, load_plan, load_quantized, packed_with, quantized_weights, read_info
 from mixedprec.checkpoint_file import CheckpointInfo
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
-from vggtkit.core.provenance import Progress, silent
+from vggtkit.core.provenance import Progress, Say, silent
 from vggtkit.model import model_fingerprint, skeleton
 from vggtkit.runtime.backend import Options
 from vggtkit.runtime.backends import BACKENDS, REFERENCE
 from vggtkit.subject import Subject, VGGTSubject, open_subject, subject_of
-
-DEFAULT_MODEL = "tiny"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -151,12 +148,12 @@ def seeing(subject: Subject, what: str) -> VGGTSubject:
     """
     if not isinstance(subject, VGGTSubject):
         raise InputError(f"{what} predicts no cameras and depth: only a VGGT can reconstruct")
-    if absent := [head for head in HEADS if head not in subject.heads]:
+    if absent := [head for head in SEEN_HEADS if head not in subject.heads]:
         raise InputError(
             f"{what} is without its {absent[0]} head, of which a reconstruction is made; plan with"
-            f" {setting('heads', ','.join(HEADS))} at least, or name another model"
+            f" {setting('heads', ','.join(SEEN_HEADS))} at least, or name another model"
         )
-    return subject.with_heads(HEADS)
+    return subject.with_heads(SEEN_HEADS)
 
 
 def _of_run(choice: NetworkChoice, run: Path, contexts: ExitStack, progress: Progress, say: Say) -> Network:

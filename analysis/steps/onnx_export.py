@@ -23,7 +23,7 @@ from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
 from vggtkit.runtime.onnx.faults import check_operators
-from vggtkit.runtime.onnx.file import Written, difference, move, write
+from vggtkit.runtime.onnx.file import WrittenGraph, difference, move_graph, write
 from vggtkit.runtime.onnx.qdq import largest_inputs, qdq_operators
 from vggtkit.runtime.onnx.session import Session, version
 from vggtkit.runtime.onnx.styles import STYLES, operators
@@ -54,7 +54,7 @@ class Compared:
 class _Export(NamedTuple):
     """What came of it."""
 
-    written: Written
+    written: WrittenGraph
     graph: Graph
     compared: Compared
     shapes: Shapes
@@ -128,14 +128,14 @@ def make_onnx(
             unchecked = write(graph, Path(folder) / path.name, {"vggt-mixedprec": json.dumps(note)})
             progress(STEPS[3], 3, len(STEPS))
             compared = _compared(expected, graph, unchecked, scene)
-            written = move(unchecked, path)
+            written = move_graph(unchecked, path)
     progress(STEPS[3], len(STEPS), len(STEPS))
     random = "random" in (weights, facts["weights"])
     made = _Export(written, graph, compared, shapes, style, again)
     return _view(made).of_weights("random" if random else str(facts["weights"]))
 
 
-def _compared(expected: Mapping[str, Tensor], graph: Graph, written: Written, scene: Scene) -> Compared:
+def _compared(expected: Mapping[str, Tensor], graph: Graph, written: WrittenGraph, scene: Scene) -> Compared:
     """Every kind of operator, and the whole file, against torch; nothing where ONNX Runtime is not installed."""
     if not version():
         return Compared(scene.name, {}, {})

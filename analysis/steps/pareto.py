@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.report.charts.pareto_chart import draw_pareto
 from analysis.report.charts.time_chart import draw_time
-from analysis.search.pareto import BASELINE, UNIFORM, pareto_table, to_json, trace_pareto
+from analysis.search.pareto import BASELINE, UNIFORM, pareto_table, pareto_to_json, trace_pareto
 from analysis.search.time_front import NEVER, TimeFront, time_table, trace_time
 from analysis.steps.kernels import completed
 from analysis.steps.plan import RUNNABLE_FORMATS
@@ -27,7 +27,7 @@ from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.core.seal import sealed
 
 RESULTS, CHART, TIME_CHART = "pareto.json", "pareto.png", "pareto_time.png"
-AXES = ("size,damage", "size,time,damage")
+AXES_OFFERED = ("size,damage", "size,time,damage")
 
 
 def make_pareto(
@@ -38,7 +38,7 @@ def make_pareto(
     score: str = SKETCH,
     budgets: int = 50,
     measure: int = 8,
-    axes: str = AXES[0],
+    axes: str = AXES_OFFERED[0],
     device: str = "auto",
     workers: Workers | None = None,
     progress: Progress = silent,
@@ -52,7 +52,7 @@ def make_pareto(
         score: key of the score that damage is taken from.
         budgets: points of the predicted front.
         measure: how many of them are measured on held-out scenes; 0 predicts only.
-        axes: one of `AXES`; with time also the predicted front over time, drawn in ``pareto_time.png``.
+        axes: one of `AXES_OFFERED`; with time also the predicted front over time, drawn in ``pareto_time.png``.
         device: for measurements.
         workers: who measures; this process by default.
         progress: called at every step.
@@ -60,8 +60,8 @@ def make_pareto(
     Raises:
         InputError: as `make_plan`, or unknown axes.
     """
-    if axes not in AXES:
-        raise InputError(f"{setting('axes', axes)}: not known; use {' or '.join(AXES)}")
+    if axes not in AXES_OFFERED:
+        raise InputError(f"{setting('axes', axes)}: not known; use {' or '.join(AXES_OFFERED)}")
     check_number("points", budgets, 2, 10**4)
     check_number("measure", measure, 0, budgets)
     check_writable(run)
@@ -70,7 +70,7 @@ def make_pareto(
     if request.formats.may_widen:
         request = replace(request, formats=RUNNABLE_FORMATS)
     start = solve_plan(source.resolve(request))
-    timed = _timed(run, source, request, progress) if axes == AXES[1] else None
+    timed = _timed(run, source, request, progress) if axes == AXES_OFFERED[1] else None
     evaluator = source.evaluator(request, "evaluation") if measure and source.profile else None
     facts = provenance(
         model_fingerprint=start.plan.model_fingerprint,
@@ -82,7 +82,7 @@ def make_pareto(
         start, evaluator, budgets=budgets, measure=measure, facts=facts, fp32_bytes=fp32_bytes(source.subject),
         workers=workers, progress=progress,
     )  # fmt: skip
-    values = json.loads(to_json(result)) | ({} if timed is None else timed.values())
+    values = json.loads(pareto_to_json(result)) | ({} if timed is None else timed.values())
     names = [RESULTS, CHART, *([TIME_CHART] if timed else [])]
     with replacing_all([run / name for name in names]) as files:
         files[0].write_text(json.dumps(sealed(values), indent=2, allow_nan=False) + "\n", encoding="utf-8")

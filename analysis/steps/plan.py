@@ -15,7 +15,7 @@ from analysis.search.quality_target import QualityTarget, Trial, find_smallest
 from analysis.search.swaps import Refined, refine
 from analysis.steps.kernels import completed
 from analysis.steps.plan_rounding import (
-    AUTO,
+    AUTO_ROUNDING,
     UNCALIBRATED,
     pick_rounding,
     rounding_sentences,
@@ -28,7 +28,7 @@ from analysis.steps.selection import candidates_table, select
 from analysis.steps.unseen import SELECTION
 from analysis.steps.view import View
 from mixedprec import SOLVED, FormatChoice, Planned, Request, read_budget, save_plan, solve_plan
-from mixedprec.alternatives import alternatives, alternatives_values
+from mixedprec.alternatives import alternatives_values, other_sizes
 from mixedprec.evidence import SKETCH
 from mixedprec.execution import with_execution
 from mixedprec.planner import layers_by_format
@@ -56,7 +56,8 @@ class Extras:
         target: what the smallest file has to reach, in the place of a budget.
         refine: swaps to measure on the calibration scenes.
         draw: whether to draw the model with bits as colours.
-        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, or `AUTO`: the one that the profile scored, where it did.
+        rounding: key of `vggtkit.quant.rounding.ROUNDINGS`, or `AUTO_ROUNDING`: the one that the profile scored,
+            where it did.
         execute: key of the backend that the plan is made for; layers whose rounded inputs would do too much damage
             under it keep floating-point activations.
         best_of: candidates to measure, of which the best is kept; 0 for one plan, unmeasured.
@@ -66,7 +67,7 @@ class Extras:
     target: QualityTarget | None = None
     refine: int = 0
     draw: bool = False
-    rounding: str = AUTO
+    rounding: str = AUTO_ROUNDING
     execute: str = REFERENCE
     best_of: int = 0
     select_on: SceneSource | None = None
@@ -81,7 +82,7 @@ class _Said:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def make_plan(
+def make_plan_of_run(
     run: Path,
     request: Request,
     *,
@@ -138,7 +139,7 @@ def make_plan(
         for place in drawing:
             draw_plan(planned.plan, planned.search_space.evidence.layers, source.graph(request), place)
     if source.subject.heads and _wants_alternatives(source, planned):
-        rows = alternatives(source.evidence, source.subject, request)
+        rows = other_sizes(source.evidence, source.subject, request)
         beside.tables.append(alternatives_table(rows, planned.plan.heads))
         beside.values["alternatives"] = alternatives_values(rows)
     written = ", ".join(map(str, paths))
@@ -237,7 +238,7 @@ def _best(source: PlanSource, request: Request, extras: Extras, progress: Progre
     if extras.target or extras.refine:
         asked = setting("refine") if extras.refine else f"{setting('max_drop')} or {setting('max_damage')}"
         raise InputError(f"{setting('best_of')} chooses among plans of one budget: leave out {asked}")
-    only = None if extras.rounding == AUTO else extras.rounding
+    only = None if extras.rounding == AUTO_ROUNDING else extras.rounding
     planned, candidates = select(source, request, extras.best_of, only, extras.select_on, progress)
     facts = planned.plan.provenance
     beside.tables.append(candidates_table(candidates, planned.plan))

@@ -15,9 +15,9 @@ from vggtkit.core.program import command, setting
 from vggtkit.quant import get_format
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
 
-AUTO = "auto"
+AUTO_ROUNDING = "auto"
 CALIBRATES = "descent"
-"""What `AUTO` chooses codes by where plans are made for what `CALIBRATED` leaves, which it begins with."""
+"""What `AUTO_ROUNDING` chooses codes by where plans are made for what `CALIBRATED` leaves, which it begins with."""
 UNCALIBRATED = "uncalibrated"
 """Of a plan's provenance: the layers that are rounded to the nearest all the same, and why."""
 UNUSABLE = f"{UNREACHED}, or {ALL_ZEROS} or not finite"
@@ -28,14 +28,14 @@ def pick_rounding(source: PlanSource, asked: str, *, measures: bool) -> Rounding
 
     Args:
         source: of the plan.
-        asked: key of `ROUNDINGS`, or `AUTO`: `CALIBRATES` where the profile scored what a calibrated one leaves, else
-            to the nearest.
-        measures: whether trials are measured, which round to the nearest; `AUTO` does then too.
+        asked: key of `ROUNDINGS`, or `AUTO_ROUNDING`: `CALIBRATES` where the profile scored what a calibrated one
+            leaves, else to the nearest.
+        measures: whether trials are measured, which round to the nearest; `AUTO_ROUNDING` does then too.
 
     Raises:
         InputError: an unknown one, or one that calibrates, without a profile.
     """
-    if asked == AUTO:
+    if asked == AUTO_ROUNDING:
         return ROUNDINGS.pick(NEAREST if measures or CALIBRATED not in source.evidence.roundings else CALIBRATES)
     rounding = ROUNDINGS.pick(asked)
     if rounding.key != NEAREST and source.profile is None:

@@ -19,10 +19,11 @@ from analysis.steps.run_folder import (
 )
 from mixedprec import Evidence, Request, Resolved, data_free, resolve
 from mixedprec.constraints import SHARED_INPUT
-from mixedprec.evidence import SKETCH, Array, output_weights
+from mixedprec.evidence import SKETCH, output_weights
 from sensitivity import Profile, open_profile
 from sensitivity.rounding_gain import CALIBRATED
 from sensitivity.scores import SCORES, Score, ScoringContext, usable_score
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
 from vggtkit.model import resolve_source

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from analysis.report.profile_tables import check_sentences, profile_tables, summary
+from analysis.report.profile_tables import check_sentences, profile_summary, profile_tables
 from analysis.steps.device import pick_device
 from analysis.steps.run_folder import FOLDING, PICTURE_DIGESTS, PROFILE, SCENE_DIGESTS, check_writable, scenes_for
 from analysis.steps.view import View
@@ -37,8 +37,8 @@ from vggtkit.quant.rounding import NEAREST
 from vggtkit.scenes import Scene, SceneSource, check_source, fingerprint, picture_digests
 from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
 
-AUTO = "auto"
-SCORED_ROUNDINGS = (AUTO, CALIBRATED, NEAREST)
+AUTO_CALIBRATION = "auto"
+SCORED_ROUNDINGS = (AUTO_CALIBRATION, CALIBRATED, NEAREST)
 FOLDING_SCENES = 2
 """Scenes that decide what is folded."""
 OVERHEAD_PER_LAYER = 20_000
@@ -59,7 +59,7 @@ def make_profile(
     roles: str | None = None,
     folds: bool = False,
     workers: Workers | None = None,
-    rounding: str = AUTO,
+    rounding: str = AUTO_CALIBRATION,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Profile:
@@ -116,8 +116,8 @@ def make_profile(
         return profile_model(
             subject, scenes, run / PROFILE, facts=facts, probes=probes, seed=seed, activation_bytes=activation_bytes,
             dtype=precision, gradient_dtype=gradient_dtype(precision, place, parameters), workers=workers,
-            calibrates=rounding == CALIBRATED or (rounding == AUTO and parameters <= LARGE), progress=progress,
-            say=say,
+            calibrates=rounding == CALIBRATED or (rounding == AUTO_CALIBRATION and parameters <= LARGE),
+            progress=progress, say=say,
         )  # fmt: skip
     except KeyboardInterrupt as error:
         again = command(*sys.argv[1:])
@@ -177,7 +177,9 @@ def profile_view(profile: Profile) -> View:
             "left_out", "zero_outputs",
         )
     }  # fmt: skip
-    return View(summary(profile) | facts, profile_tables(profile), lines).of_weights(str(profile.facts["weights"]))
+    return View(profile_summary(profile) | facts, profile_tables(profile), lines).of_weights(
+        str(profile.facts["weights"])
+    )
 
 
 def _described(scenes: list[Scene]) -> str:

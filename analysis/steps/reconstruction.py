@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.reconstruction.colmap import listed_names
-from analysis.reconstruction.differences import FIGURES, NUMBERS, Differences, differences
+from analysis.reconstruction.differences import DIFFERENCE_FIGURES, NUMBERS, Differences, differences
 from analysis.reconstruction.folder import (
     ARCHIVE,
     CLOUD,
@@ -20,12 +19,12 @@ from analysis.reconstruction.folder import (
     OVERVIEW,
     PREVIEWS,
     Reconstruction,
-    Written,
+    WrittenFolder,
     reconstruction_of,
     write_reconstruction,
 )
 from analysis.reconstruction.joining import join
-from analysis.reconstruction.needs import Needs, needs_of
+from analysis.reconstruction.needs import ReconstructionNeeds, needs_of
 from analysis.reconstruction.pictures import Pictures, photographs, rendered, width_for
 from analysis.reconstruction.views import Views, see
 from analysis.report.document import Table
@@ -37,7 +36,7 @@ from vggtkit.core.atomic import check_replaceable
 from vggtkit.core.errors import InputError, check_number
 from vggtkit.core.memory import peak_resident_bytes
 from vggtkit.core.program import setting
-from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.provenance import Progress, Say, provenance, silent
 from vggtkit.scenes import list_photos, synthetic_scenes
 from vggtkit.subject import Subject
 
@@ -45,7 +44,6 @@ AGAINST = "fp32"
 CONFIDENCE = 50.0
 """The percentile below which points are left out: of a network that knows nothing of sky, glass and edges of things,
 half of all pixels are better not believed; VGGT's own demonstration begins with the same."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,9 @@ def see_place(choice: ReconstructionChoice, *, progress: Progress = silent, say:
     return Made(own, compared, found, facts)
 
 
-def _seen(network: Network, pictures: Pictures, chunk: int, progress: Progress, say: Say) -> tuple[Seen, Needs]:
+def _seen(
+    network: Network, pictures: Pictures, chunk: int, progress: Progress, say: Say
+) -> tuple[Seen, ReconstructionNeeds]:
     """Say what it takes, and run all passes."""
     progress("forecasting", 0, 1)
     needs = needs_of(
@@ -234,7 +234,9 @@ def _seen(network: Network, pictures: Pictures, chunk: int, progress: Progress, 
     return Seen(views, scales, seconds), needs
 
 
-def _facts(network: Network, pictures: Pictures, seen: Seen, needs: Needs, confidence: float) -> dict[str, Any]:
+def _facts(
+    network: Network, pictures: Pictures, seen: Seen, needs: ReconstructionNeeds, confidence: float
+) -> dict[str, Any]:
     forecast = needs.forecast
     return provenance(
         schema_version=1,
@@ -255,11 +257,11 @@ def _facts(network: Network, pictures: Pictures, seen: Seen, needs: Needs, confi
 
 def differences_table(found: Differences) -> Table:
     """How far a reconstruction is from that in FP32."""
-    rows = [(FIGURES[name], f"{value:.4g}") for name, value in found.numbers.items()]
+    rows = [(DIFFERENCE_FIGURES[name], f"{value:.4g}") for name, value in found.numbers.items()]
     return Table("Differences from FP32", ("difference", "value"), rows)
 
 
-def _view(made: Made, written: Written, out: Path) -> View:
+def _view(made: Made, written: WrittenFolder, out: Path) -> View:
     views, facts = made.own.views, made.facts
     table = Table(
         f"Reconstruction of {len(views)} pictures, {facts['network']}",

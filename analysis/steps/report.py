@@ -9,12 +9,12 @@ from pathlib import Path
 
 from analysis.report.charts import comprehensive
 from analysis.report.charts.fonts import wording_of_charts
-from analysis.report.comparison import compare, values
+from analysis.report.comparison import compare, comparison_values
 from analysis.report.document import Table, Text
 from analysis.report.experiment import Experiment
 from analysis.report.page import page
-from analysis.report.parts import PARTS
-from analysis.report.parts.outcome import pictures_of
+from analysis.report.parts import REPORT_PARTS
+from analysis.report.parts.outcome import illustrations_of
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
 from analysis.steps.evaluation import evaluation_view, worst_of, write_reports
@@ -93,8 +93,8 @@ def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[
         remove_partials(place)
     without = () if experiment.evaluation else (RESULTS,)
     files = [name for name in COPIED if name in experiment.files and name not in without]
-    copies = [*files, *pictures_of(experiment, say)]
-    texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in PARTS.items()}
+    copies = [*files, *illustrations_of(experiment, say)]
+    texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in REPORT_PARTS.items()}
     texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
     paths = [*texts, *(folder / "3_results" / name for name in copies)]
     drawn = redrawn(experiment, drawing)
@@ -111,7 +111,7 @@ def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[
 
 def _left_in_english(experiment: Experiment, say: Wording) -> list[str]:
     """Which charts are copied although the report is in another language."""
-    left = sorted(pictures_of(experiment, say).keys() - redrawn(experiment, say).keys())
+    left = sorted(illustrations_of(experiment, say).keys() - redrawn(experiment, say).keys())
     if say.language == "en" or not left:
         return []
     sentence = "These charts stay in English, as the run does not hold what they were drawn from: {names}."
@@ -165,5 +165,9 @@ def make_comparison(run: Path, others: Sequence[Path], language: str = "en") -> 
     tables = [block for block in document.blocks() if isinstance(block, Table)]
     warned = [line for block in document.blocks() if isinstance(block, Text) for line in block.lines]
     names = [str(path) for path in paths]
-    answer = {"runs": [str(each) for each, _ in evaluations], "differences": values(evaluations), "written": names}
+    answer = {
+        "runs": [str(each) for each, _ in evaluations],
+        "differences": comparison_values(evaluations),
+        "written": names,
+    }
     return View(answer, tables, [*warned, f"written: {', '.join(names)}"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analysis.evaluation.results import Evaluation
 from analysis.report.charts import comprehensive
 from analysis.report.charts.audit_charts import draw_attribution, draw_scores
-from analysis.report.charts.difference_charts import Map, draw_differences
+from analysis.report.charts.difference_charts import draw_differences
 from analysis.report.charts.drawing import draw_plan
 from analysis.report.charts.inspection_charts import draw_inspection
 from analysis.report.charts.pareto_chart import draw_pareto
@@ -25,6 +25,7 @@ from analysis.steps.evaluation import differences_of
 from analysis.steps.run_folder import CHARTS
 from mixedprec import Plan
 from sensitivity import Profile
+from vggtkit.core.arrays import Map
 from vggtkit.subject import bare_subject
 
 PLAN_DRAWING, PARETO_CHART = "plan.png", "pareto.png"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import torch
 from analysis.evaluation.results import null_if_not_finite
 from analysis.report.document import Document, Section, Text
 from analysis.report.renderers import RENDERERS
-from analysis.reproduction.measuring import MeasuringWork, Results, TestSet, measure
+from analysis.reproduction.measuring import FiguresByVariant, MeasuringWork, TestSet, measure_variants
 from analysis.reproduction.published import LEAST_FRAMES
-from analysis.reproduction.table import gate_of, tables, values
+from analysis.reproduction.table import gate_of, table_values, tables
 from analysis.reproduction.variants import BASELINE, Variant
 from analysis.steps.device import pick_device
 from analysis.steps.plan import RUNNABLE_FORMATS
@@ -38,7 +38,7 @@ from vggtkit.core.executors import Workers, demand_of
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import bytes_of
 from vggtkit.core.program import setting
-from vggtkit.core.provenance import Progress, provenance, require_same, silent
+from vggtkit.core.provenance import Progress, Say, provenance, require_same, silent
 from vggtkit.core.seal import digest_of, sealed
 from vggtkit.model import model_fingerprint, pick_dtype, resolve_source
 from vggtkit.quant import UNIFORM_SCHEMES, get_format, quantized_nbytes
@@ -48,7 +48,6 @@ from vggtkit.subject import Subject, open_subject
 RESULTS, REPORT = "reproduction.json", "reproduction.md"
 PROFILE_PASSES = 23.0
 """What a profile costs a scene, in passes of the whole model (``benchmarks/results/full_size.json``)."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def make_reproduction(
         },
     )  # fmt: skip
     say(_cost(work, parts, protocol))
-    results = measure(work, executor, parts, progress)
+    results = measure_variants(work, executor, parts, progress)
     gate = gate_of(sets, results)
     say(gate.said())
     if not gate.passed and not protocol.believes:
@@ -133,7 +132,7 @@ def make_reproduction(
     infeasible: dict[str, str] = {}
     variants = [baseline, *_uniform(subject)]
     variants += _plans(run, model_name, subject, protocol, infeasible, dtype, device, workers, progress, say)
-    results = measure(replace(work, variants=variants), executor, parts, progress)
+    results = measure_variants(replace(work, variants=variants), executor, parts, progress)
     return _written(run, variants, sets, results, infeasible, subject, protocol)
 
 
@@ -266,15 +265,15 @@ def _calibration(protocol: Protocol) -> SceneSource:
 
 
 def _written(
-    run: Path, variants: Sequence[Variant], sets: Sequence[TestSet], results: Results, infeasible: dict[str, str],
-    subject: Subject, protocol: Protocol,
+    run: Path, variants: Sequence[Variant], sets: Sequence[TestSet], results: FiguresByVariant,
+    infeasible: dict[str, str], subject: Subject, protocol: Protocol,
 ) -> View:  # fmt: skip
     profiled = open_profile(run / PROFILE).facts
     facts = provenance(
         model=resolve_source(subject.source), model_fingerprint=model_fingerprint(subject.model), seed=protocol.seed,
         profile={name: profiled[name] for name in ("scenes", "scene_source", "scene_fingerprint", "seed")},
     )  # fmt: skip
-    said: dict[str, Any] = null_if_not_finite(values(variants, sets, results, infeasible))  # type: ignore[assignment]
+    said: dict[str, Any] = null_if_not_finite(table_values(variants, sets, results, infeasible))  # type: ignore[assignment]
     gate, shown = gate_of(sets, results).said(), tables(variants, sets, results)
     text = Text((gate, *(f"No plan at {budget}: {reason}" for budget, reason in infeasible.items())))
     document = Document("Cameras of VGGT under quantisation", (Section("Result", (text, *shown)),))

@@ -19,7 +19,7 @@ from vggtkit.quant import UNIFORM_SCHEMES, QuantizedTensor, get_format
 from vggtkit.scenes import Scene, SceneSource, fingerprint
 from vggtkit.subject import Subject
 
-QUICK = ("int8_per_channel_sym", "int4_group_128")
+QUICK_SCHEMES = ("int8_per_channel_sym", "int4_group_128")
 """The schemes of a quick evaluation: the usual one of 8 bits, and the smallest."""
 NONE = "none"
 

@@ -22,6 +22,9 @@ from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, loa
 from vggtkit.scenes.source import Split
 from vggtkit.subject import INPUTS, Subject, is_factory, open_subject
 
+DEFAULT_MODEL = "tiny"
+"""Where a command is given none and the run has none."""
+
 PROFILE, PLAN, KERNELS = "profile.h5", "plan.json", "kernels.json"
 RESULTS, REPORT, CHARTS = (
     "comprehensive_results.json",

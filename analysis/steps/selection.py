@@ -50,7 +50,7 @@ CANDIDATES: tuple[tuple[str, str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class MeasuredPlan:
     """A plan, measured.
 
     Attributes:
@@ -78,7 +78,7 @@ def select(
     rounding: str | None,
     scenes: SceneSource | None = None,
     progress: Progress = silent,
-) -> tuple[Planned, list[Candidate]]:
+) -> tuple[Planned, list[MeasuredPlan]]:
     """Make and measure candidates; the best, with all scenes and measurements in its provenance, and all of them.
 
     Args:
@@ -110,7 +110,7 @@ def select(
     outputs = tuple(source.evidence.with_heads(subject.heads).damage)
     evaluator = Evaluator(subject, chosen, output_weights(request.weights, outputs), keep=request.keep)
     calibration = Calibration(source.run, profile, subject, progress)
-    candidates: list[Candidate] = []
+    candidates: list[MeasuredPlan] = []
     for number, (policy, made_for, key) in enumerate(ways[:count]):
         progress(f"measuring candidate {number + 1}", number, count)
         own = replace(request, policy=policy, gives_biases=ROUNDINGS.pick(key).corrects_bias)
@@ -119,7 +119,7 @@ def select(
         planned = replace(planned, plan=replace(planned.plan, rounding=key))
         if not any(_alike(planned.plan, other.planned.plan) for other in candidates):
             weights = calibration.rounded(planned.plan).weights
-            candidates.append(Candidate(planned, evaluator.measure_weights(weights).damage))
+            candidates.append(MeasuredPlan(planned, evaluator.measure_weights(weights).damage))
     best = min(candidates, key=lambda candidate: candidate.damage).planned
     calibrated = {name: profile.facts[name] for name in ("scenes", "scene_fingerprint")}
     known = {
@@ -158,7 +158,7 @@ def selection_scenes(
     }  # fmt: skip
 
 
-def candidates_table(candidates: Sequence[Candidate], best: Plan) -> Table:
+def candidates_table(candidates: Sequence[MeasuredPlan], best: Plan) -> Table:
     """The candidates, predicted and measured."""
     rows: list[Row] = []
     for candidate in candidates:

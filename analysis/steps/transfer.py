@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.audit.transfer import Place, transfer
+from analysis.audit.transfer import SceneSide, transfer
 from analysis.audit.transfer_view import transfer_sentences, transfer_tables, transfer_values
 from analysis.evaluation.evaluator import Evaluator
 from analysis.evaluation.results import null_if_not_finite
@@ -76,12 +76,12 @@ def make_transfer(
     return view.of_weights(str(places[0].evidence.facts["weights"]))
 
 
-def _place(run: Path, name: str, num_scenes: int, device: str, model_name: str | None) -> Place:
+def _place(run: Path, name: str, num_scenes: int, device: str, model_name: str | None) -> SceneSide:
     profile = open_profile(run / PROFILE)
     subject = subject_of_run(run, profile, device, model_name)
     source = SceneSource.from_dict(profile.facts["scene_source"])
     scenes = held_out_scenes(run, subject, profile, source)
-    return Place(name, Evidence.of(profile), Evaluator(subject, scenes[: num_scenes or None]))
+    return SceneSide(name, Evidence.of(profile), Evaluator(subject, scenes[: num_scenes or None]))
 
 
 def _short_names(runs: Sequence[Path]) -> list[str]:

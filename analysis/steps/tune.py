@@ -28,7 +28,7 @@ from analysis.steps.run_folder import (
 from analysis.steps.view import View
 from mixedprec import Plan, quantized_weights, save_plan, save_quantized
 from mixedprec.evidence import output_weights, parse_weights
-from mixedprec.tuning import Forecast, Recipe, Tuned, Weights, distil, forecast, tune_blocks
+from mixedprec.tuning import QuantizedByLayer, Recipe, Tuned, TuningForecast, distil, forecast_tuning, tune_blocks
 from sensitivity import Profile, open_profile
 from vggtkit.core.atomic import replacing
 from vggtkit.core.errors import InputError, check_number
@@ -36,11 +36,9 @@ from vggtkit.core.journal import Parts
 from vggtkit.core.memory import bytes_of, free_bytes
 from vggtkit.core.permits import check_permitted, permit
 from vggtkit.core.program import command, setting
-from vggtkit.core.provenance import Progress, provenance, silent
+from vggtkit.core.provenance import Progress, Say, provenance, silent
 from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, picture_digests, pictures_of
 from vggtkit.subject import INPUTS, Subject
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def make_tuned(
     start = quantized_weights(subject, plan.formats, plan.keep) if start is None else start
     evaluator = Evaluator(subject, roles.selection, weights, keep=plan.keep)
 
-    def judge(candidate: Weights) -> float:
+    def judge(candidate: QuantizedByLayer) -> float:
         return evaluator.measure_weights(candidate).damage
 
     purpose = {
@@ -124,8 +122,8 @@ def make_tuned(
 
 
 def _tuned(
-    subject: Subject, weights: Weights, roles: Roles, judge: Callable[[Weights], float], recipe: Recipe,
-    shares: Mapping[str, float], parts: Parts, progress: Progress,
+    subject: Subject, weights: QuantizedByLayer, roles: Roles, judge: Callable[[QuantizedByLayer], float],
+    recipe: Recipe, shares: Mapping[str, float], parts: Parts, progress: Progress,
 ) -> Tuned:  # fmt: skip
     """Both stages, each from the best before it."""
     damage = judge(weights)
@@ -199,7 +197,7 @@ def _that_fits(subject: Subject, roles: Roles, recipe: Recipe, say: Say) -> Reci
         InputError: neither stage fits.
     """
     outputs = bytes_of(subject.predict(roles.tuning[0], check=True))
-    expected, free = forecast(subject, roles.tuning[0], len(roles.tuning), outputs), free_bytes(subject.device)
+    expected, free = forecast_tuning(subject, roles.tuning[0], len(roles.tuning), outputs), free_bytes(subject.device)
     if expected is None:
         say("How much memory tuning takes is not known: the model does not run by shapes alone.")
         return recipe if subject.segments_are_known else replace(recipe, block_steps=0)
@@ -225,7 +223,7 @@ def _that_fits(subject: Subject, roles: Roles, recipe: Recipe, say: Say) -> Reci
     )
 
 
-def _sentence(expected: Forecast, free: int | None, scenes: int) -> str:
+def _sentence(expected: TuningForecast, free: int | None, scenes: int) -> str:
     by_blocks = (
         "block by block it cannot be done: what its blocks hand on is not known"
         if expected.blocks is None
@@ -252,7 +250,7 @@ def _facts(roles: Roles, recipe: Recipe, tuned: Tuned, *, resumed: bool, seconds
     }  # fmt: skip
 
 
-def _write(run: Path, plan: Plan, profile: Profile, subject: Subject, weights: Weights) -> None:
+def _write(run: Path, plan: Plan, profile: Profile, subject: Subject, weights: QuantizedByLayer) -> None:
     """The checkpoint, then its plan, which is on the disk by then: a crash in between leaves the old plan.
 
     That makes a checkpoint of its own.

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from analysis.report.document import Row, Table
 from mixedprec import Plan
 from mixedprec.budget import format_bytes
-from mixedprec.timing import Conditions, Timing, Way
+from mixedprec.resolve import KEPT_BYTES
+from mixedprec.timing import Conditions, TimedExecution, Timing
 from vggtkit.quant import Layer
 from vggtkit.runtime.kernel_table import KernelTable
 from vggtkit.subject import Subject
 
 FP32, REFERENCE, INT8 = "FP32", "plan, reference", "plan, int8"
-KEPT_BYTES = 4
-"""Of a parameter that is not quantised, in memory."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _as_int8(subject: Subject, plan: Plan, timing: Timing) -> Forecast:
     return Forecast(INT8, timing.conditions.views, weights, timing.conditions.activation_bytes, seconds)
 
 
-def _way(layer: Layer, plan: Plan, timing: Timing) -> Way:
+def _way(layer: Layer, plan: Plan, timing: Timing) -> TimedExecution:
     ways = timing.ways(layer, plan.formats[layer.name], plan.layer_bytes[layer.name])
     told = [way for way in ways if way.execution == plan.executions.get(layer.name)]
     return told[0] if told else min(ways, key=lambda way: way.nanoseconds)

@@ -82,7 +82,7 @@ class StageWork:
 
 
 @dataclass(frozen=True)
-class Limit:
+class StageLimit:
     """Least seconds of a stage, by what takes them."""
 
     products: float
@@ -161,7 +161,7 @@ def work_by_stage(subject: Subject, scene: Scene, ways: Mapping[str, str]) -> di
         return counted.work if run_on_meta(subject, scene) else None
 
 
-def limits(work: Mapping[str, StageWork], peaks: Peaks, floats: str, *, packed: bool) -> dict[str, Limit]:
+def stage_limits(work: Mapping[str, StageWork], peaks: Peaks, floats: str, *, packed: bool) -> dict[str, StageLimit]:
     """The least seconds of every stage.
 
     Args:
@@ -171,7 +171,7 @@ def limits(work: Mapping[str, StageWork], peaks: Peaks, floats: str, *, packed: 
         packed: whether weights are unpacked as they are used.
 
     >>> work = StageWork([("fp32", 6e9, 10), ("fp32", 1.0, 10**9)], attention=1e9, numbers=1e9)
-    >>> found = limits({"blocks": work}, Peaks({"fp32": 2e9}, 4e9, 1e-9), "fp32", packed=True)["blocks"]
+    >>> found = stage_limits({"blocks": work}, Peaks({"fp32": 2e9}, 4e9, 1e-9), "fp32", packed=True)["blocks"]
     >>> found.products, found.attention, found.memory, found.seconds
     (4.0, 0.5, 1.0, 5.5)
     """
@@ -180,7 +180,7 @@ def limits(work: Mapping[str, StageWork], peaks: Peaks, floats: str, *, packed: 
         return max(operations / peaks.operations[how], weights * WIDTHS[how] / peaks.bytes)
 
     return {
-        stage: Limit(
+        stage: StageLimit(
             products=sum(least(*call) for call in of.layers),
             attention=of.attention / peaks.operations[floats],
             memory=of.numbers * WIDTHS[floats] / peaks.bytes,

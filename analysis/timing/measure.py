@@ -24,7 +24,7 @@ from vggtkit.runtime.kernel_table import (
     BACKEND,
     FIXED,
     PLAIN,
-    UNPACKED_AS,
+    RESIDENT_AS,
     KernelTable,
     LayerRow,
     PassTimes,
@@ -36,7 +36,7 @@ from vggtkit.runtime.stages import REST
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-SECONDS = 90
+TABLE_SECONDS = 90
 """For all passes; the first of every kind is taken whatever it takes."""
 SHARES, LEAST_LEFT = (0.4, 0.3, 1.0), 0.25
 """Of the time that is left, for each number of pictures in turn; further numbers are left out below the other share."""
@@ -46,11 +46,11 @@ FAR = 4
 UNPACKED_ROWS, UNPACKED_COLUMNS = 256, 1024
 """Size of the weights that are unpacked in every format."""
 
-Way = Callable[[], AbstractContextManager[None]]
+ExecutionBlock = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredModel:
     """What stands for the model.
 
     Attributes:
@@ -64,8 +64,8 @@ class Measured:
     repeats: Mapping[str, int]
 
 
-def measure(
-    model: Measured, scene: Scene, name: str, *, seconds: float = SECONDS, progress: Progress = silent
+def measure_kernels(
+    model: MeasuredModel, scene: Scene, name: str, *, seconds: float = TABLE_SECONDS, progress: Progress = silent
 ) -> KernelTable:
     """Measure a model's layers in every execution that this machine has.
 
@@ -77,7 +77,7 @@ def measure(
         progress: told of every pass.
     """
     subject = model.subject
-    weights = quantized_weights(subject, uniform_assignment(subject.layers, UNPACKED_AS))
+    weights = quantized_weights(subject, uniform_assignment(subject.layers, RESIDENT_AS))
     until = time.perf_counter() + seconds
     unpacking = _unpacking()
     passes: list[PassTimes] = []
@@ -156,9 +156,9 @@ def _run(subject: Subject, scene: Scene) -> float:
     return now() - begun
 
 
-def _ways(subject: Subject, weights: Mapping[str, QuantizedTensor]) -> dict[str, Way]:
+def _ways(subject: Subject, weights: Mapping[str, QuantizedTensor]) -> dict[str, ExecutionBlock]:
     """The FP32 model, and the packed one with all layers in one execution each, as far as they have it."""
-    ways: dict[str, Way] = {PLAIN: nullcontext}
+    ways: dict[str, ExecutionBlock] = {PLAIN: nullcontext}
     choice = None if BACKENDS["int8"].missing else choose(torch.get_num_threads())
     usable = [how for how in EXECUTIONS if choice and (how != "bfloat16" or choice.has_bfloat16)] or ["fp32"]
     for how in usable:

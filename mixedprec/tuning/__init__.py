@@ -13,9 +13,18 @@
 """
 
 from mixedprec.tuning.distillation import Tuned, distil
-from mixedprec.tuning.forecast import Forecast, forecast
+from mixedprec.tuning.forecast import TuningForecast, forecast_tuning
 from mixedprec.tuning.recipe import OPTIMIZERS, Recipe
 from mixedprec.tuning.reconstruction import tune_blocks
-from mixedprec.tuning.stored import Weights
+from mixedprec.tuning.stored import QuantizedByLayer
 
-__all__ = ["OPTIMIZERS", "Forecast", "Recipe", "Tuned", "Weights", "distil", "forecast", "tune_blocks"]
+__all__ = [
+    "OPTIMIZERS",
+    "QuantizedByLayer",
+    "Recipe",
+    "Tuned",
+    "TuningForecast",
+    "distil",
+    "forecast_tuning",
+    "tune_blocks",
+]

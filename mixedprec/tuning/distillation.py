@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mixedprec.tuning.loss import outputs_error
 from mixedprec.tuning.recipe import WHOLE_CODES, WHOLE_SCALES, Recipe
-from mixedprec.tuning.stored import Weights, arrays_of, of_prefix, weights_from, with_prefix
+from mixedprec.tuning.stored import QuantizedByLayer, arrays_of, of_prefix, weights_from, with_prefix
 from mixedprec.tuning.student import Student
 from sensitivity.differentiable import differentiable
 from sensitivity.going_back import with_gradients
@@ -29,7 +29,7 @@ from vggtkit.core.provenance import Progress, silent
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
-Judge = Callable[[Weights], float]
+Judge = Callable[[QuantizedByLayer], float]
 """Damage of weights on the selection scenes."""
 
 STATE = "whole-model"
@@ -51,7 +51,7 @@ class Tuned:
         stopped: why it ended early; "" where it did not.
     """
 
-    weights: Weights
+    weights: QuantizedByLayer
     damage: float
     start: float
     blocks: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mixedprec.tuning.reconstruction import blocks_of
+from mixedprec.tuning.reconstruction import tuned_blocks
 from sensitivity.footprint import ALLOCATOR, TENSORS_ALIVE, graphs_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
@@ -18,7 +18,7 @@ HANDED = 3
 
 
 @dataclass(frozen=True)
-class Forecast:
+class TuningForecast:
     """Bytes of memory that tuning takes beside the model's weights.
 
     Attributes:
@@ -30,7 +30,7 @@ class Forecast:
     whole: int
 
 
-def forecast(subject: Subject, scene: Scene, scenes: int, output_bytes: int) -> Forecast | None:
+def forecast_tuning(subject: Subject, scene: Scene, scenes: int, output_bytes: int) -> TuningForecast | None:
     """What tuning will take.
 
     Args:
@@ -55,7 +55,7 @@ def forecast(subject: Subject, scene: Scene, scenes: int, output_bytes: int) -> 
         waiting = 2 * scenes * (HANDED * handed + graphs.trunk + output_bytes)
         moments = [
             LEARNING * FLOAT * sum(layer.weights for layer in block.layers) + graphs.of_segment.get(block.name, 0)
-            for block in blocks_of(subject)
+            for block in tuned_blocks(subject)
         ]
         blocks = int(ALLOCATOR * (waiting + alive + max(moments)))
-    return Forecast(blocks, int(ALLOCATOR * whole))
+    return TuningForecast(blocks, int(ALLOCATOR * whole))

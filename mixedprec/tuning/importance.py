@@ -22,7 +22,8 @@ from sensitivity.differentiable import without_gradients
 from sensitivity.going_back import differentiated, norm_of
 from sensitivity.route import Route
 from sensitivity.segments import Consume, Tape
-from vggtkit.core.journal import Arrays, Parts
+from vggtkit.core.arrays import Arrays
+from vggtkit.core.journal import Parts
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject

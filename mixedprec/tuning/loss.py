@@ -24,14 +24,14 @@ def outputs_error(
     0.25
     """
     shares = shares_of(references, weights)
-    parts = [shares[name] * relative_error([outputs[name]], [value]) for name, value in references.items()]
+    parts = [shares[name] * mean_relative_error([outputs[name]], [value]) for name, value in references.items()]
     return torch.stack(parts).sum()
 
 
-def relative_error(values: Sequence[Tensor], references: Sequence[Tensor]) -> Tensor:
+def mean_relative_error(values: Sequence[Tensor], references: Sequence[Tensor]) -> Tensor:
     """Mean over some tensors of their squared errors over the references' squares; where these are 0, nothing.
 
-    >>> relative_error([torch.tensor([3.0, 5.0])], [torch.tensor([3.0, 4.0])])
+    >>> mean_relative_error([torch.tensor([3.0, 5.0])], [torch.tensor([3.0, 4.0])])
     tensor(0.0400)
     """
     errors = []

@@ -24,10 +24,10 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from mixedprec.tuning.distillation import batches
 from mixedprec.tuning.importance import importance
-from mixedprec.tuning.loss import relative_error, weighed_error
+from mixedprec.tuning.loss import mean_relative_error, weighed_error
 from mixedprec.tuning.recipe import Recipe
 from mixedprec.tuning.stored import arrays_of, weights_from
-from mixedprec.tuning.student import Student, standing_in, stored_value
+from mixedprec.tuning.student import Student, decoded_value, standing_in
 from sensitivity.going_back import with_gradients
 from vggtkit.core.journal import Parts
 from vggtkit.core.provenance import Progress, silent
@@ -37,11 +37,11 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 from vggtkit.subject.base import Call
 
-Forward = Callable[..., Any]
+TeacherForward = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Block:
+class TunedBlock:
     """What is tuned at a time.
 
     Attributes:
@@ -55,12 +55,12 @@ class Block:
     layers: tuple[Layer, ...]
 
 
-def blocks_of(subject: Subject) -> list[Block]:
+def tuned_blocks(subject: Subject) -> list[TunedBlock]:
     """The segments of a subject, and each layer outside of them by itself.
 
     >>> from vggtkit.model import load_vggt
     >>> from vggtkit.subject import subject_of
-    >>> [block.name for block in blocks_of(subject_of(load_vggt("tiny", weights="random")))][-1]
+    >>> [block.name for block in tuned_blocks(subject_of(load_vggt("tiny", weights="random")))][-1]
     'aggregator.patch_embed.patch_embed.proj'
     """
     taken: set[str] = set()
@@ -69,9 +69,9 @@ def blocks_of(subject: Subject) -> list[Block]:
         own = tuple(layer for layer in subject.layers if layer.name.startswith(f"{name}.") or layer.name == name)
         taken |= {layer.name for layer in own}
         if own:
-            blocks.append(Block(name, module, own))
+            blocks.append(TunedBlock(name, module, own))
     rest = [layer for layer in subject.layers if layer.name not in taken]
-    return blocks + [Block(layer.name, subject.model.get_submodule(layer.name), (layer,)) for layer in rest]
+    return blocks + [TunedBlock(layer.name, subject.model.get_submodule(layer.name), (layer,)) for layer in rest]
 
 
 def tune_blocks(
@@ -100,7 +100,7 @@ def tune_blocks(
     """
     if not recipe.block_steps:
         return dict(start)
-    blocks, tuned = blocks_of(subject), dict(start)
+    blocks, tuned = tuned_blocks(subject), dict(start)
     counts = importance(subject, scenes, weights=weights, seed=recipe.seed, parts=parts, progress=progress)
     with torch.no_grad(), subject.as_written(), ExitStack() as undo:
         done: list[str] = []
@@ -131,12 +131,12 @@ class _TwoHalves:
     finished: Callable[[], None]
 
     def __init__(
-        self, subject: Subject, block: Block, counts: Sequence[Sequence[Tensor] | None],
+        self, subject: Subject, block: TunedBlock, counts: Sequence[Sequence[Tensor] | None],
         weights: dict[str, QuantizedTensor], recipe: Recipe, parts: Parts | None,
     ) -> None:  # fmt: skip
         self.subject, self.block, self.counts, self.scenes = subject, block, counts, len(counts)
         self.weights, self.recipe, self.parts = weights, recipe, parts
-        self.original: Forward = block.module.forward
+        self.original: TeacherForward = block.module.forward
         self.is_tuned = False
 
     def forward(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401
@@ -172,7 +172,7 @@ class _TwoHalves:
 
     def _values(self) -> dict[str, Tensor]:
         layers = self.block.layers
-        return {own.name: stored_value(self.subject.model, own, self.weights[own.name]) for own in layers}
+        return {own.name: decoded_value(self.subject.model, own, self.weights[own.name]) for own in layers}
 
     def _outputs(self, values: Mapping[str, Tensor], noisy: Sequence[list[Any]], spec: TreeSpec) -> list[list[Any]]:
         with standing_in(self.subject.model, self.block.layers, values):
@@ -186,7 +186,7 @@ class _TwoHalves:
         """What is made small: the part of the damage that comes from here, or where that is not known the error."""
         counts = self.counts[scene]
         if counts is None:
-            return relative_error(*_numbers(outputs, targets))
+            return mean_relative_error(*_numbers(outputs, targets))
         return weighed_error(*_numbers(outputs, targets), counts)
 
     def _tune(self, noisy: Sequence[list[Any]], spec: TreeSpec, targets: Sequence[list[Any]]) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from vggtkit.core.arrays import Arrays
 from vggtkit.quant import QuantizedTensor
 
-Arrays = dict[str, NDArray[Any]]
-Weights = Mapping[str, QuantizedTensor]
+QuantizedByLayer = Mapping[str, QuantizedTensor]
 
 
-def arrays_of(weights: Weights) -> Arrays:
+def arrays_of(weights: QuantizedByLayer) -> Arrays:
     """By layer and part.
 
     >>> from vggtkit.quant import quantize
@@ -29,7 +29,7 @@ def arrays_of(weights: Weights) -> Arrays:
     }
 
 
-def weights_from(arrays: Mapping[str, NDArray[Any]], like: Weights) -> dict[str, QuantizedTensor]:
+def weights_from(arrays: Mapping[str, NDArray[Any]], like: QuantizedByLayer) -> dict[str, QuantizedTensor]:
     """Undo `arrays_of`.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mixedprec.tuning.recipe import Recipe
-from mixedprec.tuning.stored import Arrays
+from vggtkit.core.arrays import Arrays
 from vggtkit.quant import Layer, QuantizedTensor, dequantize, from_out_first, out_first, twins_of, weight_of
 from vggtkit.quant.layers import parameter_name
 from vggtkit.quant.learned import LearnedWeight
@@ -50,7 +50,7 @@ class Student:
 
     def _value(self, layer: Layer) -> Tensor:
         if layer.name not in self.learned:
-            return stored_value(self.model, layer, self.start[layer.name])
+            return decoded_value(self.model, layer, self.start[layer.name])
         whole = self.learned[layer.name].values()
         return from_out_first(whole, layer.kind).to(weight_of(self.model, layer).dtype)
 
@@ -114,7 +114,7 @@ class Student:
                     self.optimizer.state[parameter] = moved
 
 
-def stored_value(model: nn.Module, layer: Layer, q: QuantizedTensor) -> Tensor:
+def decoded_value(model: nn.Module, layer: Layer, q: QuantizedTensor) -> Tensor:
     """What a quantised weight stands for, as the layer's module holds its weight."""
     return from_out_first(dequantize(q), layer.kind).to(weight_of(model, layer).dtype)
 

@@ -16,7 +16,7 @@ from sensitivity.scores.fisher import FISHER
 from sensitivity.scores.layer_output import LAYER_OUTPUT
 from sensitivity.scores.registry import SCORES, Score, ScoringContext, register, usable_score
 from sensitivity.scores.response import RESPONSE
-from sensitivity.scores.sketch import SKETCH
+from sensitivity.scores.sketch import SKETCH_SCORE
 from sensitivity.scores.weight_error import WEIGHT_ERROR
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "LAYER_OUTPUT",
     "RESPONSE",
     "SCORES",
-    "SKETCH",
+    "SKETCH_SCORE",
     "WEIGHT_ERROR",
     "Score",
     "ScoringContext",

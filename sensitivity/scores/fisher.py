@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
-from sensitivity.scores.registry import Array, Score, ScoringContext, register
+from sensitivity.scores.registry import Score, ScoringContext, register
+from vggtkit.core.arrays import Array
 from vggtkit.quant import Layer
 
 DRAWS = 4

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sensitivity.scores.registry import Array, Score, ScoringContext, register
-from sensitivity.store import KINDS, SCORE_METRICS
+from sensitivity.scores.registry import Score, ScoringContext, register
+from sensitivity.store import ERROR_KINDS, SCORE_METRICS
+from vggtkit.core.arrays import Array
 
 TITLES = {"mae": "MAE", "cosine": "cosine", "ssim": "SSIM", "nmse": "NMSE"}
 SIMILARITIES = ("cosine", "ssim")
@@ -40,6 +41,6 @@ LAYER_OUTPUT = [
             reads_model=False,
         )
     )
-    for kind in KINDS
+    for kind in ERROR_KINDS
     for metric in SCORE_METRICS
 ]

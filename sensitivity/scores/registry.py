@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sensitivity.damage import pair_damage
 from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.response import Response, fit_response, spread_pairs
 from sensitivity.store import Profile
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.registry import Registry
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
-
-Array = NDArray[np.float64]
 
 MEASURED_SCENES = 2
 """Calibration scenes on which the pairs of response curves are measured, at most."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sensitivity.response import PAIRS
-from sensitivity.scores.registry import MEASURED_SCENES, Array, Score, ScoringContext, register
+from sensitivity.scores.registry import MEASURED_SCENES, Score, ScoringContext, register
 from sensitivity.scores.sketch import sketch_passes
+from vggtkit.core.arrays import Array
 
 
 def response(context: ScoringContext) -> Mapping[str, Array]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sensitivity.scores.registry import Array, Score, ScoringContext, register
+from sensitivity.scores.registry import Score, ScoringContext, register
+from vggtkit.core.arrays import Array
 
 
-def sketch(context: ScoringContext) -> Mapping[str, Array]:
+def sketched_damage(context: ScoringContext) -> Mapping[str, Array]:
     """Per output ``[layers, schemes]``; it is in the profile."""
     return context.sketched
 
@@ -17,4 +18,4 @@ def sketch_passes(context: ScoringContext) -> float:
     return float(len(context.scenes) + 2 * context.backward_passes)
 
 
-SKETCH = register(Score("sketch", "sketch", sketch, sketch_passes, reads_model=False))
+SKETCH_SCORE = register(Score("sketch", "sketch", sketched_damage, sketch_passes, reads_model=False))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sensitivity.scores.registry import Array, Score, ScoringContext, register
+from sensitivity.scores.registry import Score, ScoringContext, register
+from vggtkit.core.arrays import Array
 from vggtkit.quant import weight_of
 
 

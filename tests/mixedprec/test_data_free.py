@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis.report.plan_tables import alternatives_table
 from mixedprec import apply_plan, data_free, load_quantized, parse_request, planned, save_plan, save_quantized
-from mixedprec.alternatives import alternatives, alternatives_values
+from mixedprec.alternatives import alternatives_values, other_sizes
 from mixedprec.data_free import SAMPLED, SHAPES_ALONE
 from mixedprec.plan import ANY_WEIGHTS, load_plan
 from vggtkit.core.errors import InputError
@@ -45,7 +45,7 @@ def test_600_mb_holds_the_whole_of_vggt_1b(vggt_1b: tuple) -> None:
 
 def test_leaving_heads_out_leaves_more_for_int8(vggt_1b: tuple) -> None:
     model, evidence = vggt_1b
-    rows = alternatives(evidence, subject_of(model), parse_request("600MB"))
+    rows = other_sizes(evidence, subject_of(model), parse_request("600MB"))
     assert [(row.heads, row.budget) for row in rows[:2]] == [
         (model.config.heads, "600MB"),
         (model.config.heads, "600MiB"),

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
-from mixedprec.limits import Limit, OverLimit, Table, solve_within
+from mixedprec.limits import CostTable, Limit, OverLimit, solve_within
 from mixedprec.solver import Choice, solve
 
 
@@ -121,5 +121,5 @@ def test_506_layers_of_12_formats_and_3_executions_take_seconds() -> None:
 
 def test_a_choice_that_fills_up_a_group_is_its_first() -> None:
     damages = [np.array([1.0, 0.5, 0.2]), np.array([0.3])]
-    table = Table(damages, [Limit([np.array([1, 2, 3]), np.array([1])], 4)])
+    table = CostTable(damages, [Limit([np.array([1, 2, 3]), np.array([1])], 4)])
     assert table.picked(np.array([2, 2])) == (2, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mixedprec.rounding import UNUSABLE, rounded_weights, sequentially_rounded
+from mixedprec.rounding import UNUSABLE_INPUTS, rounded_weights, sequentially_rounded
 from sensitivity.moments import UNREACHED, UNSEEN, input_moments
 from sensitivity.paired_moments import Calls
 from tests.sensitivity.conftest import build_scene
@@ -112,4 +112,4 @@ def test_what_is_called_otherwise_once_quantised_is_rounded_to_the_nearest() -> 
         model.exact = float(model.first(scene.images.flatten(1).unfold(1, 24, 24)).sum())
     formats = {layer.name: KEY for layer in find_layers(model)}
     rounded = sequentially_rounded(model, formats, ROUNDINGS["sequential_gptq"], [scene])
-    assert rounded.fell_back == {"second": UNUSABLE}
+    assert rounded.fell_back == {"second": UNUSABLE_INPUTS}

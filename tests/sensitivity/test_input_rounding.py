@@ -10,7 +10,7 @@ from torch.func import functional_call, jvp
 
 from benchmarks.trust.models import scenes_of, subject_of_name
 from sensitivity.input_rounding import InputErrors, has_rounded_input, rounded_inputs
-from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch, sketch_changes
+from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch_changes, sketch_errors
 from sensitivity.route import nmse_by_output
 from tests.random_vggt import random_vggt
 from vggtkit.model.config import VGGTConfig
@@ -42,7 +42,7 @@ class Toy(nn.Module):
 def sketched(subject: Subject, scene: Scene, probes: int) -> Sketch:
     layers = subject.layers
     errors = WeightErrors(subject.model, layers, ["int4_group_128"])
-    return sketch(subject, layers, errors, InputErrors(subject.model, layers), scene, probes=probes)
+    return sketch_errors(subject, layers, errors, InputErrors(subject.model, layers), scene, probes=probes)
 
 
 def measured(subject: Subject, scene: Scene, layer: str, key: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sensitivity.hdf5 import _Disk, content_digest
-from sensitivity.store import KINDS, SCORE_METRICS, Profile, open_profile
+from sensitivity.store import ERROR_KINDS, SCORE_METRICS, Profile, open_profile
 from sensitivity.writer import ProfileWriter, writing_profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.interrupts import TerminatedError, interruptible
@@ -27,7 +27,7 @@ CANDIDATES = ("int8_per_channel_sym", "int4_group_128", "int3_group_32")
 FACTS = {"model": "small", "seed": 3, "ratio": 0.5, "scenes": ["a", "b"], "scene_source": {"kind": "photos"}}
 SIZES = [[40, 20, 15], [30, 15, 12]]
 rng = np.random.default_rng(0)
-SCORES = {kind: {metric: rng.random((2, 2)) for metric in SCORE_METRICS} for kind in KINDS}
+SCORES = {kind: {metric: rng.random((2, 2)) for metric in SCORE_METRICS} for kind in ERROR_KINDS}
 SCORES["isolated"]["ssim"][1, 0] = np.nan
 SIGNED = {name: rng.standard_normal((2, 3, 2, 4)).astype(np.float32) for name in ("depth", "pose_enc")}
 DAMAGE = {name: np.square(values, dtype=np.float64).mean((2, 3)) for name, values in SIGNED.items()}
@@ -39,7 +39,7 @@ TOKENS = rng.random((2, 5, 8)).astype(np.float32)
 
 def fill(writer: ProfileWriter) -> None:
     writer.table(SIZES)
-    for kind in KINDS:
+    for kind in ERROR_KINDS:
         writer.scores(kind, SCORES[kind])
     writer.changes(SIGNED)
     writer.input_changes(ROUNDED)
@@ -62,7 +62,7 @@ def test_a_profile_survives_its_file(path: Path) -> None:
     assert (profile.layers, profile.schemes, profile.candidates) == (LAYERS, SCHEMES, CANDIDATES)
     assert {name: profile.facts[name] for name in FACTS} == FACTS
     np.testing.assert_array_equal(profile.size_bytes, SIZES)
-    for kind in KINDS:
+    for kind in ERROR_KINDS:
         assert profile.scores[kind].keys() == set(SCORE_METRICS)
         for metric, values in SCORES[kind].items():
             np.testing.assert_array_equal(profile.scores[kind][metric], values)

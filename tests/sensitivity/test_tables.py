@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from analysis.report.document import Table
-from analysis.report.profile_tables import MOST_BLOCKS, layer_table, profile_tables, scheme_table, short_name, summary
+from analysis.report.profile_tables import (
+    MOST_BLOCKS,
+    layer_table,
+    profile_summary,
+    profile_tables,
+    scheme_table,
+    short_name,
+)
 from sensitivity import Profile
 from tests.analysis.example import drawn
 from vggtkit.model import VGGT, VGGTConfig
@@ -110,7 +117,7 @@ def test_a_layer_that_is_no_picture_has_no_ssim(small_profile: Profile) -> None:
 
 
 def test_summary_is_json_of_the_same_numbers(small_profile: Profile) -> None:
-    values = json.loads(json.dumps(summary(small_profile, top=3)))
+    values = json.loads(json.dumps(profile_summary(small_profile, top=3)))
     column = small_profile.column("int4_group_128")
     assert values["layers"] == len(small_profile.layers)
     assert values["schemes"]["int4_group_128"]["layer_bytes"] == small_profile.size_bytes[:, column].sum()

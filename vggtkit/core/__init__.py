@@ -17,6 +17,7 @@
 | `command_log` | which commands were run in a run folder |
 | `permits` | which functions of the user a run folder may call again |
 | `provenance` | what every file says about its origin |
+| `arrays` | names for the arrays that functions hand to each other |
 | `memory` | memory and disk: what there is, and the refusal of what does not fit |
 | `accelerator` | a device that computes beside the processor |
 | `allocator` | freed memory stays with the process for a while |

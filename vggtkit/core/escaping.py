@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 
-LONGEST = 200
+LONGEST_NAME = 200
 """Characters of a name that a message shows."""
 
 _SHORT = reprlib.Repr()
@@ -19,8 +19,8 @@ def escape(text: object) -> str:
     >>> escape("träger")
     'träger'
     """
-    shown = printable(str(text)[: LONGEST + 1])
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
+    shown = printable(str(text)[: LONGEST_NAME + 1])
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
 
 
 def printable(text: str) -> str:

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggtkit.core.arrays import Arrays
 from vggtkit.core.atomic import remove_partials, replacing
 from vggtkit.core.escaping import first_line
 from vggtkit.core.provenance import versions
 
 PURPOSE = "purpose.json"
-Arrays = dict[str, NDArray[np.generic]]
 _SEAL = "digest of purpose, name and arrays"
 """The name of an array in a step's file."""
 

@@ -18,6 +18,9 @@ TOOL = "vggt-mixedprec"
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)`` while a long job goes on."""
 
+Say = Callable[[str], None]
+"""Takes a sentence for the user while work goes on."""
+
 
 def silent(_stage: str, _done: int, _total: int) -> None:
     """The `Progress` that shows nothing."""

@@ -15,7 +15,7 @@ from vggtkit.core.program import command, setting
 
 Value = TypeVar("Value")
 
-SHOWN = 12
+MOST_SHOWN = 12
 """Keys that an error lists, at most."""
 
 
@@ -99,8 +99,8 @@ class Registry(Mapping[str, Value], Generic[Value]):
 
     def _listed(self) -> str:
         keys = list(self._values)
-        more = len(keys) - SHOWN
+        more = len(keys) - MOST_SHOWN
         if more <= 0:
             return ", ".join(keys)
         seen = f", which `{command(self.listing)}` lists" if self.listing else ""
-        return f"{', '.join(keys[:SHOWN])} and {more} more{seen}"
+        return f"{', '.join(keys[:MOST_SHOWN])} and {more} more{seen}"

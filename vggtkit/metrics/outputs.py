@@ -17,7 +17,7 @@ from vggtkit.metrics.tensors import (
     metrics_from_sums,
     relative_error,
 )
-from vggtkit.model.outputs import OUTPUTS, PUBLISHED, Kind
+from vggtkit.model.outputs import OUTPUTS, PUBLISHED_OUTPUTS, Kind
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _published(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _view_of(name: str) -> _View:
-    return _VIEWS[PUBLISHED[name].kind if name in PUBLISHED else "values"]
+    return _VIEWS[PUBLISHED_OUTPUTS[name].kind if name in PUBLISHED_OUTPUTS else "values"]
 
 
 def _listed(outputs: Mapping[str, object]) -> str:
@@ -156,9 +156,9 @@ def _require_shape(name: str, reference: Tensor, candidate: Tensor) -> None:
         shapes = f"{tuple(reference.shape)}, the candidate {tuple(candidate.shape)}"
         msg = f"{name}: the reference has shape {shapes}"
         raise ValueError(msg)
-    if name not in PUBLISHED:
+    if name not in PUBLISHED_OUTPUTS:
         return
-    expected = PUBLISHED[name].axes
+    expected = PUBLISHED_OUTPUTS[name].axes
     last = expected.strip("[]").split(", ")[-1]
     if reference.ndim != expected.count(",") + 1 or (last.isdigit() and reference.shape[-1] != int(last)):
         msg = f"{name}: expected shape {expected}, got {tuple(reference.shape)}"

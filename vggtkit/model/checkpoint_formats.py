@@ -10,7 +10,6 @@ import html
 import json
 import re
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import escape, first_line
 from vggtkit.core.program import setting
+from vggtkit.core.provenance import Say
 from vggtkit.model.state_dicts import state_in
 from vggtkit.model.torch_files import load_torch_file
 
@@ -33,7 +33,6 @@ PACKED_KIND = "vggt-mixedprec quantised checkpoint"
 HEAD_BYTES = 2048
 LARGEST_INDEX = 64 * 2**20
 
-Say = Callable[[str], None]
 
 _DTYPES = {
     "F64": torch.float64,

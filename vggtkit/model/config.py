@@ -14,7 +14,7 @@ from vggtkit.core.escaping import first_line, short_repr
 HEADS = ("camera", "depth", "point", "track")
 """What a VGGT can predict with; a model may be without some of them."""
 
-LARGEST = {
+LARGEST_SIZES = {
     "img_size": 2**14,
     "patch_size": 2**10,
     "embed_dim": 2**16,
@@ -141,7 +141,7 @@ class VGGTConfig:
 
         Raises:
             InputError: the text is no JSON object, or has an unknown key, a value of the wrong type or a size that is
-                larger than `LARGEST`.
+                larger than `LARGEST_SIZES`.
 
         >>> VGGTConfig.from_json('{"embed_dim": 64, "num_heads": 2, "vit_num_heads": 2}').token_dim
         128
@@ -224,8 +224,10 @@ def _checked(name: str, value: object, origin: str) -> object:
     if not whole or is_list != isinstance(value, list):
         wanted = f"{'a list of whole numbers' if is_list else 'a whole number'}, at least {lowest}"
         raise InputError(f"{origin}: {name} must be {wanted}; found {short_repr(value)}")
-    if max(items, default=0) > LARGEST[name]:
-        raise InputError(f"{origin}: {name} is {short_repr(max(items))}, more than the limit of {LARGEST[name]:,}")
+    if max(items, default=0) > LARGEST_SIZES[name]:
+        raise InputError(
+            f"{origin}: {name} is {short_repr(max(items))}, more than the limit of {LARGEST_SIZES[name]:,}"
+        )
     return tuple(items) if is_list else value
 
 

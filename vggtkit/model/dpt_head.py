@@ -173,7 +173,7 @@ class DPTHead(DPTFeatures):
 
 
 def inverse_log(x: Tensor) -> Tensor:
-    """``sign(x) * (exp(|x|) - 1)``: the activation of the point head."""
+    """``sign(x) * (exp(|x|) - 1)``: the activation of the point head; any shape."""
     return x.sign() * x.abs().expm1()
 
 

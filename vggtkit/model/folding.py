@@ -64,7 +64,7 @@ _PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
 
 
 @torch.no_grad()
-def move(model: nn.Module, pair: Pair, factors: Tensor) -> None:
+def move_factors(model: nn.Module, pair: Pair, factors: Tensor) -> None:
     """Multiply a norm's channels by factors, and divide the columns of the layer behind it by them.
 
     Args:
@@ -101,7 +101,7 @@ def fold(model: nn.Module, exponents: Mapping[str, Sequence[int]]) -> None:
             raise InputError(f"folding: {name} is a norm of {channels} channels, given are {numbers!r:.40}")
         if not all(isinstance(number, int) and abs(number) <= LARGEST_EXPONENT for number in numbers):
             raise InputError(f"folding: exponents of {name} must be whole numbers within {LARGEST_EXPONENT} of 0")
-        move(model, pairs[name], torch.ldexp(torch.ones(channels), torch.tensor(numbers)))
+        move_factors(model, pairs[name], torch.ldexp(torch.ones(channels), torch.tensor(numbers)))
 
 
 def outlier_twin(model: nn.Module, *, share: int = TWIN_SHARE, factor: float = TWIN_FACTOR, seed: int = 0) -> nn.Module:
@@ -118,5 +118,5 @@ def outlier_twin(model: nn.Module, *, share: int = TWIN_SHARE, factor: float = T
         channels = len(twin.get_parameter(f"{pair.norm}.weight"))
         factors = torch.ones(channels)
         factors[torch.randperm(channels, generator=generator)[: max(1, channels // share)]] = factor
-        move(twin, pair, factors)
+        move_factors(twin, pair, factors)
     return twin

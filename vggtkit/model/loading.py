@@ -13,10 +13,11 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import escape
 from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
+from vggtkit.core.provenance import Say
 from vggtkit.model.aggregator import IMAGE_MEAN, IMAGE_STD
-from vggtkit.model.checkpoint_formats import WEIGHTS_FILE, Say, read_state
+from vggtkit.model.checkpoint_formats import WEIGHTS_FILE, read_state
 from vggtkit.model.config import PRESETS, VGGTConfig
-from vggtkit.model.sources import CONFIG_FILE, Place, local_weights, locate, resolve_source
+from vggtkit.model.sources import CONFIG_FILE, NetworkFiles, local_weights, locate, resolve_source
 from vggtkit.model.stored_sizes import fitted, heads_in
 from vggtkit.model.vggt import VGGT
 
@@ -147,7 +148,7 @@ def skeleton(config: VGGTConfig) -> VGGT:
 
 
 def _network_and_weights(
-    place: Place, path: Path, say: Say, *, shapes_only: bool = False
+    place: NetworkFiles, path: Path, say: Say, *, shapes_only: bool = False
 ) -> tuple[VGGT, Mapping[str, Tensor]]:
     """The network of a checkpoint on the meta device, and its tensors: all that it needs and no others."""
     state: Mapping[str, Tensor] = read_state(path, say, shapes_only=shapes_only)

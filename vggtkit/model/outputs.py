@@ -39,7 +39,7 @@ def _by_name(outputs: Iterable[Output]) -> dict[str, Output]:
     return {output.name: output for output in outputs}
 
 
-PUBLISHED = _by_name(
+PUBLISHED_OUTPUTS = _by_name(
     [
         Output("pose_enc", "camera", "cameras", "[B, S, 9]"),
         Output("depth", "depth", "depth", "[B, S, H, W, 1]"),
@@ -53,7 +53,7 @@ PUBLISHED = _by_name(
 )
 """By name, in the order of tables. The other keys that ``forward`` returns are inputs or steps on the way."""
 
-OUTPUTS: tuple[str, ...] = tuple(PUBLISHED)
+OUTPUTS: tuple[str, ...] = tuple(PUBLISHED_OUTPUTS)
 """Their names."""
 
 
@@ -63,7 +63,7 @@ def outputs_of_head(head: str) -> tuple[str, ...]:
     >>> outputs_of_head("depth")
     ('depth', 'depth_conf')
     """
-    return tuple(output.name for output in PUBLISHED.values() if output.head == head)
+    return tuple(output.name for output in PUBLISHED_OUTPUTS.values() if output.head == head)
 
 
 def task_of(name: str) -> str:
@@ -72,7 +72,7 @@ def task_of(name: str) -> str:
     >>> task_of("vis"), task_of("logits")
     ('tracks', 'logits')
     """
-    return PUBLISHED[name].task if name in PUBLISHED else name
+    return PUBLISHED_OUTPUTS[name].task if name in PUBLISHED_OUTPUTS else name
 
 
 def outputs_by_task(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -82,7 +82,7 @@ def outputs_by_task(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     {'depth': ('depth',), 'tracks': ('conf',), 'logits': ('logits',)}
     """
     names = list(names)
-    ordered = [name for name in OUTPUTS if name in names] + [name for name in names if name not in PUBLISHED]
+    ordered = [name for name in OUTPUTS if name in names] + [name for name in names if name not in PUBLISHED_OUTPUTS]
     tasks: dict[str, tuple[str, ...]] = {}
     for name in ordered:
         tasks[task_of(name)] = (*tasks.get(task_of(name), ()), name)

@@ -19,7 +19,7 @@ LARGEST_CONFIG = 2**20
 
 
 @dataclass(frozen=True)
-class Place:
+class NetworkFiles:
     """Where a network is: its config, and the file of its weights if there is one at hand."""
 
     given: StatedConfig
@@ -57,7 +57,7 @@ def local_weights(source: str | Path) -> Path | None:
     return cached_file(repository, WEIGHTS_FILE) if repository.count("/") == 1 else None
 
 
-def locate(source: str | Path, *, fetch: bool) -> Place:
+def locate(source: str | Path, *, fetch: bool) -> NetworkFiles:
     """Config and weights file of a source.
 
     Args:
@@ -69,7 +69,7 @@ def locate(source: str | Path, *, fetch: bool) -> Place:
     """
     name = str(source)
     if name == "tiny":
-        return Place(_read_config(BUNDLED), BUNDLED / WEIGHTS_FILE)
+        return NetworkFiles(_read_config(BUNDLED), BUNDLED / WEIGHTS_FILE)
     path = _existing(name)
     if path.is_dir():
         weights = weights_in(path)
@@ -78,9 +78,9 @@ def locate(source: str | Path, *, fetch: bool) -> Place:
                 f"{setting('model', escape(name))}: the folder has no {WEIGHTS_FILE}; put it there or name the file "
                 "itself"
             )
-        return Place(_read_config(path), weights)
+        return NetworkFiles(_read_config(path), weights)
     if path.is_file():
-        return Place(_read_config(path.parent, optional=True), path)
+        return NetworkFiles(_read_config(path.parent, optional=True), path)
     if name.endswith((*SUFFIXES, INDEX_SUFFIX)) or name.startswith((".", "/", "~")):
         raise InputError(f"{setting('model', escape(name))}: no such file or folder")
     return _on_hub(name, fetch=fetch)
@@ -101,7 +101,7 @@ def _existing(name: str) -> Path:
     return path
 
 
-def _on_hub(name: str, *, fetch: bool) -> Place:
+def _on_hub(name: str, *, fetch: bool) -> NetworkFiles:
     repository = HUB_IDS.get(name, name)
     if repository.count("/") != 1:
         known = ", ".join(sorted(PRESETS))
@@ -110,7 +110,7 @@ def _on_hub(name: str, *, fetch: bool) -> Place:
             "id (owner/name)"
         )
     given = _read_config(hub_file(repository, CONFIG_FILE).parent)
-    return Place(given, hub_file(repository, WEIGHTS_FILE) if fetch else cached_file(repository, WEIGHTS_FILE))
+    return NetworkFiles(given, hub_file(repository, WEIGHTS_FILE) if fetch else cached_file(repository, WEIGHTS_FILE))
 
 
 def _read_config(folder: Path, *, optional: bool = False) -> StatedConfig:

@@ -174,7 +174,7 @@ class TrackHead(nn.Module):
     def forward(
         self, tokens: dict[int, Tensor], size: tuple[int, int], query_points: Tensor
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """As `Tracker.forward`, from the aggregated tokens."""
+        """As `Tracker.forward`, from the aggregated tokens ``[B, S, P, C]`` by number of their block."""
         result: tuple[list[Tensor], Tensor, Tensor] = self.tracker(query_points, self.feature_extractor(tokens, size))
         return result
 

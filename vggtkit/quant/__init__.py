@@ -40,7 +40,7 @@ from vggtkit.quant.layer_weights import (
 )
 from vggtkit.quant.layers import Layer, find_layers, layer_kind, own_weight, readers_of, twins_of, weight_of
 from vggtkit.quant.packed import PackedWeight, from_out_first, out_first
-from vggtkit.quant.packing import pack, packed_nbytes, unpack
+from vggtkit.quant.packing import pack_codes, packed_nbytes, unpack_codes
 from vggtkit.quant.quantizer import (
     QuantizedTensor,
     as_int8_per_channel,
@@ -75,7 +75,7 @@ __all__ = [
     "one_layer",
     "out_first",
     "own_weight",
-    "pack",
+    "pack_codes",
     "pack_layer",
     "packed_nbytes",
     "part_names",
@@ -93,7 +93,7 @@ __all__ = [
     "simulate_layer",
     "stored_nbytes",
     "twins_of",
-    "unpack",
+    "unpack_codes",
     "unpack_layer",
     "weight_of",
 ]

@@ -106,7 +106,7 @@ def unblocked(blocks: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def check_magnitude(magnitude: Tensor, limit: float, label: str) -> None:
-    """Refuse weights that are not finite, or larger than a format can hold.
+    """Refuse weights that are not finite, or larger than a format can hold; ``magnitude`` has any shape.
 
     Raises:
         InputError: there are some.

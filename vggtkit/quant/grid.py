@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vggtkit.quant.blocks import CutWeight, unblocked
 from vggtkit.quant.formats import Format
-from vggtkit.quant.packing import pack, unpack
+from vggtkit.quant.packing import pack_codes, unpack_codes
 from vggtkit.quant.quantizer import QuantizedTensor
 from vggtkit.quant.two_level import scale_groups
 
@@ -41,11 +41,11 @@ class Grid:
         return (weight / self.steps + self.zeros).round_().clamp_(self.low, self.high)  # type: ignore[arg-type]
 
     def values(self, codes: Tensor) -> Tensor:
-        """What codes stand for, FP32."""
+        """What codes of the shape of ``weight`` stand for, FP32 of that shape."""
         return (codes - self.zeros) * self.steps
 
     def rows(self, rows: slice | Tensor) -> Grid:
-        """The grid of some rows."""
+        """The grid of some rows, by their numbers ``[n]`` or a slice."""
         edges = (edge[rows] if isinstance(edge, Tensor) else edge for edge in (self.low, self.high))
         return Grid(self.steps[rows], self.zeros[rows], *edges)
 
@@ -86,7 +86,7 @@ def grid_of(q: QuantizedTensor) -> Grid:
     scales = q.scales.float().view(len(q.scales), -1)
     if q.multipliers is not None:
         count = -(-columns // _group(q))
-        unpacked = unpack(q.multipliers, q.format.multiplier_bits, out * count, signed=False)
+        unpacked = unpack_codes(q.multipliers, q.format.multiplier_bits, out * count, signed=False)
         scales = scales * (unpacked.float().view(out, count) + 1)
     zeros = torch.zeros_like(scales) if q.zero_points is None else q.zero_points.float().view(scales.shape)
     return Grid(_spread(scales, q, out, columns), _spread(zeros, q, out, columns), *q.format.code_range)
@@ -126,7 +126,7 @@ def codes_of(q: QuantizedTensor) -> Tensor:
     >>> codes_of(quantize(torch.tensor([[7.0, -3.4]]), "int4_group_32"))
     tensor([[ 7., -3.]])
     """
-    codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
+    codes = unpack_codes(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
     return codes.float().view(q.shape[0], -1)
 
 
@@ -143,7 +143,7 @@ def with_codes(q: QuantizedTensor, codes: Tensor) -> QuantizedTensor:
     tensor([[ 6., -4.]])
     """
     dtype = torch.int8 if q.format.symmetric else torch.uint8
-    return replace(q, codes=pack(codes.to(dtype).reshape(q.shape), q.format.bits))
+    return replace(q, codes=pack_codes(codes.to(dtype).reshape(q.shape), q.format.bits))
 
 
 def _group(q: QuantizedTensor) -> int:

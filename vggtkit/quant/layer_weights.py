@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vggtkit.core.errors import InputError
 from vggtkit.quant.blocks import CutWeight
 from vggtkit.quant.layers import kind_of, layer_kind, own_weight, parameter_name
-from vggtkit.quant.packed import PackedWeight, from_out_first, out_first, pack, unpack
+from vggtkit.quant.packed import PackedWeight, from_out_first, out_first, pack_parameter, unpack_parameter
 from vggtkit.quant.quantizer import QuantizedTensor, dequantize, quantize
 from vggtkit.quant.simulate import simulate_cut
 
@@ -138,7 +138,7 @@ def pack_layer(
     """
     check_fits(q, module)
     packed = PackedWeight(q, kind_of(module), own_weight(module), execution)
-    pack(module, parameter_name(module), packed, twins=twins, readers=readers)
+    pack_parameter(module, parameter_name(module), packed, twins=twins, readers=readers)
 
 
 def unpack_layer(module: nn.Module, weight: nn.Parameter) -> None:
@@ -158,7 +158,7 @@ def unpack_layer(module: nn.Module, weight: nn.Parameter) -> None:
     >>> linear.weight is original
     True
     """
-    unpack(module, weight)
+    unpack_parameter(module, weight)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vggtkit.quant.blocks import blocks_of, unblocked
 from vggtkit.quant.grid import codes_of, with_codes
-from vggtkit.quant.packing import pack
+from vggtkit.quant.packing import pack_codes
 from vggtkit.quant.quantizer import QuantizedTensor, _unpacked_multipliers
 
 INSIDE = 0.4
@@ -77,7 +77,7 @@ class LearnedWeight:
             self.parameters["multipliers"] = torch.zeros_like(self.multiplier)
 
     def load(self, parameters: Mapping[str, Tensor]) -> None:
-        """Go on from parameters that were learned before."""
+        """Go on from parameters that were learned before, each of the shape of its namesake here."""
         for name, values in self.parameters.items():
             values.copy_(parameters[name])
 
@@ -93,7 +93,7 @@ class LearnedWeight:
         step = scales
         if self.multiplier is not None:
             multipliers, _ = self._multipliers()
-            parts = replace(parts, multipliers=pack((multipliers - 1).to(torch.uint8), fmt.multiplier_bits))
+            parts = replace(parts, multipliers=pack_codes((multipliers - 1).to(torch.uint8), fmt.multiplier_bits))
             step = scales * multipliers
         codes = self._codes(step)[0].add_(self.zero)
         return with_codes(parts, unblocked(codes, self.start.shape).reshape(self.start.shape[0], -1))

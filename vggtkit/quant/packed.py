@@ -121,7 +121,7 @@ def from_out_first(weight: Tensor, kind: str) -> Tensor:
     return out_first(weight, kind).contiguous()
 
 
-def pack(
+def pack_parameter(
     module: nn.Module,
     parameter: str,
     packed: PackedWeight,
@@ -154,8 +154,8 @@ def pack(
         owner.register_parameter(name, None)
 
 
-def unpack(module: nn.Module, weight: nn.Parameter) -> None:
-    """Undo `pack` with a weight of the caller's choice.
+def unpack_parameter(module: nn.Module, weight: nn.Parameter) -> None:
+    """Undo `pack_parameter` with a weight of the caller's choice.
 
     Raises:
         ValueError: the module is not packed, or the weight has another shape.

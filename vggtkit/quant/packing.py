@@ -31,7 +31,7 @@ def _word(bits: int) -> tuple[int, int, torch.dtype]:
     return word_bits // bits, word_bits // 8, torch.uint8 if word_bits == 8 else torch.int64
 
 
-def pack(codes: Tensor, bits: int) -> Tensor:
+def pack_codes(codes: Tensor, bits: int) -> Tensor:
     """Pack integer codes into bytes.
 
     Args:
@@ -44,7 +44,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     Raises:
         ValueError: wrong dtype or ``bits``, or a code that does not fit.
 
-    >>> pack(torch.tensor([1, -1, 7], dtype=torch.int8), bits=4)
+    >>> pack_codes(torch.tensor([1, -1, 7], dtype=torch.int8), bits=4)
     tensor([241,   7], dtype=torch.uint8)
     """
     per_word, bytes_per_word, dtype = _word(bits)
@@ -75,7 +75,7 @@ def _check_codes(codes: Tensor, bits: int) -> None:
         raise ValueError(f"codes in [{low}, {high}] do not fit {bits} bits ([{lowest}, {highest}])")
 
 
-def unpack(packed: Tensor, bits: int, count: int, *, signed: bool) -> Tensor:
+def unpack_codes(packed: Tensor, bits: int, count: int, *, signed: bool) -> Tensor:
     """Undo ``pack``.
 
     Args:
@@ -90,7 +90,7 @@ def unpack(packed: Tensor, bits: int, count: int, *, signed: bool) -> Tensor:
     Raises:
         ValueError: ``packed`` has another dtype or length.
 
-    >>> unpack(torch.tensor([241, 7], dtype=torch.uint8), bits=4, count=3, signed=True)
+    >>> unpack_codes(torch.tensor([241, 7], dtype=torch.uint8), bits=4, count=3, signed=True)
     tensor([ 1, -1,  7], dtype=torch.int8)
     """
     _word(bits)

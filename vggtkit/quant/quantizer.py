@@ -16,7 +16,7 @@ from torch import Tensor
 from vggtkit.core.errors import InputError
 from vggtkit.quant.blocks import CutWeight, blocks_of, check_magnitude, label_of, unblocked
 from vggtkit.quant.formats import Format, get_format
-from vggtkit.quant.packing import pack, packed_nbytes, unpack
+from vggtkit.quant.packing import pack_codes, packed_nbytes, unpack_codes
 from vggtkit.quant.two_level import encode
 
 _FLOAT_DTYPES = {16: torch.float16, 32: torch.float32}
@@ -135,7 +135,7 @@ def quantize(weight: Tensor, key: str, name: str = "") -> QuantizedTensor:
         codes += zero_points
         zero_points = zero_points.to(torch.uint8).view(_scales_shape(shape, fmt))
     codes = codes.round_().clamp_(*fmt.code_range).to(torch.int8 if fmt.symmetric else torch.uint8)
-    packed = pack(unblocked(codes, shape), fmt.bits)
+    packed = pack_codes(unblocked(codes, shape), fmt.bits)
     return QuantizedTensor(fmt, shape, packed, scales.view(_scales_shape(shape, fmt)), zero_points)
 
 
@@ -155,7 +155,7 @@ def dequantize(q: QuantizedTensor) -> Tensor:
     """
     if q.scales is None:
         return q.codes.to(torch.float32, copy=True)
-    codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
+    codes = unpack_codes(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
     blocks = blocks_of(codes.to(torch.float32).view(q.shape[0], -1), q.format)
     if q.multipliers is not None:
         blocks *= _unpacked_multipliers(q)[..., None]
@@ -234,10 +234,10 @@ def as_int8_per_channel(q: QuantizedTensor) -> QuantizedTensor:
     """
     if q.multipliers is None:
         raise ValueError(f"{q.format.key} has no two levels of scales")
-    codes = unpack(q.codes, q.format.bits, math.prod(q.shape), signed=True)
+    codes = unpack_codes(q.codes, q.format.bits, math.prod(q.shape), signed=True)
     blocks = blocks_of(codes.view(q.shape[0], -1), q.format)  # int8 as well: products fit by the choice of ranges
     products = unblocked(blocks * _unpacked_multipliers(q, torch.int8)[..., None], q.shape)
-    return QuantizedTensor(get_format("int8_per_channel_sym"), q.shape, pack(products, 8), q.scales)
+    return QuantizedTensor(get_format("int8_per_channel_sym"), q.shape, pack_codes(products, 8), q.scales)
 
 
 def _quantize_two_level(cut: CutWeight, fmt: Format) -> QuantizedTensor:
@@ -246,9 +246,9 @@ def _quantize_two_level(cut: CutWeight, fmt: Format) -> QuantizedTensor:
     return QuantizedTensor(
         fmt,
         shape,
-        pack(unblocked(codes.to(torch.int8), shape), fmt.bits),
+        pack_codes(unblocked(codes.to(torch.int8), shape), fmt.bits),
         scales,
-        multipliers=pack((multipliers - 1).to(torch.uint8), fmt.multiplier_bits),
+        multipliers=pack_codes((multipliers - 1).to(torch.uint8), fmt.multiplier_bits),
     )
 
 
@@ -256,7 +256,7 @@ def _unpacked_multipliers(q: QuantizedTensor, dtype: torch.dtype = torch.float32
     """``[out, groups]``, from 1."""
     assert q.multipliers is not None
     count = _blocks_of(q.shape, q.format)
-    return unpack(q.multipliers, q.format.multiplier_bits, count, signed=False).to(dtype).view(q.shape[0], -1) + 1
+    return unpack_codes(q.multipliers, q.format.multiplier_bits, count, signed=False).to(dtype).view(q.shape[0], -1) + 1
 
 
 def _blocks_of(shape: tuple[int, ...], fmt: Format) -> int:

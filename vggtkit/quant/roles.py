@@ -31,14 +31,14 @@ Patterns = tuple[tuple[str, str], ...]
 
 _HEAD = r"^(camera_head|depth_head|point_head|track_head)\."
 
-ROLES: Patterns = (
+ROLE_PATTERNS: Patterns = (
     (_HEAD, r"\1"),
     (r"patch_embed\.proj$|patch_embeddings?\.|^conv_proj$|\bstem\b", "patch_embed"),
     (r"\b(self_|cross_)?attn\.|\battention\.|\battn_", "attention"),
     (r"\bmlp\.|\bffn\.|\bfeed_forward\.|\blinear[12]$|\bfc[12]$|\bintermediate\.", "mlp"),
     (r"^(\w*head\w*|classifier|fc)(\.|$)", "head"),
 )
-BLOCKS: Patterns = (
+BLOCK_PATTERNS: Patterns = (
     (r"^aggregator\.patch_embed\.blocks\.(\d+)\.", r"vit.\1"),
     (r"^aggregator\.(frame|global)_blocks\.(\d+)\.", r"\1.\2"),
     (r"patch_embed\.proj$", "patch_embed"),
@@ -62,8 +62,8 @@ class NameTable:
     ('mlp', 'layers.0', 'other')
     """
 
-    roles: Patterns = ROLES
-    blocks: Patterns = BLOCKS
+    roles: Patterns = ROLE_PATTERNS
+    blocks: Patterns = BLOCK_PATTERNS
 
     def role(self, name: str) -> str:
         """The role of a layer of this name, ``"other"`` where no pattern is found."""
@@ -89,7 +89,7 @@ def read_roles(path: str | Path) -> NameTable:
     if unknown := sorted(set(tables) - {"roles", "blocks"}):
         raise InputError(f"{label}: unknown table {unknown[0]!r}; it may hold [roles] and [blocks]")
     checked = [_checked(label, name, tables.get(name, {})) for name in ("roles", "blocks")]
-    return NameTable(checked[0] + ROLES, checked[1] + BLOCKS)
+    return NameTable(checked[0] + ROLE_PATTERNS, checked[1] + BLOCK_PATTERNS)
 
 
 def _checked(label: str, table: str, patterns: object) -> Patterns:

@@ -40,7 +40,7 @@ def simulate(weight: Tensor, key: str, name: str = "", channels: Tensor | None =
 
 
 def simulate_cut(cut: CutWeight, key: str, channels: Tensor | None = None) -> Tensor:
-    """`simulate` of a weight that is wanted in several formats."""
+    """`simulate` of a weight that is wanted in several formats; ``channels``: the numbers ``[n]`` of those wanted."""
     fmt = get_format(key)
     if fmt.is_float or len(cut.shape) < 2 or not cut.weight.numel():
         whole = dequantize(quantize(cut.original, key, cut.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggtkit.core.registry import Registry
 from vggtkit.runtime.backend import Backend
 from vggtkit.runtime.cuda import Cuda
-from vggtkit.runtime.int8 import Int8
+from vggtkit.runtime.int8 import Int8Backend
 from vggtkit.runtime.onnx.backend import OnnxRuntime
 from vggtkit.runtime.reference import Reference
 
@@ -13,5 +13,5 @@ BACKENDS: Registry[Backend] = Registry("backend")
 REFERENCE = Reference.key
 """The one that runs everything, exactly."""
 
-for backend in (Reference(), Int8(), Cuda(), OnnxRuntime()):
+for backend in (Reference(), Int8Backend(), Cuda(), OnnxRuntime()):
     BACKENDS.register(backend.key, backend)

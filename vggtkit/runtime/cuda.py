@@ -19,7 +19,7 @@ from torch import Tensor
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.runtime.codes import Int8Weight
-from vggtkit.runtime.int8 import Int8
+from vggtkit.runtime.int8 import Int8Backend
 from vggtkit.runtime.kernels import Kernel
 from vggtkit.subject import Subject
 
@@ -86,7 +86,7 @@ def _compiled() -> Callable[..., Tensor]:
     return compiled
 
 
-class Cuda(Int8):
+class Cuda(Int8Backend):
     """Integer products on a GPU.
 
     >>> Cuda().runs("int4_two_level_64", "linear"), Cuda().rounds_inputs_to("int8_per_channel_sym")
@@ -113,7 +113,7 @@ class Cuda(Int8):
         if self.missing:
             raise InputError(
                 f"{setting('execute', self.key)}: this machine lacks {self.missing}; "
-                f"{setting('execute', Int8.key)} runs on the processor"
+                f"{setting('execute', Int8Backend.key)} runs on the processor"
             )
         if subject.device.type != self.device_type:
             raise InputError(

@@ -27,7 +27,7 @@ from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.onednn import Then, convolution, linear
 from vggtkit.runtime.winograd import filtered, is_plain_3x3, pays
 
-Size = tuple[int, int]
+MapSize = tuple[int, int]
 Forward = Callable[..., object]
 
 
@@ -121,20 +121,20 @@ def _attended(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
     return result
 
 
-def _convolved_before_resized(self: Fusion, x: Tensor, finer: Tensor | None, size: Size) -> Tensor:
+def _convolved_before_resized(self: Fusion, x: Tensor, finer: Tensor | None, size: MapSize) -> Tensor:
     if finer is not None:
         x = x + self.resConfUnit1(finer)
     x = self.out_conv(self.resConfUnit2(x))
     return x if x.shape[-2:] == size else resized(x, size)
 
 
-def _without_large_maps(self: Scratch, maps: list[Tensor], size: Size) -> Tensor:
+def _without_large_maps(self: Scratch, maps: list[Tensor], size: MapSize) -> Tensor:
     x, finest = self.fused(maps)
     result: Tensor = self.output_conv1(self.refinenet1(x, finest, (finest.shape[-2], finest.shape[-1])), size)
     return result
 
 
-def _resampling(self: nn.Conv2d, x: Tensor, size: Size) -> Tensor:
+def _resampling(self: nn.Conv2d, x: Tensor, size: MapSize) -> Tensor:
     """``resized(conv(resized(x, twice as large)), size)`` of a 3x3 convolution, in three products without large maps.
 
     With ``R`` and ``C`` the rows and columns of one tap (`_taps`) it is ``sum over taps of W[tap] R[tap] x C[tap]^T``:

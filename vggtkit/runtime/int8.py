@@ -32,7 +32,7 @@ from vggtkit.runtime.codes import converted, is_int8
 from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.kernels import KERNELS, Kernel, KernelChoice, choose, fastest
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
-from vggtkit.runtime.reference import KERNELS as AS_REFERENCE
+from vggtkit.runtime.reference import TILED_KERNELS as AS_REFERENCE
 from vggtkit.runtime.reference import packed_weights, told_executions, weight_bytes
 from vggtkit.runtime.runners import FloatRunner, Int8Runner, PutBack, Runner, has_product, is_pointwise
 from vggtkit.subject import Subject
@@ -53,10 +53,10 @@ MEASURING_SECONDS = 1.0
 """For all shapes together; those that are left run in FP32."""
 
 
-class Int8(Backend):
+class Int8Backend(Backend):
     """Integer products where there is a kernel, as `vggtkit.runtime.kernels` finds it.
 
-    >>> int8 = Int8()
+    >>> int8 = Int8Backend()
     >>> int8.runs("int3_two_level_16", "linear"), int8.runs("int4_group_32", "linear")
     (True, False)
     """

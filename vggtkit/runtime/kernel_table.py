@@ -32,7 +32,7 @@ PLAIN, BACKEND = "plain", "backend"
 """The FP32 model as it is; the packed one as ``int8`` executes it."""
 FIXED = "fixed"
 """The execution of a layer that has no choice."""
-UNPACKED_AS = "int8_per_channel_sym"
+RESIDENT_AS = "int8_per_channel_sym"
 """Format of the weights that passes are measured with; what others take more to unpack is measured by itself."""
 
 
@@ -165,7 +165,7 @@ class KernelTable:
         """
         name = self.measured_as(layer.name)
         work = times.calls[name] * layer.weights
-        own, known = self.unpacking.get(format_key), self.unpacking.get(UNPACKED_AS)
+        own, known = self.unpacking.get(format_key), self.unpacking.get(RESIDENT_AS)
         more = {kind: own[kind] - known[kind] for kind in own} if own and known else {}
         seconds = {}
         for how, taken in times.seconds[name].items():

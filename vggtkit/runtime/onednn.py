@@ -25,6 +25,8 @@ _linear, _convolution = getattr(_names, "_linear_pointwise", None), getattr(_nam
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
     """As ``torch.nn.functional.linear``, and an activation; by torch where oneDNN is not for it.
 
+    ``[..., in]`` to ``[..., out]`` by a weight ``[out, in]`` and a bias ``[out]``.
+
     >>> x, weight = torch.rand(3, 5), torch.rand(2, 5)
     >>> with torch.no_grad():
     ...     linear(x, weight).allclose(F.linear(x, weight))
@@ -39,6 +41,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then
 def convolution(conv: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
     """What a convolution padded with zeros gives, and an activation; by torch where oneDNN is not for it.
 
+    ``[B, C, H, W]`` to ``[B, out, H, W]``.
+
     >>> conv, x = nn.Conv2d(3, 2, 3, padding=1), torch.randn(1, 3, 8, 5)
     >>> with torch.no_grad():
     ...     convolution(conv, x, "relu").allclose(conv(x).relu(), atol=1e-6)
@@ -52,6 +56,6 @@ def convolution(conv: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
 
 
 def for_inference(x: Tensor, weight: Tensor) -> bool:
-    """Float32 on the CPU, no gradients, and nobody asked for a lower precision."""
+    """Both, of any shape, float32 on the CPU, no gradients, and nobody asked for a lower precision."""
     plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
     return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")

@@ -9,7 +9,7 @@ from vggtkit.quant import FORMATS, Layer, PackedWeight, QuantizedTensor, own_wei
 from vggtkit.runtime.backend import Backend, Execution, Options, Prepared
 from vggtkit.subject import Subject
 
-KERNELS = (
+TILED_KERNELS = (
     "packed weights in memory, each layer's weight dequantised to FP32 right before it runs, FP32 kernels of torch: "
     "exact, and no faster than FP32"
 )
@@ -30,12 +30,14 @@ class Reference(Backend):
 
     def describe(self) -> str:
         """As `Backend.describe`."""
-        return KERNELS
+        return TILED_KERNELS
 
     def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:  # noqa: ARG002
         """There is nothing to make ready: packed layers run so by themselves."""
         weights = packed_weights(subject)
-        return _AsPacked(Execution(self.key, KERNELS, weight_bytes(subject, weights), {self.key: len(subject.layers)}))
+        return _AsPacked(
+            Execution(self.key, TILED_KERNELS, weight_bytes(subject, weights), {self.key: len(subject.layers)})
+        )
 
 
 class _AsPacked(Prepared):

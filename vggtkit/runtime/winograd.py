@@ -45,7 +45,7 @@ def is_plain_3x3(module: nn.Module) -> bool:
 
 
 def pays(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether `filtered` takes this map, and is faster than the direct convolution."""
+    """Whether `filtered` takes this map ``[B, C, H, W]``, and is faster than the direct convolution."""
     i, o = conv.in_channels, conv.out_channels
     height, width = x.shape[-2:]
     large = height * width * i * o >= PRODUCTS and i * o >= CHANNELS * (i + o)

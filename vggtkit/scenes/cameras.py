@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.scenes.text_files import read_numbers
-
-Array = NDArray[np.float64]
 
 _ROTATION_TOLERANCE = 1e-2  # poses are stored as text with few digits; what is worse is no rotation
 

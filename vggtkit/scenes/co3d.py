@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import in_one_line
-from vggtkit.scenes.cameras import Array, MissingPoseError, intrinsics_matrix, rigid
+from vggtkit.scenes.cameras import MissingPoseError, intrinsics_matrix, rigid
 from vggtkit.scenes.depth_files import DepthAt, Size, check_depth_size, nearest, read_depth_png
 from vggtkit.scenes.recording import Frame, Omission, Recording, find_recordings, recording_of
 

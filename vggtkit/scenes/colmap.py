@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array, rotation_from_wxyz
+from vggtkit.scenes.cameras import rotation_from_wxyz
 from vggtkit.scenes.depth_files import Size
 from vggtkit.scenes.text_files import number_words, read_lines
 
@@ -44,7 +45,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ColmapPicture:
     """A picture of a model.
 
     Attributes:
@@ -60,14 +61,16 @@ class Picture:
     place: str
 
 
-def picture_of(name: str, camera: Camera, quaternion: list[float], translation: list[float], place: str) -> Picture:
+def picture_of(
+    name: str, camera: Camera, quaternion: list[float], translation: list[float], place: str
+) -> ColmapPicture:
     """A picture whose pose is given as COLMAP stores it, ``qw qx qy qz`` and ``tx ty tz``."""
     w, x, y, z = quaternion
     pose = np.concatenate([rotation_from_wxyz(w, x, y, z), np.array(translation)[:, None]], 1)
-    return Picture(name, camera, pose, place)
+    return ColmapPicture(name, camera, pose, place)
 
 
-def read_text_model(folder: Path) -> list[Picture]:
+def read_text_model(folder: Path) -> list[ColmapPicture]:
     """The pictures of ``cameras.txt`` and ``images.txt``.
 
     Blank lines may be doubled, and keypoints left out altogether, as tools do that write poses alone.
@@ -123,7 +126,7 @@ def _holds_keypoints(line: str) -> bool:
     return len(words) % 3 == 0
 
 
-def _read_picture(path: Path, number: int, line: str, cameras: dict[str, Camera]) -> Picture:
+def _read_picture(path: Path, number: int, line: str, cameras: dict[str, Camera]) -> ColmapPicture:
     place = f"{str(path)!r} line {number}"
     try:
         first, *numbers, key, name = line.strip().split(maxsplit=9)

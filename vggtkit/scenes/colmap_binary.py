@@ -18,7 +18,7 @@ import numpy as np
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import in_one_line
-from vggtkit.scenes.colmap import PARAMETERS, Camera, Picture, picture_of
+from vggtkit.scenes.colmap import PARAMETERS, Camera, ColmapPicture, picture_of
 
 _LONGEST_NAME = 4096
 _KEYPOINT = 24  # bytes
@@ -57,7 +57,7 @@ class _Bytes:
         return self.content[start:end].decode("utf-8")
 
 
-def read_binary_model(folder: Path) -> list[Picture]:
+def read_binary_model(folder: Path) -> list[ColmapPicture]:
     """The pictures of ``cameras.bin`` and ``images.bin``.
 
     Raises:
@@ -100,7 +100,7 @@ def _read_cameras(file: _Bytes) -> dict[int, Camera]:
     return cameras
 
 
-def _read_pictures(file: _Bytes, path: Path, cameras: dict[int, Camera]) -> list[Picture]:
+def _read_pictures(file: _Bytes, path: Path, cameras: dict[int, Camera]) -> list[ColmapPicture]:
     pictures = []
     (count,) = file.take("Q")
     for _ in range(count):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array
 
 Size = tuple[int, int]  # width, height in pixels, as Pillow has it
 # (x, y, size of the picture) -> depth at these pixel coordinates of the stored picture, 0 = none

@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array, MissingPoseError, intrinsics_matrix, inverse, rigid
-from vggtkit.scenes.colmap import Camera, Picture, read_text_model
+from vggtkit.scenes.cameras import MissingPoseError, intrinsics_matrix, inverse, rigid
+from vggtkit.scenes.colmap import Camera, ColmapPicture, read_text_model
 from vggtkit.scenes.colmap_binary import read_binary_model
 from vggtkit.scenes.depth_files import DepthAt, Size, nearest
 from vggtkit.scenes.naming import natural_key
@@ -72,7 +73,7 @@ def _read_scene(folder: Path) -> list[Recording]:
     return [recording_of(name, folder, _frames(folder, pictures), needs="a picture and a pose")]
 
 
-def _read_model(folder: Path) -> list[Picture]:
+def _read_model(folder: Path) -> list[ColmapPicture]:
     text, binary = _files_there(folder)
     pictures = read_binary_model(folder) if binary > text else read_text_model(folder)
     if not pictures:
@@ -81,7 +82,7 @@ def _read_model(folder: Path) -> list[Picture]:
     return pictures
 
 
-def _frames(folder: Path, pictures: list[Picture]) -> Iterator[Frame | Omission]:
+def _frames(folder: Path, pictures: list[ColmapPicture]) -> Iterator[Frame | Omission]:
     distorted = _official_cameras(folder)
     owners: dict[Path, str] = {}
     for picture in pictures:
@@ -108,7 +109,7 @@ def _check_owner(owner: str, name: str, path: Path) -> None:
         )
 
 
-def _pinhole(picture: Picture) -> Array:
+def _pinhole(picture: ColmapPicture) -> Array:
     """Intrinsics with pixel centres at whole numbers."""
     model, values = picture.camera.model, picture.camera.parameters
     if model not in ("PINHOLE", "SIMPLE_PINHOLE"):

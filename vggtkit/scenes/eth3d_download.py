@@ -17,7 +17,8 @@ from typing import Any
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
-from vggtkit.scenes.fetch import MB, Progress, Remote, fetch, look_up
+from vggtkit.core.provenance import Progress
+from vggtkit.scenes.fetch import MB, Remote, fetch, look_up
 
 SITE = "https://www.eth3d.net/data"
 WITH_DEPTH = (
@@ -124,13 +125,13 @@ def download_eth3d(
 def _unpacker() -> Callable[..., list[Path]]:
     """Asked for before anything is fetched."""
     try:
-        from vggtkit.scenes.unpack import unpack
+        from vggtkit.scenes.unpack import unpack_archive
     except ModuleNotFoundError as error:
         raise InputError(
             "ETH3D comes in 7z archives, which need py7zr: install it with `pip install 'vggt-mixedprec[eth3d]'` or "
             "`pip install py7zr`"
         ) from error
-    return unpack
+    return unpack_archive
 
 
 def _make_folder(to: Path) -> None:

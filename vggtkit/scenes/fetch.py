@@ -5,14 +5,14 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vggtkit.core.errors import InputError
+from vggtkit.core.provenance import Progress
 
-Progress = Callable[[str, int, int], None]
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
 MB = 10**6

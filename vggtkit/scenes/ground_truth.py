@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array, inverse
+from vggtkit.scenes.cameras import inverse
 from vggtkit.scenes.depth_files import Size
 from vggtkit.scenes.photos import Mode, centre_on_white, load_photos, place_on
 from vggtkit.scenes.recording import Frame
@@ -56,14 +57,14 @@ def prepare_views(
     intrinsics, depth = (np.stack([camera[part] for camera in known]) for part in (0, 1))
     extrinsics = np.stack(poses) @ inverse(poses[0])
     extrinsics[0] = np.eye(4)
-    points = unproject(depth, intrinsics, extrinsics)
+    points = unproject_depth(depth, intrinsics, extrinsics)
     scale = _scale(points, depth, extrinsics)
     extrinsics[:, :3, 3] /= scale
     arrays = (extrinsics[:, :3], intrinsics, depth / scale, points / scale)
     return images, GroundTruth(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
 
 
-def unproject(depth: Array, intrinsics: Array, extrinsics: Array) -> Array:
+def unproject_depth(depth: Array, intrinsics: Array, extrinsics: Array) -> Array:
     """World points ``[S, H, W, 3]`` of z-depth ``[S, H, W]``; 0 where the depth is 0.
 
     Args:
@@ -71,7 +72,7 @@ def unproject(depth: Array, intrinsics: Array, extrinsics: Array) -> Array:
         intrinsics: ``[S, 3, 3]``.
         extrinsics: world-to-camera ``[S, 4, 4]`` in the same unit.
 
-    >>> unproject(np.full((1, 1, 2), 2.0), np.eye(3)[None], np.eye(4)[None])[0, 0].tolist()
+    >>> unproject_depth(np.full((1, 1, 2), 2.0), np.eye(3)[None], np.eye(4)[None])[0, 0].tolist()
     [[0.0, 0.0, 2.0], [2.0, 0.0, 2.0]]
     """
     y, x = np.indices(depth.shape[1:], dtype=np.float64)

@@ -15,7 +15,7 @@ from vggtkit.scenes.ground_truth import prepare_views
 from vggtkit.scenes.kinds import SCENE_KINDS
 from vggtkit.scenes.photos import picture_size
 from vggtkit.scenes.recording import Recording
-from vggtkit.scenes.sampling import Group, Split, label, split_pictures
+from vggtkit.scenes.sampling import FrameGroup, Split, label, split_pictures
 from vggtkit.scenes.scene import Scene
 from vggtkit.scenes.source import SceneSource
 
@@ -235,7 +235,7 @@ def _recorded_scenes(
     return scenes
 
 
-def _groups(source: SceneSource, lengths: list[int]) -> dict[Split, list[Group]]:
+def _groups(source: SceneSource, lengths: list[int]) -> dict[Split, list[FrameGroup]]:
     return split_pictures(
         lengths,
         views=source.views,

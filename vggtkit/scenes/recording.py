@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array
 from vggtkit.scenes.depth_files import DepthAt, Size
 from vggtkit.scenes.naming import natural_key
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array, MissingPoseError, inverse, read_camera, rigid
+from vggtkit.scenes.cameras import MissingPoseError, inverse, read_camera, rigid
 from vggtkit.scenes.depth_files import stored_depth
 from vggtkit.scenes.naming import natural_key, stem_of
 from vggtkit.scenes.photos import list_photos, note_skipped

@@ -10,7 +10,7 @@ import torch
 
 Split = Literal["calibration", "evaluation"]
 Sampling = Literal["runs", "random"]
-Group = tuple[int, tuple[int, ...]]  # recording, frames in ascending order
+FrameGroup = tuple[int, tuple[int, ...]]  # recording, frames in ascending order
 
 _T = TypeVar("_T")
 
@@ -24,7 +24,7 @@ def split_pictures(
     max_images: int | None = None,
     sampling: Sampling = "runs",
     seed: int = 0,
-) -> dict[Split, list[Group]]:
+) -> dict[Split, list[FrameGroup]]:
     """Cut recordings into groups of views and split the groups into calibration and evaluation, in turn.
 
     Every ``stride``-th frame is used, of these an even spread of ``max_images``. A group is a run of ``views``
@@ -82,7 +82,7 @@ def label(indices: Sequence[int]) -> str:
     return f"[{indices[0]}:{indices[-1] + 1}{'' if step == 1 else f':{step}'}]"
 
 
-def _cut(used: Sequence[Sequence[int]], length: int, lot: torch.Generator | None) -> list[Group]:
+def _cut(used: Sequence[Sequence[int]], length: int, lot: torch.Generator | None) -> list[FrameGroup]:
     """Disjoint groups of ``length`` frames each; by lot, the order of the groups is too."""
     groups = []
     for recording, frames in enumerate(used):

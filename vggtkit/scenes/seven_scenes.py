@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array, MissingPoseError, camera_of, inverse, rigid
+from vggtkit.scenes.cameras import MissingPoseError, camera_of, inverse, rigid
 from vggtkit.scenes.depth_files import stored_depth
 from vggtkit.scenes.naming import natural_key
 from vggtkit.scenes.photos import PHOTO_SUFFIXES

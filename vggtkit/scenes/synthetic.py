@@ -15,7 +15,7 @@ from vggtkit.scenes.raycast import ROOM_FACES, cast
 from vggtkit.scenes.scene import GroundTruth, Scene
 from vggtkit.scenes.textures import SURFACE_DRAWS, shade, surface_table
 
-Split = Literal["calibration", "evaluation", "training"]
+SyntheticSplit = Literal["calibration", "evaluation", "training"]
 SPLIT_CODES: dict[str, int] = {"calibration": 1, "evaluation": 2, "training": 3}
 SEED_BITS = 30  # torch's CPU generator looks at 32 bits of its seed; two of them tell the splits apart
 QUERY_DRAWS = 2
@@ -86,7 +86,7 @@ def render_scene(
 
 
 def synthetic_scenes(
-    count: int, views: int, size: tuple[int, int], *, seed: int = 0, split: Split, baseline: float = 1.0
+    count: int, views: int, size: tuple[int, int], *, seed: int = 0, split: SyntheticSplit, baseline: float = 1.0
 ) -> list[Scene]:
     """Scenes for one purpose; no two splits ever share a random stream, whatever the seeds.
 

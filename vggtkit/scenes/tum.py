@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
-from vggtkit.scenes.cameras import Array, MissingPoseError, camera_of, inverse, rigid, rotation_from_wxyz
+from vggtkit.scenes.cameras import MissingPoseError, camera_of, inverse, rigid, rotation_from_wxyz
 from vggtkit.scenes.depth_files import stored_depth
 from vggtkit.scenes.recording import Frame, Omission, check_exists
 from vggtkit.scenes.text_files import number_words, read_lines

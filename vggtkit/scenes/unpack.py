@@ -16,8 +16,8 @@ from py7zr.exceptions import ArchiveError, UnsupportedCompressionMethodError
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import in_one_line
 from vggtkit.core.program import setting
+from vggtkit.scenes.fetch import MB
 
-MB = 10**6
 _DAMAGED = (ArchiveError, lzma.LZMAError, zlib.error, EOFError, ValueError)
 
 
@@ -47,7 +47,7 @@ class _Counter(ExtractCallback):
         """Of no interest."""
 
 
-def unpack(
+def unpack_archive(
     archive: Path, to: Path, top: str, inside: str = "", *, progress: Callable[[str, int, int], None]
 ) -> list[Path]:
     """Unpack the files of an archive that lie below one folder.

@@ -23,7 +23,7 @@ from vggtkit.metrics.depth import Alignment
 from vggtkit.metrics.geometry import geometry_metrics
 from vggtkit.metrics.points import QUERY_LIMIT
 from vggtkit.model import VGGT
-from vggtkit.model.outputs import PUBLISHED, outputs_by_task
+from vggtkit.model.outputs import PUBLISHED_OUTPUTS, outputs_by_task
 from vggtkit.quant import Layer, NameTable, find_layers
 from vggtkit.scenes import Scene
 
@@ -169,7 +169,7 @@ class Subject(ABC):
 
         Figures that need an output which the model does not have are absent.
         """
-        if not any(name in PUBLISHED for name in outputs):
+        if not any(name in PUBLISHED_OUTPUTS for name in outputs):
             return {}
         size = (scene.images.shape[-2], scene.images.shape[-1])
         return geometry_metrics(outputs, scene.truth, size, alignment=alignment, query_limit=query_limit, seed=seed)

@@ -19,11 +19,11 @@ from torch.nn.utils import parametrize
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import escape
 from vggtkit.core.program import setting
+from vggtkit.core.provenance import Say
 
 _PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _OURS = ("vggtkit", "sensitivity", "mixedprec", "analysis")
 _PACKAGES = Path(__file__).resolve().parents[2]
-Say = Callable[[str], None]
 
 
 def is_factory(source: str) -> bool:

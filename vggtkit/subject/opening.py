@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
+from vggtkit.core.provenance import Say
 from vggtkit.model import VGGT, VGGTConfig, architecture, load_vggt, skeleton
 from vggtkit.quant import NameTable
 from vggtkit.subject.base import Subject
@@ -16,8 +15,6 @@ from vggtkit.subject.factory import is_factory, load_custom
 from vggtkit.subject.family import MemberSubject, described
 from vggtkit.subject.module import ModuleSubject
 from vggtkit.subject.vggt import VGGTSubject
-
-Say = Callable[[str], None]
 
 
 def subject_of(model: nn.Module | Subject, source: str = "", names: NameTable | None = None) -> Subject:

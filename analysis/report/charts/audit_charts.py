@@ -5,13 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from analysis.audit.attribution import along_depth, by_task
 from analysis.audit.plans import BUDGETS
@@ -21,11 +17,14 @@ from analysis.report.profile_tables import COARSE, role_title, task_title
 from analysis.report.theme import DPI, GREY
 from analysis.report.theme import SERIES as COLOURS
 from analysis.report.wording import ENGLISH, Wording
+from vggtkit.core.arrays import Array
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def draw_scores(audit: Audit, path: Path, say: Wording = ENGLISH) -> None:
@@ -95,6 +94,9 @@ def _attribution(audit: Audit, say: Wording) -> Figure:
 
 
 def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -268,6 +270,8 @@ def _draw_plans(axes: Axes, audit: Audit, say: Wording) -> None:
 
 
 def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str, say: Wording) -> None:
+    from matplotlib.colors import LogNorm
+
     _title(axes, title)
     norm = LogNorm() if (damage > 0).any() else None
     image = axes.imshow(

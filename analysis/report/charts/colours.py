@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.report.theme import FIELD_COLOURS
+from vggtkit.core.arrays import Map
 
 ERROR_DECADES = (-4.0, 0.0)
 """Powers of ten of the relative error at the two ends of its colours."""
-
-Map = NDArray[np.float32]
 
 
 def colour(values: Map, low: float, high: float, colours: str) -> NDArray[np.uint8]:
@@ -23,6 +21,8 @@ def colour(values: Map, low: float, high: float, colours: str) -> NDArray[np.uin
     >>> colour(np.array([[0.0, 1.0, np.nan]], dtype=np.float32), 0.0, 1.0, "gray")[0].tolist()
     [[0, 0, 0], [255, 255, 255], [128, 128, 128]]
     """
+    from matplotlib import colormaps
+
     with np.errstate(invalid="ignore"):
         places = np.clip((values - low) / (high - low), 0, 1)
     drawn: NDArray[np.uint8] = (255 * colormaps[colours](np.nan_to_num(places))[..., :3]).round().astype(np.uint8)
@@ -31,7 +31,7 @@ def colour(values: Map, low: float, high: float, colours: str) -> NDArray[np.uin
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture as a PNG file."""
+    """A picture ``[H, W, 3]`` or ``[H, W]`` as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -43,6 +43,8 @@ def field_stops(count: int) -> list[list[int]]:
     >>> field_stops(2)
     [[0, 34, 78], [254, 232, 56]]
     """
+    from matplotlib import colormaps
+
     stops: list[list[int]] = (
         np.round(255 * colormaps[FIELD_COLOURS](np.linspace(0, 1, count))[:, :3]).astype(int).tolist()
     )

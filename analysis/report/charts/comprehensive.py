@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING, TypeAlias
 
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.verdict import Verdict, verdict
 from analysis.report.charts.cost_panels import draw_sizes, draw_times, draw_tradeoff
 from analysis.report.charts.error_panels import draw_absolute, draw_psnr, draw_similarity, output_colour
 from analysis.report.charts.fonts import letters_of
-from analysis.report.charts.style import folded
+from analysis.report.charts.style import folded_text
 from analysis.report.theme import DPI, WARNING
 from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.atomic import replacing, replacing_all
 from vggtkit.core.escaping import plain_for_charts
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+
 SIZE_INCHES = (18.0, 11.5)
 PANEL_INCHES = (6.6, 5.2)
 WIDTH_OF_HEADING, HEADING_SIZE = 170, 12
 """Columns of its lines; points."""
-Panel = Callable[[SubFigure, Evaluation, Wording], None]
+Panel: TypeAlias = "Callable[[SubFigure, Evaluation, Wording], None]"
 PANELS: dict[str, Panel] = {
     "1-file-size": draw_sizes,
     "2-mae-mse": draw_absolute,
@@ -37,9 +37,9 @@ PANELS: dict[str, Panel] = {
 """By the name of their files."""
 OF_OUTPUTS = ("2-mae-mse", "3-psnr", "4-cosine-ssim")
 """Those with dots for outputs, which need a legend."""
-WHOLE = "comprehensive_visualizations"
+ALL_CHARTS = "comprehensive_visualizations"
 _UNDATED: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-KINDS = tuple(_UNDATED)
+PICTURE_KINDS = tuple(_UNDATED)
 
 
 def draw(evaluation: Evaluation, path: Path, answer: Verdict | None = None, say: Wording = ENGLISH) -> None:
@@ -78,18 +78,23 @@ def draw_each(
     Raises:
         InputError: one cannot be written.
     """
-    paths = [folder / f"{name}.{kind}" for name in (WHOLE, *PANELS) for kind in KINDS]
-    with replacing_all(paths) as temporaries, rc_context({"svg.hashsalt": WHOLE}), letters_of(say):
+    from matplotlib import rc_context
+
+    paths = [folder / f"{name}.{kind}" for name in (ALL_CHARTS, *PANELS) for kind in PICTURE_KINDS]
+    with replacing_all(paths) as temporaries, rc_context({"svg.hashsalt": ALL_CHARTS}), letters_of(say):
         whole = _whole(evaluation, answer or verdict(evaluation), say)
         written = iter(temporaries)
         for figure in (whole, *(_alone(evaluation, name, say) for name in PANELS)):
-            for kind in KINDS:
+            for kind in PICTURE_KINDS:
                 # No date, so that the same numbers give the same files.
                 figure.savefig(next(written), format=kind, dpi=DPI, metadata=_UNDATED[kind])
     return paths
 
 
 def _figure(size: tuple[float, float]) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -123,13 +128,15 @@ def _write_heading(figure: Figure, evaluation: Evaluation, answer: Verdict, say:
         if more <= 0
         else say("evaluation scenes: {names} and {more} more", names=named, more=more),
     ]
-    lines += folded(" ".join(map(say.translated, answer.sentences)), WIDTH_OF_HEADING).split("\n")
+    lines += folded_text(" ".join(map(say.translated, answer.sentences)), WIDTH_OF_HEADING).split("\n")
     warned = "random weights" in evaluation.weights_note.lower()
     figure.suptitle(plain_for_charts("\n".join(lines)), fontsize=HEADING_SIZE, color=WARNING if warned else "black")
 
 
 def _add_legend(figure: Figure, evaluation: Evaluation) -> None:
     """Which colour is which output."""
+    from matplotlib.lines import Line2D
+
     handles = [
         Line2D([], [], marker="o", linestyle="none", color=output_colour(evaluation, name), markeredgecolor="#555555",
                label=plain_for_charts(name))

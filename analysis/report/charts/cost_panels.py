@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.ticker as ticks
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
-from matplotlib.patches import Rectangle
 
 from analysis.evaluation.advice import front
 from analysis.evaluation.results import (
@@ -25,6 +22,11 @@ from analysis.report.charts.style import colour_of, label_below, marker_of, name
 from analysis.report.theme import PLAN, REFERENCE, TEXT_SIZE
 from analysis.report.wording import Wording
 from vggtkit.core.escaping import plain_for_charts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
 
 PLATE = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
 """Behind numbers that a line may cross."""
@@ -144,6 +146,8 @@ def draw_tradeoff(place: SubFigure, evaluation: Evaluation, say: Wording) -> Non
 
 def _set_limits(axes: Axes, results: Sequence[SchemeResult]) -> None:
     """Room around the points: for the labels at both sides, and so that a single point has a scale."""
+    import matplotlib.ticker as ticks
+
     sizes = [result.size_bytes / 1e6 for result in results]
     damages = [result.damage for result in results]
     width = max(max(sizes) - min(sizes), 0.1 * max(sizes))
@@ -156,6 +160,8 @@ def _set_limits(axes: Axes, results: Sequence[SchemeResult]) -> None:
 
 
 def _shade_beaten(axes: Axes, plan: SchemeResult, say: Wording) -> None:
+    from matplotlib.patches import Rectangle
+
     (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
     size = plan.size_bytes / 1e6
     corner = (size, plan.damage)
@@ -170,7 +176,7 @@ def _label_points(axes: Axes, results: Sequence[SchemeResult], *, on_left: bool)
     """Names in a column at the side of the chart, each joined to its point, none over another."""
     to_axes = axes.transData + axes.transAxes.inverted()
     points = [(r.size_bytes / 1e6, r.damage) for r in results]
-    heights = spread([float(to_axes.transform(point)[1]) for point in points], 0.055, 0.06, 0.93)
+    heights = spaced([float(to_axes.transform(point)[1]) for point in points], 0.055, 0.06, 0.93)
     for result, point, height in zip(results, points, heights, strict=True):
         axes.annotate(
             plain_for_charts(short_title(result)),
@@ -191,10 +197,10 @@ def _label_points(axes: Axes, results: Sequence[SchemeResult], *, on_left: bool)
         )
 
 
-def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spaced(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Heights in the same order, moved as little as needed to be a gap apart within the limits.
 
-    >>> [round(height, 3) for height in spread([0.5, 0.5], 0.1, 0.0, 1.0)]
+    >>> [round(height, 3) for height in spaced([0.5, 0.5], 0.1, 0.0, 1.0)]
     [0.5, 0.6]
     """
     order = sorted(range(len(heights)), key=lambda index: heights[index])

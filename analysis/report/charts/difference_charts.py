@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.evaluation.depth_maps import DepthMaps
@@ -16,9 +15,13 @@ from analysis.report.charts.colours import ERROR_DECADES, colour
 from analysis.report.charts.fonts import letters_of
 from analysis.report.theme import DPI, ERROR_COLOURS, TEXT_SIZE, TITLE_SIZE
 from analysis.report.wording import ENGLISH, Wording
+from vggtkit.core.arrays import Map
 from vggtkit.core.escaping import plain_for_charts
 
-Map = NDArray[np.float32]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
 MOST_COLUMNS = 5
 SIDE = 1.9
 """Inches across a map."""
@@ -44,8 +47,8 @@ def draw_differences(
     """Draw a map for every scheme beside the picture, all on one scale of colours.
 
     Args:
-        shares: what each pixel is off, as a share of something typical, by the key of a scheme.
-        picture: what was seen.
+        shares: what each pixel is off ``[H, W]``, as a share of something typical, by the key of a scheme.
+        picture: what was seen ``[H, W, 3]``.
         evaluation: says what schemes are called.
         title: above all.
         path: of the PNG.
@@ -58,6 +61,9 @@ def draw_differences(
 def _figure(
     shares: Mapping[str, Map], picture: NDArray[np.uint8], evaluation: Evaluation, title: str, say: Wording
 ) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     names = {result.key: short_title(result) for result in evaluation.results}
     columns = min(MOST_COLUMNS, len(shares) + 1)
     rows = -(-(len(shares) + 1) // columns)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import networkx as nx
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
 
 from analysis.report.charts.fonts import letters_of
 from analysis.report.profile_tables import role_title
@@ -18,6 +15,11 @@ from mixedprec import Plan
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import Layer, get_format
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 COLOURS = {
     2: "#7f2704",
@@ -49,6 +51,9 @@ def draw_plan(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, path: Path
 
 
 def _figure(plan: Plan, layers: Sequence[Layer], graph: nx.DiGraph, say: Wording) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     members: dict[str, list[Layer]] = {}
     for layer in layers:
         members.setdefault(layer.block, []).append(layer)
@@ -103,6 +108,8 @@ def _draw_block(
     axes: Axes, plan: Plan, layers: Sequence[Layer], left: float, top: float, rows: int
 ) -> tuple[float, float, float, float]:
     """Squares column by column; left, right, top and bottom of the block."""
+    from matplotlib.patches import Rectangle
+
     for number, layer in enumerate(layers):
         column, row = divmod(number, rows)
         colour = COLOURS[get_format(plan.formats[layer.name]).bits]
@@ -155,6 +162,8 @@ def _label_trunk(
 
 
 def _draw_legend(figure: Figure, plan: Plan, layers: Sequence[Layer], columns: int, say: Wording) -> None:
+    from matplotlib.patches import Patch
+
     total = sum(layer.weights for layer in layers)
     share: dict[int, int] = {}
     for layer in layers:

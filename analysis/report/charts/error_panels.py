@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.ticker as ticks
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
 
 from analysis.evaluation.results import Evaluation, SchemeResult, format_number
 from analysis.report.charts.style import colour_of, label_below, name_rows, not_drawn, title
@@ -16,17 +14,24 @@ from analysis.report.theme import GREY, SERIES, TEXT_SIZE
 from analysis.report.wording import Wording
 from vggtkit.metrics.ratings import LEVELS, THRESHOLDS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+
 SMALLEST = 1e-7
 """Distance from 1 that similarities are drawn at, at least."""
 _MEAN_WIDTH = 0.32
 _ROOM_FOR_LEVELS = 1.0
 """Rows above the first, for the names of the limits."""
 
-Values = dict[str, float]
+ErrorsByScheme = dict[str, float]
 
 
 def draw_absolute(place: SubFigure, evaluation: Evaluation, say: Wording) -> None:
     """MAE and MSE on logarithmic axes."""
+    import matplotlib.ticker as ticks
+
     left, right = place.subplots(1, 2, sharey=True)
     names = say("MAE, output's unit (log)"), say("MSE, unit squared (log)")
     for axes, metric, name in ((left, "mae", names[0]), (right, "mse", names[1])):
@@ -107,7 +112,7 @@ def _dots(
     return missing
 
 
-def _values(result: SchemeResult, metric: str) -> Values:
+def _values(result: SchemeResult, metric: str) -> ErrorsByScheme:
     """The metric of every output that has it as a number; of errors, which have logarithmic axes, above 0."""
     by_output = {name: getattr(metrics, metric) for name, metrics in result.outputs.items()}
     known = {name: value for name, value in by_output.items() if value is not None and math.isfinite(value)}

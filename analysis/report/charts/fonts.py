@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from matplotlib import font_manager, rc_context
-from matplotlib.ft2font import FT2Font
-
 from analysis.report.wording import Wording
 
 KNOWN = (
@@ -26,6 +23,9 @@ LATIN = "DejaVu Sans"
 @cache
 def chinese_family() -> str | None:
     """The family of a font of this system that has the letters of Chinese; None where there is none."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
     found: list[tuple[int, str]] = []
     for path in font_manager.findSystemFonts():
         name = Path(path).stem.lower().replace("-", "").replace("_", "").replace(" ", "")
@@ -52,6 +52,8 @@ def wording_of_charts(say: Wording) -> tuple[Wording, str]:
 @contextmanager
 def letters_of(say: Wording) -> Iterator[None]:
     """Figures that are made and saved inside have the letters of a language that `wording_of_charts` gave."""
+    from matplotlib import rc_context
+
     families = [LATIN] if say.language == "en" else [LATIN, chinese_family() or LATIN]
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from analysis.inspection.layer import OUTLIER_DEVIATIONS, Inspection, Values
+from analysis.inspection.layer import OUTLIER_DEVIATIONS, Distribution, Inspection
 from analysis.report.charts.fonts import letters_of
 from analysis.report.profile_tables import task_title
 from analysis.report.theme import DPI, MARKERS
@@ -19,6 +17,10 @@ from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import get_format
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def draw_inspection(inspection: Inspection, path: Path, say: Wording = ENGLISH) -> None:
@@ -37,6 +39,9 @@ def draw_inspection(inspection: Inspection, path: Path, say: Wording = ENGLISH) 
 
 
 def _figure(inspection: Inspection, say: Wording) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(14.0, 10.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(plain_for_charts(inspection.layer.name), fontsize=13)
@@ -51,7 +56,7 @@ def _figure(inspection: Inspection, say: Wording) -> Figure:
     return figure
 
 
-def _draw_values(axes: Axes, values: Values, title: str, say: Wording) -> None:
+def _draw_values(axes: Axes, values: Distribution, title: str, say: Wording) -> None:
     axes.stairs(values.histogram, values.edges, fill=True, color=COLOURS[0])
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from analysis.reconstruction.cloud import Cloud
 from analysis.reconstruction.views import Views
 from analysis.report.theme import DPI, GREY, PLAN, TEXT_SIZE, TITLE_SIZE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 MOST_DRAWN = 60_000
 """Points of an overview; more cover each other."""
@@ -21,6 +23,9 @@ SHOWN = (0.01, 0.99)
 
 def write_overview(cloud: Cloud, views: Views, path: Path) -> None:
     """Draw the points and cameras from above and from the front, as the first camera sees them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     few = cloud.spread(MOST_DRAWN)
     figure = Figure(figsize=(11, 5.5), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import matplotlib.ticker as ticks
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from analysis.report.charts.fonts import letters_of
 from analysis.report.theme import BASELINE as BASELINE_COLOUR
@@ -16,13 +12,18 @@ from analysis.report.theme import GRID, REFERENCE
 from analysis.report.theme import PLAN as PLAN_COLOUR
 from analysis.report.theme import UNIFORM as UNIFORM_COLOUR
 from analysis.report.wording import ENGLISH, Wording
-from analysis.search.pareto import BASELINE, PLAN, UNIFORM, Pareto, Point, measured_plans
+from analysis.search.pareto import BASELINE, PLAN, UNIFORM, FrontPoint, Pareto, measured_plans
 from mixedprec.plan import DATA_FREE
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.metrics.geometry import GEOMETRY, HEADLINE
 
-DPI = 200
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+PRINT_DPI = 200
 _BASELINE_MARKERS = {"first and last layers": "v", "attention and heads": "^", "inverted score": "x", "random": "o",
                      "policy sensitive": "D"}  # fmt: skip
 
@@ -36,12 +37,15 @@ def draw_pareto(pareto: Pareto, path: Path, say: Wording = ENGLISH) -> None:
         say: words, as `wording_of_charts` gives them.
     """
     with letters_of(say), replacing(path) as temporary:
-        _figure(pareto, say).savefig(temporary, format="png", dpi=DPI)
+        _figure(pareto, say).savefig(temporary, format="png", dpi=PRINT_DPI)
 
 
 def _figure(pareto: Pareto, say: Wording) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     keys = [key for key in HEADLINE if key in pareto.fp32]
-    figure = Figure(figsize=(4.6 + 3.4 * len(keys), 4.3), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(4.6 + 3.4 * len(keys), 4.3), dpi=PRINT_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 1 + len(keys), squeeze=False, width_ratios=(1.35, *(1.0 for _ in keys)))[0]
     _draw_damage(panels[0], pareto, say)
@@ -118,9 +122,11 @@ def _draw_figure(axes: Axes, pareto: Pareto, key: str, say: Wording) -> None:
     _tidy(axes, pareto, say)
 
 
-def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point], float], say: Wording) -> None:
+def _label_uniform(
+    axes: Axes, points: Sequence[FrontPoint], value: Callable[[FrontPoint], float], say: Wording
+) -> None:
     """Names right of the uniform schemes; those of about the same size share one."""
-    clusters: list[list[Point]] = []
+    clusters: list[list[FrontPoint]] = []
     for point in sorted(points, key=lambda p: p.size_bytes):
         if clusters and point.size_bytes < 1.15 * clusters[-1][-1].size_bytes:
             clusters[-1].append(point)
@@ -137,6 +143,8 @@ def _label_uniform(axes: Axes, points: Sequence[Point], value: Callable[[Point],
 
 
 def _tidy(axes: Axes, pareto: Pareto, say: Wording) -> None:
+    import matplotlib.ticker as ticks
+
     axes.set_xlabel(say("file size (MB); FP32 is {mb} MB", mb=f"{pareto.fp32_bytes / 1e6:.1f}"))
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticks.LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
@@ -147,22 +155,22 @@ def _tidy(axes: Axes, pareto: Pareto, say: Wording) -> None:
     axes.set_axisbelow(True)
 
 
-def _line(points: Sequence[Point], value: Callable[[Point], float | None]) -> tuple[list[float], list[float]]:
+def _line(points: Sequence[FrontPoint], value: Callable[[FrontPoint], float | None]) -> tuple[list[float], list[float]]:
     drawn = [(point.size_bytes / 1e6, height) for point in points if (height := value(point))]
     return [x for x, _ in drawn], [y for _, y in drawn]
 
 
-def _measured(point: Point) -> float | None:
+def _measured(point: FrontPoint) -> float | None:
     return point.measured
 
 
-def _predicted(point: Point) -> float:
+def _predicted(point: FrontPoint) -> float:
     return point.predicted
 
 
-def _measured_or_predicted(point: Point) -> float:
+def _measured_or_predicted(point: FrontPoint) -> float:
     return point.predicted if point.measured is None else point.measured
 
 
-def _mb(point: Point) -> float:
+def _mb(point: FrontPoint) -> float:
     return point.size_bytes / 1e6

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from analysis.evaluation.results import SchemeResult, short_title
 from analysis.report.renderers.text import width_of
@@ -13,6 +12,10 @@ from analysis.report.theme import BY_BITS, FLOAT, MARKERS, PLAN, TEXT_SIZE, TITL
 from analysis.report.wording import Wording
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import FORMATS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 _WIDE, _MARKS = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef", "\u3001-\u303f\uff01-\uff65"
 _WORD = re.compile(rf"[{_WIDE}][{_MARKS}]*\s*|[^\s{_WIDE}]+[{_MARKS}]*\s*|\s+")
@@ -48,13 +51,13 @@ def title(axes: Axes, text: str) -> None:
 
 def label_below(axes: Axes, text: str, width: int = 58) -> None:
     """The name of the horizontal axis, or a remark, where it covers nothing."""
-    axes.set_xlabel(plain_for_charts(folded(text, width)), fontsize=TEXT_SIZE)
+    axes.set_xlabel(plain_for_charts(folded_text(text, width)), fontsize=TEXT_SIZE)
 
 
-def folded(text: str, width: int) -> str:
+def folded_text(text: str, width: int) -> str:
     r"""A text in lines of so many columns; of Chinese, which has no spaces, between any two letters.
 
-    >>> folded("a bc", 2), folded("中文", 2)
+    >>> folded_text("a bc", 2), folded_text("中文", 2)
     ('a\nbc', '中\n文')
     """
     lines, line, taken = [], "", 0

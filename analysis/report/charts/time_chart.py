@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from analysis.report.charts.fonts import letters_of
 from analysis.report.wording import ENGLISH, Wording
 from analysis.search.time_front import TimedPoint
 from vggtkit.core.escaping import plain_for_charts
 
-DPI = 200
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PRINT_DPI = 200
 # Okabe & Ito, "Color Universal Design", 2008.
 _COLOURS, _MARKERS = ("#D55E00", "#0072B2", "#009E73"), ("o", "s", "^")
 
@@ -31,11 +32,14 @@ def draw_time(
         say: words, as `wording_of_charts` gives them.
     """
     with letters_of(say):
-        _figure(points, model, fp32_seconds, say).savefig(path, format="png", dpi=DPI)
+        _figure(points, model, fp32_seconds, say).savefig(path, format="png", dpi=PRINT_DPI)
 
 
 def _figure(points: Sequence[TimedPoint], model: str, fp32_seconds: float, say: Wording) -> Figure:
-    figure = Figure(figsize=(6.4, 4.3), dpi=DPI, layout="constrained")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.3), dpi=PRINT_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     budgets = list(dict.fromkeys(point.budget_bytes for point in points))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.audit.transfer import Transfer
@@ -17,6 +15,10 @@ from analysis.report.theme import DPI, FIELD_COLOURS
 from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.atomic import replacing
 from vggtkit.core.escaping import plain_for_charts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def draw_transfer(found: Transfer, path: Path, say: Wording = ENGLISH) -> None:
@@ -35,6 +37,9 @@ def draw_transfer(found: Transfer, path: Path, say: Wording = ENGLISH) -> None:
 
 
 def _figure(found: Transfer, say: Wording) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     calibrations = list(found.worst)
     figure = Figure(
         figsize=(5.0 + 2.4 * len(found.places), 2.6 + 0.6 * len(calibrations)), dpi=DPI, layout="constrained"

@@ -17,9 +17,9 @@ from analysis.report.experiment import Experiment
 from analysis.report.parts import conclusions, design, findings, outcome, process
 from analysis.report.wording import Wording
 
-Part: TypeAlias = "Callable[[Experiment, Wording], Document]"
+PartWriter: TypeAlias = "Callable[[Experiment, Wording], Document]"
 
-PARTS: dict[str, Part] = {
+REPORT_PARTS: dict[str, PartWriter] = {
     "1_design.md": design.document,
     "2_process.md": process.document,
     "3_results/results.md": outcome.document,
@@ -28,4 +28,4 @@ PARTS: dict[str, Part] = {
 }
 """By the name of the file, in the order of the report."""
 
-__all__ = ["PARTS", "Part"]
+__all__ = ["REPORT_PARTS", "PartWriter"]

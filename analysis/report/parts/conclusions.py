@@ -15,7 +15,7 @@ from analysis.evaluation.advice import (
 from analysis.evaluation.cost import SCENES_TO_JUDGE
 from analysis.evaluation.expected import EDGE_COMPRESSION
 from analysis.evaluation.results import format_mb, format_number
-from analysis.report.document import Block, Cell, Document, Section, Table, Text
+from analysis.report.document import Cell, Document, Element, Section, Table, Text
 from analysis.report.experiment import Experiment
 from analysis.report.parts.findings import said_of
 from analysis.report.wording import Wording
@@ -49,7 +49,7 @@ def document(experiment: Experiment, say: Wording) -> Document:
     return Document(say("5. Conclusions and advice"), tuple(sections), say.language)
 
 
-def recommendation(experiment: Experiment, say: Wording) -> list[Block]:
+def recommendation(experiment: Experiment, say: Wording) -> list[Element]:
     """The scheme that this run speaks for, and why."""
     evaluation = experiment.evaluation
     if evaluation is None or not evaluation.quantized:
@@ -60,7 +60,7 @@ def recommendation(experiment: Experiment, say: Wording) -> list[Block]:
     return _recommended(experiment, say)
 
 
-def _recommended(experiment: Experiment, say: Wording) -> list[Block]:
+def _recommended(experiment: Experiment, say: Wording) -> list[Element]:
     evaluation, verdict = experiment.evaluation, experiment.verdict
     assert evaluation is not None
     assert verdict is not None
@@ -68,7 +68,7 @@ def _recommended(experiment: Experiment, say: Wording) -> list[Block]:
     return [*said_of(experiment, say), Text((export_command(chosen, experiment.run),), "code")]
 
 
-def scenarios(experiment: Experiment, say: Wording) -> list[Block]:
+def scenarios(experiment: Experiment, say: Wording) -> list[Element]:
     """A rule for every scenario, what it leads to, and where that is not what the guide advises."""
     evaluation = experiment.evaluation
     if evaluation is None:
@@ -93,7 +93,7 @@ def scenarios(experiment: Experiment, say: Wording) -> list[Block]:
         for each in advice
         if each.contradicts and each.chosen is not None and each.advised is not None
     ]
-    blocks: list[Block] = [table]
+    blocks: list[Element] = [table]
     if lines:
         blocks += [Text((say("Where measurement contradicts the guide:"),)), Text(tuple(lines), "points")]
     blocks.append(Text(_commands(advice, experiment, say), "code"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from analysis.evaluation.results import format_mb
-from analysis.report.document import Block, Document, Section, Table, Text
+from analysis.report.document import Document, Element, Section, Table, Text
 from analysis.report.evaluation_tables import threshold_table
 from analysis.report.experiment import Experiment
 from analysis.report.wording import Wording
 from mixedprec.planner import layers_by_format
 from vggtkit.quant import FORMATS, UNIFORM_SCHEMES, Format, get_format
 
-METRICS = {
+METRIC_MEANINGS = {
     "MAE": "mean absolute error: mean |scheme - FP32|, in the output's unit",
     "MSE": "mean squared error: mean (scheme - FP32)^2; large errors count more",
     "RMSE": "square root of MSE, in the output's unit",
@@ -80,7 +80,7 @@ def _symmetry(form: Format, say: Wording) -> str:
     return say("symmetric") if form.symmetric else say("with a zero point")
 
 
-def _plan(experiment: Experiment, say: Wording) -> list[Block]:
+def _plan(experiment: Experiment, say: Wording) -> list[Element]:
     plan = experiment.plan
     if plan is None:
         return [Text((say("There is no plan in this run."),), "warning")]
@@ -106,7 +106,7 @@ def _plan(experiment: Experiment, say: Wording) -> list[Block]:
 
 
 def _metrics(say: Wording) -> Table:
-    rows = [(name, say(meaning)) for name, meaning in METRICS.items()]
+    rows = [(name, say(meaning)) for name, meaning in METRIC_MEANINGS.items()]
     return Table(
         say("Eight metrics, each against FP32's outputs"),
         (say("metric"), say("meaning")),
@@ -115,7 +115,7 @@ def _metrics(say: Wording) -> Table:
     )
 
 
-def _model(experiment: Experiment, say: Wording) -> Block:
+def _model(experiment: Experiment, say: Wording) -> Element:
     rows: list[tuple[str, str]] = [(say("model"), experiment.model)]
     profile = experiment.profile
     if profile is not None:
@@ -131,7 +131,7 @@ def _model(experiment: Experiment, say: Wording) -> Block:
     return Table(say("The model"), (say("fact"), say("value")), rows, words=(say("value"),))
 
 
-def _data(experiment: Experiment, say: Wording) -> Block:
+def _data(experiment: Experiment, say: Wording) -> Element:
     rows: list[tuple[str, str]] = []
     profile, evaluation = experiment.profile, experiment.evaluation
     if profile is not None:

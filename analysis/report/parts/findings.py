@@ -20,7 +20,7 @@ from analysis.evaluation.results import (
     format_mb,
     format_number,
 )
-from analysis.report.document import Block, Cell, Document, Section, Table, Text
+from analysis.report.document import Cell, Document, Element, Section, Table, Text
 from analysis.report.experiment import AuditSummary, Experiment, ParetoSummary
 from analysis.report.parts.process import absent_table
 from analysis.report.profile_tables import COARSE, FINE, role_title
@@ -58,7 +58,7 @@ def document(experiment: Experiment, say: Wording) -> Document:
     return Document(say("4. Analysis"), tuple(sections), say.language)
 
 
-def said_of(experiment: Experiment, say: Wording) -> list[Block]:
+def said_of(experiment: Experiment, say: Wording) -> list[Element]:
     """The verdict, sentence by sentence; nothing where there is none."""
     sentences = experiment.verdict.sentences if experiment.verdict else ()
     return [Text(tuple(map(say.translated, sentences)))] if sentences else []
@@ -118,7 +118,7 @@ def _worst_output(result: SchemeResult) -> dict[str, str]:
     return {"output": name, "nmse": format_number(errors[name])}
 
 
-def _expected(evaluation: Evaluation, say: Wording) -> list[Block]:
+def _expected(evaluation: Evaluation, say: Wording) -> list[Element]:
     fp32 = evaluation.results[0]
     rows: list[tuple[str | Cell, ...]] = []
     for result in evaluation.quantized:
@@ -229,7 +229,7 @@ def _predicted(evaluation: Evaluation, say: Wording) -> Text:
     )
 
 
-def who_pays(experiment: Experiment, say: Wording) -> list[Block]:
+def who_pays(experiment: Experiment, say: Wording) -> list[Element]:
     """Estimated damage by role, output and class of tokens, and the layers that lose most."""
     profile = experiment.profile
     assert profile is not None
@@ -263,7 +263,7 @@ def who_pays(experiment: Experiment, say: Wording) -> list[Block]:
     return [by_role, *tables, by_tokens(experiment, say)]
 
 
-def by_tokens(experiment: Experiment, say: Wording) -> Block:
+def by_tokens(experiment: Experiment, say: Wording) -> Element:
     """Which tokens carry the damage of the trunk, as the audit measured it; else how to learn it."""
     found = experiment.audit.token_classes if experiment.audit else ()
     if not found:
@@ -323,7 +323,7 @@ def pareto_text(pareto: ParetoSummary, say: Wording) -> Text:
     return Text((sentence,))
 
 
-def audit_blocks(audit: AuditSummary, say: Wording) -> list[Block]:
+def audit_blocks(audit: AuditSummary, say: Wording) -> list[Element]:
     """What ``audit`` found: every score against true damage."""
     rows = [
         (
@@ -342,7 +342,7 @@ def audit_blocks(audit: AuditSummary, say: Wording) -> list[Block]:
     return [Table(say("Scores against true damage"), tuple(map(say, columns)), rows, caption)]
 
 
-def transfer_blocks(transfer: Transfer, say: Wording) -> list[Block]:
+def transfer_blocks(transfer: Transfer, say: Wording) -> list[Element]:
     """What moving a calibration costs: the gate, and every plan on every kind of scenes."""
     sentences = tuple(map(say.translated, transfer_sentences(transfer)))
     return [Text(sentences), *map(say.table, transfer_tables(transfer))]

@@ -6,9 +6,9 @@ import re
 
 from analysis.evaluation.results import Evaluation, format_number
 from analysis.evaluation.verdict import Verdict
-from analysis.report.document import Block, Cell, Document, Picture, Section, Table, Text
+from analysis.report.document import Cell, Document, Element, Illustration, Section, Table, Text
 from analysis.report.evaluation_tables import (
-    LEGEND,
+    EVALUATION_LEGEND,
     nmse_table,
     output_table,
     stage_tables,
@@ -52,17 +52,17 @@ def document(experiment: Experiment, say: Wording) -> Document:
         if geometry := text_tables(evaluation):
             sections.append(Section(say("Cameras, depth, points and tracks"), tuple(map(say.table, geometry))))
         sections.append(Section(say("Every output"), tuple(map(say.table, error_tables(evaluation)))))
-        sections.append(Section(say("How to read this"), (Text(tuple(map(say, LEGEND)), "points"),)))
+        sections.append(Section(say("How to read this"), (Text(tuple(map(say, EVALUATION_LEGEND)), "points"),)))
     else:
         sections.append(Section(say("Answer"), (Text((say("There is no evaluation in this run."),), "warning"),)))
-    if pictures := tuple(Picture(name, title) for name, title in pictures_of(experiment, say).items()):
+    if pictures := tuple(Illustration(name, title) for name, title in illustrations_of(experiment, say).items()):
         sections.append(Section(say("Charts"), pictures))
     if experiment.profile is not None:
-        sections.append(Section(say("Every layer"), (layer_table(experiment, say),)))
+        sections.append(Section(say("Every layer"), (full_layer_table(experiment, say),)))
     return Document(say("3. Results"), tuple(sections), say.language)
 
 
-def pictures_of(experiment: Experiment, say: Wording) -> dict[str, str]:
+def illustrations_of(experiment: Experiment, say: Wording) -> dict[str, str]:
     """The pictures that the folder of a run holds, and what they show."""
     drawn = {name: say(title) for name, title in CHARTS.items() if name in experiment.files}
     layers = (match for match in map(_LAYER.fullmatch, sorted(experiment.files)) if match)
@@ -81,7 +81,7 @@ def error_tables(evaluation: Evaluation) -> list[Table]:
     return [nmse_table(evaluation), *by_output]
 
 
-def layer_table(experiment: Experiment, say: Wording) -> Block:
+def full_layer_table(experiment: Experiment, say: Wording) -> Element:
     """Every layer: what it is, what the plan gives it, and its estimated damage alone under every uniform scheme."""
     profile, plan = experiment.profile, experiment.plan
     if profile is None:

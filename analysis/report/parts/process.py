@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.document import Block, Cell, Document, Section, Table, Text
+from analysis.report.document import Cell, Document, Element, Section, Table, Text
 from analysis.report.experiment import Experiment
 from analysis.report.wording import Wording
 
@@ -23,7 +23,7 @@ def document(experiment: Experiment, say: Wording) -> Document:
     return Document(say("2. Course of the experiment"), sections, say.language)
 
 
-def _commands(experiment: Experiment, say: Wording) -> list[Block]:
+def _commands(experiment: Experiment, say: Wording) -> list[Element]:
     if not experiment.commands:
         made_by = {str(part.get("command")) for part in _provenances(experiment) if part.get("command")}
         return [Text((say(NO_LOG),)), Text(tuple(sorted(made_by)), "code")]
@@ -55,16 +55,16 @@ def _provenances(experiment: Experiment) -> list[dict[str, object]]:
     return [dict(part) for part in parts if part]
 
 
-def _trouble(experiment: Experiment, say: Wording) -> list[Block]:
+def _trouble(experiment: Experiment, say: Wording) -> list[Element]:
     failed = tuple(f"{each.command}: {each.error}" for each in experiment.commands if each.exit_code)
     notes = tuple(dict.fromkeys(note for each in experiment.commands for note in each.notes))
-    blocks: list[Block] = [Text(failed, "warning") if failed else Text((say("No logged command failed."),))]
+    blocks: list[Element] = [Text(failed, "warning") if failed else Text((say("No logged command failed."),))]
     if notes:
         blocks += [Text((say("What commands said beside their results:"),)), Text(notes, "points")]
     return blocks
 
 
-def _machine(experiment: Experiment, say: Wording) -> Block:
+def _machine(experiment: Experiment, say: Wording) -> Element:
     machine = dict(experiment.commands[-1].machine) if experiment.commands else {}
     if not machine:
         facts = experiment.facts
@@ -89,7 +89,7 @@ def _files(experiment: Experiment, say: Wording) -> Table:
     return Table(say("Files of the run"), (say("file"), say("bytes")), rows)
 
 
-def absent_table(experiment: Experiment, say: Wording) -> list[Block]:
+def absent_table(experiment: Experiment, say: Wording) -> list[Element]:
     """What is not there, and how to make it; nothing where all is there."""
     if not experiment.absent:
         return []

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report.charts.colours import field_stops
-from analysis.report.document import Block, Document, HeatMap, Picture, Scatter, Slider, Table, Text, as_cell
+from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text, as_cell
 from analysis.report.renderers import plain_json, scatter_svg
 from analysis.report.renderers.base import RENDERERS, Renderer
 from analysis.report.theme import DARK, LIGHT, Palette
@@ -25,7 +25,14 @@ from vggtkit.core.escaping import printable
 
 FILTERED_FROM = 12
 """Rows from which a table can be filtered."""
-_KINDS = {Text: "text", Table: "table", Picture: "picture", Scatter: "scatter", HeatMap: "heat_map", Slider: "slider"}
+_KINDS = {
+    Text: "text",
+    Table: "table",
+    Illustration: "picture",
+    Scatter: "scatter",
+    HeatMap: "heat_map",
+    Slider: "slider",
+}
 _STOPS = 33
 """Colours of a field that the script is given; it finds those between."""
 
@@ -73,7 +80,7 @@ def _visible(value: object) -> object:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _kind(block: Block) -> str:
+def _kind(block: Element) -> str:
     return _KINDS[type(block)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from analysis.report.document import Block, Document, HeatMap, Picture, Scatter, Slider, Table, Text, as_cell
+from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text, as_cell
 from analysis.report.renderers.base import RENDERERS, Renderer
 from vggtkit.core.escaping import printable
 
@@ -38,12 +38,12 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\1", printable(text))
 
 
-def _block(block: Block) -> str:
+def _block(block: Element) -> str:
     if isinstance(block, Text):
         return _text(block)
     if isinstance(block, Table):
         return _table(block)
-    if isinstance(block, Picture):
+    if isinstance(block, Illustration):
         path = "".join(letter for letter in block.path if letter not in "()<> \t\n")
         return f"![{escaped(block.title)}]({path})"
     assert isinstance(block, Scatter | HeatMap | Slider)

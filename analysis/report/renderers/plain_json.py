@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from analysis.report.document import Block, Document, HeatMap, Picture, Scatter, Slider, Table, Text, as_cell
+from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text, as_cell
 from analysis.report.renderers.base import RENDERERS, Renderer
 
 
@@ -17,10 +17,10 @@ def render(document: Document) -> str:
     >>> json.loads(render(Document("Report", (Section("Sizes", (Text(("All fit.",)),)),))))["sections"][0]["title"]
     'Sizes'
     """
-    return json.dumps(values(document), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    return json.dumps(document_values(document), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-def values(document: Document) -> dict[str, Any]:
+def document_values(document: Document) -> dict[str, Any]:
     """A document as values that JSON can hold."""
     sections = [
         {"title": section.title, "key": section.key, "blocks": [_block(block) for block in section.blocks]}
@@ -29,7 +29,7 @@ def values(document: Document) -> dict[str, Any]:
     return {"title": document.title, "language": document.language, "sections": sections}
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _block(block: Element) -> dict[str, Any]:
     if isinstance(block, Text):
         return {"kind": "text", "mood": block.mood, "lines": list(block.lines)}
     if isinstance(block, Table):
@@ -37,7 +37,7 @@ def _block(block: Block) -> dict[str, Any]:
         rows = [[{"text": one.text, "value": finite(one.value)} for one in row] for row in cells]
         return {"kind": "table", "title": block.title, "columns": list(block.columns), "rows": rows,
                 "caption": block.caption}  # fmt: skip
-    if isinstance(block, Picture):
+    if isinstance(block, Illustration):
         return {"kind": "picture", "title": block.title, "path": block.path}
     return chart(block)
 

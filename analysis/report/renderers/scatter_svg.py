@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
-from analysis.report.document import Point, Scatter
+from analysis.report.document import ChartPoint, Scatter
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 50
@@ -15,7 +15,7 @@ DOT, LINE, LETTER = 7, 16, 7.2
 """Half a point, a line of text, a letter."""
 MOST_NAMED = 12
 """Points, beyond which names would be a thicket."""
-Place = Callable[[float], float]
+AxisScale = Callable[[float], float]
 STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
@@ -40,7 +40,7 @@ class Dot(NamedTuple):
 
     x: float
     y: float
-    point: Point
+    point: ChartPoint
     label: Label | None
 
 
@@ -63,7 +63,7 @@ class Board(NamedTuple):
 def board(chart: Scatter) -> Board:
     """The chart on a board of `WIDTH` by `HEIGHT`, both axes logarithmic.
 
-    >>> points = (Point(1.0, 1e-4, "a", "", "k"), Point(10.0, 1e-5, "b", "", "k"))
+    >>> points = (ChartPoint(1.0, 1e-4, "a", "", "k"), ChartPoint(10.0, 1e-5, "b", "", "k"))
     >>> drawn = board(Scatter("", "", "", points, {}))
     >>> [tick.text for tick in drawn.y_ticks], [dot.label.text for dot in drawn.dots]
     (['1e-5', '1e-4'], ['a', 'b'])
@@ -112,11 +112,13 @@ def _fine_ticks(low: float, high: float) -> list[float]:
     return [step * 10.0**power for power in powers for step in steps if low <= math.log10(step * 10.0**power) <= high]
 
 
-def _labels(points: Sequence[Point], front: Sequence[Point], across: Place, down: Place) -> dict[Point, Label]:
+def _labels(
+    points: Sequence[ChartPoint], front: Sequence[ChartPoint], across: AxisScale, down: AxisScale
+) -> dict[ChartPoint, Label]:
     """Names that can be written beside their points without covering one; plans first, and off the line if possible."""
     line = _along([(across(point.x), down(point.y)) for point in front])
     taken = [_box(across(point.x), down(point.y), 2 * DOT, "middle") for point in points]
-    placed: dict[Point, Label] = {}
+    placed: dict[ChartPoint, Label] = {}
     for point in sorted(points, key=lambda one: one.kind != "plan"):
         x, y, width = across(point.x), down(point.y), LETTER * len(point.name)
         sides = ((2 * DOT, 0, "start"), (-2 * DOT, 0, "end"), (0, -LINE, "middle"), (0, LINE, "middle"))

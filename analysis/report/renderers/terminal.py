@@ -10,12 +10,12 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from analysis.report.document import Block, Cell, Document, Table, Text, as_cell
+from analysis.report.document import Cell, Document, Element, Table, Text, as_cell
 from analysis.report.renderers.base import RENDERERS, Renderer
 from analysis.report.renderers.text import WIDTH, block_lines
 from vggtkit.core.escaping import printable
 
-STYLES = {
+MOODS = {
     "": "",
     "strong": "bold",
     "best": "bold green",
@@ -70,21 +70,21 @@ def rich_table(table: Table) -> RichTable:
     for number, row in enumerate(table.rows):
         cells = (as_cell(cell) for cell in row)
         texts = (RichText(printable(cell.text), style=_style(cell)) for cell in cells)
-        drawn.add_row(*texts, style=STYLES[table.tones.get(number, "")], end_section=number in table.ruled)
+        drawn.add_row(*texts, style=MOODS[table.tones.get(number, "")], end_section=number in table.ruled)
     return drawn
 
 
 def _style(cell: Cell) -> str:
     if cell.shade is None:
-        return STYLES[cell.tone]
+        return MOODS[cell.tone]
     return f"white on {SHADES[round(min(max(cell.shade, 0.0), 1.0) * (len(SHADES) - 1))]}"
 
 
-def _block(block: Block) -> RenderableType:
+def _block(block: Element) -> RenderableType:
     if isinstance(block, Table):
         return rich_table(block)
     is_warning = isinstance(block, Text) and block.mood == "warning"
-    return RichText("\n".join(map(printable, block_lines(block))), style=STYLES["warning"] if is_warning else "")
+    return RichText("\n".join(map(printable, block_lines(block))), style=MOODS["warning"] if is_warning else "")
 
 
 RENDERERS.register("terminal", Renderer("terminal", ".ansi", render))

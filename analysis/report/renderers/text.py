@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 
-from analysis.report.document import Block, Document, HeatMap, Picture, Scatter, Slider, Table, Text
+from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text
 from analysis.report.renderers.base import RENDERERS, Renderer
 from vggtkit.core.escaping import printable
 
@@ -33,13 +33,13 @@ def render(document: Document) -> str:
     return "\n".join(map(printable, lines)) + "\n"
 
 
-def block_lines(block: Block) -> list[str]:
+def block_lines(block: Element) -> list[str]:
     """One block; of a chart its title and what it is about."""
     if isinstance(block, Text):
         return _text(block)
     if isinstance(block, Table):
         return [*draw_table(block), *wrapped(block.caption)] if block.caption else draw_table(block)
-    if isinstance(block, Picture):
+    if isinstance(block, Illustration):
         return [f"{block.title}: {block.path}"]
     assert isinstance(block, Scatter | HeatMap | Slider)
     return wrapped(f"{block.title}. {block.caption}".strip())

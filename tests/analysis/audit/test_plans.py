@@ -9,10 +9,10 @@ import torch
 
 from analysis.audit.plans import (
     BUDGETS,
-    RESAMPLES,
+    REGRET_RESAMPLES,
     Market,
     Regret,
-    baselines,
+    baseline_scores,
     regret_intervals,
     regrets,
     usable_score,
@@ -85,7 +85,7 @@ def test_plans_fit_the_budget_and_take_the_least(market: Market) -> None:
 
 def test_the_truth_has_no_regret_by_its_own_sums(market: Market) -> None:
     truth = 10 ** np.random.default_rng(1).uniform(-6, -3, market.sizes.shape)
-    scores = {"truth": truth, "scaled": 3 * truth, **baselines(truth, seed=0, draws=1)}
+    scores = {"truth": truth, "scaled": 3 * truth, **baseline_scores(truth, seed=0, draws=1)}
     ways = from_scores(market, scores)
     found = regrets(market, ways, [(truth, truth)], ways, [(truth, truth)])
     assert [regret.budget for regret in found["truth"]] == list(BUDGETS)
@@ -165,8 +165,8 @@ def test_intervals_of_regret_are_those_of_a_plain_bootstrap() -> None:
     damages = np.random.default_rng(3).uniform(1, 3, size=(3, 2, 5))
     given = {f"score {k}": [Regret("any", tuple(row), 1.0, 1.0, 1.0) for row in damages[k]] for k in range(3)}
     found = regret_intervals(given, seed=7)
-    draws = np.random.default_rng(7).integers(5, size=(RESAMPLES, 5))
-    regret = np.empty((RESAMPLES, 3))
+    draws = np.random.default_rng(7).integers(5, size=(REGRET_RESAMPLES, 5))
+    regret = np.empty((REGRET_RESAMPLES, 3))
     for number, scenes in enumerate(draws):
         per_budget = [[damages[k, b, scenes].mean() for k in range(3)] for b in range(2)]
         regret[number] = np.mean([[value / min(row) for value in row] for row in per_budget], axis=0)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from analysis.audit.rounding_or_bits import LayerNoise, attribution, beside_noise, rounding_or_bits_table
-from analysis.inspection.layer import inspect
+from analysis.inspection.layer import look_at
 from analysis.inspection.report import inspection_tables
 from sensitivity import Profile, profile
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import NOISE_DRAWS, WeightErrors, sketch_changes
-from sensitivity.jacobian_sketch import sketch as sketch_all
+from sensitivity.jacobian_sketch import sketch_errors as sketch_all
 from tests.sensitivity.conftest import FACTS, build_scene
 from vggtkit.subject import subject_of
 
@@ -82,7 +82,7 @@ def test_noise_does_what_its_norm_and_the_gradients_say() -> None:
 
 
 def test_it_is_shown_for_a_layer_and_by_role(made: Profile) -> None:
-    shown = inspection_tables(inspect(Two(), made, "coherent", KEY))
+    shown = inspection_tables(look_at(Two(), made, "coherent", KEY))
     table = next(table for table in shown if table.title == "Is it the rounding or the bits?")
     assert [row[-1] for row in table.rows] == ["rounding", "rounding"]
     rows = rounding_or_bits_table(beside_noise(made, KEY), KEY).rows
@@ -93,7 +93,7 @@ def test_profiles_without_it_show_nothing(made: Profile) -> None:
     before = replace(made, noise={}, roundings={})
     assert beside_noise(before, KEY) == []
     assert beside_noise(made, "int2_group_32") == []
-    titles = [table.title for table in inspection_tables(inspect(Two(), before, "plain", KEY))]
+    titles = [table.title for table in inspection_tables(look_at(Two(), before, "plain", KEY))]
     assert "Is it the rounding or the bits?" not in titles
     without = rounding_or_bits_table([LayerNoise("a", "mlp", 0.0, 0.0, None, attribution(0.0, 0.0, None))], KEY)
     assert without.rows[0][2:] == ("n/a", "n/a", "n/a", "n/a", "0", "0")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.audit.transfer import EVERYTHING, OTHERS, Place, Transfer, mixed, transfer
+from analysis.audit.transfer import EVERYTHING, OTHERS, SceneSide, Transfer, mixed, transfer
 from analysis.audit.transfer_view import transfer_sentences, transfer_tables, transfer_values
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.charts.transfer_chart import draw_transfer
@@ -22,7 +22,7 @@ REQUEST = parse_request("int4_group_128", formats="all")
 
 
 @pytest.fixture(scope="module")
-def places(model_folder: Path) -> list[Place]:
+def places(model_folder: Path) -> list[SceneSide]:
     """One network on three rooms; the scores of the third say the opposite of those of the first."""
     subject = subject_of(load_vggt(str(model_folder)))
     rooms = load_scenes(SceneSource(count=3, views=2), "evaluation", img_size=32, patch_size=8)
@@ -32,17 +32,17 @@ def places(model_folder: Path) -> list[Place]:
     third = {name: values.max() / (1 + values / values.max()) ** 9 for name, values in first.damage.items()}
     evidences = [replace(first, changes={}, damage=damage) for damage in (first.damage, second, third)]
     return [
-        Place(name, evidence, Evaluator(subject, [room]))
+        SceneSide(name, evidence, Evaluator(subject, [room]))
         for name, evidence, room in zip(("rooms", "photos", "opposite"), evidences, rooms, strict=True)
     ]
 
 
 @pytest.fixture(scope="module")
-def found(places: list[Place]) -> Transfer:
+def found(places: list[SceneSide]) -> Transfer:
     return transfer(places, REQUEST)
 
 
-def test_every_plan_is_judged_on_every_place(places: list[Place], found: Transfer) -> None:
+def test_every_plan_is_judged_on_every_place(places: list[SceneSide], found: Transfer) -> None:
     """Damage, regret and correlation by plans that are made and measured here, and by scipy."""
     rooms, photos = places[:2]
     plan = planned(rooms.evidence, rooms.evaluator.subject, REQUEST).plan
@@ -85,7 +85,7 @@ def test_the_gate_is_passed_or_failed_in_words(found: Transfer, tmp_path: Path) 
     assert (tmp_path / "transfer.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_mix_counts_every_profile_alike(places: list[Place]) -> None:
+def test_a_mix_counts_every_profile_alike(places: list[SceneSide]) -> None:
     """Signed changes of 1 and 4 scenes: their mean square is the mean of both damages, as it is for each alone."""
     generator = np.random.default_rng(1)
     own = []
@@ -100,7 +100,7 @@ def test_a_mix_counts_every_profile_alike(places: list[Place]) -> None:
     np.testing.assert_allclose(both.total_damage, (own[0].total_damage + own[1].total_damage) / 2)
 
 
-def test_what_cannot_be_compared_is_refused(places: list[Place]) -> None:
+def test_what_cannot_be_compared_is_refused(places: list[SceneSide]) -> None:
     def other(evidence: Evidence) -> Evidence:
         return replace(evidence, facts={**evidence.facts, "model_fingerprint": "f" * 16})
 

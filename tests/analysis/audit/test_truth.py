@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analysis.audit.run import _ceilings
-from analysis.audit.truth import FIGURES, POINT_QUERIES, Truth, measure_truth, steps_of_truth
+from analysis.audit.truth import TRUE_FIGURES, TRUTH_POINT_QUERIES, Truth, measure_truth, steps_of_truth
 from vggtkit.core.executors.processes import Processes
 from vggtkit.core.journal import Parts
 from vggtkit.metrics.geometry import GEOMETRY, geometry_metrics
@@ -32,15 +32,19 @@ def test_figures_of_every_pair_are_those_of_whole_passes(model_folder: Path) -> 
             np.testing.assert_array_equal(values, other[name], err_msg=name)
     assert shared.fp32 == found.fp32
     assert found.damage["depth"].shape == (3, 4, 2)
-    assert set(found.worse) == set(FIGURES)
+    assert set(found.worse) == set(TRUE_FIGURES)
     for number, scene in enumerate(scenes[:2]):
         with torch.no_grad():
-            before = geometry_metrics(subject_of(model).run(scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
+            before = geometry_metrics(
+                subject_of(model).run(scene), scene.truth, (32, 32), query_limit=TRUTH_POINT_QUERIES
+            )
         for row, layer in enumerate(layers):
             module = model.get_submodule(layer.name)
             weight = dequantize_layer(quantize_layer(module, SCHEMES[1]), module)
             with torch.no_grad(), replaced_weights(model, {layer.name: weight}):
-                after = geometry_metrics(subject_of(model).run(scene), scene.truth, (32, 32), query_limit=POINT_QUERIES)
+                after = geometry_metrics(
+                    subject_of(model).run(scene), scene.truth, (32, 32), query_limit=TRUTH_POINT_QUERIES
+                )
             for figure in ("abs_rel", "auc30", "agreement"):
                 sign = -1 if GEOMETRY[figure].higher_is_better else 1
                 expected = sign * (after[figure] - before[figure])

@@ -29,8 +29,8 @@ def test_interrupted_evaluation_leaves_the_earlier_files(
         raise KeyboardInterrupt
 
     target = (sys.modules["analysis.evaluation.run"], "average") if moment == "computing" else (charts, "draw")
-    before, asked = content(run), ("evaluate", "--run", run, "--repeats", 0)
-    whole = json.loads(before["comprehensive_results.json"])
+    before, asked = content(run), ("evaluate", "--run", run, "--repeats", 0, "--schemes", "int4_group_32")
+    whole = {row["key"]: row for row in json.loads(before["comprehensive_results.json"])["results"]}
     monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, asked)])
     with monkeypatch.context() as patch:
         patch.setattr(*target, interrupt)
@@ -40,14 +40,16 @@ def test_interrupted_evaluation_leaves_the_earlier_files(
     assert {name: data for name, data in content(run).items() if ".parts/" not in name} == before
     again = cli(*asked)
     assert again.code == 0
-    assert f"resuming: {2 if moment == 'computing' else 16} steps were done before" in again.err
+    assert f"resuming: {2 if moment == 'computing' else 4} steps were done before" in again.err
     assert content(run).keys() == before.keys()
     resumed = json.loads((run / "comprehensive_results.json").read_text())
-    for ours, theirs in zip(resumed["results"], whole["results"], strict=True):
+    assert [row["key"] for row in resumed["results"]] == ["fp32", "int4_group_32", "plan"]
+    for ours in resumed["results"]:
         for name in ("damage", "per_scene", "outputs", "geometry", "changes", "size_bytes"):
-            assert ours[name] == theirs[name]
+            assert ours[name] == whole[ours["key"]][name]
     with np.load(run / "depth_maps.npz") as maps, np.load(io.BytesIO(before["depth_maps.npz"])) as earlier:
-        np.testing.assert_array_equal(maps["depth"], earlier["depth"])
+        rows = [list(whole).index(row["key"]) for row in resumed["results"]]
+        np.testing.assert_array_equal(maps["depth"], earlier["depth"][rows])
 
 
 @pytest.mark.parametrize("change", ["--depth-alignment", "--schemes"])
@@ -74,7 +76,7 @@ def test_interrupted_profile_leaves_the_earlier_one_and_says_how_to_go_on(
     command = ("profile", "--run", run, "--model", model_folder, "--num-scenes", 1, "--views", 1, "--probes", 1)
     monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, command)])
     with monkeypatch.context() as patch:
-        patch.setattr("sensitivity.profile_steps.sketch", interrupt)
+        patch.setattr("sensitivity.profile_steps.sketch_errors", interrupt)
         ran = cli(*command)
     assert ran.code == 130
     assert ran.err.splitlines()[-1].endswith(f"goes on from there: python cli.py {' '.join(map(str, command))}")

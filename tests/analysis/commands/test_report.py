@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from analysis.evaluation.results_file import from_json
-from analysis.report.parts import PARTS
+from analysis.report.parts import REPORT_PARTS
 from analysis.report.renderers import RENDERERS, Renderer
 from analysis.steps.experiment import read_experiment
 from sensitivity import open_profile
@@ -19,7 +19,7 @@ from vggtkit.core.seal import sealed
 
 
 def part(run: Path, number: int, folder: str = "report") -> str:
-    return (run / folder / list(PARTS)[number - 1]).read_text(encoding="utf-8")
+    return (run / folder / list(REPORT_PARTS)[number - 1]).read_text(encoding="utf-8")
 
 
 def test_the_five_parts_hold_what_the_guide_asks_for(finished: tuple[Path, dict[str, Ran]]) -> None:

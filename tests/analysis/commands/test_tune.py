@@ -9,7 +9,7 @@ import torch
 from analysis.evaluation.evaluator import Evaluator
 from mixedprec import load_plan, load_quantized
 from mixedprec.checkpoint import read_info, read_weights
-from mixedprec.tuning import Forecast, distillation
+from mixedprec.tuning import TuningForecast, distillation
 from tests.analysis.commands.other_models import encoder
 from tests.analysis.commands.running import RESULTS, Ran, assert_refused, cli, content, the_json
 from vggtkit.model import load_vggt
@@ -131,7 +131,9 @@ def test_bad_input_is_refused_in_a_line(run: Path, tmp_path: Path, monkeypatch: 
 
 def test_the_whole_model_is_left_out_where_it_does_not_fit(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.steps.tune.free_bytes", lambda _device: 10**8)
-    monkeypatch.setattr("analysis.steps.tune.forecast", lambda *_given: Forecast(blocks=10**8, whole=10**8 + 1))
+    monkeypatch.setattr(
+        "analysis.steps.tune.forecast_tuning", lambda *_given: TuningForecast(blocks=10**8, whole=10**8 + 1)
+    )
     ran = cli("tune", "--run", run, *SMALL, "--block-steps", 1, "--json")
     result = the_json(ran)
     assert "so that stage is left out" in ran.err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.evaluation.results import Evaluation
-from analysis.evaluation.results_file import from_json, to_json
+from analysis.evaluation.results_file import evaluation_to_json, from_json
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report.text import terminal_tables, to_text
 from mixedprec import Plan, overhead_bytes
@@ -71,7 +71,7 @@ def test_accuracy_and_time_are_of_the_same_execution(
 
 def check_said(executed: Evaluation) -> None:
     """In the files and tables."""
-    assert from_json(to_json(executed)) == executed
+    assert from_json(evaluation_to_json(executed)) == executed
     text = to_text(executed)
     assert "executed by int8" in text
     assert "kept in FP16" in text

@@ -17,7 +17,7 @@ from analysis import compare_outputs
 from analysis.evaluation.candidates import Rivals
 from analysis.evaluation.cost import changes, describe_cost
 from analysis.evaluation.results import Evaluation
-from analysis.evaluation.run import candidates, evaluate
+from analysis.evaluation.run import compared_candidates, evaluate
 from mixedprec import Plan, load_quantized, overhead_bytes, save_quantized, uniform_assignment
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.depth import Alignment
@@ -76,7 +76,7 @@ def test_damage_and_size_are_those_of_the_exported_checkpoint(
     scenes, rivals = (scenes, Rivals()) if keep == "fp16" else (scenes[:1], FEW)
     results = {result.key: result for result in evaluated(model, scenes, plan, rivals=rivals).results}
     references = [subject_of(model).predict(scene) for scene in scenes]
-    for candidate in candidates(subject_of(model), plan, rivals=rivals):
+    for candidate in compared_candidates(subject_of(model), plan, rivals=rivals):
         path = tmp_path / f"{candidate.key}.safetensors"
         assert results[candidate.key].size_bytes == save_quantized(model, candidate.assignment, path, keep=keep)
         loaded = load_quantized(path)

@@ -9,14 +9,14 @@ from PIL import Image
 from analysis.reconstruction.cloud import Cloud, cloud_of, write_ply
 from analysis.reconstruction.colmap import write_model
 from analysis.reconstruction.depth_files import write_archive, write_depth_pictures
-from analysis.reconstruction.pictures import Picture
+from analysis.reconstruction.pictures import PlacedPicture
 from analysis.reconstruction.views import Views
 from tests.analysis.reconstruction.known import HEIGHT, WIDTH, points_by_hand
 from vggtkit.scenes.colmap import read_text_model
 
 SHOWN = np.ones((5, HEIGHT, WIDTH), dtype=np.bool_)
 SHOWN[:, :, :2] = False
-PICTURES = [Picture(f"photo {number}.jpg", (64, 40), (WIDTH, 10), (0, 1)) for number in range(5)]
+PICTURES = [PlacedPicture(f"photo {number}.jpg", (64, 40), (WIDTH, 10), (0, 1)) for number in range(5)]
 
 
 def images() -> np.ndarray:

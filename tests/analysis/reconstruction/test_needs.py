@@ -9,9 +9,9 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.reconstruction import needs as needs_module
-from analysis.reconstruction.needs import LONG, QUICK, Needs, needs_of
+from analysis.reconstruction.needs import LONG, QUICK_PASS, ReconstructionNeeds, needs_of
 from analysis.reconstruction.pictures import Pictures, photographs
-from analysis.reconstruction.views import HEADS
+from analysis.reconstruction.views import SEEN_HEADS
 from analysis.timing.activations import ShapeCosts, shape_costs
 from tests.random_vggt import random_vggt
 from vggtkit.core.errors import InputError
@@ -24,7 +24,7 @@ KEPT = 8 * 2 * 4 * 24 * 32
 
 @pytest.fixture(scope="module")
 def subject(tiniest_config: VGGTConfig) -> VGGTSubject:
-    return VGGTSubject(random_vggt(tiniest_config).eval()).with_heads(HEADS)
+    return VGGTSubject(random_vggt(tiniest_config).eval()).with_heads(SEEN_HEADS)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,9 @@ def costs(subject: VGGTSubject, pictures: Pictures) -> Callable[[int], ShapeCost
     return of
 
 
-def needed(subject: VGGTSubject, pictures: Pictures, free: int | None, at_once: int | None = None) -> Needs:
+def needed(
+    subject: VGGTSubject, pictures: Pictures, free: int | None, at_once: int | None = None
+) -> ReconstructionNeeds:
     return needs_of(subject, subject, pictures, weights=(100, 0), at_once=at_once, free=lambda _device: free)
 
 
@@ -120,6 +122,6 @@ def test_the_forecast_follows_a_network_that_is_quicker_on_more(
     if seconds(1) > LONG:
         assert seen == [1]
     else:
-        assert seconds(8) < QUICK
+        assert seconds(8) < QUICK_PASS
         assert set(seen) == {1, 2, 4, 8}
         assert forecast == pytest.approx(seconds(8))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.report.charts.comprehensive import KINDS, PANELS, WHOLE, _alone, draw, draw_each
-from analysis.report.charts.cost_panels import spread
+from analysis.report.charts.comprehensive import ALL_CHARTS, PANELS, PICTURE_KINDS, _alone, draw, draw_each
+from analysis.report.charts.cost_panels import spaced
 from analysis.report.text import Evaluation
 from tests.analysis.example import BROKEN, EXACT, example_evaluation
 from vggtkit.core.errors import InputError
@@ -83,7 +83,7 @@ def test_charts_one_by_one_are_the_same_every_time(tmp_path: Path, monkeypatch: 
     )
     first, again = (draw_each(fewer, tmp_path / name) for name in ("first", "again"))
     assert {path.name for path in first} == {
-        f"{name}.{kind}" for name in (WHOLE, "1-file-size", "3-psnr") for kind in KINDS
+        f"{name}.{kind}" for name in (ALL_CHARTS, "1-file-size", "3-psnr") for kind in PICTURE_KINDS
     }
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -94,7 +94,7 @@ def test_charts_one_by_one_are_the_same_every_time(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("seed", range(5))
 def test_labels_keep_their_distance_and_order(seed: int) -> None:
     heights = np.random.default_rng(seed).uniform(0, 1, 9).tolist()
-    placed = np.array(spread(heights, gap=0.06, low=0.05, high=0.95))
+    placed = np.array(spaced(heights, gap=0.06, low=0.05, high=0.95))
     by_height = placed[np.argsort(heights)]
     assert (np.diff(by_height) > 0.06 - 1e-9).all()
     assert by_height[0] >= 0.05 - 1e-9

@@ -10,8 +10,8 @@ import pytest
 import scipy
 
 from analysis.evaluation.results import Evaluation
-from analysis.evaluation.results_file import to_json
-from analysis.report.comparison import compare, excludes_one, paired_ratio, values
+from analysis.evaluation.results_file import evaluation_to_json
+from analysis.report.comparison import compare, comparison_values, excludes_one, paired_ratio
 from analysis.report.document import Table, Text
 from analysis.report.wording import Wording
 from tests.analysis.commands.running import assert_refused, cli, the_json
@@ -66,7 +66,7 @@ def test_scenes_without_a_ratio_are_left_out(one: list[float], other: list[float
 
 def test_differences_on_the_same_scenes_have_intervals() -> None:
     runs = [(Path("a"), first()), (Path("b"), worse())]
-    by_key = {each["key"]: each for each in values(runs)}
+    by_key = {each["key"]: each for each in comparison_values(runs)}
     assert by_key["int4_group_128"]["paired_scenes"] == len(SCENES)
     assert by_key["int4_group_128"]["low"] > 1
     assert by_key["int8_per_channel_sym"]["ratio"] == 1
@@ -85,7 +85,7 @@ def test_of_few_scenes_nothing_is_called_more_than_noise() -> None:
     table = compare(few, Wording("en")).of_kind(Table)[-1]
     assert isinstance(table, Table)
     assert {row[0]: row[-1] for row in table.texts}["INT4 groups of 128"] == "n/a"
-    assert {each["key"]: each for each in values(few)}["int4_group_128"]["low"] > 1
+    assert {each["key"]: each for each in comparison_values(few)}["int4_group_128"]["low"] > 1
 
 
 def test_an_interval_is_that_of_another_library() -> None:
@@ -113,7 +113,7 @@ def test_another_network_is_said() -> None:
 
 def test_differences_on_other_scenes_have_none() -> None:
     runs = [(Path("a"), first()), (Path("b"), on_scenes(worse(), "b" * 16))]
-    found = {each["key"]: each for each in values(runs)}["int4_group_128"]
+    found = {each["key"]: each for each in comparison_values(runs)}["int4_group_128"]
     assert found["paired_scenes"] == 0
     assert math.isnan(found["low"])
     mine, theirs = (next(r for r in each.results if r.key == "int4_group_128") for _, each in runs)
@@ -123,7 +123,7 @@ def test_differences_on_other_scenes_have_none() -> None:
 def test_the_command_writes_beside_the_first_run(tmp_path: Path) -> None:
     for name, evaluation in (("a", first()), ("b", worse())):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "comprehensive_results.json").write_text(to_json(evaluation))
+        (tmp_path / name / "comprehensive_results.json").write_text(evaluation_to_json(evaluation))
     said = the_json(cli("report", "--compare", tmp_path / "a", tmp_path / "b", "--json"))
     assert [Path(path).name for path in said["written"]] == ["comparison.md", "comparison.html"]
     assert "INT4 groups of 128" in (tmp_path / "a" / "comparison.md").read_text()
@@ -133,7 +133,7 @@ def test_the_command_writes_beside_the_first_run(tmp_path: Path) -> None:
 
 def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "comprehensive_results.json").write_text(to_json(first()))
+    (tmp_path / "a" / "comprehensive_results.json").write_text(evaluation_to_json(first()))
     assert_refused(cli("report", "--compare", tmp_path / "a"), "--compare", "two or more")
     assert_refused(cli("report", "--compare", tmp_path / "a", tmp_path / "b"), "python cli.py evaluate")
     assert_refused(cli("report", tmp_path / "a"), "--compare", f"--run {tmp_path / 'a'}")

@@ -13,7 +13,8 @@ from tests.analysis.example import example_evaluation
 
 
 def test_a_system_without_chinese_letters_keeps_english_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts.font_manager, "findSystemFonts", lambda: ["/nowhere/NotoSansCJK-Regular.ttc", "/a.ttf"])
+    paths = ["/nowhere/NotoSansCJK-Regular.ttc", "/a.ttf"]
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: paths)
     assert chinese_family.__wrapped__() is None
     monkeypatch.setattr(fonts, "chinese_family", lambda: None)
     say, note = wording_of_charts(Wording("zh"))

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report.document import Cell, Document, Frame, HeatMap, Point, Scatter, Section, Slider, Table, Text
+from analysis.report.document import (
+    Cell,
+    ChartPoint,
+    Document,
+    HeatMap,
+    Scatter,
+    Section,
+    Slider,
+    SliderFrame,
+    Table,
+    Text,
+)
 from analysis.report.renderers import RENDERERS
 from analysis.report.renderers.scatter_svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, board
 from analysis.report.theme import DARK, LIGHT, contrast
@@ -18,10 +29,10 @@ EVIL = "<img src=x onerror='window.hit=1'>|`*_</script><script>window.hit=1</scr
 
 def document(name: str) -> Document:
     table = Table(name, ("layer", name), [(name, Cell("1.00", 1.0))], name, tones={0: "strong"})
-    chart = Scatter(name, name, name, (Point(1.0, 1e-3, name, name, "plan"),), {"plan": name}, name)
+    chart = Scatter(name, name, name, (ChartPoint(1.0, 1e-3, name, name, "plan"),), {"plan": name}, name)
     field = HeatMap(name, (name,), (name,), [[0.5]], name, (name,), (0,), name, name)
     maps = {name: PIXEL}
-    slider = Slider(name, (Frame(name, PIXEL, PIXEL, maps, maps, {name: 0.1}),), name, name, name)
+    slider = Slider(name, (SliderFrame(name, PIXEL, PIXEL, maps, maps, {name: 0.1}),), name, name, name)
     texts = tuple(Text((name,), mood) for mood in ("plain", "points", "code", "warning"))
     return Document(name, (Section(name, (*texts, table, chart, field, slider), "part"),))
 
@@ -76,7 +87,7 @@ def test_text_can_be_read_on_its_ground(palette: object) -> None:
 
 
 def test_points_lie_on_the_board_and_labels_beside_them() -> None:
-    points = tuple(Point(5 + 0.05 * n, 10 ** -(2 + n % 4), f"scheme number {n}", "", "uniform") for n in range(10))
+    points = tuple(ChartPoint(5 + 0.05 * n, 10 ** -(2 + n % 4), f"scheme number {n}", "", "uniform") for n in range(10))
     drawn = board(Scatter("", "", "", points, {}))
     for dot in drawn.dots:
         assert LEFT <= dot.x <= WIDTH - RIGHT

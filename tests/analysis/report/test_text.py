@@ -9,9 +9,9 @@ import pytest
 
 from analysis.report.text import (
     compression_ratio,
+    evaluation_to_json,
     from_json,
     terminal_tables,
-    to_json,
     to_text,
     verdict,
 )
@@ -144,18 +144,18 @@ def test_without_a_plan_there_is_nothing_to_answer() -> None:
 
 
 def test_json_gives_back_the_evaluation() -> None:
-    assert from_json(to_json(example_evaluation())) == example_evaluation()
+    assert from_json(evaluation_to_json(example_evaluation())) == example_evaluation()
 
 
 def test_json_gives_back_what_was_not_timed() -> None:
     evaluation = with_plan(example_evaluation(), seconds=None, seconds_spread=None, speed_ratio=None)
-    assert from_json(to_json(evaluation)) == evaluation
+    assert from_json(evaluation_to_json(evaluation)) == evaluation
 
 
 def test_json_is_strict_where_numbers_are_not_finite() -> None:
     outputs = {"depth": BROKEN, "depth_conf": EXACT, "pose_enc": replace(EXACT, ssim=None)}
     evaluation = with_plan(example_evaluation(), outputs=outputs, damage=math.inf, per_scene=(math.nan,) * len(SCENES))
-    text = to_json(evaluation)
+    text = evaluation_to_json(evaluation)
     json.loads(text, parse_constant=pytest.fail)
     read = from_json(text).results[-1]
     assert math.isnan(read.damage)
@@ -170,11 +170,11 @@ def test_json_is_strict_where_numbers_are_not_finite() -> None:
 def test_json_gives_back_an_error_on_a_reference_of_zeros() -> None:
     zeros = replace(metrics(0.1, image=True), nmse=math.inf, psnr_db=-math.inf, sqnr_db=-math.inf)
     evaluation = with_plan(example_evaluation(), outputs={"depth": zeros})
-    assert from_json(to_json(evaluation)) == evaluation
+    assert from_json(evaluation_to_json(evaluation)) == evaluation
 
 
 def test_json_spells_out_ratings_and_verdict() -> None:
-    data = json.loads(to_json(example_evaluation()))
+    data = json.loads(evaluation_to_json(example_evaluation()))
     plan = data["results"][-1]
     assert plan["compression_ratio"] == pytest.approx(43.6 / 5.67)
     assert plan["outputs"]["pose_enc"]["ratings"]["ssim"] == "n/a"
@@ -194,8 +194,8 @@ def test_foreign_json_is_refused_with_the_reason(text: str, reason: str) -> None
 def test_json_gives_back_geometry_that_is_not_a_number_or_not_there() -> None:
     lone = {"abs_rel": Estimate(0.1, math.nan, math.nan, 1), "agreement": Estimate(math.nan, math.nan, math.nan, 1)}
     evaluation = with_plan(example_evaluation(), geometry=lone, changes=lone)
-    assert from_json(to_json(evaluation)) == evaluation
-    data = json.loads(to_json(evaluation))
+    assert from_json(evaluation_to_json(evaluation)) == evaluation
+    data = json.loads(evaluation_to_json(evaluation))
     assert data["results"][-1]["geometry"]["abs_rel"] == {"mean": 0.1, "low": None, "high": None, "scenes": 1}
     for each in data["results"]:
         del each["geometry"], each["changes"]
@@ -265,7 +265,7 @@ def test_a_further_metric_stands_in_every_table_of_outputs_and_comes_back_from_j
     """With the title that it was registered with, or by its key where it is no longer registered."""
     outputs = {"depth": replace(EXACT, extra={"largest": 0.125}), "depth_conf": EXACT}
     evaluation = with_plan(example_evaluation(), outputs=outputs)
-    read = from_json(to_json(evaluation))
+    read = from_json(evaluation_to_json(evaluation))
     assert read.results[-1].outputs["depth"].extra == {"largest": 0.125}
     text = to_text(read)
     assert text.count("largest") == 1
@@ -275,4 +275,4 @@ def test_a_further_metric_stands_in_every_table_of_outputs_and_comes_back_from_j
         assert to_text(read).count("peak error") == 1
     finally:
         METRICS.unregister("largest")
-    assert '"extra"' not in to_json(example_evaluation())
+    assert '"extra"' not in evaluation_to_json(example_evaluation())

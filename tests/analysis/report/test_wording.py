@@ -22,7 +22,7 @@ from analysis.report.experiment import (
     ScoreSummary,
 )
 from analysis.report.page import page
-from analysis.report.parts import PARTS
+from analysis.report.parts import REPORT_PARTS
 from analysis.report.parts.findings import by_tokens
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import LANGUAGES, Wording, catalogue, fields_of
@@ -80,7 +80,7 @@ def experiments() -> Iterator[Experiment]:
 def test_every_sentence_is_translated(language: str) -> None:
     say = Listening()
     for experiment in experiments():
-        for part in (*PARTS.values(), page):
+        for part in (*REPORT_PARTS.values(), page):
             part(experiment, say)
     wanted = say.said | set(said_in_code())
     assert len(wanted) > 150
@@ -123,7 +123,7 @@ def test_a_long_text_is_left_as_it_is() -> None:
     assert Wording("zh").translated(text) == text
 
 
-@pytest.mark.parametrize("name", [*PARTS, "page"])
+@pytest.mark.parametrize("name", [*REPORT_PARTS, "page"])
 def test_no_english_is_left_in_a_chinese_report(name: str) -> None:
     """But names, and what commands said, which is quoted."""
     say, example = Wording("zh"), example_evaluation()
@@ -139,5 +139,5 @@ def test_no_english_is_left_in_a_chinese_report(name: str) -> None:
         *UNIFORM_SCHEMES,
     }
     for experiment in experiments():
-        text = RENDERERS["markdown"].render({**PARTS, "page": page}[name](experiment, say))
+        text = RENDERERS["markdown"].render({**REPORT_PARTS, "page": page}[name](experiment, say))
         assert english_in(text, names) == set()

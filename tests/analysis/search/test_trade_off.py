@@ -11,7 +11,15 @@ import torch
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.charts.drawing import block_graph, block_order, draw_plan
 from analysis.report.charts.pareto_chart import draw_pareto
-from analysis.search.pareto import BASELINE, PLAN, UNIFORM, from_values, pareto_table, to_json, trace_pareto
+from analysis.search.pareto import (
+    BASELINE,
+    PLAN,
+    UNIFORM,
+    pareto_from_values,
+    pareto_table,
+    pareto_to_json,
+    trace_pareto,
+)
 from analysis.search.quality_target import QualityTarget, find_smallest, front_budgets, parse_drops
 from analysis.search.swaps import propose_swaps, refine
 from mixedprec import Evidence, Planned, data_free, parse_request, planned, quantized, uniform_assignment
@@ -161,10 +169,10 @@ def test_the_front_holds_plans_schemes_and_baselines(start: Planned, evaluator: 
     assert [p.predicted for p in plans] == sorted((p.predicted for p in plans), reverse=True)
     assert {p.title for p in found.of_kind(UNIFORM)} == {"INT8 channel sym", "INT4 g32"}
     assert len(found.of_kind(BASELINE)) >= 8
-    values = json.loads(to_json(found))
+    values = json.loads(pareto_to_json(found))
     assert len(values["points"]) == len(found.points)
-    read = from_values(values)
-    assert to_json(read) == to_json(found)
+    read = pareto_from_values(values)
+    assert pareto_to_json(read) == pareto_to_json(found)
     assert [point.geometry for point in read.points] == [point.geometry for point in found.points]
     assert len(pareto_table(found).rows) == sum(point.measured is not None for point in found.points)
     losing = replace(found, points=(replace(plans[-1], measured=1.0), replace(plans[0], kind=UNIFORM, measured=0.5)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.timing.limits import Limit, Peaks, StageWork, limits, measured_peaks, work_by_stage, works_as
+from analysis.timing.limits import Peaks, StageLimit, StageWork, measured_peaks, stage_limits, work_by_stage, works_as
 from mixedprec import uniform_assignment
 from vggtkit.model import VGGT
 from vggtkit.model.config import VGGTConfig
@@ -42,7 +42,7 @@ def test_attention_of_a_vggt_is_two_products_of_all_pairs(tiniest_config: VGGTCo
 
 def test_a_layer_is_no_faster_than_its_weight_can_be_read() -> None:
     work = {"few tokens": StageWork([("int8", 10.0, 10**6)]), "many": StageWork([("int8", 1e9, 10**6)])}
-    found = limits(work, Peaks({"int8": 1e9}, 1e6, 0.0), "int8", packed=True)
+    found = stage_limits(work, Peaks({"int8": 1e9}, 1e6, 0.0), "int8", packed=True)
     assert [found[stage].seconds for stage in work] == [1.0, 1.0]
 
 
@@ -62,4 +62,4 @@ def test_peaks_are_measured_of_what_there_is(monkeypatch: pytest.MonkeyPatch) ->
     peaks = measured_peaks(None)
     assert peaks.operations.keys() == {"fp32"}
     assert min(peaks.operations["fp32"], peaks.bytes, peaks.unpacking) > 0
-    assert Limit(1.0, 2.0, 3.0, 4.0).seconds == 10
+    assert StageLimit(1.0, 2.0, 3.0, 4.0).seconds == 10

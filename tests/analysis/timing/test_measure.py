@@ -6,7 +6,7 @@ from torch import nn
 
 from analysis.timing.activations import peak_activation_bytes
 from analysis.timing.clock import clocked_layers
-from analysis.timing.measure import Measured, measure
+from analysis.timing.measure import MeasuredModel, measure_kernels
 from analysis.timing.shallow import shallow
 from analysis.timing.show import whole_seconds
 from tests.random_vggt import random_vggt
@@ -31,7 +31,7 @@ def test_layers_and_rest_are_the_whole_pass(tiniest_config: VGGTConfig) -> None:
 def test_a_table_has_every_layer_that_runs(tiniest_config: VGGTConfig) -> None:
     subject = subject_of(random_vggt(tiniest_config))
     before = {name: value.clone() for name, value in subject.model.state_dict().items()}
-    table = measure(Measured(subject, {}, {}), SCENE, "tiniest", seconds=1)
+    table = measure_kernels(MeasuredModel(subject, {}, {}), SCENE, "tiniest", seconds=1)
     table.check(subject.layers, subject.heads, "kernels.json")
     assert table.rows.keys() == {layer.name for layer in subject.layers}
     assert (table.views, table.size) == (2, (32, 32))

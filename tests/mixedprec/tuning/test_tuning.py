@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mixedprec import quantized_weights, uniform_assignment
 from mixedprec.apply import packed_with
-from mixedprec.tuning import Recipe, Tuned, distil, forecast, tune_blocks
+from mixedprec.tuning import Recipe, Tuned, distil, forecast_tuning, tune_blocks
 from mixedprec.tuning import distillation as of_the_whole
 from mixedprec.tuning.student import Student, standing_in
 from tests.random_vggt import random_vggt
@@ -240,7 +240,7 @@ def test_a_shared_weight_stands_in_everywhere() -> None:
 
 
 def test_memory_is_forecast(vggt: Subject, rooms: list[Scene]) -> None:
-    few, many = (forecast(vggt, rooms[0], count, 10**4) for count in (1, 50))
+    few, many = (forecast_tuning(vggt, rooms[0], count, 10**4) for count in (1, 50))
     assert few is not None and many is not None and few.blocks is not None and many.blocks is not None
     assert few.blocks < many.blocks
     assert few.whole < many.whole

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggtkit.core.escaping import LONGEST, escape, first_line, short_repr
+from vggtkit.core.escaping import LONGEST_NAME, escape, first_line, short_repr
 
 ANYTHING = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
@@ -15,11 +15,11 @@ ANYTHING = st.recursive(
 def test_what_is_shown_of_a_name_is_printable_and_short(name: str) -> None:
     shown = escape(name)
     assert shown.isprintable()
-    assert len(shown) <= LONGEST + 3
+    assert len(shown) <= LONGEST_NAME + 3
     assert first_line(ValueError(name)).isprintable()
 
 
-@given(st.text(st.characters(exclude_categories=("C", "Z")), max_size=LONGEST))
+@given(st.text(st.characters(exclude_categories=("C", "Z")), max_size=LONGEST_NAME))
 def test_a_printable_name_is_shown_as_it_is(name: str) -> None:
     assert escape(name) == name
 

@@ -6,7 +6,7 @@ import pytest
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.permits import MOST, check_permitted, permit
-from vggtkit.core.registry import SHOWN, Registry
+from vggtkit.core.registry import MOST_SHOWN, Registry
 
 
 def test_a_registry_is_a_mapping_in_the_order_of_registration() -> None:
@@ -27,7 +27,7 @@ def test_a_registry_is_a_mapping_in_the_order_of_registration() -> None:
 
 def test_what_is_not_there_is_refused_with_the_nearest_and_a_short_list() -> None:
     registry: Registry[int] = Registry("format", "`formats`")
-    for number in range(SHOWN + 3):
+    for number in range(MOST_SHOWN + 3):
         registry.register(f"int{number}_group", number)
     with pytest.raises(InputError, match=r"unknown format 'int3_grup'.*did you mean int3_group\?.* and 3 more, which"):
         registry.pick("int3_grup")

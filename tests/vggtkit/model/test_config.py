@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from vggtkit.core.errors import InputError
-from vggtkit.model.config import HEADS, LARGEST, TINY, VGGTConfig
+from vggtkit.model.config import HEADS, LARGEST_SIZES, TINY, VGGTConfig
 from vggtkit.model.loading import skeleton
 
 
@@ -72,12 +72,12 @@ def test_what_is_no_json_object_is_refused(text: str, message: str) -> None:
         VGGTConfig.from_json(text, "here.json")
 
 
-@pytest.mark.parametrize("name", sorted(LARGEST))
+@pytest.mark.parametrize("name", sorted(LARGEST_SIZES))
 def test_a_size_past_its_limit_is_named_with_the_limit_before_anything_is_made(name: str) -> None:
-    value = LARGEST[name] + 1
+    value = LARGEST_SIZES[name] + 1
     for size in (value, 10**12, 10**4000):
         with pytest.raises(
-            InputError, match=rf"here\.json: {name} is .*, more than the limit of {LARGEST[name]:,}"
+            InputError, match=rf"here\.json: {name} is .*, more than the limit of {LARGEST_SIZES[name]:,}"
         ) as caught:
             VGGTConfig.from_json(
                 json.dumps({name: [size] * 4 if name.startswith("dpt_") and name != "dpt_features" else size}),
@@ -88,9 +88,9 @@ def test_a_size_past_its_limit_is_named_with_the_limit_before_anything_is_made(n
 
 def test_every_size_has_a_limit_well_above_vggt_1b() -> None:
     sizes = {name: value for name, value in asdict(VGGTConfig()).items() if name != "heads"}
-    assert sizes.keys() == LARGEST.keys()
+    assert sizes.keys() == LARGEST_SIZES.keys()
     for name, value in sizes.items():
-        assert max(value if isinstance(value, tuple) else [value]) * 2 < LARGEST[name], name
+        assert max(value if isinstance(value, tuple) else [value]) * 2 < LARGEST_SIZES[name], name
 
 
 def test_a_network_that_no_machine_holds_is_refused_before_it_has_weights() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggtkit.quant.packing import pack, packed_nbytes, unpack
+from vggtkit.quant.packing import pack_codes, packed_nbytes, unpack_codes
 
 
 @st.composite
@@ -25,7 +25,7 @@ def test_packed_bytes_are_the_codes_bits_laid_end_to_end(case: tuple[list[int], 
     codes, bits, signed = case
     stream = sum((code % 2**bits) << (i * bits) for i, code in enumerate(codes))
     expected = stream.to_bytes(-(-len(codes) * bits // 8), "little")
-    assert bytes(pack(as_tensor(codes, signed), bits).tolist()) == expected
+    assert bytes(pack_codes(as_tensor(codes, signed), bits).tolist()) == expected
     assert packed_nbytes(len(codes), bits) == len(expected)
 
 
@@ -33,7 +33,7 @@ def test_packed_bytes_are_the_codes_bits_laid_end_to_end(case: tuple[list[int], 
 def test_unpack_undoes_pack(case: tuple[list[int], int, bool]) -> None:
     codes, bits, signed = case
     tensor = as_tensor(codes, signed)
-    back = unpack(pack(tensor, bits), bits, len(codes), signed=signed)
+    back = unpack_codes(pack_codes(tensor, bits), bits, len(codes), signed=signed)
     torch.testing.assert_close(back, tensor, rtol=0, atol=0)
 
 
@@ -41,25 +41,25 @@ def test_unpack_undoes_pack(case: tuple[list[int], int, bool]) -> None:
 def test_unpack_leaves_its_input_alone(bits: int) -> None:
     packed = torch.arange(3 * bits, dtype=torch.uint8) * 37
     before = packed.clone()
-    unpack(packed, bits, 24, signed=True)
+    unpack_codes(packed, bits, 24, signed=True)
     assert packed.equal(before)
 
 
 def test_codes_of_any_shape_are_flattened_in_row_major_order() -> None:
     codes = torch.arange(6, dtype=torch.uint8).view(2, 3)
-    assert pack(codes.t(), 4).equal(pack(torch.tensor([0, 3, 1, 4, 2, 5], dtype=torch.uint8), 4))
+    assert pack_codes(codes.t(), 4).equal(pack_codes(torch.tensor([0, 3, 1, 4, 2, 5], dtype=torch.uint8), 4))
 
 
 @pytest.mark.parametrize(("code", "dtype"), [(8, torch.int8), (-9, torch.int8), (16, torch.uint8)])
 def test_code_that_does_not_fit_is_refused(code: int, dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match="do not fit 4 bits"):
-        pack(torch.tensor([0, code], dtype=dtype), 4)
+        pack_codes(torch.tensor([0, code], dtype=dtype), 4)
 
 
 def test_wrong_dtype_width_or_length_is_refused() -> None:
     with pytest.raises(ValueError, match=r"torch\.int32"):
-        pack(torch.zeros(2, dtype=torch.int32), 4)
+        pack_codes(torch.zeros(2, dtype=torch.int32), 4)
     with pytest.raises(ValueError, match="1 to 8"):
-        pack(torch.zeros(2, dtype=torch.int8), 9)
+        pack_codes(torch.zeros(2, dtype=torch.int8), 9)
     with pytest.raises(ValueError, match=r"shape \[2\]"):
-        unpack(torch.zeros(3, dtype=torch.uint8), 4, 4, signed=True)
+        unpack_codes(torch.zeros(3, dtype=torch.uint8), 4, 4, signed=True)

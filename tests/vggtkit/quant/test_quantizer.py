@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from vggtkit.core.errors import InputError
 from vggtkit.quant.formats import FORMATS, UNIFORM_SCHEMES, Format
-from vggtkit.quant.packing import unpack
+from vggtkit.quant.packing import unpack_codes
 from vggtkit.quant.quantizer import QuantizedTensor, dequantize, quantize, quantized_nbytes
 
 # Key -> (weights that share a scale: all, a row, or this many of a row; symmetric; largest code)
@@ -73,7 +73,7 @@ def random_weight(shape: tuple[int, ...], scale: float = 0.02, seed: int = 0) ->
 
 
 def codes_of(q: QuantizedTensor) -> torch.Tensor:
-    return unpack(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
+    return unpack_codes(q.codes, q.format.bits, math.prod(q.shape), signed=q.format.symmetric)
 
 
 def assert_equals_loop(w: np.ndarray, key: str) -> None:

@@ -15,7 +15,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.scenes import eth3d_download
 from vggtkit.scenes.eth3d import read_eth3d
 from vggtkit.scenes.eth3d_download import WITH_DEPTH, WITHOUT_DEPTH, archives_of, download_eth3d
-from vggtkit.scenes.unpack import unpack
+from vggtkit.scenes.unpack import unpack_archive
 
 CAMERA = "1 PINHOLE 8 6 5 5 4 3\n"
 LENS = "1 THIN_PRISM_FISHEYE 8 6 5 5 4 3 0 0 0 0 0 0 0 0\n"
@@ -161,7 +161,7 @@ def test_members_outside_the_scene_are_refused(tmp_path: Path, name: str) -> Non
     archive = tmp_path / "evil.7z"
     archive.write_bytes(packed({"room/fine.txt": "fine", name: "evil"}))
     with pytest.raises(InputError, match="would not stay inside room/"):
-        unpack(archive, tmp_path, "room", progress=lambda *_: None)
+        unpack_archive(archive, tmp_path, "room", progress=lambda *_: None)
     assert [path.name for path in tmp_path.iterdir()] == ["evil.7z"]
 
 
@@ -179,7 +179,7 @@ def test_climbing_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(py7zr.SevenZipFile, "list", renamed)
     with pytest.raises(InputError, match="would not stay inside room/"):
-        unpack(archive, tmp_path, "room", progress=lambda *_: None)
+        unpack_archive(archive, tmp_path, "room", progress=lambda *_: None)
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
     with py7zr.SevenZipFile(tmp_path / "evil.7z", "w") as archive:
         archive.write(tmp_path / "link", "room/link")
     with pytest.raises(InputError, match="or is a link"):
-        unpack(tmp_path / "evil.7z", tmp_path, "room", progress=lambda *_: None)
+        unpack_archive(tmp_path / "evil.7z", tmp_path, "room", progress=lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_what_is_whole_but_cannot_be_unpacked_is_not_called_damaged(
     (tmp_path / "room.7z").write_bytes(packed({"room/a.txt": "a"}))
     monkeypatch.setattr(py7zr.SevenZipFile, "extract", fail)
     with pytest.raises(InputError, match=r"room.7z: cannot be unpacked \(.*(BCJ2|No space).*7z x"):
-        unpack(tmp_path / "room.7z", tmp_path, "room", progress=lambda *_: None)
+        unpack_archive(tmp_path / "room.7z", tmp_path, "room", progress=lambda *_: None)
     assert [path.name for path in tmp_path.iterdir()] == ["room.7z"]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors.base import Done, Piece, Result, Results, Work
-from vggtkit.core.executors.worker import Bench, fingerprint, packed
+from vggtkit.core.executors.worker import Bench, packed_work, work_key
 from vggtkit.core.program import setting
 
 ATTEMPTS = 3
@@ -55,8 +55,8 @@ class Processes:
             return
         with tempfile.TemporaryDirectory(prefix="work-") as folder:
             path = Path(folder) / "work.pickle"
-            path.write_bytes(data := packed(work))
-            key = fingerprint(data)
+            path.write_bytes(data := packed_work(work))
+            key = work_key(data)
             del data
             waiting = dict(enumerate(pieces))
             lost = 0

@@ -19,7 +19,7 @@ import numpy as np
 
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors.base import Demand, Done, Piece, Result, Results, Work
-from vggtkit.core.executors.worker import Bench, fingerprint, packed
+from vggtkit.core.executors.worker import Bench, packed_work, work_key
 from vggtkit.core.interrupts import keeping_handlers
 from vggtkit.core.program import setting
 
@@ -60,8 +60,8 @@ class RayCluster:
         self, work: Work[Piece, Result], pieces: Sequence[Piece], places: Sequence[Hashable] | None = None
     ) -> Results[Result]:
         """As `Executor.run`."""
-        ray, data = self._ray, packed(work)
-        key, stored = fingerprint(data), ray.put(np.frombuffer(data, np.uint8))
+        ray, data = self._ray, packed_work(work)
+        key, stored = work_key(data), ray.put(np.frombuffer(data, np.uint8))
         del data
         actors = [self._start() for _ in range(min(self.workers, len(pieces)))]
         waiting = Waiting(places or list(range(len(pieces))))

@@ -18,7 +18,7 @@ from vggtkit.core.program import setting
 from vggtkit.core.provenance import tool_version
 
 
-def packed(work: Work[Any, Any]) -> bytes:
+def packed_work(work: Work[Any, Any]) -> bytes:
     """Work, the plugins that it may need and the versions that it counts on, as bytes.
 
     Not by the pickler of torch's processes, which moves weights into shared memory.
@@ -38,7 +38,7 @@ def packed(work: Work[Any, Any]) -> bytes:
     return into.getvalue()
 
 
-def fingerprint(data: bytes | memoryview) -> str:
+def work_key(data: bytes | memoryview) -> str:
     """By which a worker knows what it has made ready before: 16 hex digits of SHA-256."""
     return hashlib.sha256(data).hexdigest()[:16]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from vggtkit.core.registry import Registry
 from vggtkit.quant.quantizer import QuantizedTensor
 
-Needs = Literal["", "inputs", "gradients", "sequence"]
+NeededData = Literal["", "inputs", "gradients", "sequence"]
 DAMPING = 0.01
 """Of the mean second moment, added to all of them, so that directions without inputs are not moved at will."""
 NEAREST = "nearest"
@@ -30,7 +30,7 @@ class Rounding(ABC):
 
     key: str
     title: str
-    needs: Needs = ""
+    needs: NeededData = ""
     corrects_bias: bool = False
 
     @abstractmethod

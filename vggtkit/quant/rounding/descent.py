@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vggtkit.quant.grid import codes_of, with_codes
-from vggtkit.quant.packing import pack, unpack
+from vggtkit.quant.packing import pack_codes, unpack_codes
 from vggtkit.quant.quantizer import QuantizedTensor
 from vggtkit.quant.rounding.base import DAMPING
 
@@ -72,7 +72,7 @@ class _Steps:
         self.units: Tensor | None = None
         if q.multipliers is not None:
             self.units = scales.view(out, 1).clone()
-            counts = unpack(q.multipliers, q.format.multiplier_bits, out * groups, signed=False)
+            counts = unpack_codes(q.multipliers, q.format.multiplier_bits, out * groups, signed=False)
             self.steps = self.units * (counts.float().view(out, groups) + 1)
         else:
             self.steps = scales.view(len(scales), -1).expand(out, groups).contiguous()
@@ -114,7 +114,7 @@ class _Steps:
         if self.units is None:
             return replace(q, scales=self.steps.to(q.scales.dtype).view(q.scales.shape))
         counts = (self.steps / self.units).round_() - 1
-        return replace(q, multipliers=pack(counts.to(torch.uint8), q.format.multiplier_bits))
+        return replace(q, multipliers=pack_codes(counts.to(torch.uint8), q.format.multiplier_bits))
 
 
 def _descend(weight: Tensor, codes: Tensor, steps: _Steps, curvature: Tensor, sweeps: int) -> None:

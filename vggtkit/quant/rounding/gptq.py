@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vggtkit.quant.grid import Grid, grid_of, with_codes
 from vggtkit.quant.quantizer import QuantizedTensor, quantize
-from vggtkit.quant.rounding.base import DAMPING, ROUNDINGS, Needs, Rounding
+from vggtkit.quant.rounding.base import DAMPING, ROUNDINGS, NeededData, Rounding
 from vggtkit.quant.rounding.descent import SWEEPS, descended
 
 BLOCK = 128
@@ -34,7 +34,9 @@ class GPTQ(Rounding):
         sweeps: of coordinate descent on codes and scales afterwards.
     """
 
-    def __init__(self, key: str, title: str, needs: Needs, *, corrects_bias: bool = False, sweeps: int = 0) -> None:
+    def __init__(
+        self, key: str, title: str, needs: NeededData, *, corrects_bias: bool = False, sweeps: int = 0
+    ) -> None:
         self.key, self.title, self.needs, self.corrects_bias = key, title, needs, corrects_bias
         self.sweeps = sweeps
 

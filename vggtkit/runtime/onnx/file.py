@@ -38,7 +38,7 @@ TRACKS = ("track", "vis", "conf")
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenGraph:
     """A file that was written.
 
     Attributes:
@@ -54,7 +54,7 @@ class Written:
     operators: Mapping[str, int]
 
 
-def write(graph: Graph, path: Path, facts: Mapping[str, str] | None = None) -> Written:
+def write(graph: Graph, path: Path, facts: Mapping[str, str] | None = None) -> WrittenGraph:
     """Write a graph; the file appears complete or not at all.
 
     Args:
@@ -87,10 +87,10 @@ def write(graph: Graph, path: Path, facts: Mapping[str, str] | None = None) -> W
         for each, temporary in zip(inside, temporaries, strict=True):
             each.replace(temporary)
     size = sum(each.stat().st_size for each in paths)
-    return Written(path, paths[1] if len(paths) > 1 else None, size, operators_of(graph.model))
+    return WrittenGraph(path, paths[1] if len(paths) > 1 else None, size, operators_of(graph.model))
 
 
-def move(written: Written, path: Path) -> Written:
+def move_graph(written: WrittenGraph, path: Path) -> WrittenGraph:
     """A file under another name in another folder, its tensors still beside it.
 
     Raises:

@@ -25,7 +25,7 @@ from vggtkit.model import VGGT
 from vggtkit.quant import Layer, PackedWeight, QuantizedTensor, find_layers
 from vggtkit.runtime.codes import converted, expanded, is_int8
 from vggtkit.runtime.onnx.tensors import FileTensor, Operate, Stored, plain
-from vggtkit.runtime.onnx.weights import Codes, OnnxWeight, Values
+from vggtkit.runtime.onnx.weights import Codes, OnnxWeight, TensorsByName
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -39,7 +39,7 @@ PLANNABLE = "int8_per_channel_sym,int4_two_level_64,fp16"
 """Formats that a plan may have, as it is asked for."""
 
 
-class Int8(OnnxWeight):
+class QdqWeight(OnnxWeight):
     """8 bits per output channel, and 8-bit activations with one scale.
 
     Args:
@@ -54,9 +54,9 @@ class Int8(OnnxWeight):
         super().__init__(codes)
         self.largest, self.kind = largest, kind
 
-    def of_rows(self, rows: slice) -> Int8:
+    def of_rows(self, rows: slice) -> QdqWeight:
         """As `OnnxWeight.of_rows`."""
-        return Int8(Codes(self.codes.q, rows), self.largest, self.kind)
+        return QdqWeight(Codes(self.codes.q, rows), self.largest, self.kind)
 
     def tensors(self) -> dict[str, FileTensor]:
         """As `OnnxWeight.tensors`; the weight is in the layout of its product."""
@@ -82,7 +82,7 @@ class Int8(OnnxWeight):
             "step": plain((), torch.float32, "FLOAT", lambda: torch.tensor(step)),
         }
 
-    def rounded(self, x: Tensor, tensors: Values) -> Tensor:
+    def rounded(self, x: Tensor, tensors: TensorsByName) -> Tensor:
         """The input, quantised and dequantised, as two nodes."""
         step = tensors["step"]
         q = torch.onnx.ops.symbolic(
@@ -93,7 +93,7 @@ class Int8(OnnxWeight):
         )
         return y
 
-    def multiply(self, x: Tensor, tensors: Values, bias: Tensor | None) -> Tensor:
+    def multiply(self, x: Tensor, tensors: TensorsByName, bias: Tensor | None) -> Tensor:
         """As `OnnxWeight.multiply`."""
         y = self.rounded(x, tensors) @ tensors["matrix"]
         return y if bias is None else y + bias
@@ -120,7 +120,7 @@ class Int4(OnnxWeight):
         compute = partial(_dequantised, axis=1, block_size=q.format.group_size)
         return {"matrix": FileTensor(shape, torch.float32, parts, compute)}
 
-    def multiply(self, x: Tensor, tensors: Values, bias: Tensor | None) -> Tensor:
+    def multiply(self, x: Tensor, tensors: TensorsByName, bias: Tensor | None) -> Tensor:
         """As `OnnxWeight.multiply`."""
         return F.linear(x, tensors["matrix"], bias)
 
@@ -158,7 +158,7 @@ def qdq_operators(
             if not convert:
                 continue
             q, again[layer.name] = converted(q)
-        weights[layer.name] = Int8(Codes(q), largest[layer.name], layer.kind)
+        weights[layer.name] = QdqWeight(Codes(q), largest[layer.name], layer.kind)
     if refused and not convert:
         name, key = refused[0]
         raise InputError(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Attention, CrossAttention, QKVProjection, Rotary
-from vggtkit.runtime.onnx.qdq import Int8
+from vggtkit.runtime.onnx.qdq import QdqWeight
 from vggtkit.runtime.onnx.tensors import FileTensor
 from vggtkit.runtime.onnx.weights import DOMAIN, OnnxWeight
 
@@ -58,7 +58,7 @@ class Convolution(Linear):
     def __call__(self, x: Tensor) -> Tensor:
         """As the module."""
         conv, values = self.module, self.values()
-        assert isinstance(self.weight, Int8)
+        assert isinstance(self.weight, QdqWeight)
         x, weight = self.weight.rounded(x, values), values["matrix"]
         bias = conv.bias if isinstance(conv.bias, Tensor) else None
         if isinstance(conv, nn.ConvTranspose2d):
@@ -88,7 +88,7 @@ def multi_head(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return result
 
 
-def attend(self: Attention, x: Tensor, rotary: Rotary | None = None) -> Tensor:
+def attend_symbolic(self: Attention, x: Tensor, rotary: Rotary | None = None) -> Tensor:
     """As `Attention.forward`."""
     q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
     q, k = self.q_norm(q), self.k_norm(k)

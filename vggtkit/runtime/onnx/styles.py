@@ -38,7 +38,7 @@ def _exact(_fmt: Format) -> type[OnnxWeight] | None:
     return None
 
 
-AUTO = "auto"
+AUTO_STYLE = "auto"
 STYLES: Registry[Chooser] = Registry("ONNX style")
 """By name.
 
@@ -48,7 +48,7 @@ STYLES: Registry[Chooser] = Registry("ONNX style")
 - ``nbits``: activations rounded in blocks everywhere, for networks with outliers.
 - ``exact``: only weights are quantised, all products are in FP32: the numbers of the simulated model.
 """
-for key, chooser in {AUTO: _auto, "dynamic": _dynamic, "nbits": _nbits, "exact": _exact}.items():
+for key, chooser in {AUTO_STYLE: _auto, "dynamic": _dynamic, "nbits": _nbits, "exact": _exact}.items():
     STYLES.register(key, chooser)
 
 
@@ -67,14 +67,14 @@ def operators(model: VGGT, style: str, executions: Mapping[str, str] | None = No
     choose = STYLES.pick(style)
     chosen: dict[str, OnnxWeight | None] = {}
     layers = find_layers(model)
-    small = style == AUTO and is_small(layers)
+    small = style == AUTO_STYLE and is_small(layers)
     for layer in layers:
         packed = getattr(model.get_submodule(layer.name), "packed", None)
         chosen[layer.name] = None
         if not isinstance(packed, PackedWeight) or packed.format.is_float or layer.kind.startswith("conv"):
             continue
         kind = choose(packed.format)
-        if kind is NBits and (small or (style == AUTO and stays_plain(layer))):
+        if kind is NBits and (small or (style == AUTO_STYLE and stays_plain(layer))):
             continue
         if kind is not None and is_whole((executions or {}).get(layer.name)):
             chosen[layer.name] = kind(Codes(packed.quantized))

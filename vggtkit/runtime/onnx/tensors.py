@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Operate = Callable[..., "onnx_ir.Value"]
 """``operate("Mul", [a, b], attribute=1)``: adds a node to the graph and gives its output."""
-Compute = Callable[[Operate, "Mapping[str, onnx_ir.Value]"], "onnx_ir.Value"]
+AddNodes = Callable[[Operate, "Mapping[str, onnx_ir.Value]"], "onnx_ir.Value"]
 
 
 WRITERS = ("onnx", "onnxscript")
@@ -55,7 +55,7 @@ class FileTensor:
     shape: tuple[int, ...]
     dtype: torch.dtype
     parts: Mapping[str, Stored]
-    compute: Compute | None = None
+    compute: AddNodes | None = None
 
     def placeholder(self) -> Tensor:
         """A tensor of this shape that takes no memory, to trace with."""

@@ -27,7 +27,7 @@ from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
 from vggtkit.runtime.onnx.splits import without_sequences
 from vggtkit.runtime.onnx.tensors import WRITERS, FileTensor, as_it_is, check_packages, plain
-from vggtkit.runtime.onnx.weights import OnnxWeight, folded
+from vggtkit.runtime.onnx.weights import OnnxWeight, decoded_weight
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -140,7 +140,7 @@ class _Structure:
             del self.sources[name]
         for part in self.model.modules():
             if isinstance(part, Attention) and not standard:
-                part.forward = partial(standins.attend, part)  # type: ignore[method-assign]
+                part.forward = partial(standins.attend_symbolic, part)  # type: ignore[method-assign]
             elif isinstance(part, CrossAttention) and not standard:
                 part.forward = partial(standins.attend_across, part)  # type: ignore[method-assign]
             elif isinstance(part, DPTFeatures) and shapes.views == ANY:
@@ -172,7 +172,7 @@ class _Structure:
         q, shape = packed.quantized, tuple(self.model.get_parameter(layer.weight_name).shape)
         if q.format.is_float:
             return plain(shape, torch.float32, "FLOAT16", lambda: from_out_first(q.codes, packed.kind))
-        return folded(q, shape, transposed=layer.kind.startswith("conv_transpose"))
+        return decoded_weight(q, shape, transposed=layer.kind.startswith("conv_transpose"))
 
     def _keep(self, name: str, parameter: nn.Parameter) -> None:
         """A parameter that is kept in floating point."""

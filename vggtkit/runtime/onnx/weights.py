@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggtkit.quant import QuantizedTensor, as_int8_per_channel, pack, unpack
+from vggtkit.quant import QuantizedTensor, as_int8_per_channel, pack_codes, unpack_codes
 from vggtkit.runtime.onnx.tensors import FileTensor, Operate, Stored, onnx_type, plain
 
 if TYPE_CHECKING:
     import onnx_ir
 
-Values = Mapping[str, Tensor]
+TensorsByName = Mapping[str, Tensor]
 """What stands for tensors of the file while a graph is traced, by name."""
 DOMAIN = "com.microsoft"
 ACCURACY_LEVEL = 4
@@ -55,7 +55,7 @@ class Codes:
 
     def codes(self) -> Tensor:
         """``[rows, columns]``, int8 or uint8."""
-        flat = unpack(self.q.codes, self.q.format.bits, math.prod(self.q.shape), signed=self.q.format.symmetric)
+        flat = unpack_codes(self.q.codes, self.q.format.bits, math.prod(self.q.shape), signed=self.q.format.symmetric)
         return flat.view(self.q.shape[0], -1)[self.slice]
 
     def per_block(self, values: Tensor, blocks: int) -> Tensor:
@@ -68,7 +68,7 @@ class Codes:
         fmt = self.q.format
         assert self.q.multipliers is not None and fmt.group_size is not None
         count = self.q.shape[0] * -(-self.columns // fmt.group_size)
-        flat = unpack(self.q.multipliers, fmt.multiplier_bits, count, signed=False)
+        flat = unpack_codes(self.q.multipliers, fmt.multiplier_bits, count, signed=False)
         return (flat.view(self.q.shape[0], -1) + 1)[self.slice]
 
     def scale_parts(self, blocks: int) -> dict[str, Stored]:
@@ -116,7 +116,7 @@ class OnnxWeight(ABC):
         """What the operator reads, by name."""
 
     @abstractmethod
-    def multiply(self, x: Tensor, tensors: Values, bias: Tensor | None) -> Tensor:
+    def multiply(self, x: Tensor, tensors: TensorsByName, bias: Tensor | None) -> Tensor:
         """``x W^T + bias`` as nodes, with what stands for `tensors`; while a graph is traced."""
 
     @abstractmethod
@@ -141,7 +141,7 @@ class RuntimeWeight(OnnxWeight):
         """As `OnnxWeight.of_rows`."""
         return type(self)(Codes(self.codes.q, rows))
 
-    def multiply(self, x: Tensor, tensors: Values, bias: Tensor | None) -> Tensor:
+    def multiply(self, x: Tensor, tensors: TensorsByName, bias: Tensor | None) -> Tensor:
         """As `OnnxWeight.multiply`, one node."""
         name, reads, attributes = self.operator
         given: list[Tensor | None] = [x, *({**tensors, "bias": bias}.get(part) for part in reads)]
@@ -195,13 +195,13 @@ class NBits(RuntimeWeight):
         codes = self.codes.codes()
         unsigned = codes if codes.dtype == torch.uint8 else (codes.short() + 2 ** (self.bits - 1)).to(torch.uint8)
         filled = F.pad(unsigned, (0, self.blocks * self.block - self.codes.columns))
-        return pack(filled, self.bits).view(self.codes.rows, self.blocks, -1)
+        return pack_codes(filled, self.bits).view(self.codes.rows, self.blocks, -1)
 
     def _packed_zeros(self) -> Tensor:
         zeros = self.codes.q.zero_points
         assert zeros is not None
         filled = F.pad(self.codes.per_block(zeros, self.blocks), (0, -self.blocks % (8 // self.bits)))
-        return pack(filled, self.bits).view(self.codes.rows, -1)
+        return pack_codes(filled, self.bits).view(self.codes.rows, -1)
 
 
 class Dynamic(RuntimeWeight):
@@ -236,7 +236,7 @@ class Dynamic(RuntimeWeight):
         return self.codes.per_block(values, 1).view(-1)
 
 
-def folded(q: QuantizedTensor, shape: tuple[int, ...], *, transposed: bool = False) -> FileTensor:
+def decoded_weight(q: QuantizedTensor, shape: tuple[int, ...], *, transposed: bool = False) -> FileTensor:
     """A weight in FP32 that the graph computes from codes, with the operations of `dequantize` in their order.
 
     Args:

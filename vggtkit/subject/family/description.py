@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from vggtkit.quant import NameTable
-from vggtkit.quant.roles import BLOCKS, ROLES
+from vggtkit.quant.roles import BLOCK_PATTERNS, ROLE_PATTERNS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Pictures = Literal["batch", "views"]
+PictureLayout = Literal["batch", "views"]
 """``[1, S, 3, H, W]``, or a list of dictionaries with ``img`` ``[1, 3, H, W]``."""
 Poses = Literal["encoding", "world_to_camera", "camera_to_world"]
 
@@ -50,7 +50,7 @@ class Description:
     class_name: str
     source: str
     unverified: str
-    pictures: Pictures
+    pictures: PictureLayout
     normalized: bool
     queries: bool
     sizes: tuple[int, int]
@@ -89,9 +89,11 @@ def described(module: nn.Module) -> Description | None:
 def _read(key: str, table: dict[str, Any]) -> Description:
     call, cameras = table.get("call", {}), table.get("cameras", {})
     pictures, form = call.get("pictures", "batch"), cameras.get("form", "encoding")
-    assert pictures in get_args(Pictures), pictures
+    assert pictures in get_args(PictureLayout), pictures
     assert form in get_args(Poses), form
-    names = NameTable(tuple(table.get("roles", {}).items()) + ROLES, tuple(table.get("blocks", {}).items()) + BLOCKS)
+    names = NameTable(
+        tuple(table.get("roles", {}).items()) + ROLE_PATTERNS, tuple(table.get("blocks", {}).items()) + BLOCK_PATTERNS
+    )
     img_size, patch_size = call["sizes"]
     return Description(
         key, table["package"], table["class"], table["source"], table.get("unverified", ""), pictures,

@@ -19,7 +19,7 @@ from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import find_layers
 from vggtkit.runtime import int8
 from vggtkit.runtime.onnx import file as files
-from vggtkit.runtime.onnx.file import Written, difference, move, operators_of, write
+from vggtkit.runtime.onnx.file import WrittenGraph, difference, move_graph, operators_of, write
 from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.styles import operators
 from vggtkit.runtime.onnx.trace import Graph, Shapes, trace
@@ -44,7 +44,7 @@ class Exported(NamedTuple):
 
     model: VGGT
     graph: Graph
-    written: Written
+    written: WrittenGraph
 
 
 def inputs(views: int, points: int = 5) -> tuple[Tensor, Tensor]:
@@ -161,7 +161,7 @@ def test_large_weights_go_into_a_file_beside_it(
     dense: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "LARGEST_IN_ONE", 1000)
-    written = move(write(dense.graph, tmp_path / "model.onnx"), tmp_path / "there" / "model.onnx")
+    written = move_graph(write(dense.graph, tmp_path / "model.onnx"), tmp_path / "there" / "model.onnx")
     assert written.data == tmp_path / "there" / "model.onnx.data"
     assert written.size_bytes == sum(path.stat().st_size for path in (written.path, written.data))
     assert os.listdir(tmp_path) == ["there"]  # noqa: PTH208

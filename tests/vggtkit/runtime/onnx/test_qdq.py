@@ -21,7 +21,7 @@ from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import find_layers
 from vggtkit.runtime.codes import converted
 from vggtkit.runtime.onnx.file import write
-from vggtkit.runtime.onnx.qdq import Int4, Int8, largest_inputs, qdq_operators
+from vggtkit.runtime.onnx.qdq import Int4, QdqWeight, largest_inputs, qdq_operators
 from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.trace import Shapes, trace
 from vggtkit.runtime.onnx.weights import OnnxWeight
@@ -90,7 +90,7 @@ def test_the_rules_are_kept(exported: Exported) -> None:
         weights[onnx.TensorProto.DataType.Name(codes.data_type)] += 1
     assert activations["QuantizeLinear"] == activations["DequantizeLinear"] > weights["INT8"] - 1
     kinds = Counter(type(weight) for weight in exported.weights.values())
-    assert weights == {"INT8": kinds[Int8], "INT4": kinds[Int4]}
+    assert weights == {"INT8": kinds[QdqWeight], "INT4": kinds[Int4]}
 
 
 def test_what_is_rounded_once_more_is_said_with_its_error(exported: Exported, tiniest_config: VGGTConfig) -> None:

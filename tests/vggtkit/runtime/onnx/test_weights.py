@@ -14,7 +14,7 @@ from vggtkit.runtime.onnx.faults import MOST_ERROR, check_operators, known_fault
 from vggtkit.runtime.onnx.initializers import fill
 from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.styles import STYLES
-from vggtkit.runtime.onnx.weights import Codes, Dynamic, NBits, OnnxWeight, folded
+from vggtkit.runtime.onnx.weights import Codes, Dynamic, NBits, OnnxWeight, decoded_weight
 
 INTEGER = [key for key, fmt in FORMATS.items() if not fmt.is_float]
 ROWS, COLUMNS = 5, 40
@@ -44,7 +44,7 @@ def test_operators_multiply_with_the_numbers_of_the_format(key: str) -> None:
 @pytest.mark.parametrize("key", INTEGER)
 def test_a_folded_weight_is_the_dequantised_one_bit_for_bit(key: str) -> None:
     q = quantize(torch.randn(6, 5, 3, 3, generator=torch.Generator().manual_seed(2)), key)
-    tensor = folded(q, (5, 6, 3, 3), transposed=True)
+    tensor = decoded_weight(q, (5, 6, 3, 3), transposed=True)
     value = ir.Value(name="weight", const_value=ir.tensor(0.0))
     node = ir.node("Identity", [value])
     node.outputs[0].name, node.outputs[0].dtype = "y", ir.DataType.FLOAT
