@@ -13,6 +13,12 @@ WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 50
 DOT, LINE, LETTER = 7, 16, 7.2
 """Half a point, a line of text, a letter."""
+SIDES = (
+    (2 * DOT, 0, "start"), (-2 * DOT, 0, "end"), (0, -LINE, "middle"), (0, LINE, "middle"),
+    (DOT, -LINE, "start"), (-DOT, -LINE, "end"), (DOT, LINE, "start"), (-DOT, LINE, "end"),
+    (0, -2 * LINE, "middle"), (DOT, -2 * LINE, "start"), (-DOT, -2 * LINE, "end"),
+)  # fmt: skip
+"""Where a name stands beside its point: how far to the right and below, and which end of it; the best first."""
 MOST_NAMED = 12
 """Points, beyond which names would be a thicket."""
 AxisScale = Callable[[float], float]
@@ -121,8 +127,7 @@ def _labels(
     placed: dict[ChartPoint, Label] = {}
     for point in sorted(points, key=lambda one: one.kind != "plan"):
         x, y, width = across(point.x), down(point.y), LETTER * len(point.name)
-        sides = ((2 * DOT, 0, "start"), (-2 * DOT, 0, "end"), (0, -LINE, "middle"), (0, LINE, "middle"))
-        for covered, (aside, below, anchor) in product(([*taken, *line], taken), sides):
+        for covered, (aside, below, anchor) in product(([*taken, *line], taken), SIDES):
             box = _box(x + aside, y + below, width, anchor)
             inside = box[0] > LEFT and box[2] < WIDTH - RIGHT / 2 and box[1] > 0 and box[3] < HEIGHT - BOTTOM
             if inside and not any(_overlap(box, other) for other in covered):
