@@ -92,7 +92,7 @@ def parse_drops(text: str) -> tuple[FigureLimit, ...]:
         InputError: an unknown figure, or no number.
 
     >>> parse_drops("auc30=0.5,absrel=2%")
-    (Limit(key='auc30', amount=0.005, relative=False), Limit(key='abs_rel', amount=0.02, relative=True))
+    (FigureLimit(key='auc30', amount=0.005, relative=False), FigureLimit(key='abs_rel', amount=0.02, relative=True))
     """
     limits = []
     for entry in text.split(","):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.trust import faults, fuzz, kill
+from vggtkit.quant import UNIFORM_SCHEMES
 
-SECONDS = 3
+SECONDS = 2
 """Of cases, once the run that they are tried on is there."""
 QUICK = ("profile", "plan", "export")
 FILES = ("profile", "plan", "packed", "results", "depth_maps", "audit", "roles", "config_of_run", "weights_of_run")
@@ -22,6 +23,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("trust")
 
 
+@pytest.fixture
+def few_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profiles score the uniform schemes alone."""
+    monkeypatch.setattr("sensitivity.profiler.scored_formats", lambda: UNIFORM_SCHEMES)
+
+
+@pytest.mark.usefixtures("few_formats")
 def test_mutated_files_are_refused_or_read_as_they_were(folder: Path) -> None:
     counts = fuzz.fuzz(40, seed=1, folder=folder, seconds=SECONDS, kinds=FILES)
     assert counts["cases"]
@@ -34,6 +42,7 @@ def test_kills_and_signals_lose_nothing(tmp_path: Path) -> None:
     assert (counts["lost"], counts["different"], counts["other_exit_code"]) == (0, 0, 0), counts["first_faults"]
 
 
+@pytest.mark.usefixtures("few_formats")
 def test_faults_are_one_line_and_leave_everything(folder: Path) -> None:
     counts = faults.faults(folder, every=41, seconds=SECONDS)
     assert counts["cases"]

@@ -68,7 +68,7 @@ def test_the_plan_of_a_run_reconstructs_and_is_compared(
 def test_a_checkpoint_reconstructs_as_its_run(run: Path, photo_folder: Path, out: Path, model_folder: Path) -> None:
     """Packed from the run, and from a file alone, whatever the number of pictures in a pass."""
     checkpoint = shutil.move(run / "model-plan.safetensors", out.parent / "small.safetensors")
-    asked = ("reconstruct", "--images", photo_folder, "--chunk", 3, "--json")
+    asked = ("reconstruct", "--images", photo_folder, "--stride", 2, "--chunk", 3, "--json")
     first = cli(*asked, "--run", run, "--out", out)
     the_json(first)
     assert "has no checkpoint of its plan" in first.err

@@ -74,7 +74,7 @@ def test_biases_that_are_given_are_counted_and_stored(run: Path) -> None:
 
 def test_a_checkpoint_of_another_plan_or_damaged_is_made_anew(run: Path) -> None:
     path = run / "model-plan.safetensors"
-    plan = ("plan", "--run", run, "--rounding", "mse", "--budget")
+    plan = ("plan", "--run", run, "--rounding", "mse", "--heads", "camera", "--budget")
     assert cli(*plan, "int4_group_64").code == 0
     assert cli("export", "--run", run).code == 0
     first = path.read_bytes()
@@ -157,7 +157,7 @@ def test_what_is_rounded_to_the_nearest_all_the_same_is_said(run: Path, monkeypa
 
 
 def test_an_export_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cli("plan", "--run", run, "--rounding", "output_gptq").code == 0
+    assert cli("plan", "--run", run, "--rounding", "output_gptq", "--heads", "camera").code == 0
     path, whole = run / "model-plan.safetensors", ("export", "--run", run)
     assert cli(*whole).code == 0
     expected = path.read_bytes()

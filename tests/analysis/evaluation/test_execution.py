@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.evaluation.candidates import Rivals
 from analysis.evaluation.results import Evaluation
 from analysis.evaluation.results_file import evaluation_to_json, from_json
 from analysis.evaluation.run import check_runs, evaluate
@@ -44,7 +45,11 @@ def plan_of(model: VGGT, *keys: str) -> Plan:
 
 
 def evaluated(model: VGGT, scenes: list[Scene], plan: Plan | None, *, repeats: int = 0, execute: str) -> Evaluation:
-    return evaluate(model, scenes, plan, facts={}, weights_note="random", repeats=repeats, execute=execute)
+    """The plan, and two schemes, of which one is executed as asked."""
+    return evaluate(
+        model, scenes, plan, facts={}, weights_note="random", repeats=repeats, execute=execute,
+        rivals=Rivals(schemes=("int8_per_channel_sym", "int4_group_128")),
+    )  # fmt: skip
 
 
 @needs_kernel
