@@ -29,6 +29,7 @@ from mixedprec.planner import uniform_sizes
 from mixedprec.rounding import rounded_weights
 from sensitivity import open_profile, profile
 from sensitivity.moments import Moments, input_moments, output_moments
+from sensitivity.output_factors import output_factors
 from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.provenance import provenance
 from vggtkit.model import load_vggt, model_fingerprint
@@ -37,7 +38,7 @@ from vggtkit.scenes import Scene, SceneSource, fingerprint, load_scenes
 from vggtkit.subject import Subject, subject_of
 
 SHARES = (1.0, 0.75)
-WAYS = ("descent", "output_descent", "gptq", "gptq_bias", "output_gptq")
+WAYS = ("descent", "output_descent", "joint_descent", "gptq", "gptq_bias", "output_gptq")
 UNIFORM = (AT, "int3_group_64")
 
 
@@ -55,7 +56,7 @@ class Bench:
         self.evaluator = Evaluator(self.subject, self._scenes("evaluation", held_out))
         self.seconds: dict[str, float] = {}
         self.moments: dict[str, Moments | None] = {"": None}
-        for needs, make in (("inputs", input_moments), ("gradients", output_moments)):
+        for needs, make in (("inputs", input_moments), ("gradients", output_moments), ("factors", output_factors)):
             begun = time.process_time()
             self.moments[needs] = make(self.subject, self.subject.layers, self.calibration)  # type: ignore[operator]
             self.seconds[needs] = round(time.process_time() - begun, 1)

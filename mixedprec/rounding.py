@@ -94,7 +94,9 @@ def rounded_layer(
         moments: of the inputs of some layers, this one among them; None for none.
     """
     known = None if moments is None else moments.get(layer.name)
-    q = rounding.round(out_first(own_weight(model.get_submodule(layer.name)), layer.kind), key, known, layer.name)
+    channels = None if moments is None else moments.channels.get(layer.name)
+    weight = out_first(own_weight(model.get_submodule(layer.name)), layer.kind)
+    q = rounding.round(weight, key, known, layer.name, channels)
     if rounding.corrects_bias:
         mean = None if moments is None or known is None else moments.mean(layer.name)
         q = _with_bias(q, model, layer, mean)

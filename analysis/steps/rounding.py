@@ -22,6 +22,7 @@ from sensitivity.moments import (
     output_moments,
     room_for_moments,
 )
+from sensitivity.output_factors import output_factors
 from vggtkit.core.errors import InputError
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import LARGE, bytes_of
@@ -199,20 +200,21 @@ class Calibration:
     def _room(self, rounding: Rounding) -> int | None:
         """Bytes of moments at a time; a pass back holds those of the scene beside those of all."""
         held = 0 if self.last is None else bytes_of(self.last[1].sums)
-        room = room_for_moments(self.subject, copies=2 if rounding.needs == "gradients" else 1)
+        room = room_for_moments(self.subject, copies=1 if rounding.needs == "inputs" else 2)
         return None if room is None else room + held
 
     def _moments(self, rounding: Rounding, plan: Plan, layers: Sequence[Layer]) -> Moments:
         """Of some layers; once more the last ones, if they are asked for again."""
         weights, names = weights_of_plan(plan) or None, [layer.name for layer in layers]
-        asked = rounding.needs, names, weights if rounding.needs == "gradients" else None
+        asked = rounding.needs, names, None if rounding.needs == "inputs" else weights
         if self.last is not None and self.last[0] == asked:
             return self.last[1]
         self.last = None
         if rounding.needs == "inputs":
             moments = input_moments(self.subject, layers, self.scenes, self.progress)
         else:
-            moments = output_moments(
+            measure = output_factors if rounding.needs == "factors" else output_moments
+            moments = measure(
                 self.subject, self.subject.layers, self.scenes, only=layers, weights=weights,
                 seed=int(self.profile.facts["seed"]), progress=self.progress,
             )  # fmt: skip
