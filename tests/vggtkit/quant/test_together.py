@@ -1,11 +1,14 @@
 """Codes of all output channels together: the error that is made small, and that nothing single is better."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from vggtkit.quant import dequantize, quantize
 from vggtkit.quant.grid import codes_of, with_codes
+from vggtkit.quant.packing import pack, unpack
 from vggtkit.quant.quantizer import QuantizedTensor
 from vggtkit.quant.rounding import ROUNDINGS
 from vggtkit.quant.rounding.base import DAMPING
@@ -51,6 +54,21 @@ def test_it_makes_the_error_less_until_no_code_alone_is_better(key: str, parts: 
                 other[row, column] += step
                 if low <= other[row, column] <= high:
                     assert error(weight, with_codes(found, other), moments, channels) >= least * (1 - 1e-4)
+
+
+def test_no_step_of_a_group_alone_is_better() -> None:
+    weight, moments, channels = problem(inputs=48)
+    found = descended_together(weight, quantize(weight, "int3_two_level_16"), moments, channels, sweeps=100)
+    least, bits = error(weight, found, moments, channels), found.format.multiplier_bits
+    assert found.multipliers is not None
+    counts = unpack(found.multipliers, bits, 6 * 3, signed=False)
+    for group in range(len(counts)):
+        for step in (-1, 1):
+            other = counts.clone()
+            other[group] += step
+            if 0 <= int(counts[group]) + step < 2**bits:
+                changed = replace(found, multipliers=pack(other, bits))
+                assert error(weight, changed, moments, channels) >= least * (1 - 1e-4)
 
 
 def test_half_of_what_each_channel_by_itself_leaves() -> None:
