@@ -11,8 +11,9 @@ from typing import Any
 from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
-from mixedprec.rounding import Rounded, rounded_weights, sequentially_rounded
+from mixedprec.rounding import Rounded, rounded_weights
 from mixedprec.rounding_in_passes import rounded_in_passes
+from mixedprec.rounding_in_sequence import sequentially_rounded
 from sensitivity import Profile
 from sensitivity.moments import (
     Moments,
@@ -161,7 +162,10 @@ class Calibration:
             return []
         if rounding.needs == "sequence":
             passes = 2 * len(self.scenes) * len(plan.formats)
-            return [f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes."]
+            return [
+                f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes. Layers that are "
+                "done are kept beside the checkpoint; a stopped job goes on with the next."
+            ]
         sizes, room = moment_bytes(self.subject, self.subject.layers), self._room(rounding)
         groups = groups_of(sizes, room)
         most = max(sum(sizes[name] for name in group) for group in groups)
@@ -190,7 +194,7 @@ class Calibration:
             return rounded_weights(self.subject, plan.formats, rounding, keep=plan.keep, on_layer=on_layer)
         if rounding.needs == "sequence":
             return sequentially_rounded(
-                self.subject, plan.formats, rounding, self.scenes, keep=plan.keep, on_layer=on_layer
+                self.subject, plan.formats, rounding, self.scenes, keep=plan.keep, parts=parts, progress=self.progress
             )
         return rounded_in_passes(
             self.subject, plan.formats, rounding, partial(self._moments, rounding, plan), keep=plan.keep,
