@@ -112,7 +112,7 @@ def _with_bias(q: QuantizedTensor, model: nn.Module, layer: Layer, mean: Tensor 
     if without_bias(model, [layer]):
         bias = weight.new_zeros(layer.shape[0])
         q = replace(q, bias=bias)
-    elif sum(value is bias for other in model.modules() for value in other._parameters.values()) != 1:
+    elif bias is None or sum(value is bias for m in model.modules() for value in m._parameters.values()) != 1:
         return q
     if mean is None or q.format.is_float:
         return q

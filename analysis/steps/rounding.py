@@ -163,8 +163,8 @@ class Calibration:
         if rounding.needs == "sequence":
             passes = 2 * len(self.scenes) * len(plan.formats)
             return [
-                f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes. Layers that are "
-                "done are kept beside the checkpoint; a stopped job goes on with the next."
+                f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes. Layers that "
+                "are done are kept beside the checkpoint; a stopped job goes on with the next."
             ]
         sizes, room = moment_bytes(self.subject, self.subject.layers), self._room(rounding)
         groups = groups_of(sizes, room)
