@@ -72,7 +72,7 @@ def compare(scenes: int, held_out: int, folder: Path) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
     for name, assignment in assignments.items():
         for key, rounding in ROUNDINGS.items():
-            if rounding.needs not in by_needs:  # one layer after the other, through the whole network: too slow here
+            if rounding.needs not in by_needs:  # too slow here; `rounding_plans.py` has one of them
                 continue
             begun = time.perf_counter()
             rounded = rounded_weights(subject, assignment, rounding, by_needs[rounding.needs])

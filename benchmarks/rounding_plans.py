@@ -14,7 +14,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from mixedprec.planner import uniform_sizes
 from mixedprec.rounding import rounded_weights
 from sensitivity import open_profile, profile
 from sensitivity.moments import Moments, input_moments, output_moments
+from sensitivity.output_factors import output_factors
 from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.provenance import provenance
 from vggtkit.model import load_vggt, model_fingerprint
@@ -37,8 +38,11 @@ from vggtkit.scenes import Scene, SceneSource, fingerprint, load_scenes
 from vggtkit.subject import Subject, subject_of
 
 SHARES = (1.0, 0.75)
-WAYS = ("descent", "output_descent", "gptq", "gptq_bias", "output_gptq")
+WAYS = ("descent", "output_descent", "joint_descent", "gptq", "gptq_bias", "output_gptq")
 UNIFORM = (AT, "int3_group_64")
+MAKE: dict[str, Callable[..., Moments]] = {
+    "inputs": input_moments, "gradients": output_moments, "factors": output_factors
+}  # fmt: skip
 
 
 class Bench:
@@ -55,10 +59,14 @@ class Bench:
         self.evaluator = Evaluator(self.subject, self._scenes("evaluation", held_out))
         self.seconds: dict[str, float] = {}
         self.moments: dict[str, Moments | None] = {"": None}
-        for needs, make in (("inputs", input_moments), ("gradients", output_moments)):
+
+    def known(self, needs: str) -> Moments | None:
+        """What a rounding must know, made when it is first asked for."""
+        if needs not in self.moments:
             begun = time.process_time()
-            self.moments[needs] = make(self.subject, self.subject.layers, self.calibration)  # type: ignore[operator]
+            self.moments[needs] = MAKE[needs](self.subject, self.subject.layers, self.calibration)
             self.seconds[needs] = round(time.process_time() - begun, 1)
+        return self.moments[needs]
 
     def _scenes(self, split: Any, count: int) -> list[Scene]:  # noqa: ANN401
         img_size, patch_size = self.subject.picture_sizes
@@ -84,13 +92,16 @@ class Bench:
 
     def measure(self, assignment: Mapping[str, str], key: str) -> dict[str, Any]:
         """Damage and figures of an assignment rounded in some way, and the seconds of rounding it."""
-        rounding, begun = ROUNDINGS[key], time.process_time()
-        rounded = rounded_weights(self.subject, assignment, rounding, self.moments[rounding.needs])
+        rounding = ROUNDINGS[key]
+        moments, begun = self.known(rounding.needs), time.process_time()
+        rounded = rounded_weights(self.subject, assignment, rounding, moments)
         seconds = round(time.process_time() - begun, 1)
         return {**measured(self.evaluator, rounded.weights), "seconds": seconds}
 
 
-def compare(bench: Bench, folder: Path) -> dict[str, Any]:
+def compare(
+    bench: Bench, folder: Path, shares: Sequence[float], ways: Sequence[str], uniforms: Sequence[str]
+) -> dict[str, Any]:
     """Plans made for either, and uniform formats, in every way of rounding."""
     uniform: dict[str, dict[str, Any]] = {}
     evidence = bench.evidence(folder)
@@ -98,7 +109,7 @@ def compare(bench: Bench, folder: Path) -> dict[str, Any]:
     full = planned(evidence, bench.subject, parse_request(AT))
     room = uniform_sizes(full, [AT])[AT]
     plans: list[dict[str, Any]] = []
-    for share in SHARES:
+    for share in shares:
         for name, source in made_for.items():
             for policy in ("joint", "optimal"):
                 plan = planned(source, bench.subject, parse_request(f"{int(share * room)}B", policy=policy)).plan
@@ -106,16 +117,17 @@ def compare(bench: Bench, folder: Path) -> dict[str, Any]:
                     "share": share, "made_for": name, "policy": policy, "predicted": plan.total_damage,
                     "size_bytes": plan.size_bytes,
                 }  # fmt: skip
-                for key in WAYS if (name, policy) == (CALIBRATED, "optimal") else WAYS[:1]:
+                whole = (name, policy) == (CALIBRATED, "optimal")
+                for key in ways if whole else WAYS[:1] if WAYS[0] in ways else ():
                     row[key] = bench.measure(plan.formats, key)
                 plans.append(row)
-                print(row, file=sys.stderr)
-    for key in UNIFORM:
+                print(row, file=sys.stderr, flush=True)
+    for key in uniforms:
         column = evidence.column(key)
         uniform[key] = {
             "predicted": {name: float(source.total_damage[:, column].sum()) for name, source in made_for.items()}
         }
-        for way in WAYS:
+        for way in ways:
             uniform[key][way] = bench.measure(uniform_assignment(bench.subject.layers, key), way)
             print(key, way, uniform[key][way], file=sys.stderr)
     return {"room": room, "plans": plans, "uniform": uniform, "seconds": bench.seconds}
@@ -127,11 +139,15 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--held-out", type=int, default=8)
     parser.add_argument("--folder", type=Path, help="of a profile that is there, of the very scenes, or that is made")
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--uniform", nargs="*", choices=UNIFORM, default=UNIFORM)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(arguments.scenes, arguments.held_out)
     with tempfile.TemporaryDirectory() as folder:
-        result = compare(bench, arguments.folder or Path(folder))
+        into = arguments.folder or Path(folder)
+        result = compare(bench, into, arguments.shares, arguments.ways, arguments.uniform)
     asked = {"calibration": arguments.scenes, "held_out": arguments.held_out}
     print(json.dumps({"scenes": asked, "threads": 1, "machine": platform.machine(), **result}))
 

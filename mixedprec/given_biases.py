@@ -84,4 +84,4 @@ def lent(model: nn.Module, layer: Layer, bias: Tensor) -> Iterator[None]:
     try:
         yield
     finally:
-        model.get_submodule(layer.name).bias = None
+        model.get_submodule(layer.name).register_parameter("bias", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,23 +10,17 @@ from torch import Tensor, nn
 
 from mixedprec.apply import check_assignment
 from mixedprec.given_biases import without_bias
-from sensitivity.moments import UNREACHED, UNSEEN, Moments
-from sensitivity.paired_moments import Calls
+from sensitivity.moments import UNSEEN, Moments
 from vggtkit.quant import (
     Layer,
     QuantizedTensor,
     dequantize,
-    dequantize_layer,
     get_format,
     out_first,
     own_weight,
-    weight_of,
 )
-from vggtkit.quant.rounding import Rounding, aimed_at_exact_outputs
-from vggtkit.scenes import Scene
+from vggtkit.quant.rounding import Rounding
 from vggtkit.subject import Subject, subject_of
-
-UNUSABLE_INPUTS = "its inputs are all zeros, or not finite"
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,9 @@ def rounded_layer(
         moments: of the inputs of some layers, this one among them; None for none.
     """
     known = None if moments is None else moments.get(layer.name)
-    q = rounding.round(out_first(own_weight(model.get_submodule(layer.name)), layer.kind), key, known, layer.name)
+    channels = None if moments is None else moments.channels.get(layer.name)
+    weight = out_first(own_weight(model.get_submodule(layer.name)), layer.kind)
+    q = rounding.round(weight, key, known, layer.name, channels)
     if rounding.corrects_bias:
         mean = None if moments is None or known is None else moments.mean(layer.name)
         q = _with_bias(q, model, layer, mean)
@@ -116,70 +112,10 @@ def _with_bias(q: QuantizedTensor, model: nn.Module, layer: Layer, mean: Tensor 
     if without_bias(model, [layer]):
         bias = weight.new_zeros(layer.shape[0])
         q = replace(q, bias=bias)
-    elif sum(value is bias for other in model.modules() for value in other._parameters.values()) != 1:
+    elif bias is None or sum(value is bias for m in model.modules() for value in m._parameters.values()) != 1:
         return q
     if mean is None or q.format.is_float:
         return q
     error = (dequantize(q) - out_first(weight, layer.kind).detach().float()).flatten(1)
     off = torch.cat([part @ x for part, x in zip(error.chunk(len(mean)), mean, strict=True)])
     return replace(q, bias=bias.detach() - off.to(bias))
-
-
-def sequentially_rounded(
-    model: nn.Module | Subject,
-    assignment: Mapping[str, str],
-    rounding: Rounding,
-    scenes: Sequence[Scene],
-    *,
-    keep: str = "fp16",
-    on_layer: Callable[[str], None] = lambda _: None,
-) -> Rounded:
-    """Round every weight for what the layers before it put out once they are quantised; the model stays as it is.
-
-    A layer is aimed at its exact outputs from the inputs that it will be given
-    (`vggtkit.quant.rounding.gptq.aimed_at_exact_outputs`). Each layer is rounded before the next is looked at: of two
-    that are aimed at once, the second would make up a second time for what the first does.
-
-    Args:
-        model: not packed.
-        assignment: format key for every layer.
-        rounding: one that needs the ``"sequence"``.
-        scenes: to calibrate with; every layer runs the model up to it twice on each.
-        keep: precision of everything else.
-        on_layer: called with the name of every layer that is done.
-
-    Raises:
-        InputError: as `rounded_weights`.
-    """
-    layers, subject = check_assignment(model, assignment, keep), subject_of(model)
-    by_name = {layer.name: layer for layer in layers}
-    calls, done = Calls(subject, layers, scenes[0]), dict[str, QuantizedTensor]()
-    fell_back, quantized = {}, dict[str, Tensor]()
-    for name in calls.counts:
-        key, (own, cross) = assignment[name], calls.moments([name], scenes, quantized)[name]
-        usable = bool(own.isfinite().all() and cross.isfinite().all() and own.any())
-        if not usable and not get_format(key).is_float:
-            fell_back[name] = UNUSABLE_INPUTS
-        weight = out_first(weight_of(subject.model, by_name[name]), by_name[name].kind)
-        aimed = _aimed(weight, own, cross) if usable and not get_format(key).is_float else weight
-        done[name] = rounding.round(aimed, key, own if usable else None, name)
-        quantized[name] = dequantize_layer(done[name], subject.model.get_submodule(name))
-        on_layer(name)
-    for name, layer in by_name.items():
-        if name not in done:
-            done[name] = _unseen(subject.model, layer, assignment[name], rounding)
-            if not get_format(assignment[name]).is_float:
-                fell_back[name] = UNREACHED if name in calls.modules else UNSEEN
-            on_layer(name)
-    return Rounded({name: done[name] for name in by_name}, fell_back)
-
-
-def _aimed(weight: Tensor, own: Tensor, cross: Tensor) -> Tensor:
-    """The weight that is to be rounded, part by part."""
-    matrix = weight.detach().float().flatten(1)
-    parts = zip(matrix.chunk(len(own)), own, cross, strict=True)
-    return torch.cat([aimed_at_exact_outputs(*part) for part in parts]).view(weight.shape)
-
-
-def _unseen(model: nn.Module, layer: Layer, key: str, rounding: Rounding) -> QuantizedTensor:
-    return rounding.round(out_first(weight_of(model, layer), layer.kind), key, None, layer.name)

@@ -59,13 +59,13 @@ def rounded_in_passes(
         InputError: as `mixedprec.rounding.rounded_weights`, or the moments of one layer do not fit.
     """
     layers = check_assignment(subject, assignment, keep)
-    kept = _Kept(subject, {layer.name: layer for layer in layers}, assignment, parts)
+    kept = KeptLayers(subject, {layer.name: layer for layer in layers}, assignment, parts)
     sizes = moment_bytes(subject, layers)
 
     def finish(layer: Layer, moments: Moments | None) -> None:
         q, reason = rounded_layer(subject.model, layer, assignment[layer.name], rounding, moments)
         known = (0, 0) if moments is None or q.format.is_float else moments.rows_and_inputs(layer.name)
-        kept.add(layer.name, _Done(q, reason, known))
+        kept.add(layer.name, RoundedLayer(q, reason, known))
         progress(f"rounding by {rounding.key}", len(kept.done), len(layers))
 
     for layer in layers:
@@ -80,7 +80,7 @@ def rounded_in_passes(
     return kept.rounded()
 
 
-class _Done(NamedTuple):
+class RoundedLayer(NamedTuple):
     """A weight, why it was rounded without calibration, and on how many rows of how many inputs it was calibrated."""
 
     q: QuantizedTensor
@@ -88,7 +88,7 @@ class _Done(NamedTuple):
     rows: tuple[int, int]
 
 
-class _Kept:
+class KeptLayers:
     """Layers that are done, here and on disk.
 
     Args:
@@ -103,7 +103,7 @@ class _Kept:
     ) -> None:
         self.layers, self.parts = layers, parts
         self.steps = {name: f"layer-{number}" for number, name in enumerate(layers)}
-        self.done: dict[str, _Done] = {}
+        self.done: dict[str, RoundedLayer] = {}
         there = set() if parts is None else set(parts.done())
         for name, step in self.steps.items():
             if parts is not None and step in there:
@@ -112,7 +112,7 @@ class _Kept:
                 like = own_weight(module) if bias is None else bias
                 self.done[name] = _from(parts.load(step), layers[name], assignment[name], like)
 
-    def add(self, name: str, done: _Done) -> None:
+    def add(self, name: str, done: RoundedLayer) -> None:
         """One more layer."""
         self.done[name] = done
         if self.parts is not None:
@@ -128,7 +128,7 @@ class _Kept:
         )
 
 
-def _arrays(done: _Done) -> Arrays:
+def _arrays(done: RoundedLayer) -> Arrays:
     """A weight as a step of a journal."""
     q = done.q
     arrays: Arrays = {part: tensor.numpy(force=True) for part, tensor in q.tensors().items()}
@@ -136,7 +136,7 @@ def _arrays(done: _Done) -> Arrays:
     return arrays | bias | {_REASON: np.array(done.reason), _ROWS: np.array(done.rows)}
 
 
-def _from(arrays: Arrays, layer: Layer, key: str, like: Tensor) -> _Done:
+def _from(arrays: Arrays, layer: Layer, key: str, like: Tensor) -> RoundedLayer:
     """Undo `_arrays`; a bias is in the precision of ``like``."""
     tensors = {part: torch.from_numpy(values) for part, values in arrays.items() if part not in (_REASON, _ROWS)}
     bias = tensors.pop(_BIAS, None)
@@ -144,4 +144,4 @@ def _from(arrays: Arrays, layer: Layer, key: str, like: Tensor) -> _Done:
     if bias is not None:
         q = replace(q, bias=bias.to(like))
     rows, inputs = map(int, arrays[_ROWS])
-    return _Done(q, str(arrays[_REASON]), (rows, inputs))
+    return RoundedLayer(q, str(arrays[_REASON]), (rows, inputs))

@@ -15,6 +15,7 @@
 | `response` | from the sketch to what a layer alone or a plan really does |
 | `replay`, `damage` | true damage, computing only what a change reaches |
 | `layer_rows`, `moments` | what weights are multiplied by, and its second moments: for calibrated rounding |
+| `output_factors` | the same of inputs and output channels, by what an error does to the outputs |
 | `paired_moments` | the same of what quantised layers before them leave of the inputs |
 | `rounding_gain` | what calibrated rounding leaves of every layer's error |
 | `token_classes` | damage by camera, register and patch tokens |

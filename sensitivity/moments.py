@@ -49,6 +49,10 @@ class Moments:
         subject: the model.
         layers: of which; those whose rows are not known are left out.
 
+    Attributes:
+        channels: of gradients at output channels, ``[parts, out / parts, out / parts]`` by layer, where
+            `sensitivity.output_factors` made them.
+
     Raises:
         InputError: they do not fit into memory.
     """
@@ -66,6 +70,7 @@ class Moments:
         self.rows: dict[str, int] = {}
         self.totals: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
+        self.channels: dict[str, Tensor] = {}
 
     def get(self, name: str) -> Tensor | None:
         """Of one layer; None where nothing is known, or it is not finite."""
@@ -247,7 +252,7 @@ def _gather(
     with tape.recording(), route.running():
         with pending.watching():
             outputs = subject.run(scene)
-        losses = [_combined(outputs, weights, generator) for _ in range(probes)]
+        losses = [combined(outputs, weights, generator) for _ in range(probes)]
 
     def consume(rows: list[int], _gradients: list[Gradients]) -> None:
         for row in rows:
@@ -297,7 +302,7 @@ class _Pending:
                 self.moments.add(name, given, sizes)
 
 
-def _combined(outputs: Mapping[str, Tensor], weights: Mapping[str, float] | None, generator: torch.Generator) -> Tensor:
+def combined(outputs: Mapping[str, Tensor], weights: Mapping[str, float] | None, generator: torch.Generator) -> Tensor:
     """A random combination of all outputs, each over its norm."""
     parts = []
     for name, value in outputs.items():

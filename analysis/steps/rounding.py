@@ -13,8 +13,9 @@ import torch
 from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
-from mixedprec.rounding import Rounded, rounded_weights, sequentially_rounded
+from mixedprec.rounding import Rounded, rounded_weights
 from mixedprec.rounding_in_passes import rounded_in_passes
+from mixedprec.rounding_in_sequence import sequentially_rounded
 from sensitivity import Profile
 from sensitivity.moments import (
     Moments,
@@ -24,6 +25,7 @@ from sensitivity.moments import (
     output_moments,
     room_for_moments,
 )
+from sensitivity.output_factors import output_factors
 from vggtkit.core.errors import InputError
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import LARGE, bytes_of
@@ -162,7 +164,10 @@ class Calibration:
             return []
         if rounding.needs == "sequence":
             passes = 2 * len(self.scenes) * len(plan.formats)
-            return [f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes."]
+            return [
+                f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes. Layers that "
+                "are done are kept beside the checkpoint; a stopped job goes on with the next."
+            ]
         sizes, room = moment_bytes(self.subject, self.subject.layers), self._room(rounding)
         groups = groups_of(sizes, room)
         most = max(sum(sizes[name] for name in group) for group in groups)
@@ -191,7 +196,7 @@ class Calibration:
             return rounded_weights(self.subject, plan.formats, rounding, keep=plan.keep, on_layer=on_layer)
         if rounding.needs == "sequence":
             return sequentially_rounded(
-                self.subject, plan.formats, rounding, self.scenes, keep=plan.keep, on_layer=on_layer
+                self.subject, plan.formats, rounding, self.scenes, keep=plan.keep, parts=parts, progress=self.progress
             )
         return rounded_in_passes(
             self.subject, plan.formats, rounding, partial(self._moments, rounding, plan), keep=plan.keep,
@@ -201,20 +206,21 @@ class Calibration:
     def _room(self, rounding: Rounding) -> int | None:
         """Bytes of moments at a time; a pass back holds those of the scene beside those of all."""
         held = 0 if self.last is None else bytes_of(self.last[1].sums)
-        room = room_for_moments(self.subject, copies=2 if rounding.needs == "gradients" else 1)
+        room = room_for_moments(self.subject, copies=1 if rounding.needs == "inputs" else 2)
         return None if room is None else room + held
 
     def _moments(self, rounding: Rounding, plan: Plan, layers: Sequence[Layer]) -> Moments:
         """Of some layers; once more the last ones, if they are asked for again."""
         weights, names = weights_of_plan(plan) or None, [layer.name for layer in layers]
-        asked = rounding.needs, names, weights if rounding.needs == "gradients" else None
+        asked = rounding.needs, names, None if rounding.needs == "inputs" else weights
         if self.last is not None and self.last[0] == asked:
             return self.last[1]
         self.last = None
         if rounding.needs == "inputs":
             moments = input_moments(self.subject, layers, self.scenes, self.progress)
         else:
-            moments = output_moments(
+            measure = output_factors if rounding.needs == "factors" else output_moments
+            moments = measure(
                 self.subject, self.subject.layers, self.scenes, only=layers, weights=weights,
                 seed=int(self.profile.facts["seed"]), progress=self.progress,
             )  # fmt: skip

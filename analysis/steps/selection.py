@@ -37,6 +37,7 @@ SPLIT: Split = "calibration"
 """The half of a source that they are of, so that its other half can be judged on."""
 CANDIDATES: tuple[tuple[str, str, str], ...] = (
     ("auto", CALIBRATED, CALIBRATES),
+    ("auto", CALIBRATED, "joint_descent"),
     ("auto", CALIBRATED, "output_descent"),
     ("joint", CALIBRATED, CALIBRATES),
     ("joint", CALIBRATED, "output_descent"),

@@ -1,13 +1,18 @@
 """Rounding for what the quantised layers before leave of the inputs."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
-from mixedprec.rounding import UNUSABLE_INPUTS, rounded_weights, sequentially_rounded
+from mixedprec.rounding import rounded_weights
+from mixedprec.rounding_in_sequence import UNUSABLE_INPUTS, sequentially_rounded
 from sensitivity.moments import UNREACHED, UNSEEN, input_moments
 from sensitivity.paired_moments import Calls
 from tests.sensitivity.conftest import build_scene
+from vggtkit.core.journal import Parts
 from vggtkit.quant import dequantize, dequantize_layer, find_layers, replaced_weights
 from vggtkit.quant.rounding import ROUNDINGS, aimed_at_exact_outputs
 from vggtkit.scenes import Scene
@@ -71,9 +76,11 @@ def test_pairs_are_those_of_two_plain_passes() -> None:
 def test_errors_of_layers_before_are_made_up_for() -> None:
     subject, calibration, others = subject_of(Deep().eval()), the_scenes(*range(6)), the_scenes(20, 21)
     formats = {layer.name: KEY for layer in subject.layers} | {"layers.1": "fp16"}
-    done: list[str] = []
-    sequential = sequentially_rounded(subject, formats, ROUNDINGS["sequential_gptq"], calibration, on_layer=done.append)
-    assert sorted(done) == sorted(formats)
+    done: list[int] = []
+    sequential = sequentially_rounded(
+        subject, formats, ROUNDINGS["sequential_gptq"], calibration, progress=lambda _s, number, _t: done.append(number)
+    )
+    assert done == list(range(1, len(formats) + 1))
     assert sequential.fell_back == {"idle": UNREACHED, "attention": UNSEEN, "attention.out_proj": UNSEEN}
     assert {name: q.format.key for name, q in sequential.weights.items()} == formats
     alone = rounded_weights(subject, formats, ROUNDINGS["gptq"], input_moments(subject, subject.layers, calibration))
@@ -92,6 +99,34 @@ def test_errors_of_layers_before_are_made_up_for() -> None:
     assert errors[0] < 0.9 * errors[1]
     first = sequential.weights["layers.0"], alone.weights["layers.0"]
     torch.testing.assert_close(dequantize(first[0]), dequantize(first[1]))  # nothing is quantised before it
+
+
+class StoppedError(Exception):
+    """Stands for a signal."""
+
+
+@pytest.mark.parametrize("after", [2, 5])
+def test_a_stopped_job_goes_on_with_the_next_layer_to_the_same_bits(after: int, tmp_path: Path) -> None:
+    subject, scenes, path = subject_of(Deep().eval()), the_scenes(0, 1), tmp_path / "model-plan.safetensors"
+    formats, rounding = {layer.name: KEY for layer in subject.layers}, ROUNDINGS["sequential_gptq"]
+    expected = sequentially_rounded(subject, formats, rounding, scenes)
+
+    def stop(_stage: str, done: int, _total: int) -> None:
+        if done == after:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        sequentially_rounded(subject, formats, rounding, scenes, parts=Parts(path, {}), progress=stop)
+    parts, done = Parts(path, {}), list[int]()
+    assert len(parts.done()) == after
+    rounded = sequentially_rounded(
+        subject, formats, rounding, scenes, parts=parts, progress=lambda _s, number, _t: done.append(number)
+    )
+    assert done == list(range(after + 1, len(formats) + 1))
+    assert rounded.fell_back == expected.fell_back
+    assert list(rounded.weights) == list(expected.weights)
+    for name, q in expected.weights.items():
+        assert all(tensor.equal(q.tensors()[part]) for part, tensor in rounded.weights[name].tensors().items())
 
 
 def test_what_is_called_otherwise_once_quantised_is_rounded_to_the_nearest() -> None:

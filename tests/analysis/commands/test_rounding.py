@@ -33,12 +33,12 @@ def damage_of_plan(run: Path) -> float:
 def test_what_is_judged_is_what_is_written(run: Path, model_folder: Path) -> None:
     plan = ("plan", "--run", run, "--budget", "int4_group_64", "--json")
     damages = {}
-    for rounding in ("nearest", "gptq", "sequential_gptq", "output_gptq"):
+    for rounding in ("nearest", "gptq", "sequential_gptq", "joint_descent", "output_gptq"):
         said = the_json(cli(*plan, "--rounding", rounding))
         assert load_plan(run / "plan.json").rounding == said["rounding"] == rounding
         assert cli("evaluate", "--run", run, "--repeats", 0).code == 0
         damages[rounding] = damage_of_plan(run)
-    assert len(set(damages.values())) == 4
+    assert len(set(damages.values())) == 5
     assert "plan (optimal, output_gptq)" in (run / RESULTS[1]).read_text()
     path = run / "model-plan.safetensors"
     judged = path.read_bytes()

@@ -6,6 +6,7 @@
 | `nearest` | to the nearest; scales by the squared error |
 | `gptq` | columns one after the other, with what is left made up for |
 | `descent` | codes and scales that are there already, one by one to their best |
+| `together` | the codes of all output channels together |
 | `error_ratio` | what this leaves of the error of rounding to the nearest |
 """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from vggtkit.core.registry import Registry
 from vggtkit.quant.quantizer import QuantizedTensor
 
-NeededData = Literal["", "inputs", "gradients", "sequence"]
+NeededData = Literal["", "inputs", "gradients", "factors", "sequence"]
 DAMPING = 0.01
 """Of the mean second moment, added to all of them, so that directions without inputs are not moved at will."""
 NEAREST = "nearest"
@@ -24,7 +24,8 @@ class Rounding(ABC):
         key: its name in plans and on the command line.
         title: in words.
         needs: what it must know of the layer beside its weight: nothing, its inputs, also how much of every token
-            reaches the model's outputs, or its inputs once the layers before it are quantised.
+            reaches the model's outputs, by inputs and output channels together, or its inputs once the layers before it
+            are quantised.
         corrects_bias: whether the mean error of each output channel is taken off the layer's bias.
     """
 
@@ -34,7 +35,9 @@ class Rounding(ABC):
     corrects_bias: bool = False
 
     @abstractmethod
-    def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:
+    def round(
+        self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "", channels: Tensor | None = None
+    ) -> QuantizedTensor:
         """A weight in a format.
 
         Args:
@@ -43,6 +46,8 @@ class Rounding(ABC):
             moments: second moments of what the weight is multiplied by, float64 ``[parts, in, in]``: part ``p`` is of
                 the ``p``-th of equal shares of the output channels. None where they are not known.
             name: the layer, for messages.
+            channels: second moments of the gradients at the output channels, ``[parts, out / parts, out / parts]``,
+                where they are known and ``needs`` is ``"factors"``.
 
         Raises:
             InputError: as `vggtkit.quant.quantize`.

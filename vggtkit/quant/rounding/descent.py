@@ -50,7 +50,7 @@ def descended(
     """
     if not bool(moments.any()):
         return q
-    matrix, steps = weight.detach().float().flatten(1), _Steps(q)
+    matrix, steps = weight.detach().float().flatten(1), Steps(q)
     codes, share = codes_of(q), len(weight) // len(moments)
     for number, of_part in enumerate(moments):
         rows = slice(number * share, (number + 1) * share)
@@ -60,7 +60,7 @@ def descended(
     return with_codes(steps.stored(), codes)
 
 
-class _Steps:
+class Steps:
     """The steps and zero points of a weight's groups ``[out, groups]``, changed in place as a file can hold them."""
 
     def __init__(self, q: QuantizedTensor) -> None:
@@ -83,9 +83,9 @@ class _Steps:
     def _spread(values: Tensor, out: int, groups: int) -> Tensor:
         return values.view(len(values), -1).expand(out, groups).contiguous()
 
-    def rows(self, rows: slice) -> _Steps:
+    def rows(self, rows: slice) -> Steps:
         """Of some rows, in the same memory."""
-        part = object.__new__(_Steps)
+        part = object.__new__(Steps)
         part.__dict__.update(self.__dict__)
         part.steps, part.zeros = self.steps[rows], self.zeros[rows]
         part.units = None if self.units is None else self.units[rows]
@@ -117,7 +117,7 @@ class _Steps:
         return replace(q, multipliers=pack_codes(counts.to(torch.uint8), q.format.multiplier_bits))
 
 
-def _descend(weight: Tensor, codes: Tensor, steps: _Steps, curvature: Tensor, sweeps: int) -> None:
+def _descend(weight: Tensor, codes: Tensor, steps: Steps, curvature: Tensor, sweeps: int) -> None:
     """Sweeps over the groups of some rows; changes codes and steps in place."""
     size, columns = steps.size, steps.columns
     span = max(1, BLOCK // size) * size  # as many whole groups, and at least one, whose changes are passed on together
@@ -136,7 +136,7 @@ def _descend(weight: Tensor, codes: Tensor, steps: _Steps, curvature: Tensor, sw
             return
 
 
-def _groups(codes: Tensor, steps: _Steps, first: int, pull: Tensor, curvature: Tensor) -> Tensor:
+def _groups(codes: Tensor, steps: Steps, first: int, pull: Tensor, curvature: Tensor) -> Tensor:
     """Neighbouring groups, one after the other; what that changes of the weight ``[out, their columns]``."""
     moved = torch.zeros_like(codes)
     for number, start in enumerate(range(0, codes.shape[1], steps.size)):
@@ -154,7 +154,7 @@ def _groups(codes: Tensor, steps: _Steps, first: int, pull: Tensor, curvature: T
     return moved
 
 
-def _step(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Tensor) -> Tensor:
+def _step(codes: Tensor, steps: Steps, group: int, pull: Tensor, curvature: Tensor) -> Tensor:
     """The best step of a group for its codes; what that changes of the weight ``[out, group size]``."""
     if not steps.can_change:
         return torch.zeros_like(codes)
@@ -169,7 +169,7 @@ def _step(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Ten
     return change[:, None] * units
 
 
-def _codes(codes: Tensor, steps: _Steps, group: int, pull: Tensor, curvature: Tensor) -> Tensor:
+def _codes(codes: Tensor, steps: Steps, group: int, pull: Tensor, curvature: Tensor) -> Tensor:
     """The best codes of some columns, one after the other; what that changes of the weight ``[out, columns]``."""
     step, before = steps.steps[:, group], codes.T.contiguous()
     # In units of the step, and with columns as rows, which lie together in memory: one of them is worked on at a time.

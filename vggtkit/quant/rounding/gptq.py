@@ -18,6 +18,7 @@ from vggtkit.quant.grid import Grid, grid_of, with_codes
 from vggtkit.quant.quantizer import QuantizedTensor, quantize
 from vggtkit.quant.rounding.base import DAMPING, ROUNDINGS, NeededData, Rounding
 from vggtkit.quant.rounding.descent import SWEEPS, descended
+from vggtkit.quant.rounding.together import descended_together
 
 BLOCK = 128
 """Columns after which the change of the remaining ones is applied."""
@@ -40,7 +41,9 @@ class GPTQ(Rounding):
         self.key, self.title, self.needs, self.corrects_bias = key, title, needs, corrects_bias
         self.sweeps = sweeps
 
-    def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:
+    def round(
+        self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "", channels: Tensor | None = None
+    ) -> QuantizedTensor:
         """As `Rounding.round`; without second moments to the nearest."""
         q = quantize(weight, key, name)
         if q.scales is None or moments is None:
@@ -52,7 +55,10 @@ class GPTQ(Rounding):
             rows = slice(number * share, (number + 1) * share)
             codes[rows] = compensated(matrix[rows], grid.rows(rows), of_part)
         q = with_codes(q, codes)
-        return descended(weight, q, moments, self.sweeps) if self.sweeps else q
+        q = descended(weight, q, moments, self.sweeps) if self.sweeps else q
+        return (
+            descended_together(weight, q, moments, channels) if self.needs == "factors" and channels is not None else q
+        )
 
 
 def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DAMPING) -> Tensor:
@@ -161,4 +167,10 @@ ROUNDINGS.register(
 ROUNDINGS.register(
     "output_descent",
     GPTQ("output_descent", "the same, tokens weighed by what reaches the outputs", "gradients", sweeps=SWEEPS),
+)
+ROUNDINGS.register(
+    "joint_descent",
+    GPTQ(
+        "joint_descent", "descent, then codes of all channels by what they do to the outputs", "factors", sweeps=SWEEPS
+    ),
 )

@@ -22,7 +22,14 @@ class Nearest(Rounding):
 
     key, title = NEAREST, "to the nearest"
 
-    def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:  # noqa: ARG002
+    def round(
+        self,
+        weight: Tensor,
+        key: str,
+        moments: Tensor | None = None,  # noqa: ARG002
+        name: str = "",
+        channels: Tensor | None = None,  # noqa: ARG002
+    ) -> QuantizedTensor:
         """As `Rounding.round`."""
         return quantize(weight, key, name)
 
@@ -38,7 +45,14 @@ class LeastError(Rounding):
 
     key, title = "mse", "to the nearest, scales by the squared error"
 
-    def round(self, weight: Tensor, key: str, moments: Tensor | None = None, name: str = "") -> QuantizedTensor:  # noqa: ARG002
+    def round(
+        self,
+        weight: Tensor,
+        key: str,
+        moments: Tensor | None = None,  # noqa: ARG002
+        name: str = "",
+        channels: Tensor | None = None,  # noqa: ARG002
+    ) -> QuantizedTensor:
         """As `Rounding.round`."""
         q = quantize(weight, key, name)
         if q.scales is None or q.multipliers is not None:

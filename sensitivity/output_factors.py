@@ -1,0 +1,131 @@
+"""What an error of a weight does to the outputs, as a product of two matrices: of inputs and of output channels.
+
+With D the gradient of a random combination of the outputs with respect to a weight (each output over its own norm), the
+outputs change by ``<D, E>`` along it to first order, and its mean square is the damage of the error E. That is taken
+for ``tr(G E H E^T)``, ``G = sum D D^T`` and ``H = sum D^T D``: D has the gradients of all places together, so errors of
+places that add up count as they do. H is estimated from few D, hence half of it is that of the layer's inputs
+(`sensitivity.moments`), both over their mean diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sensitivity.going_back import differentiated, tape_of
+from sensitivity.jacobian_sketch import ignores_detach
+from sensitivity.layer_rows import part_count
+from sensitivity.moments import Moments, combined, input_moments
+from sensitivity.route import Route
+from sensitivity.segments import Gradients
+from vggtkit.core.errors import InputError
+from vggtkit.core.memory import free_bytes
+from vggtkit.core.program import setting
+from vggtkit.core.provenance import Progress, silent
+from vggtkit.quant import Layer, out_first, weight_of
+from vggtkit.scenes import Scene
+from vggtkit.subject import Subject
+
+PROBES = 8
+"""Random combinations of the outputs, for each scene."""
+SHARE = 0.5
+"""Of H that comes from the gradients: with all of it a plan did 1.29e-4, with none 1.22e-4, with half 1.07e-4 (bundled
+network, 8 rooms, 75 % of the bytes of INT4 groups of 128)."""
+
+
+def output_factors(
+    subject: Subject,
+    layers: Sequence[Layer],
+    scenes: Sequence[Scene],
+    *,
+    only: Sequence[Layer] | None = None,
+    weights: Mapping[str, float] | None = None,
+    probes: int = PROBES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Moments:
+    """Both matrices; of a layer that no output hears, the inputs' alone.
+
+    Args:
+        subject: not packed.
+        layers: of `vggtkit.quant.find_layers`.
+        scenes: to calibrate with.
+        only: of these, which ones are wanted; their numbers do not depend on which others are.
+        weights: how much each output counts; all the same by default.
+        probes: random combinations of the outputs.
+        seed: of these.
+        progress: told about every scene.
+
+    Returns:
+        Second moments with `Moments.channels`.
+
+    Raises:
+        InputError: the model cannot be differentiated, or the gradients do not fit into memory.
+    """
+    wanted = layers if only is None else only
+    _check_memory(subject, wanted, probes)
+    moments = input_moments(subject, wanted, scenes, progress)
+    through, heard = ignores_detach(subject, layers, scenes[0], torch.float32), dict[str, Tensor]()
+    for number, scene in enumerate(scenes):
+        progress(f"what changes of weights do to the outputs, scene {number + 1}", number, len(scenes))
+        gather = partial(_gradients, subject, layers, wanted, scene, weights, probes, seed * len(scenes) + number)
+        gradients = differentiated(subject, layers, scene, gather, through_detach=through)
+        for name, of_layer in gradients.items():
+            if name in moments.sums:
+                _add(moments, heard, name, of_layer)
+    for name, of_gradients in heard.items():
+        if bool(of_gradients.any()):
+            moments.sums[name] = (1 - SHARE) * _scaled(moments.sums[name]) + SHARE * _scaled(of_gradients)
+    return moments
+
+
+def _check_memory(subject: Subject, layers: Sequence[Layer], probes: int) -> None:
+    needed, free = 4 * probes * sum(layer.weights for layer in layers), free_bytes(subject.device)
+    if free is not None and needed > free:
+        raise InputError(
+            f"gradients of all weights take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free: "
+            f"{setting('rounding', 'output_descent')} needs none"
+        )
+
+
+def _gradients(
+    subject: Subject, layers: Sequence[Layer], wanted: Sequence[Layer], scene: Scene,
+    weights: Mapping[str, float] | None, probes: int, seed: int, route: Route,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Of one scene, ``[probes, out, in]`` by layer, summed over its calls."""
+    generator, names = torch.Generator().manual_seed(seed), {layer.name for layer in wanted}
+    tape = tape_of(route, [weight_of(subject.model, layer) for layer in layers], route.places)
+    with tape.recording(), route.running():
+        outputs = subject.run(scene)
+        losses = [combined(outputs, weights, generator) for _ in range(probes)]
+    sums: dict[str, Tensor] = {}
+
+    def consume(rows: list[int], gradients: list[Gradients]) -> None:
+        for row, of_weight in zip(rows, gradients, strict=True):
+            layer = layers[row]
+            for probe, gradient in enumerate(of_weight):
+                if gradient is not None and layer.name in names:
+                    value = out_first(gradient.detach(), layer.kind).flatten(1).float()
+                    own = sums.setdefault(layer.name, value.new_zeros(probes, *value.shape))
+                    own[probe] += value
+
+    tape.back(losses, [torch.ones_like(loss) for loss in losses], consume)
+    return sums
+
+
+@torch.no_grad()
+def _add(moments: Moments, heard: dict[str, Tensor], name: str, gradients: Tensor) -> None:
+    """``D^T D`` and ``D D^T`` of a layer, part by part."""
+    parts = gradients.unflatten(1, (part_count(moments.modules[name]), -1))  # [probes, parts, out / parts, in]
+    of_inputs = torch.einsum("npoi,npoj->pij", parts, parts)
+    of_channels = torch.einsum("npoi,npqi->poq", parts, parts)
+    heard[name] = heard[name] + of_inputs if name in heard else of_inputs
+    before = moments.channels.get(name)
+    moments.channels[name] = of_channels if before is None else before + of_channels
+
+
+def _scaled(moments: Tensor) -> Tensor:
+    return moments / moments.diagonal(dim1=1, dim2=2).mean().clamp_min(torch.finfo(torch.float32).tiny)
