@@ -183,8 +183,8 @@ class Beyond:
             "--rounding",
             metavar="NAME",
             help="How evaluate and export choose codes: nearest, mse, or from the profiled scenes gptq, descent, "
-            "output_gptq, output_descent; auto: descent where the profile scored what gptq leaves, and the plan is "
-            "made for that.",
+            "output_gptq, output_descent, joint_descent; auto: descent where the profile scored what gptq leaves, and "
+            "the plan is made for that.",
         ),
     ] = AUTO_ROUNDING
 
