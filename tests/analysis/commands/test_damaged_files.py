@@ -15,10 +15,9 @@ from vggtkit.quant import scale_count
 
 
 @pytest.mark.parametrize("command", ["plan", "evaluate", "export", "report"])
-def test_without_the_file_it_needs_a_command_names_the_one_that_makes_it(tmp_path: Path, command: str) -> None:
-    maker = "evaluate" if command == "report" else "profile"
+def test_without_a_run_a_command_names_the_one_that_begins_it(tmp_path: Path, command: str) -> None:
     run = tmp_path / "new"
-    assert_refused(cli(command, "--run", run), str(run), f"python cli.py {maker} --run {run}")
+    assert_refused(cli(command, "--run", run), str(run), f"python cli.py profile --run {run}")
     assert not run.exists()
 
 
