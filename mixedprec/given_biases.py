@@ -44,12 +44,12 @@ def given_biases(
     >>> list(given_biases(model, find_layers(model), {"0": "0.weight"}))
     ['0.bias']
     """
-    found = {}
+    biases = {}
     for layer in without_bias(model, layers):
         name, weight = f"{weights[layer.name].removesuffix('weight')}bias", own_weight(model.get_submodule(layer.name))
         if named is None or name in named:
-            found[name] = layer, torch.zeros(layer.shape[0], dtype=weight.dtype, device=weight.device)
-    return found
+            biases[name] = layer, torch.zeros(layer.shape[0], dtype=weight.dtype, device=weight.device)
+    return biases
 
 
 def brought_biases(

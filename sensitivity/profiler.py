@@ -220,10 +220,10 @@ def _assemble(
         for column, errors in enumerate(alone):
             errors.add(Errors(*(torch.from_numpy(first[name][column]) for name in ("sums", "similarity", "maps"))))
         for column, (key, errors) in enumerate(zip(schemes, inherited, strict=True)):
-            found = parts.load(f"{number}-{key}")
-            _write_tokens(writer, key, layers, number, scenes, found)
-            errors.add(Errors(*(torch.from_numpy(found[name]) for name in ("sums", "similarity", "maps"))))
-            for name, value in _starting("nmse-", found).items():
+            arrays = parts.load(f"{number}-{key}")
+            _write_tokens(writer, key, layers, number, scenes, arrays)
+            errors.add(Errors(*(torch.from_numpy(arrays[name]) for name in ("sums", "similarity", "maps"))))
+            for name, value in _starting("nmse-", arrays).items():
                 uniform.setdefault(name, np.zeros(len(schemes)))[column] += float(value) / scenes
         sketched = parts.load(f"{number}-{DAMAGE}")
         for prefix, by_output in changes.items():
@@ -245,14 +245,14 @@ def _assemble(
 
 
 def _write_tokens(
-    writer: ProfileWriter, scheme: str, layers: Sequence[Layer], scene: int, scenes: int, found: Arrays
+    writer: ProfileWriter, scheme: str, layers: Sequence[Layer], scene: int, scenes: int, arrays: Arrays
 ) -> None:
-    for index, tokens in _indexed(found):
+    for index, tokens in _indexed(arrays):
         writer.activations(scheme, layers[index].name, scene, scenes, tokens)
 
 
-def _indexed(found: Arrays) -> Iterator[tuple[int, Any]]:
-    for name, values in found.items():
+def _indexed(arrays: Arrays) -> Iterator[tuple[int, Any]]:
+    for name, values in arrays.items():
         if name.startswith("tokens-"):
             yield int(name.removeprefix("tokens-")), values
 
@@ -317,13 +317,13 @@ def _check(scenes: Sequence[Scene], layers: Sequence[Layer]) -> None:
     first = scenes[0]
     for scene in scenes:
         shapes, expected = (_shapes(one.inputs) for one in (scene, first))
-        for what, found, wanted in (
+        for what, given, wanted in (
             ("size", list(scene.images.shape), list(first.images.shape)),
             ("number of query points", list(scene.query_points.shape), list(first.query_points.shape)),
             ("inputs", shapes, expected),
         ):
-            if found != wanted:
-                raise InputError(f"scenes must agree in {what}: {scene.name} is {found}, {first.name} is {wanted}")
+            if given != wanted:
+                raise InputError(f"scenes must agree in {what}: {scene.name} is {given}, {first.name} is {wanted}")
 
 
 def _shapes(inputs: object) -> list[list[int]]:

@@ -126,7 +126,7 @@ def class_shares(blocks: Sequence[str], classes: Mapping[str, Array], schemes: S
     >>> class_shares(["frame.0"], parts, ["int4_group_128"])
     [ClassShares(stack='frame', scheme='int4_group_128', shares={'camera': 0.25, 'patch': 0.75}, whole=0.5)]
     """
-    found = []
+    shares_by_stack = []
     for stack in dict.fromkeys(block.partition(".")[0] for block in blocks):
         rows = [row for row, block in enumerate(blocks) if block.startswith(f"{stack}.")]
         for column, scheme in enumerate(schemes):
@@ -134,5 +134,5 @@ def class_shares(blocks: Sequence[str], classes: Mapping[str, Array], schemes: S
             whole = parts.pop(WHOLE)
             total = sum(parts.values()) or math.nan
             shares = {name: part / total for name, part in parts.items()}
-            found.append(ClassShares(stack, scheme, shares, whole / total))
-    return found
+            shares_by_stack.append(ClassShares(stack, scheme, shares, whole / total))
+    return shares_by_stack

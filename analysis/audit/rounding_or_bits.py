@@ -77,12 +77,12 @@ def beside_noise(profile: Profile, key: str) -> list[LayerNoise]:
     column = profile.column(key)
     noise = np.mean(list(profile.noise.values()), axis=0)[:, column]
     left = profile.roundings[CALIBRATED][:, column] if CALIBRATED in profile.roundings else np.full(len(noise), np.nan)
-    found = []
+    noises = []
     for layer, *values in zip(profile.layers, profile.total_damage[:, column], noise, left, strict=True):
         damage, of_noise, share = map(float, values)
         known = None if np.isnan(share) else share
-        found.append(LayerNoise(layer.name, layer.role, damage, of_noise, known, attribution(damage, of_noise, known)))
-    return found
+        noises.append(LayerNoise(layer.name, layer.role, damage, of_noise, known, attribution(damage, of_noise, known)))
+    return noises
 
 
 def rounding_or_bits_table(layers: Sequence[LayerNoise], key: str) -> Table:

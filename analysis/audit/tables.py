@@ -154,10 +154,10 @@ def heat_table(audit: Audit) -> Table:
 
 def class_table(audit: Audit) -> Table:
     """Damage of the trunk's layers by token class, to first order."""
-    found = class_shares([layer.block for layer in audit.trunk], audit.classes, audit.class_schemes)
-    classes = list(found[0].shares)
+    of_stacks = class_shares([layer.block for layer in audit.trunk], audit.classes, audit.class_schemes)
+    classes = list(of_stacks[0].shares)
     shown: list[Row] = []
-    for each in found:
+    for each in of_stacks:
         shares = ("n/a" if math.isnan(share) else f"{share:.1%}" for share in each.shares.values())
         shown.append((each.stack, get_format(each.scheme).short_title, *shares, format_fixed(each.whole, 2)))
     title = "Which tokens carry it: first-order damage of the trunk's layers, share by token class"

@@ -11,21 +11,21 @@ from analysis.audit.transfer import CORRELATION, EVERYTHING, OTHERS, TIMES_BETTE
 from analysis.report.document import Row, Table, Tone
 
 
-def transfer_tables(found: Transfer) -> list[Table]:
+def transfer_tables(transfer: Transfer) -> list[Table]:
     """Every calibration on every place, and correlations by output."""
     rows, tones = list[Row](), dict[int, Tone]()
-    for row in found.rows:
-        tones[len(rows)] = "strong" if row.calibration == row.place else "" if _holds(found, row) else "warning"
+    for row in transfer.rows:
+        tones[len(rows)] = "strong" if row.calibration == row.place else "" if _holds(transfer, row) else "warning"
         cells = (f"{row.damage:.2e}", f"{row.regret:.2f}", f"{row.times_better:.1f}")
         rows.append((row.calibration, row.place, *cells, f"{row.correlation:.3f}", f"{row.within:.3f}"))
     columns = ("plan from", "judged on", "damage", "regret", "times better", "correlation", "within formats")
-    best = ", ".join(f"{place}: {title} {damage:.2e}" for place, (title, damage) in found.uniform.items())
+    best = ", ".join(f"{place}: {title} {damage:.2e}" for place, (title, damage) in transfer.uniform.items())
     caption = f"times better: than the best uniform scheme of its bytes ({best})"
     moves = Table(
-        f"Plans at {found.size_bytes / 1e6:.2f} MB, moved", columns, rows, caption, words=("judged on",), tones=tones
+        f"Plans at {transfer.size_bytes / 1e6:.2f} MB, moved", columns, rows, caption, words=("judged on",), tones=tones
     )
-    outputs = list(found.rows[0].by_output)
-    pairs = [row for row in found.moved if found.places.index(row.calibration) < found.places.index(row.place)]
+    outputs = list(transfer.rows[0].by_output)
+    pairs = [row for row in transfer.moved if transfer.places.index(row.calibration) < transfer.places.index(row.place)]
     correlations = Table(
         "Rank correlation of scores, by output",
         ("from", "to", "all", *outputs),
@@ -38,29 +38,29 @@ def transfer_tables(found: Transfer) -> list[Table]:
     return [moves, correlations]
 
 
-def transfer_sentences(found: Transfer) -> list[str]:
+def transfer_sentences(transfer: Transfer) -> list[str]:
     """The gate, in words, and what calibration is safest."""
     gate = f"correlation at least {CORRELATION:g}, moved plan at least {TIMES_BETTER:g} times better than uniform"
-    failing = [row for row in found.moved if not row.passes]
+    failing = [row for row in transfer.moved if not row.passes]
     if failing:
         reasons = "; ".join(
             f"{row.calibration} to {row.place}: correlation {row.correlation:.3f}, {row.times_better:.1f} times better"
             for row in failing
         )
-        said = f"GATE FAILED by {len(failing)} of {len(found.moved)} moves ({gate}): {reasons}."
+        said = f"GATE FAILED by {len(failing)} of {len(transfer.moved)} moves ({gate}): {reasons}."
     else:
-        said = f"Gate passed by all {len(found.moved)} moves ({gate})."
-    worst = found.worst
+        said = f"Gate passed by all {len(transfer.moved)} moves ({gate})."
+    worst = transfer.worst
     listed = ", ".join(f"{name} {value:.2f}" for name, value in sorted(worst.items(), key=lambda pair: pair[1]))
-    return [said, f"Safest calibration: {found.safest} (worst regret over the places: {listed})."]
+    return [said, f"Safest calibration: {transfer.safest} (worst regret over the places: {listed})."]
 
 
-def transfer_values(found: Transfer) -> dict[str, Any]:
+def transfer_values(transfer: Transfer) -> dict[str, Any]:
     """Everything, for machines."""
-    return asdict(found) | {
-        "gate": {"correlation": CORRELATION, "times_better": TIMES_BETTER, "passed": found.passes},
-        "worst_regret": found.worst,
-        "safest": found.safest,
+    return asdict(transfer) | {
+        "gate": {"correlation": CORRELATION, "times_better": TIMES_BETTER, "passed": transfer.passes},
+        "worst_regret": transfer.worst,
+        "safest": transfer.safest,
     }
 
 
@@ -85,12 +85,12 @@ def transfer_from_values(values: Mapping[str, Any]) -> Transfer:
     uniform = {str(place): (str(title), number(damage)) for place, (title, damage) in values["uniform"].items()}
     scenes = {str(place): tuple(map(str, names)) for place, names in values["scenes"].items()}
     places = tuple(map(str, values["places"]))
-    found = Transfer(places, scenes, str(values["budget"]), int(values["size_bytes"]), uniform, rows)
-    for calibration in found.worst:
+    transfer = Transfer(places, scenes, str(values["budget"]), int(values["size_bytes"]), uniform, rows)
+    for calibration in transfer.worst:
         for place in places:
-            found.of(calibration, place)  # every calibration is judged everywhere
-    return found
+            transfer.of(calibration, place)  # every calibration is judged everywhere
+    return transfer
 
 
-def _holds(found: Transfer, row: Moved) -> bool:
-    return row.passes or row.calibration in (EVERYTHING, OTHERS) or row not in found.moved
+def _holds(transfer: Transfer, row: Moved) -> bool:
+    return row.passes or row.calibration in (EVERYTHING, OTHERS) or row not in transfer.moved

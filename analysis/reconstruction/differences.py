@@ -110,7 +110,7 @@ def _distances(own: Views, reference: Views, shown: NDArray[np.bool_]) -> tuple[
 
 
 def write_differences(
-    found: Differences, own: Views, shown: NDArray[np.bool_], stems: Sequence[str], folder: Path
+    compared: Differences, own: Views, shown: NDArray[np.bool_], stems: Sequence[str], folder: Path
 ) -> None:
     """Write the numbers, and for every picture two PNG: depth and points.
 
@@ -120,16 +120,16 @@ def write_differences(
     """
     for name in (DEPTH, POINTS):
         (folder / name).mkdir()
-    ends = colour_limits(found.reference.depth[shown])
+    ends = colour_limits(compared.reference.depth[shown])
     for number, stem in enumerate(stems):
-        seen, own_depth, true = shown[number], own.depth[number], found.reference.depth[number]
+        seen, own_depth, true = shown[number], own.depth[number], compared.reference.depth[number]
         pair = [drawn(depth, seen, ends, DEPTH_COLOURS) for depth in (true, own_depth)]
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = np.abs(own_depth - true) / true
         side_by_side([*pair, decades(relative, seen)]).save(folder / DEPTH / f"{stem}.png")
-        side_by_side([decades(found.distances[number], seen)]).save(folder / POINTS / f"{stem}.png")
+        side_by_side([decades(compared.distances[number], seen)]).save(folder / POINTS / f"{stem}.png")
     meaning = {
-        name: {"value": _or_none(value), "what": DIFFERENCE_FIGURES[name]} for name, value in found.numbers.items()
+        name: {"value": _or_none(value), "what": DIFFERENCE_FIGURES[name]} for name, value in compared.numbers.items()
     }
     text = json.dumps(meaning, indent=2, allow_nan=False)
     (folder / NUMBERS).write_text(text + "\n", encoding="utf-8")

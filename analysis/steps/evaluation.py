@@ -268,8 +268,8 @@ def differences_of(maps: DepthMaps, say: Wording) -> dict[str, tuple[str, Mappin
     """Title and maps of the pictures of differences, by the name of the file."""
     depth = say("Depth of {scene}, |scheme - FP32| / median depth of FP32", scene=maps.scene)
     points = say("Points of {scene}, distance from FP32's / spread of FP32's points", scene=maps.scene)
-    found = {DEPTH_DIFFERENCES: (depth, depth_shares(maps)), POINT_DIFFERENCES: (points, maps.points)}
-    return {name: (title, shares) for name, (title, shares) in found.items() if shares}
+    drawn = {DEPTH_DIFFERENCES: (depth, depth_shares(maps)), POINT_DIFFERENCES: (points, maps.points)}
+    return {name: (title, shares) for name, (title, shares) in drawn.items() if shares}
 
 
 def evaluation_view(

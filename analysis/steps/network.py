@@ -121,8 +121,8 @@ def full_network(choice: NetworkChoice, *, progress: Progress = silent, say: Say
     """
     choice.check()
     if choice.run is not None:
-        found = of_run(choice.run, PLANNED, "pretrained", progress, choice.model, say)
-        whole, source = found.subject, str(found.subject.source)
+        opened = of_run(choice.run, PLANNED, "pretrained", progress, choice.model, say)
+        whole, source = opened.subject, str(opened.subject.source)
         whole.model.to(pick_device(choice.device))
     else:
         source = choice.model or DEFAULT_MODEL
@@ -161,19 +161,19 @@ def _of_run(choice: NetworkChoice, run: Path, contexts: ExitStack, progress: Pro
     path, plan = checkpoint_path(run), load_plan(run / PLAN) if (run / PLAN).is_file() else None
     if plan is not None and (info := _info_of_plan(path, plan)) is not None:
         return _packed_file(path, info, choice, contexts)
-    found = of_run(run, PLANNED, "pretrained", progress, choice.model, say)
-    assert found.plan is not None
-    plan, subject = found.plan, found.subject
+    opened = of_run(run, PLANNED, "pretrained", progress, choice.model, say)
+    assert opened.plan is not None
+    plan, subject = opened.plan, opened.subject
     seeing(subject, plan.model)
     subject.model.to(pick_device(choice.device))
     rounded = None
-    if found.profile is not None:
-        rounded = weights_of(run, plan, found.profile, subject, progress=progress, say=say)
+    if opened.profile is not None:
+        rounded = weights_of(run, plan, opened.profile, subject, progress=progress, say=say)
     weights = quantized_weights(subject, plan.formats, plan.keep) if rounded is None else rounded
     contexts.enter_context(packed_with(subject, weights, plan.keep))
     facts = {
         "model": plan.model, "model_fingerprint": plan.model_fingerprint, "plan": str(run / PLAN),
-        "weights": str(found.facts["weights"]),
+        "weights": str(opened.facts["weights"]),
     }  # fmt: skip
     say(
         f"{run} has no checkpoint of its plan, so it is packed beside the original; `{command('export', '--run', run)}`"

@@ -209,9 +209,9 @@ def see_place(choice: ReconstructionChoice, *, progress: Progress = silent, say:
     if reference is None:
         return Made(own, None, None, facts)
     compared = reconstruction_of(shown, reference.views, choice.confidence)
-    found = differences(own.views, compared.views, shown.shown())
+    apart = differences(own.views, compared.views, shown.shown())
     facts["fp32_seconds"] = reference.seconds
-    return Made(own, compared, found, facts)
+    return Made(own, compared, apart, facts)
 
 
 def _seen(
@@ -255,9 +255,9 @@ def _facts(
     )  # fmt: skip
 
 
-def differences_table(found: Differences) -> Table:
+def differences_table(apart: Differences) -> Table:
     """How far a reconstruction is from that in FP32."""
-    rows = [(DIFFERENCE_FIGURES[name], f"{value:.4g}") for name, value in found.numbers.items()]
+    rows = [(DIFFERENCE_FIGURES[name], f"{value:.4g}") for name, value in apart.numbers.items()]
     return Table("Differences from FP32", ("difference", "value"), rows)
 
 
@@ -276,14 +276,14 @@ def _view(made: Made, written: WrittenFolder, out: Path) -> View:
         ],
         words=("holds",),
     )  # fmt: skip
-    found = made.differences
-    tables = [table] if found is None else [table, differences_table(found)]
+    apart = made.differences
+    tables = [table] if apart is None else [table, differences_table(apart)]
     took = facts["forecast"]["seconds"]
     forecast = "" if took is None else f", {took:.1f} s were forecast"
     lines = [
         f"The passes took {facts['seconds']:.1f} s{forecast}; the process had at its most"
         f" {format_bytes(facts['process_peak_bytes'])} of memory.",
-        f"written: {out}" + (f", differences in {out / DIFFERENCES / NUMBERS}" if found is not None else ""),
+        f"written: {out}" + (f", differences in {out / DIFFERENCES / NUMBERS}" if apart is not None else ""),
     ]
     names = [picture.name for picture in made.own.pictures.pictures]
     if renamed := sum(name != listed for name, listed in zip(names, listed_names(names), strict=True)):
@@ -291,6 +291,6 @@ def _view(made: Made, written: WrittenFolder, out: Path) -> View:
     if facts["weights"] == "random":
         lines.append("RANDOM WEIGHTS: this reconstruction means nothing.")
     values = {**facts, "path": str(out), **written._asdict()}
-    if found is not None:
-        values["differences"] = found.numbers
+    if apart is not None:
+        values["differences"] = apart.numbers
     return View(values, tables, lines).of_weights("random" if facts["weights"] == "random" else "trained")

@@ -191,11 +191,11 @@ def _bytes_in(subject: Subject, keep: str) -> int:
 
 def _uniform(subject: Subject) -> list[Variant]:
     overhead = overhead_bytes(subject, "fp16")
-    found = []
+    variants = []
     for key in UNIFORM_SCHEMES:
         size = overhead + sum(quantized_nbytes(layer.shape, key) for layer in subject.layers)
-        found.append(Variant(key, get_format(key).short_title, size, uniform_assignment(subject.layers, key)))
-    return found
+        variants.append(Variant(key, get_format(key).short_title, size, uniform_assignment(subject.layers, key)))
+    return variants
 
 
 def _plans(

@@ -60,19 +60,19 @@ def make_transfer(
     progress("loading", 0, 1)
     places = [_place(run, name, num_scenes, device, model_name) for run, name in zip(runs, names, strict=True)]
     request = parse_request(budget, formats=str(RUNNABLE_FORMATS))
-    found = transfer(places, request, workers=workers, progress=progress)
+    travelled = transfer(places, request, workers=workers, progress=progress)
     facts = provenance(
         model_fingerprint=places[0].evidence.facts["model_fingerprint"],
         scene_fingerprints={place.name: place.evidence.facts["scene_fingerprint"] for place in places},
     )
-    values: dict[str, Any] = null_if_not_finite(transfer_values(found))  # type: ignore[assignment]
+    values: dict[str, Any] = null_if_not_finite(transfer_values(travelled))  # type: ignore[assignment]
     paths = [runs[0] / RESULTS, runs[0] / CHART]
     with replacing_all(paths) as (results, chart):
         document = json.dumps(sealed({"schema_version": 1, "provenance": facts} | values), indent=2, allow_nan=False)
         results.write_text(document + "\n", encoding="utf-8")
-        draw_transfer(found, chart)
-    lines = [*transfer_sentences(found), f"written: {', '.join(map(str, paths))}"]
-    view = View({"path": str(paths[0])} | values, transfer_tables(found), lines)
+        draw_transfer(travelled, chart)
+    lines = [*transfer_sentences(travelled), f"written: {', '.join(map(str, paths))}"]
+    view = View({"path": str(paths[0])} | values, transfer_tables(travelled), lines)
     return view.of_weights(str(places[0].evidence.facts["weights"]))
 
 

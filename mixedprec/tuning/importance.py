@@ -85,11 +85,11 @@ def importance(
 
 def _from_arrays(arrays: Arrays) -> Importance:
     """Of a step of the journal."""
-    found: dict[str, dict[int, Tensor]] = {}
+    importance: dict[str, dict[int, Tensor]] = {}
     for key, values in arrays.items():
         name, _, number = key.rpartition("/")
-        found.setdefault(name, {})[int(number)] = torch.from_numpy(values)
-    return {name: [own[number] for number in sorted(own)] for name, own in found.items()}
+        importance.setdefault(name, {})[int(number)] = torch.from_numpy(values)
+    return {name: [own[number] for number in sorted(own)] for name, own in importance.items()}
 
 
 class _WatchedTape(Tape):

@@ -26,11 +26,11 @@ def chinese_family() -> str | None:
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
-    found: list[tuple[int, str]] = []
+    fonts: list[tuple[int, str]] = []
     for path in font_manager.findSystemFonts():
         name = Path(path).stem.lower().replace("-", "").replace("_", "").replace(" ", "")
-        found += [(rank, path) for rank, known in enumerate(KNOWN) if name.startswith(known)]
-    for _, path in sorted(found):
+        fonts += [(rank, path) for rank, known in enumerate(KNOWN) if name.startswith(known)]
+    for _, path in sorted(fonts):
         try:
             font = FT2Font(path)
             if set(map(ord, SAMPLE)) <= font.get_charmap().keys():

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_transfer(found: Transfer, path: Path, say: Wording = ENGLISH) -> None:
+def draw_transfer(transfer: Transfer, path: Path, say: Wording = ENGLISH) -> None:
     """Two heat maps: correlation of scores, and regret of plans.
 
     Args:
-        found: what to draw.
+        transfer: what to draw.
         path: of the PNG.
         say: words, as `wording_of_charts` gives them.
 
@@ -33,32 +33,34 @@ def draw_transfer(found: Transfer, path: Path, say: Wording = ENGLISH) -> None:
         InputError: the file cannot be written.
     """
     with letters_of(say), replacing(path) as temporary:
-        _figure(found, say).savefig(temporary, format="png", dpi=DPI)
+        _figure(transfer, say).savefig(temporary, format="png", dpi=DPI)
 
 
-def _figure(found: Transfer, say: Wording) -> Figure:
+def _figure(transfer: Transfer, say: Wording) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    calibrations = list(found.worst)
+    calibrations = list(transfer.worst)
     figure = Figure(
-        figsize=(5.0 + 2.4 * len(found.places), 2.6 + 0.6 * len(calibrations)), dpi=DPI, layout="constrained"
+        figsize=(5.0 + 2.4 * len(transfer.places), 2.6 + 0.6 * len(calibrations)), dpi=DPI, layout="constrained"
     )
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    correlations = _matrix(found, found.places, "correlation")
-    _heat_map(left, correlations, found.places, found.places, say("Rank correlation of scores"), "{:.3f}", (0.5, 1.0))
-    regrets = _matrix(found, calibrations, "regret")
+    correlations = _matrix(transfer, transfer.places, "correlation")
+    _heat_map(
+        left, correlations, transfer.places, transfer.places, say("Rank correlation of scores"), "{:.3f}", (0.5, 1.0)
+    )
+    regrets = _matrix(transfer, calibrations, "regret")
     worst = max(2.0, float(np.nanmax(regrets)))
     names = list(map(say.translated, calibrations))
-    _heat_map(right, regrets, names, found.places, say("Regret of moved plans"), "{:.2f}", (1.0, worst))
+    _heat_map(right, regrets, names, transfer.places, say("Regret of moved plans"), "{:.2f}", (1.0, worst))
     right.set_xlabel(say("judged on"))
     left.set_ylabel(say("scores, plan from"))
     return figure
 
 
-def _matrix(found: Transfer, calibrations: Sequence[str], figure: str) -> NDArray[np.float64]:
-    return np.array([[getattr(found.of(name, place), figure) for place in found.places] for name in calibrations])
+def _matrix(transfer: Transfer, calibrations: Sequence[str], figure: str) -> NDArray[np.float64]:
+    return np.array([[getattr(transfer.of(name, place), figure) for place in transfer.places] for name in calibrations])
 
 
 def _heat_map(

@@ -265,8 +265,8 @@ def who_pays(experiment: Experiment, say: Wording) -> list[Element]:
 
 def by_tokens(experiment: Experiment, say: Wording) -> Element:
     """Which tokens carry the damage of the trunk, as the audit measured it; else how to learn it."""
-    found = experiment.audit.token_classes if experiment.audit else ()
-    if not found:
+    classes = experiment.audit.token_classes if experiment.audit else ()
+    if not classes:
         return Text((say("Which tokens carry it, those of cameras, registers or patches, is measured by an audit:"),
                      command("audit", "--run", experiment.run)))  # fmt: skip
     rows: list[tuple[str | Cell, ...]] = [
@@ -276,9 +276,9 @@ def by_tokens(experiment: Experiment, say: Wording) -> Element:
             *(Cell("n/a" if math.isnan(share) else f"{share:.1%}", share) for share in each.shares.values()),
             Cell(format_fixed(each.whole, 2), each.whole),
         )
-        for each in found
+        for each in classes
     ]
-    names = ("stack", "format", *found[0].shares, "whole / sum")
+    names = ("stack", "format", *classes[0].shares, "whole / sum")
     title = say("Which tokens carry it: first-order damage of the trunk's layers, share by token class")
     return Table(title, tuple(map(say.translated, names)), rows, say(CLASS_CAPTION), words=(say.translated("format"),))
 

@@ -31,6 +31,17 @@ def test_constraints_and_weights_reach_the_plan(run: Path) -> None:
     assert plan.provenance["weights_for"] == "depth=2,pose=1"
 
 
+def test_a_plan_is_judged_by_the_weights_that_it_was_made_with(run: Path) -> None:
+    cli("plan", "--run", run, "--budget", "int4_group_32", "--weights-for", "depth=3,pose=0", "--rounding", "nearest")
+    cli("evaluate", "--run", run, "--schemes", "none", "--repeats", "0")
+    results = json.loads((run / "comprehensive_results.json").read_bytes())["results"]
+    (judged,) = (row for row in results if row["key"] == "plan")
+    counts = {name: {"depth": 3.0, "depth_conf": 3.0, "pose_enc": 0.0}.get(name, 1.0) for name in judged["outputs"]}
+    weighed = sum(counts[name] * output["nmse"] for name, output in judged["outputs"].items()) / sum(counts.values())
+    alike = sum(output["nmse"] for output in judged["outputs"].values()) / len(counts)
+    assert judged["damage"] == pytest.approx(weighed, rel=1e-6) != pytest.approx(alike, rel=1e-3)
+
+
 def test_the_smallest_file_for_a_measured_damage(run: Path) -> None:
     said = the_json(cli("plan", "--run", run, "--max-damage", "0.05", "--formats", "int8,int4", "--json"))
     kept = [row for row in said["measured"] if not row["broken"]]

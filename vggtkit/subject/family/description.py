@@ -69,10 +69,10 @@ def descriptions() -> tuple[Description, ...]:
     >>> sorted(each.key for each in descriptions())
     ['depth_anything_3', 'fastvggt', 'pi3', 'streamvggt', 'vggt_omega']
     """
-    found = [place for place in files(__package__).iterdir() if place.name.endswith(".toml")]
+    descriptions = [place for place in files(__package__).iterdir() if place.name.endswith(".toml")]
     return tuple(
         _read(place.name.removesuffix(".toml"), tomllib.loads(place.read_text(encoding="utf-8")))
-        for place in sorted(found, key=lambda place: place.name)
+        for place in sorted(descriptions, key=lambda place: place.name)
     )
 
 
