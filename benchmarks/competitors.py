@@ -31,6 +31,7 @@ from mixedprec import overhead_bytes
 from vggtkit.model import VGGT, load_vggt
 from vggtkit.model.geometry import encode_pose
 from vggtkit.model.outputs import OUTPUTS
+from vggtkit.model.track_head import UpdateTransformer
 from vggtkit.quant import find_layers, quantized_nbytes
 from vggtkit.scenes import Scene, SceneSource, load_scenes
 
@@ -93,6 +94,28 @@ def nncf_choice(model: VGGT, compressed: nn.Module) -> Choice:
     return choice
 
 
+class OneCall(UpdateTransformer):
+    """Points and virtual tracks go through the blocks along time in one call, as published, not one after the other.
+
+    ModelOpt's gradients are multiplied with what the last call of a layer put out, so every layer must have but one
+    shape.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `UpdateTransformer.forward`, for a batch of one."""
+        start = points = self.input_transform(self.input_norm(x))
+        virtual = self.virual_tracks.expand(1, -1, x.shape[2], -1)
+        for number, time_block in enumerate(self.time_blocks):
+            both = time_block(torch.cat([points, virtual], 1)[0]).transpose(0, 1)
+            points, virtual = both.split([points.shape[1], virtual.shape[1]], 1)
+            virtual = self.space_virtual2point_blocks[number](virtual, points)
+            virtual = self.space_virtual_blocks[number](virtual)
+            points = self.space_point2virtual_blocks[number](points, virtual)
+            points, virtual = (tokens.transpose(0, 1)[None] for tokens in (points, virtual))
+        result: Tensor = self.flow_head(self.output_norm(points + start))
+        return result
+
+
 def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, Choice, str, str]:
     """ModelOpt: INT8 per channel, INT4 in blocks or nothing, by the gradients of the tasks' errors."""
     import modelopt.torch.quantization as tool
@@ -115,6 +138,9 @@ def modelopt(model: VGGT, scenes: list[Scene], budget: int) -> tuple[nn.Module, 
         ],
         "algorithm": "max",
     }
+    for module in model.modules():
+        if type(module) is UpdateTransformer:
+            module.__class__ = OneCall
     result = None
     for step in range(SETTINGS + 1):  # the most bits first
         bits = 6.0 - step * 2.0 / SETTINGS
