@@ -25,7 +25,9 @@ DRAWS = 4
 
 
 class SignedErrors(WeightErrors):
-    """Weight errors with random signs, ``DRAWS`` times over; new ones each time.
+    """Weight errors with random signs, ``DRAWS`` times over; new ones each time that a layer is asked for.
+
+    Signs follow from the seed, the layer, and how often it was asked for, not from the order in which layers are met.
 
     Args:
         errors: the errors themselves.
@@ -34,12 +36,16 @@ class SignedErrors(WeightErrors):
 
     def __init__(self, errors: WeightErrors, seed: int) -> None:
         super().__init__(errors.model, errors.layers, tuple(errors.schemes) * DRAWS, cache_bytes=sys.maxsize)
-        self.errors, self.generator = errors, torch.Generator().manual_seed(seed)
+        self.errors, self.seed = errors, seed
+        self.asked = dict.fromkeys((layer.name for layer in errors.layers), 0)
 
     def __call__(self, layer: Layer) -> Tensor:
         """``[DRAWS * schemes, weights]``."""
         plain = self.errors(layer)
-        draws = [torch.randint(0, 2, plain.shape[1:], generator=self.generator).to(plain) * 2 - 1 for _ in range(DRAWS)]
+        number, asked = list(self.asked).index(layer.name), self.asked[layer.name]
+        self.asked[layer.name] += 1
+        generator = torch.Generator().manual_seed((self.seed << 40) + (asked << 20) + number)
+        draws = [torch.randint(0, 2, plain.shape[1:], generator=generator).to(plain) * 2 - 1 for _ in range(DRAWS)]
         return torch.cat([plain * signs for signs in draws])
 
 

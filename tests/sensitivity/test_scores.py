@@ -87,6 +87,18 @@ def test_fisher_is_the_diagonal_of_the_exact_jacobian(make_scene: MakeScene) -> 
             assert found[row, column].item() == pytest.approx(expected.item(), rel=0.3)
 
 
+def test_signs_do_not_depend_on_the_order_in_which_layers_are_met() -> None:
+    model = Toy()
+    first, last = find_layers(model)
+    errors = WeightErrors(model, (first, last), ("int4_group_32",))
+    one, other = SignedErrors(errors, seed=3), SignedErrors(errors, seed=3)
+    forwards, backwards = [one(first), one(last), one(first)], [other(last), other(first), other(first)]
+    assert forwards[0].equal(backwards[1])
+    assert forwards[1].equal(backwards[0])
+    assert forwards[2].equal(backwards[2])
+    assert not forwards[0].equal(forwards[2])
+
+
 def test_the_response_is_closer_to_the_truth_than_the_sketch(context: ScoringContext) -> None:
     pairs = [(context.layers[row], context.schemes[column]) for row in range(0, 60, 7) for column in (0, 4)]
     places = [(row, column) for row in range(0, 60, 7) for column in (0, 4)]
