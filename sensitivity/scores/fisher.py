@@ -11,6 +11,7 @@ Source: Dong et al., "HAWQ-V2", NeurIPS 2020, and Li et al., "BRECQ", ICLR 2021,
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -37,14 +38,15 @@ class SignedErrors(WeightErrors):
     def __init__(self, errors: WeightErrors, seed: int) -> None:
         super().__init__(errors.model, errors.layers, tuple(errors.schemes) * DRAWS, cache_bytes=sys.maxsize)
         self.errors, self.seed = errors, seed
-        self.asked = dict.fromkeys((layer.name for layer in errors.layers), 0)
+        self.numbers = {layer.name: number for number, layer in enumerate(errors.layers)}
+        self.asked: Counter[str] = Counter()
 
     def __call__(self, layer: Layer) -> Tensor:
         """``[DRAWS * schemes, weights]``."""
         plain = self.errors(layer)
-        number, asked = list(self.asked).index(layer.name), self.asked[layer.name]
+        seed = (self.seed << 40) + (self.asked[layer.name] << 20) + self.numbers[layer.name]
         self.asked[layer.name] += 1
-        generator = torch.Generator().manual_seed((self.seed << 40) + (asked << 20) + number)
+        generator = torch.Generator().manual_seed(seed)
         draws = [torch.randint(0, 2, plain.shape[1:], generator=generator).to(plain) * 2 - 1 for _ in range(DRAWS)]
         return torch.cat([plain * signs for signs in draws])
 

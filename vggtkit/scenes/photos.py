@@ -130,8 +130,7 @@ def note_skipped(folder: Path) -> tuple[str, ...]:
             f"{folder}: {total} file{'s are' if total > 1 else ' is'} skipped ({listed}), read are {_KINDS_READ};"
             " convert them to be used"
         )
-    links = (path for path in visible if path.suffix.lower() in PHOTO_SUFFIXES and path.is_symlink())
-    if astray := sorted(path.name for path in links if not path.exists()):
+    if astray := sorted(path.name for path in visible if _is_picture_name(path) and not path.exists()):
         more = f" and {len(astray) - 1} more" if len(astray) > 1 else ""
         notes.append(f"{folder}: {astray[0]!r}{more} skipped: a link to a file that is not there")
     return tuple(notes)

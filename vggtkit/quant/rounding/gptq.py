@@ -55,10 +55,11 @@ class GPTQ(Rounding):
             rows = slice(number * share, (number + 1) * share)
             codes[rows] = compensated(matrix[rows], grid.rows(rows), of_part)
         q = with_codes(q, codes)
-        q = descended(weight, q, moments, self.sweeps) if self.sweeps else q
-        return (
-            descended_together(weight, q, moments, channels) if self.needs == "factors" and channels is not None else q
-        )
+        if self.sweeps:
+            q = descended(weight, q, moments, self.sweeps)
+        if self.needs == "factors" and channels is not None:
+            q = descended_together(weight, q, moments, channels)
+        return q
 
 
 def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DAMPING) -> Tensor:
