@@ -121,15 +121,16 @@ class ChartPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Scatter:
-    """Points on two axes, with those that no other point beats joined by a line.
+    """Points on two logarithmic axes, and a line: through those that no other point beats, or where both are equal.
 
     Attributes:
         title: above it.
         x_label: of the horizontal axis.
-        y_label: of the vertical axis, which is logarithmic.
-        points: all of them.
+        y_label: of the vertical one.
+        points: all of them; what is not above 0 has no place on the axes.
         kinds: titles by kind, in the order of the legend.
         caption: below it.
+        line: which.
     """
 
     title: str
@@ -138,11 +139,7 @@ class Scatter:
     points: tuple[ChartPoint, ...]
     kinds: Mapping[str, str]
     caption: str = ""
-
-    @property
-    def front(self) -> list[ChartPoint]:
-        """The points that no other beats in both, from the left; less is better on both axes."""
-        return pareto_front(self.points)
+    line: Literal["front", "equal"] = "front"
 
 
 @dataclass(frozen=True)
@@ -169,6 +166,25 @@ class HeatMap:
     groups: tuple[str, ...] = ()
     marks: tuple[int | None, ...] = ()
     mark: str = ""
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Shares of a whole: a group of bars for each name, one a series.
+
+    Attributes:
+        title: above it.
+        names: from the top down.
+        series: as many shares, from 0 to 1, as there are names, by the series' title.
+        unit: of the numbers.
+        caption: below it.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    series: Mapping[str, Sequence[float]]
+    unit: str
     caption: str = ""
 
 
@@ -211,7 +227,7 @@ class Slider:
     caption: str = ""
 
 
-Chart: TypeAlias = Scatter | HeatMap | Slider
+Chart: TypeAlias = Scatter | HeatMap | Bars | Slider
 Element: TypeAlias = Text | Table | Illustration | Chart
 
 

@@ -34,16 +34,19 @@ class Palette:
     baseline: str
     good: str
     warning: str
+    violet: str
     mark: str = "#FF3B30"
 
 
 LIGHT = Palette(
     ground="#FFFFFF", surface="#F5F6F8", text="#1B1F24", quiet="#57606A", line="#D0D7DE", accent="#0059B3",
     plan="#B84A00", uniform="#0072B2", baseline="#6E7781", good="#007A55", warning="#B00000",
+    violet="#8E3A80",
 )  # fmt: skip
 DARK = Palette(
     ground="#12161C", surface="#1C222B", text="#E6EAF0", quiet="#9DA7B3", line="#3A434F", accent="#79B8FF",
     plan="#FF9A57", uniform="#56B4E9", baseline="#9DA7B3", good="#3DD6A3", warning="#FF8A8A",
+    violet="#E39AD0",
 )  # fmt: skip
 
 

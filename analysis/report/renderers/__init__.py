@@ -6,7 +6,8 @@
 | `terminal` | by rich |
 | `text` | plain text and aligned tables |
 | `markdown` | Markdown |
-| `html`, `scatter_svg` | a page that needs nothing else; its scatter charts |
+| `html` | a page that needs nothing else |
+| `figures`, `point_names` | its charts as figures of Plotly; where names stand beside points |
 | `plain_json` | JSON, for machines |
 """
 

@@ -1,12 +1,14 @@
 """Documents as one page that needs nothing else: styles, script and pictures are inside of it, and nothing is fetched.
 
-The page is made by Jinja with everything escaped; it is readable without its script, which sorts and filters tables,
-draws fields of numbers and moves the sliders.
+The page is made by Jinja with everything escaped. It is readable without a script: charts are then tables. Its own
+script sorts and filters tables, moves the sliders and reads charts out; Plotly's, taken from the installed package,
+draws them. The page's policy names both by their digests, so nothing else can run.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import asdict
 from functools import cache
@@ -15,9 +17,19 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report.charts.colours import field_stops
-from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text, as_cell
-from analysis.report.renderers import plain_json, scatter_svg
+from analysis.report.document import (
+    Bars,
+    Document,
+    Element,
+    HeatMap,
+    Illustration,
+    Scatter,
+    Slider,
+    Table,
+    Text,
+    as_cell,
+)
+from analysis.report.renderers import figures
 from analysis.report.renderers.base import RENDERERS, Renderer
 from analysis.report.theme import DARK, LIGHT, Palette
 from analysis.report.wording import Wording
@@ -29,12 +41,11 @@ _KINDS = {
     Text: "text",
     Table: "table",
     Illustration: "picture",
-    Scatter: "scatter",
-    HeatMap: "heat_map",
+    Scatter: "figure",
+    HeatMap: "figure",
+    Bars: "figure",
     Slider: "slider",
 }
-_STOPS = 33
-"""Colours of a field that the script is given; it finds those between."""
 
 
 def render(document: Document) -> str:
@@ -46,15 +57,16 @@ def render(document: Document) -> str:
     (True, False)
     """
     template = _environment().get_template("page.html.j2")
-    charts = [plain_json.chart(block) for block in document.blocks() if isinstance(block, HeatMap)]
+    draws = any(_kind(block) == "figure" for block in document.blocks())
+    scripts = [*([_plotting_library()] if draws else []), _inside("page.js")]
     return template.render(
         document=document,
         say=Wording(document.language),
         style=_inside("page.css"),
-        script=_inside("page.js"),
+        scripts=scripts,
+        allowed=" ".join(map(_digest, scripts)),
         light=_variables(LIGHT),
         dark=_variables(DARK),
-        data=_script_json({"heat maps": charts, "colours": field_stops(_STOPS)}),
     )
 
 
@@ -69,7 +81,7 @@ def _environment() -> Environment:
         finalize=_visible,
     )
     environment.globals.update(
-        kind=_kind, cell=as_cell, board=scatter_svg.board, board_size=scatter_svg, FILTERED_FROM=FILTERED_FROM
+        kind=_kind, cell=as_cell, figure_json=_figure, numbers=figures.numbers, FILTERED_FROM=FILTERED_FROM
     )
     environment.filters["data_uri"] = _data_uri
     return environment
@@ -91,6 +103,28 @@ def _data_uri(png: bytes) -> str:
 def _inside(name: str) -> Markup:
     """A file of ours, as it is."""
     return Markup((files("analysis.report.renderers") / "page" / name).read_text(encoding="utf-8"))
+
+
+@cache
+def _plotting_library() -> Markup:
+    """Plotly's script; a page takes it whole, as it fetches nothing."""
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs())
+
+
+def _digest(script: Markup) -> Markup:
+    """How the page's policy names a script that may run.
+
+    >>> _digest(Markup(""))
+    Markup("'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='")
+    """
+    digest = hashlib.sha256(script.encode()).digest()
+    return Markup(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
+
+
+def _figure(chart: figures.Drawn) -> Markup:
+    return _script_json(figures.figure(chart))
 
 
 def _variables(palette: Palette) -> Markup:

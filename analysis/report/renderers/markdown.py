@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text, as_cell
+from analysis.report.document import Document, Element, Illustration, Table, Text, as_cell
 from analysis.report.renderers.base import RENDERERS, Renderer
 from vggtkit.core.escaping import printable
 
@@ -46,7 +46,6 @@ def _block(block: Element) -> str:
     if isinstance(block, Illustration):
         path = "".join(letter for letter in block.path if letter not in "()<> \t\n")
         return f"![{escaped(block.title)}]({path})"
-    assert isinstance(block, Scatter | HeatMap | Slider)
     return f"**{escaped(block.title)}** {escaped(block.caption)}".rstrip()
 
 

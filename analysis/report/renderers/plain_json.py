@@ -6,7 +6,18 @@ import json
 import math
 from typing import Any
 
-from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text, as_cell
+from analysis.report.document import (
+    Bars,
+    Chart,
+    Document,
+    Element,
+    HeatMap,
+    Illustration,
+    Scatter,
+    Table,
+    Text,
+    as_cell,
+)
 from analysis.report.renderers.base import RENDERERS, Renderer
 
 
@@ -42,13 +53,16 @@ def _block(block: Element) -> dict[str, Any]:
     return chart(block)
 
 
-def chart(block: Scatter | HeatMap | Slider) -> dict[str, Any]:
+def chart(block: Chart) -> dict[str, Any]:
     """A chart's numbers."""
     common = {"title": block.title, "caption": block.caption}
     if isinstance(block, Scatter):
         points = [{**point._asdict(), "x": finite(point.x), "y": finite(point.y)} for point in block.points]
         return {"kind": "scatter", **common, "x_label": block.x_label, "y_label": block.y_label,
                 "kinds": dict(block.kinds), "points": points}  # fmt: skip
+    if isinstance(block, Bars):
+        series = {name: list(map(finite, values)) for name, values in block.series.items()}
+        return {"kind": "bars", **common, "names": list(block.names), "series": series, "unit": block.unit}
     if isinstance(block, HeatMap):
         rows = [[finite(value) for value in row] for row in block.values]
         return {

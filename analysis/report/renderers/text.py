@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 
-from analysis.report.document import Document, Element, HeatMap, Illustration, Scatter, Slider, Table, Text
+from analysis.report.document import Document, Element, Illustration, Table, Text
 from analysis.report.renderers.base import RENDERERS, Renderer
 from vggtkit.core.escaping import printable
 
@@ -41,7 +41,6 @@ def block_lines(block: Element) -> list[str]:
         return [*draw_table(block), *wrapped(block.caption)] if block.caption else draw_table(block)
     if isinstance(block, Illustration):
         return [f"{block.title}: {block.path}"]
-    assert isinstance(block, Scatter | HeatMap | Slider)
     return wrapped(f"{block.title}. {block.caption}".strip())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
 from analysis.evaluation.results_file import from_json
@@ -183,6 +184,12 @@ def column(browser: Browser, table: str, number: int, what: str = "dataset.value
     return browser.run(f"{rows}.map(row => row.cells[{number}].{what})")
 
 
+def points_of(browser: Browser) -> list[tuple[float, float, str]]:
+    """Where the points of the first chart are, and what they say."""
+    traces = "document.querySelector('#trade-off-1 .plot').data.filter(trace => trace.hovertext)"
+    return browser.run(f"{traces}.flatMap(trace => trace.x.map((x, i) => [x, trace.y[i], trace.hovertext[i]]))")
+
+
 def click(browser: Browser, selector: str) -> None:
     browser.run(f"document.querySelector({json.dumps(selector)}).click()")
 
@@ -200,12 +207,31 @@ def test_its_numbers_are_those_of_the_results(page: Browser, finished: tuple[Pat
     results = json.loads((finished[0] / RESULTS[0]).read_text())["results"]
     assert list(map(float, column(page, "trade-off-2", 1))) == [row["size_bytes"] for row in results]
     assert list(map(float, column(page, "trade-off-2", 6))) == [row["damage"] for row in results]
-    dots = "[...document.querySelectorAll('#trade-off-1 g.dot[tabindex]')].map(dot => [+dot.dataset.x, +dot.dataset.y])"
     drawn = [[row["size_bytes"] / 1e6, row["damage"]] for row in results[1:] if row["damage"]]
-    assert page.run(dots) == drawn
-    fields = page.run("JSON.parse(document.getElementById('data').textContent)['heat maps'][0].values")
-    profile = open_profile(finished[0])
-    assert fields == [[value if value > 0 else None for value in row] for row in profile.total_damage.tolist()]
+    assert sorted([x, y] for x, y, _ in points_of(page)) == sorted(drawn)
+    fields = np.array(page.run("document.querySelector('#layers-1 .plot').data[0].z"), dtype=float)
+    damage = open_profile(finished[0]).total_damage
+    np.testing.assert_allclose(10**fields, np.where(damage > 0, damage, np.nan), rtol=1e-12)
+    shares = page.run("document.querySelector('#who-pays-1 .plot').data.map(trace => trace.x.reduce((a, b) => a + b))")
+    assert shares == pytest.approx([1, 1])
+
+
+def test_the_numbers_of_a_chart_are_a_table_too(page: Browser) -> None:
+    assert not page.run("document.querySelector('#trade-off-1 details').open")
+    assert sorted(map(float, column(page, "trade-off-1-numbers", 2))) == sorted(x for x, *_ in points_of(page))
+    page.run("document.querySelector('#trade-off-1 summary').click()")
+    assert page.run("document.querySelector('#trade-off-1-numbers table').checkVisibility()")
+
+
+def test_a_page_without_its_scripts_has_the_numbers_in_tables(
+    browser: Browser, finished: tuple[Path, dict[str, Ran]]
+) -> None:
+    browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(finished[0] / "report.html")
+    browser.send("Emulation.setScriptExecutionDisabled", value=False)
+    seen = "[...document.querySelectorAll('.chart table')].map(table => table.checkVisibility())"
+    assert browser.run(seen) == [True, True, True]
+    assert browser.run("document.querySelectorAll('.plot svg').length") == 0
 
 
 def test_tables_sort_and_filter_by_keyboard(page: Browser) -> None:
@@ -240,22 +266,46 @@ def test_the_slider_moves_and_schemes_change(page: Browser) -> None:
     assert page.run("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 
-def test_points_and_fields_say_what_they_are(page: Browser) -> None:
-    tip = "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent"
-    page.run("document.querySelector('g.dot.plan[tabindex]').focus()")
-    assert page.run(tip).startswith("plan")
-    page.run("document.querySelector('figure.heat canvas[tabindex]').focus()")
-    assert page.run(tip) == ""
+def said(browser: Browser, chart: str) -> str:
+    """What a chart says of where its reader is, beneath it; the label at that place must say the same."""
+    read = browser.run(f"document.querySelector('#{chart} .read').textContent")
+    label = f"[...document.querySelectorAll('#{chart} .hovertext')].map(label => label.textContent)"
+    wait = "new Promise(done => setTimeout(done, 100))"  # moves that follow each other fast are drawn together
+    assert browser.run(f"{wait}.then(() => {label})") == [read]
+    return read
+
+
+def test_points_bars_and_fields_are_read_by_keyboard(page: Browser) -> None:
+    page.run("document.querySelector('#trade-off-1 .plot').focus()")
+    page.press("ArrowRight")
+    assert said(page, "trade-off-1") == sorted(points_of(page))[1][2]
+    page.run("document.querySelector('#layers-1 .plot').focus()")
     page.press("ArrowDown")
     page.press("ArrowRight")
-    data = page.run("JSON.parse(document.getElementById('data').textContent)['heat maps'][0]")
-    read = page.run("document.querySelector('figure.heat .read').textContent")
-    assert read.startswith(f"{data['rows'][1]}, {data['columns'][1]}: ")
-    assert float(read.split(": ")[1].split()[0]) == pytest.approx(data["values"][1][1], rel=0.01)
+    figure = page.run("JSON.parse(document.querySelector('#layers-1 script').textContent).data[0]")
+    name, _, value = said(page, "layers-1").rpartition(": ")
+    assert name.endswith(figure["x"][1])
+    assert float(value.split()[0]) == pytest.approx(10 ** figure["z"][1][1], rel=0.01)
+    page.run("document.querySelector('#who-pays-1 .plot').focus()")
+    page.press("ArrowDown")
+    role, _, share = said(page, "who-pays-1").rpartition(": ")
+    bars = page.run("document.querySelector('#who-pays-1 .plot').data[0].x")
+    assert role.endswith(", weights")
+    assert share == f"{bars[1]:.1%}"
+
+
+def test_a_point_under_the_pointer_says_what_it_is(page: Browser) -> None:
+    page.run("document.querySelector('#trade-off-1').scrollIntoView()")
+    point = "document.querySelector('#trade-off-1 .scatterlayer .trace:last-child .point').getBoundingClientRect()"
+    x, y, wide, high = page.run(f"(box => [box.x, box.y, box.width, box.height])({point})")
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + wide / 2, y=y + high / 2)
+    told = page.run("document.querySelector('#trade-off-1 .hovertext')?.textContent")
+    assert told in [text for *_, text in points_of(page)]
 
 
 def test_light_dark_and_paper(page: Browser) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
+    words = "getComputedStyle(document.querySelector('#trade-off-1 .xtick text')).fill"
     assert page.run(ground) == "rgb(255, 255, 255)"
     page.size(794, 1123)
     page.prefer("dark", media="print")
@@ -264,6 +314,8 @@ def test_light_dark_and_paper(page: Browser) -> None:
     page.prefer("light")
     click(page, "#theme")
     assert page.run(ground) == "rgb(18, 22, 28)"
+    assert page.run(words) == "rgb(230, 234, 240)"
     page.prefer("dark", media="print")
     assert page.run(ground) == "rgb(255, 255, 255)"
+    assert page.run(words) == "rgb(27, 31, 36)"
     assert page.run("getComputedStyle(document.querySelector('.filter')).display") == "none"

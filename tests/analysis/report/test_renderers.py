@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis.report.document import (
+    Bars,
     Cell,
     ChartPoint,
     Document,
@@ -19,22 +20,25 @@ from analysis.report.document import (
     Text,
 )
 from analysis.report.renderers import RENDERERS
-from analysis.report.renderers.scatter_svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, board
 from analysis.report.theme import DARK, LIGHT, contrast
 from tests.chromium import browsing, chromium
 
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
-EVIL = "<img src=x onerror='window.hit=1'>|`*_</script><script>window.hit=1</script>\"&amp; \x1b[2J\u202e$x$"
+EVIL = (
+    "<b>&lt;i></b><a href='https://example.org'>x</a><br><img src=x onerror='window.hit=1'>|`*_</script>"
+    '<script>window.hit=1</script>"&amp; \x1b[2J\u202e$x$'
+)
 
 
 def document(name: str) -> Document:
     table = Table(name, ("layer", name), [(name, Cell("1.00", 1.0))], name, tones={0: "strong"})
     chart = Scatter(name, name, name, (ChartPoint(1.0, 1e-3, name, name, "plan"),), {"plan": name}, name)
     field = HeatMap(name, (name,), (name,), [[0.5]], name, (name,), (0,), name, name)
+    bars = Bars(name, (name,), {name: (0.5,)}, name, name)
     maps = {name: PIXEL}
     slider = Slider(name, (SliderFrame(name, PIXEL, PIXEL, maps, maps, {name: 0.1}),), name, name, name)
     texts = tuple(Text((name,), mood) for mood in ("plain", "points", "code", "warning"))
-    return Document(name, (Section(name, (*texts, table, chart, field, slider), "part"),))
+    return Document(name, (Section(name, (*texts, table, chart, field, bars, slider), "part"),))
 
 
 @pytest.mark.parametrize("key", list(RENDERERS))
@@ -73,8 +77,19 @@ def test_the_page_runs_nothing_that_stands_in_a_name(tmp_path: Path) -> None:
         browser.open(page)
         assert browser.run("window.hit === undefined && document.images.length === 4")
         assert browser.run("[...document.images].every(image => image.src.startsWith('data:image/png'))")
-        assert browser.run("document.scripts.length") == 2
-        assert browser.run("document.querySelector('td').textContent").startswith("<img src=x onerror='window.hit=1'>")
+        runs = "[...document.scripts].filter(script => script.type !== 'application/json').length"
+        assert browser.run(runs) == 2
+        assert browser.run("document.querySelector('td').textContent").startswith(EVIL[:70])
+        assert browser.run("document.querySelectorAll('a:not(.skip):not(nav a), b, i, .plot img').length") == 0
+        texts = "[...plot.querySelectorAll('text')].map(text => text.textContent)"
+        written = browser.run(f"[...document.querySelectorAll('.plot')].map(plot => {texts})")
+        assert [sum(text.startswith(EVIL[:70]) for text in texts) for texts in written] == [3, 3, 3]
+        for number in range(3):
+            browser.run(f"document.querySelectorAll('.plot')[{number}].focus()")
+            browser.press("ArrowRight")
+            for place in (".plot .hoverlayer", ".read"):
+                said = f"document.querySelectorAll('.chart')[{number}].querySelector('{place}').textContent"
+                assert browser.run(said).startswith(EVIL[:70])
         assert browser.complaints() == []
         assert browser.requests() == [page.resolve().as_uri()]
 
@@ -84,16 +99,3 @@ def test_text_can_be_read_on_its_ground(palette: object) -> None:
     for ground in (palette.ground, palette.surface):
         for name in ("text", "quiet", "accent", "plan", "uniform", "good", "warning"):
             assert contrast(getattr(palette, name), ground) >= 4.5, name
-
-
-def test_points_lie_on_the_board_and_labels_beside_them() -> None:
-    points = tuple(ChartPoint(5 + 0.05 * n, 10 ** -(2 + n % 4), f"scheme number {n}", "", "uniform") for n in range(10))
-    drawn = board(Scatter("", "", "", points, {}))
-    for dot in drawn.dots:
-        assert LEFT <= dot.x <= WIDTH - RIGHT
-        assert TOP <= dot.y <= HEIGHT - BOTTOM
-    order = sorted(drawn.dots, key=lambda dot: dot.point.x)
-    assert [dot.x for dot in order] == sorted(dot.x for dot in order)
-    labels = [dot.label for dot in drawn.dots if dot.label]
-    assert len(labels) >= 3
-    assert len({(label.x, label.y) for label in labels}) == len(labels)
