@@ -24,7 +24,7 @@ Figure: TypeAlias = "dict[str, Any]"
 MOST_NAMED = 12
 """Points, beyond which names beside them would be a thicket."""
 SCATTER_HEIGHT = 430
-MARKERS = {
+POINT_MARKERS = {
     "plan": ("diamond", "var(--plan)"),
     "uniform": ("square", "var(--uniform)"),
     "baseline": ("circle-open", "var(--baseline)"),
@@ -52,11 +52,11 @@ def literal(text: str) -> str:
     return printable(text).replace("&", "&amp;").replace("<", "&lt;")
 
 
-def figure(chart: Drawn) -> Figure:
+def plotly_figure(chart: Drawn) -> Figure:
     """What Plotly draws of a chart.
 
     >>> point = ChartPoint(5.2, 1e-5, "plan", "5.2 MB", "plan")
-    >>> drawn = figure(Scatter("Sizes", "MB", "damage", (point,), {"plan": "plans"}))
+    >>> drawn = plotly_figure(Scatter("Sizes", "MB", "damage", (point,), {"plan": "plans"}))
     >>> [(trace["type"], trace["x"], trace["y"]) for trace in drawn["data"]]
     [('scatter', [5.2], [1e-05])]
     """
@@ -154,14 +154,14 @@ def _log_axis(title: str, ends: tuple[float, float], form: str) -> Figure:
     round_numbers = [float(f"{step}e{power}") for power in powers if power % every == 0 for step in steps]
     ticks = [value for value in round_numbers if ends[0] <= math.log10(value) <= ends[1]]
     ticks = ticks or [float(f"{10 ** (sum(ends) / 2):.3g}")]
-    texts = [format_power(value) if form == "e" else f"{value:g}" for value in ticks]
+    texts = [_power_text(value) if form == "e" else f"{value:g}" for value in ticks]
     return _axis(title, type="log", range=list(ends), tickvals=ticks, ticktext=texts)
 
 
-def format_power(value: float) -> str:
+def _power_text(value: float) -> str:
     """A number as a power of ten with as many digits as it has.
 
-    >>> format_power(1e-5), format_power(0.015)
+    >>> _power_text(1e-5), _power_text(0.015)
     ('1e-5', '1.5e-2')
     """
     digits, _, power = f"{value:e}".partition("e")
@@ -169,7 +169,7 @@ def format_power(value: float) -> str:
 
 
 def _marker(kind: str, number: int, count: int) -> Figure:
-    symbol, colour = MARKERS.get(kind) or OTHER_MARKERS[number % len(OTHER_MARKERS)]
+    symbol, colour = POINT_MARKERS.get(kind) or OTHER_MARKERS[number % len(OTHER_MARKERS)]
     crowded = count > 10 * MOST_NAMED
     return {"symbol": symbol, "color": colour, "size": 5 if crowded else 11, "opacity": 0.6 if crowded else 1}
 

@@ -124,7 +124,7 @@ def _digest(script: Markup) -> Markup:
 
 
 def _figure(chart: figures.Drawn) -> Markup:
-    return _script_json(figures.figure(chart))
+    return _script_json(figures.plotly_figure(chart))
 
 
 def _variables(palette: Palette) -> Markup:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.report.document import Bars, ChartPoint, HeatMap, Scatter
-from analysis.report.renderers.figures import MOST_NAMED, Drawn, figure, literal, numbers
+from analysis.report.renderers.figures import MOST_NAMED, Drawn, literal, numbers, plotly_figure
 from analysis.report.renderers.point_names import sides
 
 HOSTILE = "<b>x</b><a href='https://example.org'>y</a><br>&lt;i> \u202e"
@@ -40,20 +40,20 @@ def strings(part: Any) -> Iterator[str]:
 def test_plotly_knows_all_that_a_figure_asks_for(chart: Drawn) -> None:
     """Its own validators refuse names and values that its figures do not have."""
     graph_objects = pytest.importorskip("plotly.graph_objects")
-    drawn = figure(chart)
+    drawn = plotly_figure(chart)
     assert len(graph_objects.Figure(drawn).data) == len(drawn["data"])
 
 
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
 def test_no_name_is_markup(chart: Drawn) -> None:
-    for text in strings(figure(chart)):
+    for text in strings(plotly_figure(chart)):
         assert "<" not in text
         assert "\u202e" not in text
 
 
 def test_points_keep_their_numbers_and_kinds() -> None:
     points = tuple(ChartPoint(1.0 + n, 1.0 / (1 + n), f"p{n}", "note", "ab"[n % 2]) for n in range(6))
-    drawn = figure(Scatter("", "", "", (*points, ChartPoint(-1.0, 1.0, "", "", "a")), {"b": "B", "a": "A"}))
+    drawn = plotly_figure(Scatter("", "", "", (*points, ChartPoint(-1.0, 1.0, "", "", "a")), {"b": "B", "a": "A"}))
     _, b, a = drawn["data"]
     assert (b["name"], a["name"]) == ("B", "A")
     assert (b["x"], b["y"]) == ([p.x for p in points[1::2]], [p.y for p in points[1::2]])
@@ -64,13 +64,13 @@ def test_points_keep_their_numbers_and_kinds() -> None:
 def test_the_line_goes_through_what_no_other_point_beats() -> None:
     random = np.random.default_rng(0)
     points = [ChartPoint(*map(float, random.uniform(1, 2, 2)), f"{n}", "", "plan") for n in range(40)]
-    line = figure(Scatter("", "", "", tuple(points), {}))["data"][0]
+    line = plotly_figure(Scatter("", "", "", tuple(points), {}))["data"][0]
     best = sorted((p.x, p.y) for p in points if not any(o.x < p.x and o.y < p.y for o in points))
     assert list(zip(line["x"], line["y"], strict=True)) == best
 
 
 def test_the_line_of_pairs_is_where_both_are_equal() -> None:
-    line = figure(CHARTS["pairs"])["data"][0]
+    line = plotly_figure(CHARTS["pairs"])["data"][0]
     assert line["x"] == line["y"]
     assert (line["x"][0], line["x"][1]) == (1e-5, max(p.x for p in POINTS))
 
@@ -78,7 +78,7 @@ def test_the_line_of_pairs_is_where_both_are_equal() -> None:
 @pytest.mark.parametrize(("low", "high"), [(5.0, 10.0), (1e-5, 2e-3), (1e-9, 1.0), (7.0, 7.0)])
 def test_ticks_lie_within_the_axis_and_say_where(low: float, high: float) -> None:
     points = tuple(ChartPoint(value, value, "", "", "") for value in (low, high))
-    layout = figure(Scatter("", "", "", points, {}))["layout"]
+    layout = plotly_figure(Scatter("", "", "", points, {}))["layout"]
     for axis in (layout["xaxis"], layout["yaxis"]):
         assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"])
         assert all(axis["range"][0] <= math.log10(value) <= axis["range"][1] for value in axis["tickvals"])
@@ -86,7 +86,7 @@ def test_ticks_lie_within_the_axis_and_say_where(low: float, high: float) -> Non
 
 
 def test_a_field_keeps_its_numbers_marks_and_columns() -> None:
-    field, marks = figure(CHARTS["field"])["data"]
+    field, marks = plotly_figure(CHARTS["field"])["data"]
     assert field["z"] == [[math.log10(0.5), None, -9.0], [math.log10(2.0), None, None]]
     assert len(set(field["x"])) == 3
     assert (marks["x"], marks["y"]) == ([field["x"][1]], [0])
@@ -96,7 +96,7 @@ def test_a_field_keeps_its_numbers_marks_and_columns() -> None:
 
 def test_names_of_groups_have_room() -> None:
     rows = tuple(map(str, range(300)))
-    layout = figure(HeatMap("", rows, ("a",), [[1.0]] * 300, "", rows))["layout"]
+    layout = plotly_figure(HeatMap("", rows, ("a",), [[1.0]] * 300, "", rows))["layout"]
     places = layout["yaxis"]["tickvals"]
     height = layout["height"] / 300
     assert min(np.diff(places)) * height >= 13
@@ -117,5 +117,5 @@ def test_names_beside_points_cover_neither_each_other_nor_points() -> None:
     assert len(placed) >= 3
     crowd = [ChartPoint(5.0, 1.0, f"name {n}", "", "uniform") for n in range(MOST_NAMED)]
     assert len(sides(crowd, (0.0, 1.0), (-1.0, 1.0), ())) <= 8
-    texts = figure(Scatter("", "", "", tuple(POINTS * 2), {}))["data"][-1]["text"]
+    texts = plotly_figure(Scatter("", "", "", tuple(POINTS * 2), {}))["data"][-1]["text"]
     assert set(texts) == {""}
