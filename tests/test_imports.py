@@ -100,6 +100,7 @@ def first_cycle(graph: dict[str, set[str]]) -> list[str]:
 DRAWN_BY = {
     "rich": {"analysis.report.renderers.terminal", "analysis.commands.screen"},
     "matplotlib": {"analysis.report.charts"},
+    "plotly": {"analysis.report.renderers.html"},
 }
 """What is imported by those that draw alone: what measures makes typed documents."""
 
@@ -133,13 +134,14 @@ def test_parts_of_scipy_are_loaded_when_they_are_used() -> None:
     assert early == set()
 
 
-def test_matplotlib_is_loaded_when_something_is_drawn() -> None:
-    """Loading it takes a fifth of the start of a command, most of which draw nothing."""
+@pytest.mark.parametrize("library", ["matplotlib", "plotly"])
+def test_what_draws_is_loaded_when_something_is_drawn(library: str) -> None:
+    """Loading matplotlib takes a fifth of the start of a command, most of which draw nothing."""
     early = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in (ROOT / "analysis").rglob("*.py")
         for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Import | ast.ImportFrom) and "matplotlib" in ast.unparse(node)
+        if isinstance(node, ast.Import | ast.ImportFrom) and library in ast.unparse(node)
     ]
     assert early == []
 

@@ -186,7 +186,7 @@ def column(browser: Browser, table: str, number: int, what: str = "dataset.value
 
 def points_of(browser: Browser) -> list[tuple[float, float, str]]:
     """Where the points of the first chart are, and what they say."""
-    traces = "document.querySelector('#trade-off-1 .plot').data.filter(trace => trace.hovertext)"
+    traces = "document.querySelector('#trade-off-1 .drawing').data.filter(trace => trace.hovertext)"
     return browser.run(f"{traces}.flatMap(trace => trace.x.map((x, i) => [x, trace.y[i], trace.hovertext[i]]))")
 
 
@@ -209,10 +209,12 @@ def test_its_numbers_are_those_of_the_results(page: Browser, finished: tuple[Pat
     assert list(map(float, column(page, "trade-off-2", 6))) == [row["damage"] for row in results]
     drawn = [[row["size_bytes"] / 1e6, row["damage"]] for row in results[1:] if row["damage"]]
     assert sorted([x, y] for x, y, _ in points_of(page)) == sorted(drawn)
-    fields = np.array(page.run("document.querySelector('#layers-1 .plot').data[0].z"), dtype=float)
+    fields = np.array(page.run("document.querySelector('#layers-1 .drawing').data[0].z"), dtype=float)
     damage = open_profile(finished[0]).total_damage
     np.testing.assert_allclose(10**fields, np.where(damage > 0, damage, np.nan), rtol=1e-12)
-    shares = page.run("document.querySelector('#who-pays-1 .plot').data.map(trace => trace.x.reduce((a, b) => a + b))")
+    shares = page.run(
+        "document.querySelector('#who-pays-1 .drawing').data.map(trace => trace.x.reduce((a, b) => a + b))"
+    )
     assert shares == pytest.approx([1, 1])
 
 
@@ -231,7 +233,7 @@ def test_a_page_without_its_scripts_has_the_numbers_in_tables(
     browser.send("Emulation.setScriptExecutionDisabled", value=False)
     seen = "[...document.querySelectorAll('.chart table')].map(table => table.checkVisibility())"
     assert browser.run(seen) == [True, True, True]
-    assert browser.run("document.querySelectorAll('.plot svg').length") == 0
+    assert browser.run("document.querySelectorAll('.drawing svg').length") == 0
 
 
 def test_tables_sort_and_filter_by_keyboard(page: Browser) -> None:
@@ -276,20 +278,20 @@ def said(browser: Browser, chart: str) -> str:
 
 
 def test_points_bars_and_fields_are_read_by_keyboard(page: Browser) -> None:
-    page.run("document.querySelector('#trade-off-1 .plot').focus()")
+    page.run("document.querySelector('#trade-off-1 .drawing').focus()")
     page.press("ArrowRight")
     assert said(page, "trade-off-1") == sorted(points_of(page))[1][2]
-    page.run("document.querySelector('#layers-1 .plot').focus()")
+    page.run("document.querySelector('#layers-1 .drawing').focus()")
     page.press("ArrowDown")
     page.press("ArrowRight")
     figure = page.run("JSON.parse(document.querySelector('#layers-1 script').textContent).data[0]")
     name, _, value = said(page, "layers-1").rpartition(": ")
     assert name.endswith(figure["x"][1])
     assert float(value.split()[0]) == pytest.approx(10 ** figure["z"][1][1], rel=0.01)
-    page.run("document.querySelector('#who-pays-1 .plot').focus()")
+    page.run("document.querySelector('#who-pays-1 .drawing').focus()")
     page.press("ArrowDown")
     role, _, share = said(page, "who-pays-1").rpartition(": ")
-    bars = page.run("document.querySelector('#who-pays-1 .plot').data[0].x")
+    bars = page.run("document.querySelector('#who-pays-1 .drawing').data[0].x")
     assert role.endswith(", weights")
     assert share == f"{bars[1]:.1%}"
 

@@ -80,14 +80,14 @@ def test_the_page_runs_nothing_that_stands_in_a_name(tmp_path: Path) -> None:
         runs = "[...document.scripts].filter(script => script.type !== 'application/json').length"
         assert browser.run(runs) == 2
         assert browser.run("document.querySelector('td').textContent").startswith(EVIL[:70])
-        assert browser.run("document.querySelectorAll('a:not(.skip):not(nav a), b, i, .plot img').length") == 0
-        texts = "[...plot.querySelectorAll('text')].map(text => text.textContent)"
-        written = browser.run(f"[...document.querySelectorAll('.plot')].map(plot => {texts})")
+        assert browser.run("document.querySelectorAll('a:not(.skip):not(nav a), b, i, .drawing img').length") == 0
+        texts = "[...drawing.querySelectorAll('text')].map(text => text.textContent)"
+        written = browser.run(f"[...document.querySelectorAll('.drawing')].map(drawing => {texts})")
         assert [sum(text.startswith(EVIL[:70]) for text in texts) for texts in written] == [3, 3, 3]
         for number in range(3):
-            browser.run(f"document.querySelectorAll('.plot')[{number}].focus()")
+            browser.run(f"document.querySelectorAll('.drawing')[{number}].focus()")
             browser.press("ArrowRight")
-            for place in (".plot .hoverlayer", ".read"):
+            for place in (".drawing .hoverlayer", ".read"):
                 said = f"document.querySelectorAll('.chart')[{number}].querySelector('{place}').textContent"
                 assert browser.run(said).startswith(EVIL[:70])
         assert browser.complaints() == []

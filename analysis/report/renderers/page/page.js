@@ -60,7 +60,7 @@
   };
   const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0] };
   const chart = (figure) => {
-    const plot = figure.querySelector(".plot"), read = figure.querySelector(".read"), details = figure.querySelector("details");
+    const plot = figure.querySelector(".drawing"), read = figure.querySelector(".read"), details = figure.querySelector("details");
     const text = figure.querySelector("script").textContent;
     details.open = read.hidden = false;
     const draw = () => {
