@@ -98,16 +98,16 @@ def audit_pairs(audit: AuditSummary, say: Wording) -> list[Element]:
     if audit.whole is None:
         return []
     whole, there = audit.whole, local_outputs(audit.whole.damage)
-    sketched = np.mean([whole.sketched[name] for name in there], axis=0)
+    sketched, true = np.mean([whole.sketched[name] for name in there], axis=0), whole.local
     points = []
     for column, key in enumerate(whole.schemes):
         title = get_format(key).short_title
         for row, layer in enumerate(whole.layers):
-            x, y = float(sketched[row, column]), float(whole.local[row, column])
+            x, y = float(sketched[row, column]), float(true[row, column])
             if x > 0 and y > 0:
                 note = f"{title}, {say('sketched')} {format_number(x)}, {say('true')} {format_number(y)}"
-                points.append(ChartPoint(x, y, short_name(layer), note, key))
-    kinds = {key: get_format(key).short_title for key in whole.schemes}
+                points.append(ChartPoint(x, y, short_name(layer), note, f"{get_format(key).bits}"))
+    kinds = {f"{get_format(key).bits}": say("{bits} bits", bits=get_format(key).bits) for key in whole.schemes}
     caption = say("On the line the sketch equals the truth. Mean over these outputs: {names}.", names=", ".join(there))
     title = say("Sketched and true damage of every layer alone")
     axes = (say("sketched damage (log)"), say("true damage, held-out scenes (log)"))

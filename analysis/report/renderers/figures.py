@@ -127,8 +127,8 @@ def _scatter(chart: Scatter) -> Figure:
             traces.append(_points(of_kind, chart.kinds.get(kind, kind), _marker(kind, number, len(points)), named))
     layout = _layout(
         SCATTER_HEIGHT,
-        xaxis=_log_axis(chart.x_label, x_ends, "g"),
-        yaxis=_log_axis(chart.y_label, y_ends, "e"),
+        xaxis=_log_axis(chart.x_label, x_ends),
+        yaxis=_log_axis(chart.y_label, y_ends),
         showlegend=True,
     )
     return {"data": traces, "layout": layout}
@@ -145,7 +145,7 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _log_axis(title: str, ends: tuple[float, float], form: str) -> Figure:
+def _log_axis(title: str, ends: tuple[float, float]) -> Figure:
     """Ticks at powers of ten, and between them at round numbers as there is room."""
     decades = ends[1] - ends[0]
     steps = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1.2 else (1, 2, 5) if decades < 2.5 else (1,)
@@ -154,7 +154,7 @@ def _log_axis(title: str, ends: tuple[float, float], form: str) -> Figure:
     round_numbers = [float(f"{step}e{power}") for power in powers if power % every == 0 for step in steps]
     ticks = [value for value in round_numbers if ends[0] <= math.log10(value) <= ends[1]]
     ticks = ticks or [float(f"{10 ** (sum(ends) / 2):.3g}")]
-    texts = [_power_text(value) if form == "e" else f"{value:g}" for value in ticks]
+    texts = [f"{value:g}" if ends[0] > -1 and ends[1] < 5 else _power_text(value) for value in ticks]
     return _axis(title, type="log", range=list(ends), tickvals=ticks, ticktext=texts)
 
 

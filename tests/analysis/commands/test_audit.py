@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from analysis.audit import Audit, plans, ranks, stability, truth
 from analysis.report.charts.audit_charts import _attribution, _scores
+from analysis.report.page_charts import audit_pairs
 from analysis.report.wording import Wording
 from analysis.steps import audit_view, make_audit
 from analysis.steps.experiment import read_experiment
@@ -90,6 +91,26 @@ def test_it_is_read_back_and_drawn_in_the_readers_language(audited: tuple[Path, 
     for draw in (_scores, _attribution):
         lines = [" ".join(each.get_text().split()) for each in draw(read, Wording("zh")).findobj(Text)]
         assert english_in("\n".join(lines), names) == set()
+
+
+def test_its_pairs_stand_on_the_page(audited: tuple[Path, Audit]) -> None:
+    """Sketched and true damage of every layer and format, mean over camera, depth and points."""
+    run, found = audited
+    summary, local = (
+        read_experiment(run).audit,
+        ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf"),
+    )
+    assert summary is not None
+    (chart,) = audit_pairs(summary, Wording("en"))
+    pairs = [
+        (sum(found.sketched[name][row, column] for name in local) / 5,
+         sum(found.damage[name][row, column] for name in local) / 5)
+        for column in range(len(found.schemes)) for row in range(len(found.layers))
+    ]  # fmt: skip
+    drawn = [(point.x, point.y) for point in chart.points]
+    np.testing.assert_allclose(drawn, [pair for pair in pairs if min(pair) > 0], rtol=1e-3)
+    assert chart.line == "equal"
+    assert audit_pairs(summary._replace(whole=None), Wording("en")) == []
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["tables", "json"])

@@ -63,17 +63,19 @@
     const plot = figure.querySelector(".drawing"), read = figure.querySelector(".read"), details = figure.querySelector("details");
     const text = figure.querySelector("script").textContent;
     details.open = read.hidden = false;
+    // On paper the drawing is scaled to the width of the sheet, which the style does once it knows its own size.
+    const measure = () => {
+      const [width, height] = ["width", "height"].map((side) => plot.querySelector(".main-svg").getAttribute(side));
+      plot.style.setProperty("--aspect", `${width} / ${height}`);
+      for (const svg of plot.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    };
     const draw = () => {
       const { data, layout } = painted(text);
       Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true });
+      measure();
     };
-    plot.replaceChildren();
     draw();
-    plot.on("plotly_afterplot", () => {
-      const { width, height } = plot._fullLayout;
-      plot.style.setProperty("--aspect", `${width} / ${height}`);
-      for (const svg of plot.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    });
+    plot.on("plotly_afterplot", measure);
     const stops = stopsOf(JSON.parse(text).data);
     let at = null;
     plot.addEventListener("keydown", (event) => {
