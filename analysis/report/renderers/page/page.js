@@ -13,7 +13,7 @@
     if (numbers === 2) return (Number.isNaN(a) - Number.isNaN(b)) || a - b;
     return numbers === 1 ? (typeof a === "number" ? -1 : 1) : a.localeCompare(b, undefined, { numeric: true });
   };
-  for (const table of document.querySelectorAll(".table table")) {
+  const work = (table) => {
     const body = table.tBodies[0];
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
@@ -25,7 +25,7 @@
       body.append(...rows.map((pair) => pair[1]));
     }));
     const filter = table.closest(".table").querySelector(".filter");
-    if (!filter) continue;
+    if (!filter) return;
     filter.hidden = false;
     const field = filter.querySelector("input"), count = filter.querySelector("output");
     const apply = () => {
@@ -40,7 +40,8 @@
     };
     field.addEventListener("input", apply);
     apply();
-  }
+  };
+  document.querySelectorAll(".table table").forEach(work);
 
   // Charts: drawn by Plotly in the page's colours; arrow keys move through what they hold.
   const colours = getComputedStyle(document.documentElement);
@@ -63,6 +64,11 @@
     const plot = figure.querySelector(".drawing"), read = figure.querySelector(".read"), details = figure.querySelector("details");
     const text = figure.querySelector("script").textContent;
     details.open = read.hidden = false;
+    // The table that stands there for want of a script is made when it is asked for: fields have thousands of numbers.
+    details.querySelector("summary").addEventListener("click", () => {
+      details.insertAdjacentHTML("beforeend", details.querySelector("noscript").textContent);
+      details.querySelectorAll("table").forEach(work);
+    }, { once: true });
     // On paper the drawing is scaled to the width of the sheet, which the style does once it knows its own size.
     const measure = () => {
       const [width, height] = ["width", "height"].map((side) => plot.querySelector(".main-svg").getAttribute(side));
