@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli import main as command
-from tests.chromium import browsing, chromium
+from tests.chromium import ALL_DRAWN, browsing, chromium
 
 IMAGES = Path(__file__).resolve().parent / "images"
 WIDTH = 1100
@@ -34,6 +34,7 @@ def shoot(page: Path, target: Path, height: int, section: str | None = None) -> 
         browser.prefer("light")
         browser.size(WIDTH, height)
         browser.open(page)
+        browser.run(ALL_DRAWN)
         if section is not None:
             browser.run(f"document.getElementById('{section}').scrollIntoView()")
         time.sleep(1)  # until everything is drawn

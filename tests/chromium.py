@@ -15,6 +15,13 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+DRAWN = """new Promise(done => {
+  const drawn = () => [...document.querySelectorAll(".drawing")].%s(plot => plot.querySelector(".main-svg"));
+  const look = () => !document.querySelector(".drawing") || drawn() ? done(true) : requestAnimationFrame(look);
+  look();
+})"""
+FIRST_DRAWN, ALL_DRAWN = DRAWN % "some", DRAWN % "every"
+"""Wait until charts of a page are drawn, which is a moment after it is seen."""
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
     "--hide-scrollbars", "--no-first-run", "--disable-background-networking", "--disable-component-update",

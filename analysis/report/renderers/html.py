@@ -58,13 +58,14 @@ def render(document: Document) -> str:
     """
     template = _environment().get_template("page.html.j2")
     draws = any(_kind(block) == "figure" for block in document.blocks())
-    scripts = [*([_plotting_library()] if draws else []), _inside("page.js")]
+    plotting, script = _plotting_library() if draws else Markup(""), _inside("page.js")
     return template.render(
         document=document,
         say=Wording(document.language),
         style=_inside("page.css"),
-        scripts=scripts,
-        allowed=" ".join(map(_digest, scripts)),
+        plotting=plotting,
+        script=script,
+        allowed=Markup(" ").join(map(_digest, (plotting, script))),
         light=_variables(LIGHT),
         dark=_variables(DARK),
     )
@@ -107,7 +108,7 @@ def _inside(name: str) -> Markup:
 
 @cache
 def _plotting_library() -> Markup:
-    """Plotly's script; a page takes it whole, as it fetches nothing."""
+    """Plotly's script; a page takes it whole, as it fetches nothing, and runs it once it is seen."""
     from plotly.offline import get_plotlyjs
 
     return Markup(get_plotlyjs())

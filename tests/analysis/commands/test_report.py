@@ -15,7 +15,7 @@ from analysis.report.renderers import RENDERERS, Renderer
 from analysis.steps.experiment import read_experiment
 from sensitivity import open_profile
 from tests.analysis.commands.running import RESULTS, Ran, assert_refused, cli, content, the_json
-from tests.chromium import Browser, browsing, chromium
+from tests.chromium import ALL_DRAWN, Browser, browsing, chromium
 from vggtkit.core.seal import sealed
 
 
@@ -175,6 +175,7 @@ def page(finished: tuple[Path, dict[str, Ran]], browser: Browser) -> Browser:
     browser.size(1280, 900)
     browser.prefer("light")
     browser.open(finished[0] / "report.html")
+    assert browser.run(ALL_DRAWN)
     return browser
 
 

@@ -98,9 +98,20 @@
     plot.addEventListener("blur", () => Plotly.Fx.unhover(plot));
     return draw;
   };
-  const charts = [...document.querySelectorAll("figure.chart")].map(chart);
-  const repaint = () => charts.forEach((draw) => draw());
+  // Plotly takes a second to start: the page is seen first, and then one chart after the other.
+  const waiting = [...document.querySelectorAll("figure.chart")], draws = [];
+  const drawOne = () => {
+    if (typeof Plotly === "undefined") {
+      const plotting = document.createElement("script");
+      plotting.textContent = document.getElementById("plotting").textContent;
+      document.head.append(plotting);
+    }
+    draws.push(chart(waiting.shift()));
+  };
+  const drawAll = () => { if (waiting.length) { drawOne(); setTimeout(drawAll); } };
+  const repaint = () => { draws.forEach((draw) => draw()); while (waiting.length) drawOne(); };
   for (const asked of ["(prefers-color-scheme: dark)", "print"]) matchMedia(asked).addEventListener("change", repaint);
+  addEventListener("load", () => requestAnimationFrame(() => setTimeout(drawAll)));
 
   // Depth: the slider moves the edge, the list changes the scheme.
   for (const frame of document.querySelectorAll(".depth .frame")) {
