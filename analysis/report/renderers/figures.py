@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from analysis.report.charts.colours import field_stops
 from analysis.report.document import Bars, Cell, ChartPoint, HeatMap, Row, Scatter, Table, pareto_front
+from analysis.report.renderers.plain_json import finite
 from analysis.report.renderers.point_names import sides
 from vggtkit.core.escaping import printable
 
@@ -80,7 +81,7 @@ def numbers(chart: Drawn, words: Sequence[str]) -> Table:
         return Table(chart.title, (*words, chart.x_label, chart.y_label), rows, words=(words[1],))
     if isinstance(chart, Bars):
         shares = zip(chart.names, *chart.series.values(), strict=True)
-        rows = [(name, *(Cell(f"{share:.1%}", share) for share in row)) for name, *row in shares]
+        rows = [(name, *map(_share, row)) for name, *row in shares]
         return Table(chart.title, (words[0], *chart.series), rows)
     rows = [(name, *map(_cell, values)) for name, values in zip(chart.rows, chart.values, strict=True)]
     return Table(chart.title, (words[0], *chart.columns), rows)
@@ -88,6 +89,10 @@ def numbers(chart: Drawn, words: Sequence[str]) -> Table:
 
 def _cell(value: float | None) -> Cell:
     return Cell("n/a") if value is None or not math.isfinite(value) else Cell(f"{value:.3g}", value)
+
+
+def _share(value: float) -> Cell:
+    return Cell(f"{value:.1%}", value) if math.isfinite(value) else Cell("n/a")
 
 
 def _layout(height: float, **more: object) -> Figure:
@@ -203,9 +208,10 @@ def _bars(chart: Bars) -> Figure:
     traces = [
         {
             "type": "bar", "orientation": "h", "name": literal(title), "marker": {"color": colour},
-            "x": list(shares), "y": list(range(len(chart.names))), "hoverinfo": "text",
+            "x": list(map(finite, shares)), "y": list(range(len(chart.names))), "hoverinfo": "text",
             "hovertext": [
-                literal(f"{name}, {title}: {share:.1%}") for name, share in zip(chart.names, shares, strict=True)
+                literal(f"{name}, {title}: {_share(share).text}")
+                for name, share in zip(chart.names, shares, strict=True)
             ],
         }
         for (title, shares), colour in zip(chart.series.items(), SERIES_COLOURS, strict=False)
@@ -290,9 +296,10 @@ def _colour_scale() -> list[list[Any]]:
 
 def _colour_bar(unit: str, low: float, high: float) -> Figure:
     step = max(1, math.ceil((high - low) / 6))
-    powers = list(range(math.ceil(low), math.floor(high) + 1, step))
+    powers: list[float] = list(range(math.ceil(low), math.floor(high) + 1, step))
+    ticks = powers if len(powers) > 1 else [low, high]
     return {
         "orientation": "h", "thickness": 12, "len": 0.6, "x": 0, "xanchor": "left", "y": 0, "yanchor": "top",
-        "title": {"text": literal(unit), "side": "bottom", "font": {"size": 13}}, "outlinewidth": 0, "tickvals": powers,
-        "ticktext": [f"1e{power}" for power in powers],
+        "title": {"text": literal(unit), "side": "bottom", "font": {"size": 13}}, "outlinewidth": 0, "tickvals": ticks,
+        "ticktext": [_power_text(float(f"{10**power:.2g}")) for power in ticks],
     }  # fmt: skip

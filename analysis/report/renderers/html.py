@@ -65,7 +65,7 @@ def render(document: Document) -> str:
         style=_inside("page.css"),
         plotting=plotting,
         script=script,
-        allowed=Markup(" ").join(map(_digest, (plotting, script))),
+        allowed=Markup(" ").join(map(_digest, filter(None, (plotting, script)))),
         light=_variables(LIGHT),
         dark=_variables(DARK),
     )

@@ -1,5 +1,6 @@
 """Figures for Plotly: the numbers of the chart, names that are letters only, and nothing that Plotly does not know."""
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ CHARTS = {
     "one point": Scatter("", "", "", POINTS[:1], {"plan": "plans"}),
     "field": HeatMap(HOSTILE, (HOSTILE, "b"), (HOSTILE, HOSTILE, "z"), [[0.5, None, 1e-9], [2.0, 0.0, math.inf]],
                      HOSTILE, (HOSTILE, HOSTILE), (1, None), HOSTILE),
+    "broken bars": Bars("", ("a",), {"b": (math.nan,)}, ""),
     "empty field": HeatMap("", ("a",), ("b",), [[None]], ""),
     "bars": Bars(HOSTILE, (HOSTILE, "b"), {HOSTILE: (0.25, 0.75), "c": (1.0, 0.0)}, HOSTILE),
 }  # fmt: skip
@@ -41,6 +43,7 @@ def test_plotly_knows_all_that_a_figure_asks_for(chart: Drawn) -> None:
     """Its own validators refuse names and values that its figures do not have."""
     graph_objects = pytest.importorskip("plotly.graph_objects")
     drawn = plotly_figure(chart)
+    json.dumps(drawn, allow_nan=False)
     assert len(graph_objects.Figure(drawn).data) == len(drawn["data"])
 
 
@@ -109,6 +112,16 @@ def test_numbers_are_those_of_the_chart() -> None:
     rows = numbers(CHARTS["scatter"], words).rows
     assert [(row[2].value, row[3].value) for row in rows] == [(p.x, p.y) for p in POINTS]
     assert numbers(CHARTS["field"], words).texts[1] == ("b", "2", "0", "n/a")
+    assert numbers(CHARTS["broken bars"], words).texts == [("a", "n/a")]
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-9, 1e-3), (0.2, 0.6), (0.5, 0.5)])
+def test_the_colours_of_a_field_have_numbers_beside_them(low: float, high: float) -> None:
+    bar = plotly_figure(HeatMap("", ("a",), ("b", "c"), [[low, high]], ""))["data"][0]["colorbar"]
+    assert len(bar["tickvals"]) >= 2
+    assert [float(text) for text in bar["ticktext"]] == pytest.approx(
+        [10**power for power in bar["tickvals"]], rel=0.05
+    )
 
 
 def test_names_beside_points_cover_neither_each_other_nor_points() -> None:

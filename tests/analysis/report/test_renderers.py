@@ -1,7 +1,9 @@
 """One document, several renderers: all say the same, and no name is read as markup by any of them."""
 
 import base64
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -97,8 +99,25 @@ def test_the_page_runs_nothing_that_stands_in_a_name(tmp_path: Path) -> None:
         assert browser.requests() == [page.resolve().as_uri()]
 
 
+def test_the_page_lets_no_script_run_but_its_own() -> None:
+    page = RENDERERS["html"].render(document("layer42"))
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    allowed = re.search(r"script-src ([^;]*)$", policy[1])
+    assert allowed is not None
+    scripts = re.findall(r"<script(?: type=\"text/plain\" id=\"plotting\")?>(.*?)</script>", page, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert allowed[1].split() == [f"'sha256-{digest}'" for digest in digests]
+    assert len(digests) == 2
+    assert policy[1].startswith("default-src 'none'; ")
+
+
+def test_a_page_without_charts_is_small() -> None:
+    assert len(RENDERERS["html"].render(Document("Sizes", ()))) < 30_000
+
+
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 def test_text_can_be_read_on_its_ground(palette: object) -> None:
     for ground in (palette.ground, palette.surface):
-        for name in ("text", "quiet", "accent", "plan", "uniform", "good", "warning"):
+        for name in ("text", "quiet", "accent", "plan", "uniform", "good", "warning", "violet"):
             assert contrast(getattr(palette, name), ground) >= 4.5, name
