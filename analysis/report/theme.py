@@ -13,7 +13,13 @@ PLAN, UNIFORM, BASELINE = "#D55E00", "#0072B2", "#8C8C8C"
 FLOAT, REFERENCE, WARNING = "#7F7F7F", "#333333", "#B00000"
 BY_BITS = {8: "#0072B2", 4: "#009E73", 3: "#CC79A7", 2: "#E69F00"}
 MARKERS = "osD^vp>hX<Pd"
-GRID, GREY = "#E6E6E6", "#999999"
+BITS_SCALE = {
+    2: "#7F2704", 3: "#D95F0E", 4: "#FDBE6F", 5: "#C7E9B4", 6: "#41B6C4", 8: "#225EA8", 16: "#2B2D42", 32: "#000000",
+}  # fmt: skip
+"""Where every number of bits stands beside every other: from brown, few, to blue, many."""
+GRID, GREY, QUIET, EDGE = "#E6E6E6", "#999999", "#666666", "#555555"
+BAND, EMPTY = "#F3F3F3", "#DDDDDD"
+"""Every second row; a field without a number."""
 DEPTH_COLOURS, ERROR_COLOURS, FIELD_COLOURS = "cividis", "inferno", "cividis"
 TITLE_SIZE, TEXT_SIZE = 12, 9
 DPI = 110

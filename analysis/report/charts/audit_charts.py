@@ -14,7 +14,7 @@ from analysis.audit.plans import BUDGETS
 from analysis.audit.results import ALL, DEFAULTS, LOCAL, TRACKS, Audit, ScoreResult
 from analysis.report.charts.fonts import letters_of
 from analysis.report.profile_tables import COARSE, role_title, task_title
-from analysis.report.theme import DPI, GREY
+from analysis.report.theme import DPI, EMPTY, FIELD_COLOURS, GREY, GRID
 from analysis.report.theme import SERIES as COLOURS
 from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.arrays import Array
@@ -129,7 +129,7 @@ def _draw_correlations(axes: Axes, audit: Audit, say: Wording) -> None:
     axes.set_xticks((-1, -0.5, 0, 0.5, 1))
     axes.set_yticks(range(len(scores)), [say.translated(score.title) for score in scores])
     axes.invert_yaxis()
-    axes.grid(axis="y", color="#EEEEEE")
+    axes.grid(axis="y", color=GRID)
     _legend_below(axes)
     _embolden(axes, [score.key for score in scores])
 
@@ -275,9 +275,9 @@ def _draw_heat_map(axes: Axes, audit: Audit, damage: Array, title: str, say: Wor
     _title(axes, title)
     norm = LogNorm() if (damage > 0).any() else None
     image = axes.imshow(
-        np.ma.masked_less_equal(damage, 0), norm=norm, cmap="cividis", aspect="auto", interpolation="nearest"
+        np.ma.masked_less_equal(damage, 0), norm=norm, cmap=FIELD_COLOURS, aspect="auto", interpolation="nearest"
     )
-    axes.set_facecolor("#DDDDDD")
+    axes.set_facecolor(EMPTY)
     axes.set_xticks(
         range(len(audit.schemes)), [get_format(key).short_title for key in audit.schemes], rotation=20, ha="right"
     )

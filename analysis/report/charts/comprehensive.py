@@ -12,7 +12,7 @@ from analysis.report.charts.cost_panels import draw_sizes, draw_times, draw_trad
 from analysis.report.charts.error_panels import draw_absolute, draw_psnr, draw_similarity, output_colour
 from analysis.report.charts.fonts import letters_of
 from analysis.report.charts.style import folded_text
-from analysis.report.theme import DPI, WARNING
+from analysis.report.theme import DPI, EDGE, WARNING
 from analysis.report.wording import ENGLISH, Wording
 from vggtkit.core.atomic import replacing, replacing_all
 from vggtkit.core.escaping import plain_for_charts
@@ -138,7 +138,7 @@ def _add_legend(figure: Figure, evaluation: Evaluation) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], marker="o", linestyle="none", color=output_colour(evaluation, name), markeredgecolor="#555555",
+        Line2D([], [], marker="o", linestyle="none", color=output_colour(evaluation, name), markeredgecolor=EDGE,
                label=plain_for_charts(name))
         for name in evaluation.outputs
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import networkx as nx
 
 from analysis.report.charts.fonts import letters_of
 from analysis.report.profile_tables import role_title
+from analysis.report.theme import BITS_SCALE, QUIET
 from analysis.report.wording import ENGLISH, Wording
 from mixedprec import Plan
 from vggtkit.core.atomic import replacing
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-COLOURS = {
-    2: "#7f2704",
-    3: "#d95f0e",
-    4: "#fdbe6f",
-    5: "#c7e9b4",
-    6: "#41b6c4",
-    8: "#225ea8",
-    16: "#2b2d42",
-    32: "#000000",
-}
 TRUNK_ROWS = 4
 HEAD_ROWS = 4
 GAP = 0.25
@@ -112,7 +103,7 @@ def _draw_block(
 
     for number, layer in enumerate(layers):
         column, row = divmod(number, rows)
-        colour = COLOURS[get_format(plan.formats[layer.name]).bits]
+        colour = BITS_SCALE[get_format(plan.formats[layer.name]).bits]
         axes.add_patch(
             Rectangle((left + column, top - row - 1), 0.92, 0.92, facecolor=colour, edgecolor="white", linewidth=0.4)
         )
@@ -125,7 +116,7 @@ def _draw_arrows(
 ) -> None:
     """What feeds what beyond what follows from other arrows (residual paths feed all that comes later)."""
     reduced = nx.transitive_reduction(blocks) if nx.is_directed_acyclic_graph(blocks) else blocks
-    style = {"arrowstyle": "-|>", "color": "#666666", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
+    style = {"arrowstyle": "-|>", "color": QUIET, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
     for source, target in reduced.edges:
         if target not in places or (source not in places):
             continue
@@ -137,7 +128,7 @@ def _draw_arrows(
             axes.plot(
                 [(left + right) / 2 - 0.04, (left + right) / 2 - 0.04, rail, rail],
                 [bottom - 0.1, bottom - 1.1, bottom - 1.1, middle],
-                color="#666666", linewidth=0.7, solid_joinstyle="miter",
+                color=QUIET, linewidth=0.7, solid_joinstyle="miter",
             )  # fmt: skip
             axes.annotate("", (rail + 1.0, middle), (rail, middle), arrowprops=style)
         else:
@@ -158,7 +149,7 @@ def _label_trunk(
             )
         seen.add(kind)
     for row, name in enumerate(("attention in", "attention out", "MLP in", "MLP out")):
-        axes.text(-0.4, -row - 0.5, say(name), ha="right", va="center", fontsize=7, color="#666666")
+        axes.text(-0.4, -row - 0.5, say(name), ha="right", va="center", fontsize=7, color=QUIET)
 
 
 def _draw_legend(figure: Figure, plan: Plan, layers: Sequence[Layer], columns: int, say: Wording) -> None:
@@ -173,7 +164,7 @@ def _draw_legend(figure: Figure, plan: Plan, layers: Sequence[Layer], columns: i
         bits: say("{bits} bit: {share} of weights", bits=bits, share=f"{share[bits] / total:.1%}")
         for bits in sorted(share)
     }
-    handles = [Patch(facecolor=COLOURS[bits], label=label) for bits, label in labels.items()]
+    handles = [Patch(facecolor=BITS_SCALE[bits], label=label) for bits, label in labels.items()]
     figure.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.005), ncols=columns, fontsize=8, frameon=False
     )

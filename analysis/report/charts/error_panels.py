@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.evaluation.results import Evaluation, SchemeResult, format_number
 from analysis.report.charts.style import colour_of, label_below, name_rows, not_drawn, title
-from analysis.report.theme import GREY, SERIES, TEXT_SIZE
+from analysis.report.theme import EDGE, GREY, QUIET, SERIES, TEXT_SIZE
 from analysis.report.wording import Wording
 from vggtkit.metrics.ratings import LEVELS, THRESHOLDS
 
@@ -95,7 +95,7 @@ def _dots(
             height = row + shifts[evaluation.outputs.index(name)]
             axes.plot(
                 placed(value), height, "o", markersize=5, color=output_colour(evaluation, name),
-                markeredgecolor="#555555", markeredgewidth=0.4, zorder=3,
+                markeredgecolor=EDGE, markeredgewidth=0.4, zorder=3,
             )  # fmt: skip
         if not values:
             missing.append((result, say("n/a or 0")))
@@ -159,6 +159,6 @@ def _limits(axes: Axes, metric: str, placed: Callable[[float], float], say: Word
             axes.axvline(limit, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
             axes.annotate(
                 say(level), (limit, 0.98), xycoords=("data", "axes fraction"), xytext=(2, 0), rotation=90,
-                textcoords="offset points", va="top", fontsize=7, color="#666666",
+                textcoords="offset points", va="top", fontsize=7, color=QUIET,
             )  # fmt: skip
             axes.set_ylim(bottom, -0.5 - _ROOM_FOR_LEVELS)

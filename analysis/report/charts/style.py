@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.evaluation.results import SchemeResult, short_title
 from analysis.report.renderers.text import width_of
-from analysis.report.theme import BY_BITS, FLOAT, MARKERS, PLAN, TEXT_SIZE, TITLE_SIZE
+from analysis.report.theme import BAND, BY_BITS, FLOAT, MARKERS, PLAN, TEXT_SIZE, TITLE_SIZE
 from analysis.report.wording import Wording
 from vggtkit.core.escaping import plain_for_charts
 from vggtkit.quant import FORMATS
@@ -79,7 +79,7 @@ def name_rows(axes: Axes, results: Sequence[SchemeResult]) -> None:
         for tick, result in zip(axes.get_yticklabels(), results, strict=True):
             tick.set_fontweight("bold" if result.key == "plan" else "normal")
     for row in range(0, len(results), 2):
-        axes.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0, linewidth=0)
+        axes.axhspan(row - 0.5, row + 0.5, color=BAND, zorder=0, linewidth=0)
 
 
 def not_drawn(missing: Sequence[tuple[SchemeResult, str]], say: Wording) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.report.charts.fonts import letters_of
+from analysis.report.theme import GRID, PLAN, REFERENCE, SERIES, UNIFORM
 from analysis.report.wording import ENGLISH, Wording
 from analysis.search.time_front import TimedPoint
 from vggtkit.core.escaping import plain_for_charts
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 PRINT_DPI = 200
 # Okabe & Ito, "Color Universal Design", 2008.
-_COLOURS, _MARKERS = ("#D55E00", "#0072B2", "#009E73"), ("o", "s", "^")
+_COLOURS, _MARKERS = (PLAN, UNIFORM, SERIES[2]), ("o", "s", "^")
 
 
 def draw_time(
@@ -50,11 +51,11 @@ def _figure(points: Sequence[TimedPoint], model: str, fp32_seconds: float, say: 
             color=_COLOURS[number % len(_COLOURS)], marker=_MARKERS[number % len(_MARKERS)],
             label=say("at most {mb} MB", mb=f"{budget / 1e6:.2f}"),
         )  # fmt: skip
-    axes.axvline(fp32_seconds, color="#333333", linewidth=1.0, linestyle="--", label="FP32")
+    axes.axvline(fp32_seconds, color=REFERENCE, linewidth=1.0, linestyle="--", label="FP32")
     axes.set_yscale("log")
     axes.set_xlabel(say("predicted seconds of a pass"))
     axes.set_ylabel(say("predicted damage: NMSE of the outputs"))
-    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     title = say("{model}: what time and size cost", model=model)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import analysis.report
 from analysis.report.document import (
     Bars,
     Cell,
@@ -121,3 +122,11 @@ def test_text_can_be_read_on_its_ground(palette: object) -> None:
     for ground in (palette.ground, palette.surface):
         for name in ("text", "quiet", "accent", "plan", "uniform", "good", "warning", "violet"):
             assert contrast(getattr(palette, name), ground) >= 4.5, name
+
+
+def test_all_colours_are_of_the_theme() -> None:
+    """Of charts in files, of tables and of the page, whose style has names for them."""
+    folder = Path(analysis.report.__file__).parent.parent
+    files = [path for path in folder.rglob("*") if path.suffix in (".py", ".css", ".js", ".j2")]
+    own = {path.name for path in files if re.search("#[0-9A-Fa-f]{6}\\b", path.read_text(encoding="utf-8"))}
+    assert own == {"theme.py"}
