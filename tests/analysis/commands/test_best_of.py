@@ -9,7 +9,7 @@ import pytest
 
 from analysis.evaluation.evaluator import Evaluator
 from analysis.steps.run_folder import PICTURE_DIGESTS
-from analysis.steps.selection import CANDIDATES, selection_scenes
+from analysis.steps.selection import CANDIDATES, LEFT, selection_scenes
 from mixedprec import load_plan, packed_with
 from mixedprec.checkpoint import read_weights
 from sensitivity import open_profile
@@ -33,6 +33,7 @@ def test_the_best_of_those_measured_is_kept_with_its_scenes(run: Path, model_fol
     assert candidates == said["candidates"]
     assert 2 <= len(candidates) <= 5
     assert len({(row["policy"], row["made_for"], row["rounding"]) for row in candidates}) == len(candidates)
+    assert any(row["made_for"] == LEFT for row in candidates)
     best = min(candidates, key=lambda row: row["measured"])
     assert (plan.policy, plan.rounding) == (best["policy"], best["rounding"])
     assert said["rounding"] == plan.rounding
