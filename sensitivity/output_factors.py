@@ -16,17 +16,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sensitivity.going_back import differentiated, tape_of
+from sensitivity.going_back import differentiated
 from sensitivity.jacobian_sketch import ignores_detach
 from sensitivity.layer_rows import part_count
-from sensitivity.moments import Moments, combined, input_moments
+from sensitivity.moments import Moments, input_moments, recorded
 from sensitivity.route import Route
 from sensitivity.segments import Gradients
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, silent
-from vggtkit.quant import Layer, out_first, weight_of
+from vggtkit.quant import Layer, out_first
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -129,12 +129,8 @@ def _gradients(
     subject: Subject, layers: Sequence[Layer], wanted: Sequence[Layer], weights: Mapping[str, float] | None,
     probes: int, seed: int, scene: Scene, route: Route,
 ) -> dict[str, Tensor]:  # fmt: skip
-    generator, names = torch.Generator().manual_seed(seed), {layer.name for layer in wanted}
-    tape = tape_of(route, [weight_of(subject.model, layer) for layer in layers], route.places)
-    with tape.recording(), route.running():
-        outputs = subject.run(scene)
-        losses = [combined(outputs, weights, generator) for _ in range(probes)]
-    sums: dict[str, Tensor] = {}
+    tape, losses = recorded(subject, layers, scene, weights, probes, seed, route)
+    names, sums = {layer.name for layer in wanted}, dict[str, Tensor]()
 
     def consume(rows: list[int], gradients: list[Gradients]) -> None:
         for row, of_weight in zip(rows, gradients, strict=True):

@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.document import Row, Table
-from analysis.steps.plan_rounding import CALIBRATES
+from analysis.steps.plan_rounding import CALIBRATES, LEFT, MADE_FOR
 from analysis.steps.plan_source import PlanSource
 from analysis.steps.rounding import Calibration
 from analysis.steps.run_folder import PICTURE_DIGESTS, SCENE_DIGESTS, check_not_profiled, scenes_for, subject_of_run
@@ -37,9 +37,6 @@ SELECT_SCENES = 8
 """Scenes that candidates are measured on, where there are as many."""
 SPLIT: Split = "calibration"
 """The half of a source that they are of, so that its other half can be judged on."""
-LEFT = "left"
-"""In the place of a rounding that a plan is made for: what that of the best candidate before left of each layer's
-damage, on the scenes of the selection (`sensitivity.rounding_left`)."""
 CANDIDATES: tuple[tuple[str, str, str], ...] = (
     ("auto", CALIBRATED, CALIBRATES),
     ("auto", CALIBRATED, "joint_descent"),
@@ -131,11 +128,13 @@ def select(
         if not any(_alike(planned.plan, other.planned.plan) for other in candidates):
             weights = calibration.rounded(planned.plan).weights
             candidates.append(MeasuredPlan(planned, evaluator.measure_weights(weights).damage, made_for, weights))
-    best = min(candidates, key=lambda candidate: candidate.damage).planned
+    least = min(candidates, key=lambda candidate: candidate.damage)
+    best = least.planned
     calibrated = {name: profile.facts[name] for name in ("scenes", "scene_fingerprint")}
     known = {
         "calibrated_on": calibrated,
         SELECTION: facts,
+        MADE_FOR: least.as_facts()["made_for"],
         "candidates": [candidate.as_facts() for candidate in candidates],
     }
     plan = replace(best.plan, provenance={**best.plan.provenance, **known})

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from analysis.evaluation.evaluator import Evaluator
+from analysis.steps.plan_rounding import LEFT
 from analysis.steps.run_folder import PICTURE_DIGESTS
-from analysis.steps.selection import CANDIDATES, LEFT, selection_scenes
+from analysis.steps.selection import CANDIDATES, selection_scenes
 from mixedprec import load_plan, packed_with
 from mixedprec.checkpoint import read_weights
 from sensitivity import open_profile
@@ -36,6 +37,7 @@ def test_the_best_of_those_measured_is_kept_with_its_scenes(run: Path, model_fol
     assert any(row["made_for"] == LEFT for row in candidates)
     best = min(candidates, key=lambda row: row["measured"])
     assert (plan.policy, plan.rounding) == (best["policy"], best["rounding"])
+    assert plan.provenance["made_for"] == best["made_for"]
     assert said["rounding"] == plan.rounding
     selected, calibrated = plan.provenance["selected_on"], plan.provenance["calibrated_on"]
     assert calibrated["scenes"] == profile.facts["scenes"]
