@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mixedprec.apply import check_assignment
 from mixedprec.rounding import Rounded
 from mixedprec.rounding_in_passes import KeptLayers, RoundedLayer
-from sensitivity.moments import UNREACHED, UNSEEN
+from sensitivity.moments import UNREACHED, UNSEEN, ZEROS_OR_NOT_FINITE
 from sensitivity.paired_moments import Calls
 from vggtkit.core.journal import Parts
 from vggtkit.core.provenance import Progress, silent
@@ -18,8 +18,6 @@ from vggtkit.quant import Layer, QuantizedTensor, dequantize_layer, get_format, 
 from vggtkit.quant.rounding import Rounding, aimed_at_exact_outputs
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
-
-UNUSABLE_INPUTS = "its inputs are all zeros, or not finite"
 
 
 def sequentially_rounded(
@@ -79,7 +77,7 @@ def _next(
     usable = bool(own.isfinite().all() and cross.isfinite().all() and own.any())
     weight = out_first(weight_of(subject.model, layer), layer.kind)
     aimed = _aimed(weight, own, cross) if usable and not get_format(key).is_float else weight
-    return rounding.round(aimed, key, own if usable else None, layer.name), "" if usable else UNUSABLE_INPUTS
+    return rounding.round(aimed, key, own if usable else None, layer.name), "" if usable else ZEROS_OR_NOT_FINITE
 
 
 def _aimed(weight: Tensor, own: Tensor, cross: Tensor) -> Tensor:

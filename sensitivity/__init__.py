@@ -18,6 +18,7 @@
 | `output_factors` | the same of inputs and output channels, by what an error does to the outputs |
 | `paired_moments` | the same of what quantised layers before them leave of the inputs |
 | `rounding_gain` | what calibrated rounding leaves of every layer's error |
+| `rounding_left` | what a rounding that is done leaves of every layer's damage, on other scenes |
 | `token_classes` | damage by camera, register and patch tokens |
 | `scores` | every cheap score, in one registry |
 | `dataflow`, `route` | which modules of a foreign model may be segments, and how it is differentiated |

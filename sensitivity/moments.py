@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from sensitivity.going_back import differentiated, norm_of, tape_of
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, ignores_detach
 from sensitivity.layer_rows import has_rows, input_rows, output_sizes, part_count
 from sensitivity.route import Route
-from sensitivity.segments import Gradients
+from sensitivity.segments import Gradients, Tape
 from vggtkit.core.errors import InputError
 from vggtkit.core.memory import free_bytes
 from vggtkit.core.program import setting
@@ -40,6 +40,8 @@ UNSEEN = "what its weight is multiplied by is not seen"
 UNREACHED = "no calibration scene reaches it"
 NOT_FINITE = "its inputs are not finite"
 ALL_ZEROS = "its inputs are all zeros"
+ZEROS_OR_NOT_FINITE = f"{ALL_ZEROS} or not finite"
+"""Where it is not looked at which of the two it is."""
 
 
 class Moments:
@@ -246,13 +248,10 @@ def _gather(
     weights: Mapping[str, float] | None, probes: int, seed: int, route: Route,
 ) -> Moments:  # fmt: skip
     """One scene. A layer's calls wait until all gradients went through the segment that it is in."""
-    moments, generator = Moments(subject, wanted), torch.Generator().manual_seed(seed)
-    tape = tape_of(route, [weight_of(subject.model, layer) for layer in layers], route.places)
-    pending, between = _Pending(moments), set(tape.between)
-    with tape.recording(), route.running():
-        with pending.watching():
-            outputs = subject.run(scene)
-        losses = [combined(outputs, weights, generator) for _ in range(probes)]
+    moments = Moments(subject, wanted)
+    pending = _Pending(moments)
+    tape, losses = recorded(subject, layers, scene, weights, probes, seed, route, pending.watching())
+    between = set(tape.between)
 
     def consume(rows: list[int], _gradients: list[Gradients]) -> None:
         for row in rows:
@@ -264,6 +263,30 @@ def _gather(
     for name in list(pending.calls):
         pending.finish(name)
     return moments
+
+
+def recorded(
+    subject: Subject, layers: Sequence[Layer], scene: Scene, weights: Mapping[str, float] | None, probes: int,
+    seed: int, route: Route, watching: AbstractContextManager[None] | None = None,
+) -> tuple[Tape, list[Tensor]]:  # fmt: skip
+    """A pass over a scene to go back through, and random combinations of its outputs.
+
+    Args:
+        subject: not packed.
+        layers: whose weights get gradients.
+        scene: what the model sees.
+        weights: as `combined` takes them.
+        probes: combinations.
+        seed: of these.
+        route: of the pass.
+        watching: entered while the model runs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tape = tape_of(route, [weight_of(subject.model, layer) for layer in layers], route.places)
+    with tape.recording(), route.running():
+        with watching or nullcontext():
+            outputs = subject.run(scene)
+        return tape, [combined(outputs, weights, generator) for _ in range(probes)]
 
 
 class _Pending:

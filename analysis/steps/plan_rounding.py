@@ -8,7 +8,7 @@ from analysis.report.document import Row, Table
 from analysis.steps.plan_source import PlanSource
 from mixedprec import Planned
 from sensitivity.layer_rows import has_rows
-from sensitivity.moments import ALL_ZEROS, UNREACHED, UNSEEN
+from sensitivity.moments import UNREACHED, UNSEEN, ZEROS_OR_NOT_FINITE
 from sensitivity.rounding_gain import CALIBRATED
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
@@ -18,9 +18,14 @@ from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
 AUTO_ROUNDING = "auto"
 CALIBRATES = "descent"
 """What `AUTO_ROUNDING` chooses codes by where plans are made for what `CALIBRATED` leaves, which it begins with."""
+LEFT = "left"
+"""In the place of a rounding that a plan is made for: what that of the best candidate before left of each layer's
+damage, on the scenes of the selection (`sensitivity.rounding_left`)."""
+MADE_FOR = "made_for"
+"""Of a plan's provenance: the rounding that the best of several was made for, or `LEFT`."""
 UNCALIBRATED = "uncalibrated"
 """Of a plan's provenance: the layers that are rounded to the nearest all the same, and why."""
-UNUSABLE = f"{UNREACHED}, or {ALL_ZEROS} or not finite"
+UNUSABLE = f"{UNREACHED}, or {ZEROS_OR_NOT_FINITE}"
 
 
 def pick_rounding(source: PlanSource, asked: str, *, measures: bool) -> Rounding:
@@ -75,6 +80,8 @@ def rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list[
     if evidence.rounding == NEAREST:
         return [f"{chosen}.", f"The predicted damage is that of rounding to the nearest, {measure} the other."]
     by = "it" if evidence.rounding == plan.rounding else evidence.rounding
+    if plan.provenance.get(MADE_FOR) == LEFT:
+        by = f"{plan.rounding}, as measured on the selection scenes,"
     return [
         f"{chosen}, on pictures like those that were profiled: calibrate on such as the model will see.",
         f"The plan is made for what {by} leaves of each layer's error, and so is the predicted damage.",

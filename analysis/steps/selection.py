@@ -7,13 +7,13 @@ by says too little damage of what was chosen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.document import Row, Table
-from analysis.steps.plan_rounding import CALIBRATES
+from analysis.steps.plan_rounding import CALIBRATES, LEFT, MADE_FOR
 from analysis.steps.plan_source import PlanSource
 from analysis.steps.rounding import Calibration
 from analysis.steps.run_folder import PICTURE_DIGESTS, SCENE_DIGESTS, check_not_profiled, scenes_for, subject_of_run
@@ -22,10 +22,12 @@ from mixedprec import Plan, Planned, Request, solve_plan
 from mixedprec.evidence import output_weights
 from sensitivity import Profile
 from sensitivity.rounding_gain import CALIBRATED
+from sensitivity.rounding_left import damage_left
 from vggtkit.core.errors import InputError
 from vggtkit.core.permits import permit
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
+from vggtkit.quant import QuantizedTensor
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS
 from vggtkit.scenes import Scene, SceneSource, digest_pictures, fingerprint, pictures_of
 from vggtkit.scenes.source import Split
@@ -38,6 +40,7 @@ SPLIT: Split = "calibration"
 CANDIDATES: tuple[tuple[str, str, str], ...] = (
     ("auto", CALIBRATED, CALIBRATES),
     ("auto", CALIBRATED, "joint_descent"),
+    ("auto", LEFT, "joint_descent"),
     ("auto", CALIBRATED, "output_descent"),
     ("joint", CALIBRATED, CALIBRATES),
     ("joint", CALIBRATED, "output_descent"),
@@ -57,15 +60,19 @@ class MeasuredPlan:
     Attributes:
         planned: with its rounding.
         damage: measured on the scenes of the selection.
+        made_for: as in `CANDIDATES`.
+        weights: as they were measured.
     """
 
     planned: Planned
     damage: float
+    made_for: str
+    weights: Mapping[str, QuantizedTensor] = field(repr=False)
 
     def as_facts(self) -> dict[str, Any]:
         """What a plan's file says of it."""
         plan = self.planned.plan
-        made_for = plan.provenance.get("damage_of", NEAREST)
+        made_for = LEFT if self.made_for == LEFT else plan.provenance.get("damage_of", NEAREST)
         return {
             "policy": plan.policy, "rounding": plan.rounding, "made_for": made_for, "predicted": plan.total_damage,
             "measured": self.damage,
@@ -115,21 +122,40 @@ def select(
     for number, (policy, made_for, key) in enumerate(ways[:count]):
         progress(f"measuring candidate {number + 1}", number, count)
         own = replace(request, policy=policy, gives_biases=ROUNDINGS.pick(key).corrects_bias)
-        resolved = source.planned_for(made_for).resolve(own)
-        planned = solve_plan(resolved)
+        evidence = _evidence_for(source, made_for, candidates, evaluator, int(profile.facts["seed"]), progress)
+        planned = solve_plan(evidence.resolve(own))
         planned = replace(planned, plan=replace(planned.plan, rounding=key))
         if not any(_alike(planned.plan, other.planned.plan) for other in candidates):
             weights = calibration.rounded(planned.plan).weights
-            candidates.append(MeasuredPlan(planned, evaluator.measure_weights(weights).damage))
-    best = min(candidates, key=lambda candidate: candidate.damage).planned
+            candidates.append(MeasuredPlan(planned, evaluator.measure_weights(weights).damage, made_for, weights))
+    least = min(candidates, key=lambda candidate: candidate.damage)
+    best = least.planned
     calibrated = {name: profile.facts[name] for name in ("scenes", "scene_fingerprint")}
     known = {
         "calibrated_on": calibrated,
         SELECTION: facts,
+        MADE_FOR: least.as_facts()["made_for"],
         "candidates": [candidate.as_facts() for candidate in candidates],
     }
     plan = replace(best.plan, provenance={**best.plan.provenance, **known})
     return replace(best, plan=plan), candidates
+
+
+def _evidence_for(
+    source: PlanSource, made_for: str, candidates: Sequence[MeasuredPlan], evaluator: Evaluator, seed: int,
+    progress: Progress,
+) -> PlanSource:  # fmt: skip
+    """What a candidate is planned from."""
+    if made_for != LEFT:
+        return source.planned_for(made_for)
+    best, subject = min(candidates, key=lambda candidate: candidate.damage), evaluator.subject
+    evidence, formats = best.planned.search_space.evidence, best.planned.plan.formats
+    found = damage_left(
+        subject, subject.layers, evaluator.scenes, best.weights, evidence.shares(), seed=seed, progress=progress
+    )
+    left = source.planned_for(best.planned.plan.rounding)
+    own = replace(left.evidence.with_heads(subject.heads), weights=evidence.weights)
+    return replace(left, evidence=own.corrected(formats, found))
 
 
 def selection_scenes(

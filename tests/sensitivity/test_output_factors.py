@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from sensitivity.layer_rows import part_count
 from sensitivity.moments import combined, input_moments
-from sensitivity.output_factors import SHARE, output_factors
+from sensitivity.output_factors import FEW_ROWS, SHARE, output_factors
 from tests.sensitivity.conftest import build_scene
 from vggtkit.core.errors import InputError
 from vggtkit.model.layers import QKVProjection
 from vggtkit.quant import out_first, weight_of
+from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
 PROBES, SEED = 3, 2
@@ -38,21 +39,27 @@ def subject() -> Subject:
     return subject_of(Some().eval())
 
 
-def test_they_are_those_of_autograd(subject: Subject) -> None:
-    scenes = [build_scene(seed) for seed in (0, 1)]
-    moments = output_factors(subject, subject.layers, scenes, probes=PROBES, seed=SEED)
-    inputs = input_moments(subject, subject.layers, scenes)
+def by_autograd(subject: Subject, scenes: list[Scene], shares: dict[str, float] | None) -> dict[str, list[Tensor]]:
+    """Gradients of random combinations of the outputs, ``[out, in]``, of all scenes and probes, by layer."""
     gradients: dict[str, list[Tensor]] = {layer.name: [] for layer in subject.layers}
     for number, scene in enumerate(scenes):
         generator = torch.Generator().manual_seed(SEED * len(scenes) + number)
         outputs = subject.run(scene)
         for _ in range(PROBES):
-            loss = combined(outputs, None, generator)
+            loss = combined(outputs, shares, generator)
             weights = [weight_of(subject.model, layer) for layer in subject.layers]
             found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
             for layer, value in zip(subject.layers, found, strict=True):
                 if value is not None:
                     gradients[layer.name].append(out_first(value, layer.kind).flatten(1).double())
+    return gradients
+
+
+def test_they_are_those_of_autograd(subject: Subject) -> None:
+    scenes = [build_scene(seed) for seed in (0, 1)]
+    moments = output_factors(subject, subject.layers, scenes, probes=PROBES, seed=SEED)
+    inputs = input_moments(subject, subject.layers, scenes)
+    gradients = by_autograd(subject, scenes, None)
     assert gradients["unheard"] == []
     assert "unheard" not in moments.channels
     assert moments.sums["unheard"].equal(inputs.sums["unheard"])
@@ -69,7 +76,8 @@ def test_they_are_those_of_autograd(subject: Subject) -> None:
         )
         own = inputs.sums[layer.name].double()
         scaled = [x / x.diagonal(dim1=1, dim2=2).mean() for x in (own, heard)]
-        expected = (1 - SHARE) * scaled[0] + SHARE * scaled[1]
+        more = FEW_ROWS * own.shape[-1] / inputs.rows[layer.name] * torch.eye(own.shape[-1])
+        expected = (1 - SHARE) * scaled[0] + SHARE * scaled[1] + more
         torch.testing.assert_close(moments.sums[layer.name].double(), expected, rtol=1e-4, atol=1e-6)
 
 

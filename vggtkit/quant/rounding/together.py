@@ -26,7 +26,7 @@ from vggtkit.quant.rounding.descent import Steps
 BLOCK = 128
 """Columns after which the change of the others is applied."""
 CHANNEL_SWEEPS = 12
-CHANNEL_DAMPING = 0.03
+CHANNEL_DAMPING = 0.1
 """Of the mean of G's diagonal, added to all of it: it is known from few scenes."""
 
 
