@@ -146,7 +146,7 @@ class _Held(TorchDispatchMode):
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """Those in what operations take and return, which are lists and dictionaries at most; as `tree_leaves`, but faster."""
+    """Those in what operations take and return, lists and dictionaries at most: `tree_leaves`, but faster."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):

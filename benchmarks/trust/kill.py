@@ -1,8 +1,8 @@
 """Commands that are killed or signalled at seeded moments: nothing is lost, and the next run gives the same numbers.
 
 Method: every command on a run of the tiniest network runs after those that it needs, in a process of its own: a copy
-of this one, which has imported everything, or every eighth time an interpreter that imports it first. At a seeded moment
-the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed. *Lost* is a
+of this one, which has imported everything, or every eighth time an interpreter that imports it first. At a seeded
+moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed. *Lost* is a
 file that was there before and is not, or cannot be read any more, or a partial file or lock that stays after the next
 run; *different* is a score or a result, or a byte of a plan or of a packed checkpoint, that is not that of a run which
 nobody disturbed (of a tuned one a weight: its plan says how long it took). A signal's exit code must be 143, 130, or,
