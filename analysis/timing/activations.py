@@ -159,7 +159,7 @@ def _tensors(value: object) -> Iterator[Tensor]:
 def _place(value: Tensor) -> int | None:
     """Of a tensor's storage; None for one without memory."""
     try:
-        return value.untyped_storage()._cdata
+        return int(value.untyped_storage()._cdata)
     except NotImplementedError:
         return None
 
