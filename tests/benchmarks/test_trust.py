@@ -15,7 +15,7 @@ FILES = ("profile", "plan", "packed", "results", "depth_maps", "audit", "roles",
 ENDED = ("profile", "plan", "export", "formats", "pareto", "tune")
 FAULTY = ("profile", "plan", "export", "formats", "pareto", "tune", "forecast", "kernels", "reproduce", "view")
 DRAWING = ("evaluate", "report", "inspect", "reconstruct", "audit", "plan-draw")
-LONGER = 20
+LONGER = 12
 """Seconds of all kinds, in the tests that take longest."""
 
 
@@ -53,6 +53,7 @@ def test_faults_are_one_line_and_leave_everything(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_formats")
 def test_all_kinds_of_files_and_commands_hold(tmp_path: Path) -> None:
     files = fuzz.fuzz(200, seed=2, folder=tmp_path / "files", seconds=LONGER)
     commands = [

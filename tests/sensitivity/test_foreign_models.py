@@ -28,23 +28,8 @@ def seen_route(subject: Subject, scene: Scene):
         return route_of(subject, subject.layers, scene)
 
 
-ESTIMATED = sorted(foreign.MODELS.keys() - foreign.REFUSED.keys())
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [name for number, name in enumerate(ESTIMATED) if number % 3])
-def test_estimates_are_within_a_factor_of_two(name: str) -> None:
-    """All networks but those of the next test, with few probes."""
-    rows = [row for row in rows_of(name, probes=48) if max(row.estimated, row.measured) > row.floor]
-    assert rows
-    assert [row for row in rows if not row.within(2.0)] == []
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name",
-    [name if number % 3 == 0 else pytest.param(name, marks=pytest.mark.slow) for number, name in enumerate(ESTIMATED)],
-)
+@pytest.mark.parametrize("name", sorted(foreign.MODELS.keys() - foreign.REFUSED.keys()))
 def test_estimates_are_those_of_single_layers_alone(name: str) -> None:
     rows = [row for row in rows_of(name, probes=128) if max(row.estimated, row.measured) > row.floor]
     assert rows
