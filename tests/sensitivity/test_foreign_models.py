@@ -83,7 +83,7 @@ def test_a_block_that_is_another_function_the_second_time_is_differentiated_with
     class Alternating(foreign.Part):
         def forward(self, x: Tensor) -> Tensor:
             calls[0] += 1
-            return x + self.branch(x) * (1.0 if calls[0] % 9 < 7 else 2.0)
+            return x + self.branch(x) * (1.0 if calls[0] % 12 < 10 else 2.0)
 
     torch.manual_seed(0)
     model = foreign.Net(Alternating).eval()
