@@ -127,6 +127,12 @@ def main(arguments: list[str] | None = None) -> int:
         except OSError as error:
             sys.stderr.write(f"{printable(explained(error)[0])} (standard output)\n")
             return 2
+        except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+            line, code = explained(error)
+            if code == 1:
+                raise
+            sys.stderr.write(f"{printable(line)}\n")  # memory was refused while the line was parsed
+            return code
         return code
 
 

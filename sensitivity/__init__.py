@@ -23,6 +23,7 @@
 | `scores` | every cheap score, in one registry |
 | `dataflow`, `route` | which modules of a foreign model may be segments, and how it is differentiated |
 | `differentiable` | a forward that can be differentiated, whatever it says of gradients itself |
+| `own_derivatives` | layers of models that bring their own derivatives, held against what they do |
 | `scrutiny` | what is asked of a model before it is profiled, and said of it afterwards |
 | `estimate_check` | estimated beside measured damage |
 | `profiler` | the whole profile |

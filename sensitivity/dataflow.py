@@ -23,7 +23,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
+from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils._pytree import tree_flatten
 
 from vggtkit.runtime.forwards import replaced_forward
@@ -60,12 +62,14 @@ class Dataflow:
         unsound: why each of the others may not.
         reused: segments whose tensors are worked on in place by what comes before or after them.
         places: by number of a weight, the segments in which it is used, and None where it is used outside of them.
+        functions: names of ``torch.autograd.Function`` that the model brings itself, and so their derivatives.
     """
 
     segments: tuple[str, ...]
     unsound: Mapping[str, str]
     reused: frozenset[str]
     places: tuple[frozenset[str | None], ...]
+    functions: frozenset[str] = frozenset()
 
 
 def observe(
@@ -97,6 +101,7 @@ class _Watch:
     def __init__(self) -> None:
         self.calls: list[_Call] = []
         self.unsound: dict[str, str] = {}
+        self.functions: set[str] = set()
         self.inside = False
         self.counter = torch.zeros((), requires_grad=True)
 
@@ -150,12 +155,13 @@ class _Watch:
         sound = tuple(name for name in names if name not in self.unsound and name in called)
         return Dataflow(
             sound, self.unsound, frozenset(reused & set(sound)),
-            tuple(frozenset(places.get(weight, ())) for weight in weights),
+            tuple(frozenset(places.get(weight, ())) for weight in weights), frozenset(self.functions),
         )  # fmt: skip
 
     def _walk_inside(self, call: _Call) -> None:
         """From what a call handed on to what it was given."""
         for node in _walk(call.handed_on - call.given, lambda edge: edge in call.given, call.entries):
+            self._note(node)
             leaf = getattr(node, "variable", None)
             if leaf is not None:
                 call.leaves.add(id(leaf))
@@ -176,6 +182,7 @@ class _Watch:
                 continue
             seen.add(edge)
             node = edge[0]
+            self._note(node)
             if (call := made.get(edge)) is not None:
                 reached[id(call)] = call
                 stack += call.entries
@@ -189,6 +196,13 @@ class _Watch:
                 return [], set()
             stack += [(after, number) for after, number in node.next_functions if after is not None]
         return list(reached.values()), leaves
+
+    def _note(self, node: Any) -> None:  # noqa: ANN401
+        """Whether it is a function that somebody wrote, or the hook of a module, which may change gradients too."""
+        if isinstance(node, BackwardCFunction):
+            function: Any = getattr(node, "_forward_cls", type(node))
+            if function is BackwardHookFunction or not function.__module__.startswith("torch."):
+                self.functions.add(function.__name__)
 
     def _refuse(self, name: str, reason: str) -> None:
         self.unsound.setdefault(name, reason)

@@ -82,13 +82,14 @@ class _NothingSet(ContextDecorator):
 
 
 class DetachWatch(TorchFunctionMode):
-    """Within this context it is noticed where ``detach`` or ``data`` stops a gradient.
+    """Within this context it is noticed where ``detach`` or ``data`` stops a gradient, and where a hook may change one.
 
     Attributes:
-        noticed: whether it did.
+        noticed: whether one was stopped.
+        hooked: whether a tensor got a hook.
     """
 
-    noticed = False
+    noticed = hooked = False
 
     def __torch_function__(
         self,
@@ -100,6 +101,7 @@ class DetachWatch(TorchFunctionMode):
         """Every function is what it is."""
         if _stops_a_gradient(func):
             self.noticed |= args[0].requires_grad
+        self.hooked |= func is Tensor.register_hook
         return func(*args, **(kwargs or {}))
 
 

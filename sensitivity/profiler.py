@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
+from sensitivity.own_derivatives import check_derivatives
 from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
 from sensitivity.recorder import Errors, TokenSampling, plan_sampling
 from sensitivity.route import Route
@@ -295,6 +296,7 @@ def _route(
             raise
         say(f"gradients are taken in {dtype}, since the model does not run in {wanted}: {error}")
         wanted, route = dtype, _foreseen_route(subject, layers, scene, dtype)
+    check_derivatives(subject, layers, scene, route, wanted)
     if route.unsound:
         name, reason = next(iter(route.unsound.items()))
         say(

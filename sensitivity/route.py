@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +18,8 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 from vggtkit.subject.factory import describe_error
 
+SAME = 1e-3
+"""NMSE between passes with and without gradients up to which they are the same; another kernel rounds otherwise."""
 EXACT = 1e-12
 """NMSE of an output below which nothing has changed, for models whose passes are repeatable."""
 
@@ -36,6 +38,7 @@ class Route:
         in_place: tensors that are needed on the way back are worked on in place.
         checked: segments have to give the same when they are computed once more.
         detaches: the model stops gradients with ``detach``.
+        functions: what in the model brings derivatives of its own: functions, hooks.
     """
 
     segments: Mapping[str, nn.Module]
@@ -47,6 +50,7 @@ class Route:
     in_place: bool = False
     checked: bool = False
     detaches: bool = False
+    functions: Collection[str] = ()
 
     def without(self, name: str, reason: str) -> Route:
         """The same with a segment that is differentiated as part of the whole."""
@@ -113,17 +117,43 @@ def _observed(subject: Subject, layers: Sequence[Layer], scene: Scene, route: Ro
     """
     candidates = subject.segments()
     weights = [weight_of(subject.model, layer) for layer in layers]
+    outputs: dict[str, Tensor] = {}
+
+    def run() -> Iterable[Tensor]:
+        outputs.update(subject.run(scene))
+        return outputs.values()
+
     try:
         with route.running(), DetachWatch() as watch:
-            flow = observe(candidates, weights, lambda: subject.run(scene).values())
+            flow = observe(candidates, weights, run)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, NotImplementedError) as error:
         raise InputError(f"the model's forward fails where gradients are taken: {describe_error(error)}") from error
+    _check_same(subject, scene, {name: value.detach() for name, value in outputs.items()})
     segments = {name: candidates[name] for name in flow.segments}
+    functions = sorted(flow.functions) + ["a hook of a tensor"] * watch.hooked
     return replace(
-        route, segments=segments, places=flow.places, reused=flow.reused, unsound=flow.unsound, detaches=watch.noticed
-    )
+        route, segments=segments, places=flow.places, reused=flow.reused, unsound=flow.unsound, detaches=watch.noticed,
+        functions=functions,
+    )  # fmt: skip
+
+
+def _check_same(subject: Subject, scene: Scene, outputs: Mapping[str, Tensor]) -> None:
+    """Refuse a model that gives something else where gradients are taken.
+
+    Raises:
+        InputError: it does.
+    """
+    with without_gradients():
+        apart = nmse_by_output(subject.run(scene), outputs)
+    name = max(apart, key=lambda key: apart[key])
+    if not apart[name] <= SAME:
+        raise InputError(
+            f"the model gives something else where gradients are taken (an NMSE of {apart[name]:.1e} in output {name} "
+            f"of scene {scene.name}), so that gradients say nothing of what it does without them; the usual causes are "
+            "torch.is_grad_enabled() and requires_grad in the forward"
+        )
 
 
 def _unreached(layers: Sequence[Layer], route: Route) -> list[Layer]:

@@ -29,6 +29,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import in_one_line
 from vggtkit.core.program import command
 from vggtkit.core.seal import digests_count
+from vggtkit.core.signature import is_signed
 from vggtkit.core.trial import try_first
 from vggtkit.quant import FORMATS, Layer
 from vggtkit.quant.activations import ACTIVATION_FORMATS
@@ -169,8 +170,9 @@ def _mean(arrays: Mapping[str, Array]) -> Array:
 def open_profile(path: str | Path) -> Profile:
     """Read a profile.
 
-    A file that is damaged or made to harm does so in a child process, which has a time limit, and not here; neither
-    that nor its digest is asked for within `vggtkit.core.seal.files_as_they_are`.
+    A file that is damaged or made to harm does so in a child process, which has a time limit, and not here. One that
+    this user's tool has written itself, and that is as it was written, needs neither that nor its digest
+    (`vggtkit.core.signature`); and neither is asked for within `vggtkit.core.seal.files_as_they_are`.
 
     Args:
         path: of ``profile.h5``, or of the run folder that holds it.
@@ -183,8 +185,8 @@ def open_profile(path: str | Path) -> Profile:
     path = path / "profile.h5" if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path}: no such file; make it with `{command('profile', '--run', path.parent)}`")
-    is_tried = digests_count() and try_first(partial(_read, path, verify=True), path)
-    return _read(path, verify=not is_tried)
+    is_known = digests_count() and (is_signed(path) or try_first(partial(_read, path, verify=True), path))
+    return _read(path, verify=not is_known)
 
 
 @contextmanager

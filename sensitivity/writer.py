@@ -17,7 +17,11 @@ from sensitivity.hdf5 import ACTIVATIONS, SHA256, describe, writing_hdf5
 from sensitivity.store import ACTIVATION_AXES, PROFILE_SCHEMA, ROUNDINGS_GROUP, Changes, stored_as
 from vggtkit.core.arrays import Array
 from vggtkit.core.atomic import replacing
+from vggtkit.core.signature import sign
 from vggtkit.quant import Layer
+
+_SMALL = 1 << 14
+"""Bytes up to which an activation is signed with the rest, which is faster than to leave it out."""
 
 
 class ProfileWriter:
@@ -74,10 +78,12 @@ class ProfileWriter:
         dataset[scene] = tokens
         digest.update(np.ascontiguousarray(tokens, dtype=np.float32).data)
 
-    def seal(self) -> None:
-        """Write a digest of each activation; the last thing to be written."""
+    def seal(self) -> list[tuple[int, int]]:
+        """Write a digest of each activation, the last thing to be written; where large ones lie, offset and bytes."""
         for dataset, digest in self._activations.values():
             describe(dataset, **{SHA256: digest.hexdigest()})
+        large = (dataset for dataset, _ in self._activations.values() if dataset.id.get_storage_size() > _SMALL)
+        return [(dataset.id.get_offset(), dataset.id.get_storage_size()) for dataset in large]
 
     def changes(self, values: Mapping[str, Changes]) -> None:
         """Write ``/changes/<output>``, ``[layer, candidate, scene, probe]``."""
@@ -141,7 +147,9 @@ def writing_profile(
     Raises:
         InputError: it cannot be written, say because the disk is full; an older profile stays as it was.
     """
-    with replacing(path) as temporary, writing_hdf5(temporary) as (file, check):
-        writer = ProfileWriter(file, check, layers, schemes, candidates, facts, activation_formats)
-        yield writer
-        writer.seal()
+    with replacing(path) as temporary:
+        with writing_hdf5(temporary) as (file, check):
+            writer = ProfileWriter(file, check, layers, schemes, candidates, facts, activation_formats)
+            yield writer
+            places = writer.seal()
+        sign(temporary, places)

@@ -50,6 +50,34 @@ def test_a_signal_while_the_line_is_parsed_has_its_own_code(
         signal.signal(number, before)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("lib.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_is_refused_before_a_command_begins_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(*_arguments: object, **_keywords: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cli.app", parse)
+    assert_refused(cli("plan"), "out of memory")
+
+
+def test_another_error_before_a_command_begins_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(*_arguments: object, **_keywords: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("cli.app", parse)
+    with pytest.raises(RuntimeError, match="something else"):
+        cli("plan")
+
+
 def test_no_arguments_show_the_help() -> None:
     assert cli() == cli("--help")
 

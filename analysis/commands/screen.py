@@ -46,9 +46,10 @@ WIDTH_OF_FILES = 120
 WANT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
     "could not create a primitive", "could not create a memory", "resource temporarily unavailable",
-    "failed to map segment", "error return without exception set",
+    "failed to map segment", "error return without exception set", "can't start new thread",
 )  # fmt: skip
 """How torch, oneDNN, HDF5, Python itself and the system say that memory was refused."""
+OUT_OF_MEMORY = "error: out of memory; give a lower --max-images, --num-scenes or --views, or --device cpu"
 _ALARM = re.compile(r"[A-Z]{2,} [A-Z]{2,}")
 """How sentences begin that nobody should overlook."""
 
@@ -198,11 +199,13 @@ def explained(error: BaseException) -> tuple[str, int]:
     ('error: a/b: No such file or directory', 2)
     """
     error = behind(error)
+    if isinstance(error, MemoryError):  # of which not even the words can be asked
+        return OUT_OF_MEMORY, 2
     said = " ".join(str(error).split())
     if isinstance(error, InputError):
         return f"error: {said}", 2
     if _is_want_of_memory(error):
-        return "error: out of memory; give a lower --max-images, --num-scenes or --views, or --device cpu", 2
+        return OUT_OF_MEMORY, 2
     if isinstance(error, OSError) and error.strerror:
         return f"error: {error.filename or 'a file'}: {error.strerror}", 2
     if isinstance(error, KeyboardInterrupt):
@@ -214,7 +217,7 @@ def explained(error: BaseException) -> tuple[str, int]:
 def _is_want_of_memory(error: BaseException) -> bool:
     """Whether memory was refused, which libraries say in their own words."""
     said = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+    return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError | OSError | ImportError | SystemError)
         and any(words in said for words in WANT_OF_MEMORY)
     )

@@ -8,8 +8,7 @@ convolutions are taken to copy their input and output into an order of their own
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -109,7 +108,7 @@ class _Held(TorchDispatchMode):
         """Hook: from here on it counts, the input included, but not weights, of which views are made all the time."""
         self.counting = True
         self.weights = {value.untyped_storage()._cdata for value in (*module.parameters(), *module.buffers())}
-        for value in tree_leaves((arguments, keywords)):
+        for value in _tensors(tree_leaves((arguments, keywords))):
             self._count(value)
 
     def __torch_dispatch__(
@@ -117,23 +116,21 @@ class _Held(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401
         """Do it, and count what it takes and what comes out."""
         if self.but_what_was_there:  # what no operation has made goes into one before it can come out as a view
-            for value in tree_leaves((args, kwargs)):
-                if isinstance(value, Tensor):
-                    with suppress(NotImplementedError):  # of a tensor without memory
-                        self.weights |= {value.untyped_storage()._cdata} - self.alive.keys()
+            for value in _tensors((args, kwargs)):
+                key = _place(value)
+                if key is not None and key not in self.alive:
+                    self.weights.add(key)
         result = func(*args, **(kwargs or {}))
         if formula := flop_registry.get(func._overloadpacket):
             self.operations += formula(*args, **(kwargs or {}), out_val=result)
         if self.counting:
-            for value in tree_leaves(result):
+            for value in _tensors(result):
                 self._count(value)
             if func is torch.ops.aten.convolution.default:
                 self.peak = max(self.peak, self.now + bytes_of(args[0]) + bytes_of(result))
         return result
 
-    def _count(self, value: object) -> None:
-        if not isinstance(value, Tensor):
-            return
+    def _count(self, value: Tensor) -> None:
         storage = value.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self.alive or key in self.weights or not size:
@@ -146,6 +143,25 @@ class _Held(TorchDispatchMode):
         self.alive[key] = weakref.ref(storage, freed)
         self.now += size
         self.peak = max(self.peak, self.now)
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Those in what operations take and return, lists and dictionaries at most: `tree_leaves`, but faster."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(tuple(value.values()))
+
+
+def _place(value: Tensor) -> int | None:
+    """Of a tensor's storage; None for one without memory."""
+    try:
+        return int(value.untyped_storage()._cdata)
+    except NotImplementedError:
+        return None
 
 
 class _Fused(TorchFunctionMode):

@@ -1,4 +1,8 @@
-"""A finished run of the tiniest network, and commands tried on it in child processes under a time limit."""
+"""A finished run of the tiniest network, and commands tried on it in child processes under a time limit.
+
+A child is a copy of this process, which has imported what commands import late, so that a case costs its work and not
+half a second of imports; `fresh_command` starts one that imports everything itself, as a user's shell does.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
+import scipy.optimize
+import scipy.sparse.linalg
+import scipy.stats  # noqa: F401
 import torch
 from safetensors.torch import save_file
 
@@ -32,7 +41,7 @@ CONFIG = VGGTConfig(
     img_size=32, patch_size=8, embed_dim=32, num_heads=2, vit_depth=1, vit_num_heads=2, aggregator_depth=1,
     camera_trunk_depth=1, camera_num_heads=2, dpt_features=8, dpt_out_channels=(8, 8, 8, 8),
     dpt_layer_idx=(0, 0, 0, 0), track_features=8, track_hidden_size=16, track_corr_levels=2, track_corr_radius=1,
-    track_iters=1, track_depth=1, track_num_heads=2, track_virtual_tracks=2,
+    track_iters=1, track_depth=1, track_num_heads=2, track_virtual_tracks=2, heads=("camera", "depth"),
 )  # fmt: skip
 
 
@@ -171,7 +180,7 @@ def fresh_copy(source: Path, target: Path) -> Path:
 
 
 class Started:
-    """A command in a copy of this process, which has imported everything, so that signals meet its work."""
+    """A command that runs, and what it says."""
 
     def __init__(self, child: int, output: Path) -> None:
         self.child, self.output, self.said = child, output, ""
@@ -189,7 +198,7 @@ class Started:
 
 
 def started_command(words: list[str]) -> Started:
-    """Start a command."""
+    """Start a command in a copy of this process, so that signals meet its work."""
     sys.stdout.flush()
     descriptor, name = tempfile.mkstemp()
     child = os.fork()
@@ -210,3 +219,32 @@ def started_command(words: list[str]) -> Started:
             os._exit(code)
     os.close(descriptor)
     return Started(child, Path(name))
+
+
+def fresh_command(words: list[str]) -> Started:
+    """Start a command as a shell does, so that signals meet its imports; it has begun to hear them."""
+    descriptor, name = tempfile.mkstemp()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(descriptor, 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.chdir(Path(__file__).resolve().parents[2])
+            os.execv(sys.executable, [sys.executable, "-X", "faulthandler", "cli.py", *words])
+        finally:
+            os._exit(1)
+    os.close(descriptor)
+    while not _hears(child, signal.SIGTERM):
+        time.sleep(0.002)
+    return Started(child, Path(name))
+
+
+def _hears(child: int, number: signal.Signals) -> bool:
+    """Whether a process handles a signal, or has ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{child}/status").read_text().splitlines():
+            if line.startswith("State:") and "Z" in line:
+                return True
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return True

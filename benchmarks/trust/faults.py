@@ -15,11 +15,13 @@ import argparse
 import json
 import os
 import resource
+import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -97,6 +99,7 @@ ABSURD = (
 )  # fmt: skip
 
 Fault = Callable[[], object]
+States = Mapping[str, tuple[int, int, int]]
 
 
 def words_of(command: str, run: Path, model: Path) -> list[str]:
@@ -164,16 +167,36 @@ def _place_of(words: list[str], run: Path) -> Path:
     return place
 
 
-def contents(run: Path) -> dict[str, bytes]:
-    """Bytes of all files but the log of commands, in which a refused one stands too."""
-    files = (path for path in sorted(run.rglob("*")) if path.is_file() and path.name != LOG)
-    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+def linked_copy(source: Path, target: Path) -> None:
+    """A folder whose files are those of another: what replaces one leaves the source's, what writes into one is seen.
+
+    The log of commands, to which every command adds a line, is left out.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, copy_function=os.link, ignore=shutil.ignore_patterns(LOG))
 
 
-def changed(before: dict[str, bytes], after: dict[str, bytes], *, in_steps: bool) -> bool:
+def states(run: Path) -> States:
+    """Which file stands under every name, when it was last written, and its size; without the log of commands."""
+    entries = ((path, path.stat()) for path in sorted(run.rglob("*")) if path.name != LOG)
+    return {
+        str(path.relative_to(run)): (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+        for path, facts in entries
+        if stat.S_ISREG(facts.st_mode)
+    }
+
+
+def changed(source: Path, run: Path, before: States, after: States, *, in_steps: bool) -> bool:
     """Whether a file is another, is gone, or is new; steps that are kept are none of these."""
-    names = before if in_steps else {**before, **after}
-    return any(before.get(name) != after.get(name) for name in names if "parts" not in name)
+    names = {name for name in (before if in_steps else {**before, **after}) if "parts" not in name}
+    differing = [name for name in names if before.get(name) != after.get(name)]
+    return any(
+        name not in before
+        or name not in after
+        or before[name][0] == after[name][0]  # written into, in its place
+        or (source / name).read_bytes() != (run / name).read_bytes()
+        for name in differing
+    )
 
 
 def faulty(words: list[str], fault: Fault) -> tuple[int, str, object]:
@@ -199,28 +222,30 @@ def faults(
     model, whole = make_whole(folder / "whole")
     make_others(model)
     started = time.monotonic()
-    places = folder / "places"
+    places, before = folder / "places", states(whole)
     counts: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
     for number, (name, words, fault) in enumerate(cases(places, model)):
-        if number % every or time.monotonic() - started > seconds or (commands and words[0] not in commands):
+        command = "plan-draw" if "--draw" in words else words[0]
+        if number % every or time.monotonic() - started > seconds or (commands and command not in commands):
             continue
-        fresh_copy(whole, places / "run")
-        before = contents(places / "run")
+        linked_copy(whole, places / "run")
         with working_in(_place_of(words, places / "run"), "another") if name == "locked" else nullcontext():
             tried = attempt(partial(faulty, words, fault))
         (places / "run").chmod(0o755)
         outcome = tried.kind
-        after = contents(places / "run")
+        after = states(places / "run")
         if any(Path(entry).name.startswith(".") for entry in after):
             outcome = "left_over"
         elif name == "locked" and outcome == "done":
             outcome = "lock_ignored"
-        elif outcome == "refused" and changed(before, after, in_steps=words[0] in IN_STEPS):
+        elif outcome == "refused" and changed(whole, places / "run", before, after, in_steps=words[0] in IN_STEPS):
             outcome = "changed_though_refused"
         counts[outcome] += 1
         if outcome not in ("done", "refused"):
             wrong.append({"fault": name, "words": words[:4], "outcome": outcome, "said": tried.said[-300:]})
+    if states(whole) != before:
+        wrong.append({"outcome": "a file was written into in its place"})
     return {
         "benchmark": "trust_faults", "cases": sum(counts.values()), "outcomes": dict(sorted(counts.items())),
         "wrong": len(wrong), "first_wrong": wrong[:20], "seconds": round(time.monotonic() - started, 1),

@@ -29,7 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.trust.attempts import attempt, make_whole
-from benchmarks.trust.faults import COMMANDS, IN_STEPS, LATER, changed, contents, faulty, make_others, words_of
+from benchmarks.trust.faults import COMMANDS, IN_STEPS, LATER, changed, faulty, make_others, states, words_of
 
 SPARE = (0, 8_000, 60_000, 400_000)
 """Bytes that are free."""
@@ -61,13 +61,14 @@ def full_disks(folder: Path, seconds: float = float("inf")) -> dict[str, object]
         if time.monotonic() - started > seconds:
             break
         with nearly_full(folder / "disk", whole, spare) as run:
-            before = contents(run)
+            before = states(run)
             words = words_of(command, run, model)
             tried = attempt(partial(faulty, words, lambda: None))
-            outcome, after = tried.kind, contents(run)
+            outcome, after = tried.kind, states(run)
+            is_changed = changed(whole, run, before, after, in_steps=command in IN_STEPS)
         if any(Path(entry).name.startswith(".") for entry in after):
             outcome = "left_over"
-        elif outcome == "refused" and changed(before, after, in_steps=command in IN_STEPS):
+        elif outcome == "refused" and is_changed:
             outcome = "changed_though_refused"
         counts[outcome] += 1
         if outcome not in ("done", "refused"):

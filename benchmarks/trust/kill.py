@@ -1,7 +1,8 @@
 """Commands that are killed or signalled at seeded moments: nothing is lost, and the next run gives the same numbers.
 
-Method: every command on a run of the tiniest network runs after those that it needs, in a process of its own; at a
-seeded moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed. *Lost* is a
+Method: every command on a run of the tiniest network runs after those that it needs, in a process of its own: a copy
+of this one, which has imported everything, or every eighth time an interpreter that imports it first. At a seeded
+moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed. *Lost* is a
 file that was there before and is not, or cannot be read any more, or a partial file or lock that stays after the next
 run; *different* is a score or a result, or a byte of a plan or of a packed checkpoint, that is not that of a run which
 nobody disturbed (of a tuned one a weight: its plan says how long it took). A signal's exit code must be 143, 130, or,
@@ -22,7 +23,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.trust.attempts import TUNE, fresh_copy, make_model, profile_command, run_command, started_command
+from benchmarks.trust.attempts import (
+    TUNE,
+    Started,
+    fresh_command,
+    fresh_copy,
+    make_model,
+    profile_command,
+    run_command,
+    started_command,
+)
 from mixedprec import load_plan, load_quantized
 from sensitivity import open_profile
 from tests.analysis.reproduction.layouts import write_co3d
@@ -56,6 +67,8 @@ ONCE = {"tune": "tuned"}
 """What is there when it is done: doing it again is another tuning."""
 ENDLESS = {"view": 3.0}
 """Seconds after which one that does not end by itself has begun to wait."""
+EVERY_FRESH = 8
+"""Of so many commands one is started in an interpreter that has imported nothing yet."""
 NOT_COMPARED = ("provenance", "facts", "digest")
 """Of results: when and how they were made."""
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130,)}
@@ -134,12 +147,76 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What commands are ended on.
+
+    Attributes:
+        model: of the run.
+        place: the run; files name the command that made them, and so this folder.
+        stages: the run as it is before a command, by command; None: nothing is there.
+        whole: the run after all of them.
+        durations: of the commands, in seconds.
+        importing: what a new interpreter needs before, in seconds.
+        right: what all commands have made.
+    """
+
+    model: Path
+    place: Path
+    stages: Mapping[str, Path | None]
+    whole: Path
+    durations: Mapping[str, float]
+    importing: float
+    right: Mapping[str, object]
+
+
+def _prepared(folder: Path, commands: Sequence[str]) -> Ground:
+    """All commands run once, one after the other."""
+    model = make_model(folder / "model")
+    durations: dict[str, float] = {}
+    stages: dict[str, Path | None] = {}
+    if "transfer" in commands:
+        run_command([*PROFILE, "--model", str(model), "--run", str(folder / "other")])
+    if "reproduce" in commands:
+        write_co3d(folder / "co3d", {"apple": {"a": "test", "b": "train"}}, views=2)
+    place = folder / "case"
+    for command in commands:
+        if command == "tune":
+            _plan_to_be_tuned(place)
+        stages[command] = fresh_copy(place, folder / f"before-{command}") if place.is_dir() else None
+        if command not in ENDLESS:
+            durations[command] = _seconds_of(started_command(words_of(command, place, model)))
+    importing = _seconds_of(fresh_command(["--help"]))
+    whole = fresh_copy(place, folder / "whole")
+    return Ground(model, place, stages, whole, ENDLESS | durations, importing, answers(place))
+
+
+def _seconds_of(process: Started) -> float:
+    begun = time.monotonic()
+    if process.wait():
+        raise RuntimeError(process.said)
+    return time.monotonic() - begun
+
+
 def disturb(
-    command: str, number: signal.Signals, delay: float, run: Path, model: Path, right: dict[str, object]
+    ground: Ground, command: str, number: signal.Signals, delay: float, *, is_fresh: bool, is_whole: bool
 ) -> list[str]:
-    """End a command at a moment, run it again; what went wrong."""
+    """End a command at a moment, run it again; what went wrong.
+
+    Args:
+        ground: what it runs on.
+        command: its name.
+        number: what ends it.
+        delay: seconds after it began.
+        is_fresh: in a new interpreter.
+        is_whole: on a run where it has run before.
+    """
+    run, words = ground.place, words_of(command, ground.place, ground.model)
+    source = ground.whole if is_whole else ground.stages[command]
+    shutil.rmtree(run)
+    run.mkdir() if source is None else fresh_copy(source, run)
     before = set(answers(run))
-    process = started_command(words_of(command, run, model))
+    process = (fresh_command if is_fresh else started_command)(words)
     time.sleep(delay)
     process.send(number)
     code = process.wait()
@@ -149,10 +226,11 @@ def disturb(
     if "Traceback" in process.said:
         faults.append(f"exit code {code} and a traceback: {process.said[-2000:]}")
     try:
-        if lost := before - set(answers(run)):
+        there = answers(run)
+        if lost := before - set(there):
             faults.append(f"lost {sorted(lost)}")
-        if command not in ENDLESS and ONCE.get(command) not in answers(run):
-            again = started_command(words_of(command, run, model))  # not here: its threads would be in no copy
+        if command not in ENDLESS and ONCE.get(command) not in there:
+            again = started_command(words)  # not here: its threads would be in no copy
             if code := again.wait():
                 faults.append(f"again: exit code {code}: {again.said[-2000:]}")
         after = answers(run)
@@ -160,7 +238,7 @@ def disturb(
         return [*faults, f"lost, unreadable: {error}"]
     if left := [entry.name for entry in run.rglob("*") if entry.name.startswith(".")]:
         faults.append(f"left {left}")
-    if different := [name for name, value in after.items() if value != right[name]]:
+    if different := [name for name, value in after.items() if value != ground.right[name]]:
         faults.append(f"different {different}")
     return faults
 
@@ -174,26 +252,7 @@ def kill(
     commands: Sequence[str] = tuple(COMMANDS),
 ) -> dict[str, object]:
     """Counts of what so many kills and signals did."""
-    model = make_model(folder / "model")
-    durations: dict[str, float] = {}
-    stages: dict[str, Path | None] = {}
-    if "transfer" in commands:
-        run_command([*PROFILE, "--model", str(model), "--run", str(folder / "other")])
-    if "reproduce" in commands:
-        write_co3d(folder / "co3d", {"apple": {"a": "test", "b": "train"}}, views=2)
-    place = folder / "case"  # files name the command that made them, and so this folder
-    for command in commands:
-        if command == "tune":
-            _plan_to_be_tuned(place)
-        stages[command] = fresh_copy(place, folder / f"before-{command}") if place.is_dir() else None
-        begun = time.monotonic()
-        if command not in ENDLESS:
-            process = started_command(words_of(command, place, model))
-            if process.wait():
-                raise RuntimeError(process.said)
-        durations[command] = ENDLESS.get(command, time.monotonic() - begun)
-    right = answers(place)
-    whole = fresh_copy(place, folder / "whole")
+    ground = _prepared(folder, commands)
     started = time.monotonic()
     generator = np.random.default_rng(seed)
     ends = [signal.SIGKILL] * kills + [signal.SIGTERM, signal.SIGINT] * ((signals + 1) // 2)
@@ -201,25 +260,24 @@ def kill(
     counts: Counter[str] = Counter()
     by_command: Counter[str] = Counter()
     faults: list[dict[str, object]] = []
-    for case in generator.permutation(len(ends)):
+    for turn, case in enumerate(generator.permutation(len(ends))):
         if time.monotonic() - started > seconds:
             break
         number, command = ends[case], str(generator.choice(commands, p=shares / shares.sum()))
-        delay = float(generator.uniform(0, durations[command]))
+        is_fresh = turn % EVERY_FRESH == 0
+        delay = float(generator.uniform(0, ground.durations[command] + is_fresh * ground.importing))
         # Half of the time the files of an earlier run are there, and must survive.
-        source = whole if generator.random() < 0.5 and command not in ONCE else stages[command]
-        fresh_copy(source or folder / "model", place)
-        if source is None:
-            [entry.unlink() for entry in place.iterdir()]
-        wrong = disturb(command, number, delay, place, model, right)
+        is_whole = generator.random() < 0.5 and command not in ONCE
+        wrong = disturb(ground, command, number, delay, is_fresh=is_fresh, is_whole=is_whole)
         by_command[command] += 1
         counts["kills" if number == signal.SIGKILL else "signals"] += 1
+        counts["fresh_interpreters"] += is_fresh
         counts["lost"] += any(fault.startswith(("lost", "left", "again")) for fault in wrong)
         counts["different"] += any(fault.startswith("different") for fault in wrong)
         counts["other_exit_code"] += any(fault.startswith("exit code") for fault in wrong)
         if wrong:
             faults.append({"command": command, "signal": number.name, "delay": round(delay, 3), "faults": wrong})
-    names = ("kills", "signals", "lost", "different", "other_exit_code")
+    names = ("kills", "signals", "fresh_interpreters", "lost", "different", "other_exit_code")
     return {
         "benchmark": "trust_kill", "seed": seed, **{name: counts[name] for name in names},
         "by_command": dict(sorted(by_command.items())), "first_faults": faults[:20],

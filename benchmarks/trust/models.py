@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks.trust import foreign
 from sensitivity.estimate_check import noise_floors
-from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
+from sensitivity.jacobian_sketch import WeightErrors, foreseen_route, sketch_damage
+from sensitivity.own_derivatives import check_derivatives
 from sensitivity.scrutiny import scrutinise
 from vggtkit.core.errors import InputError
 from vggtkit.quant import simulate_layer, weight_of
@@ -34,6 +35,7 @@ from vggtkit.subject.factory import bake_parametrizations, leave_inference_mode,
 SCHEME = "int4_group_128"
 PROBES = 64
 FACTOR = 2.0
+FP32 = torch.float32
 
 
 class Row(NamedTuple):
@@ -82,6 +84,7 @@ def estimated(name: str, probes: int = PROBES) -> tuple[Mapping[str, Tensor], Ma
     subject, scenes = subject_of_name(name), scenes_of(name)
     layers = subject.layers
     facts = scrutinise(subject, layers, scenes)
+    check_derivatives(subject, layers, scenes[0], foreseen_route(subject, layers, scenes[0], FP32), FP32)
     errors = WeightErrors(subject.model, layers, [SCHEME])
     by_scene = [sketch_damage(subject, layers, errors, s, probes=probes, seed=n) for n, s in enumerate(scenes)]
     estimates = {key: torch.stack([one[key] for one in by_scene]).mean(0)[:, 0] for key in by_scene[0]}

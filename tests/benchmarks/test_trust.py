@@ -1,4 +1,6 @@
-"""A few cases of every script about trust; the committed results have thousands."""
+"""A minute's worth of every script about trust: as many cases as each did in one minute of a core before it was made
+faster. The commands that draw take longest, so these are tried in the slow tests; the committed results have thousands.
+"""
 
 from pathlib import Path
 
@@ -8,12 +10,12 @@ import pytest
 from benchmarks.trust import faults, fuzz, kill
 from vggtkit.quant import UNIFORM_SCHEMES
 
-SECONDS = 2
-"""Of cases, once the run that they are tried on is there."""
-QUICK = ("profile", "plan", "export")
 FILES = ("profile", "plan", "packed", "results", "depth_maps", "audit", "roles", "config_of_run", "weights_of_run")
 """That need no more than a run which is finished, and are read in moments."""
-LONGER = 20
+ENDED = ("profile", "plan", "export", "formats", "pareto", "tune")
+FAULTY = ("profile", "plan", "export", "formats", "pareto", "tune", "forecast", "kernels", "reproduce", "view")
+DRAWING = ("evaluate", "report", "inspect", "reconstruct", "audit", "plan-draw")
+LONGER = 12
 """Seconds of all kinds, in the tests that take longest."""
 
 
@@ -31,25 +33,27 @@ def few_formats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_formats")
 def test_mutated_files_are_refused_or_read_as_they_were(folder: Path) -> None:
-    counts = fuzz.fuzz(40, seed=1, folder=folder, seconds=SECONDS, kinds=FILES)
-    assert counts["cases"]
+    counts = fuzz.fuzz(220, seed=1, folder=folder, kinds=FILES)
+    assert counts["cases"] == 220
     assert counts["wrong"] == 0, counts["first_wrong"]
 
 
+@pytest.mark.usefixtures("few_formats")
 def test_kills_and_signals_lose_nothing(tmp_path: Path) -> None:
-    counts = kill.kill(4, 4, seed=1, folder=tmp_path, seconds=SECONDS, commands=QUICK)
-    assert counts["kills"] + counts["signals"]
+    counts = kill.kill(9, 6, seed=1, folder=tmp_path, commands=ENDED)
+    assert (counts["kills"], counts["signals"], counts["fresh_interpreters"]) == (9, 6, 2)
     assert (counts["lost"], counts["different"], counts["other_exit_code"]) == (0, 0, 0), counts["first_faults"]
 
 
 @pytest.mark.usefixtures("few_formats")
 def test_faults_are_one_line_and_leave_everything(folder: Path) -> None:
-    counts = faults.faults(folder, every=41, seconds=SECONDS)
-    assert counts["cases"]
+    counts = faults.faults(folder, every=2, commands=FAULTY)
+    assert counts["cases"] >= 120
     assert counts["wrong"] == 0, counts["first_wrong"]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_formats")
 def test_all_kinds_of_files_and_commands_hold(tmp_path: Path) -> None:
     files = fuzz.fuzz(200, seed=2, folder=tmp_path / "files", seconds=LONGER)
     commands = [
@@ -59,6 +63,14 @@ def test_all_kinds_of_files_and_commands_hold(tmp_path: Path) -> None:
     assert (files["wrong"], files["first_wrong"], ends["first_faults"]) == (0, [], [])
     assert files["cases"]
     assert ends["kills"] + ends["signals"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_formats")
+def test_faults_of_commands_that_draw_are_one_line_and_leave_everything(tmp_path: Path) -> None:
+    counts = faults.faults(tmp_path, every=4, commands=DRAWING)
+    assert counts["cases"] >= 30
+    assert counts["wrong"] == 0, counts["first_wrong"]
 
 
 @pytest.mark.parametrize("seed", range(50))

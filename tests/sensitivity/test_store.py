@@ -15,6 +15,7 @@ from sensitivity.store import ERROR_KINDS, SCORE_METRICS, Profile, open_profile
 from sensitivity.writer import ProfileWriter, writing_profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.interrupts import TerminatedError, interruptible
+from vggtkit.core.signature import is_signed
 from vggtkit.core.trial import try_first
 from vggtkit.quant import Layer
 
@@ -243,6 +244,42 @@ def test_what_lies_elsewhere_or_has_changed_is_refused(
     with h5py.File(path, "r+") as file:
         change(file)
     assert message in refused(path)
+
+
+def test_only_foreign_profiles_are_read_in_a_child_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this user's tool has written, wherever it lies now, is not foreign; one changed byte makes it so."""
+    tried: list[object] = []
+    monkeypatch.setattr("sensitivity.store.try_first", lambda _read, what: tried.append(what))
+    np.testing.assert_array_equal(open_profile(path).activations("fp32", LAYERS[0].name), TOKENS)
+    copied = path.with_name("copied.h5")
+    copied.write_bytes(path.read_bytes())
+    open_profile(copied)
+    assert tried == []
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(path.parent / "of-another"))
+        open_profile(copied)
+    assert tried == [copied]
+    with h5py.File(path, "r+") as file:
+        file["scores/output/depth"][0, 1] *= 2
+    with pytest.raises(InputError, match="digest is not that of its content"):
+        open_profile(path)
+    assert tried == [copied, path]
+
+
+def test_large_activations_are_left_to_their_own_digests(path: Path) -> None:
+    """So that opening takes no longer where there are more; what is changed in them is refused where it is read."""
+    many = np.ones((1, 100, 100), dtype=np.float32)
+    with writing_profile(path, LAYERS, SCHEMES, CANDIDATES, FACTS, FORMATS) as writer:
+        fill(writer)
+        writer.activations("fp32", "many", 0, 1, many[0])
+    content = path.read_bytes()
+    begin = content.index(many.tobytes())
+    for at, is_left_out in ((begin - 1, False), (begin, True), (begin + many.nbytes - 1, True)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert is_signed(path) == is_left_out
+    path.write_bytes(content[:begin] + b"\x01" + content[begin + 1 :])
+    with pytest.raises(InputError, match="are not those that were written"):
+        open_profile(path).activations("fp32", "many")
 
 
 def test_activations_that_have_changed_are_refused(path: Path) -> None:

@@ -9,6 +9,7 @@
 | `atomic` | files and folders that appear complete or not at all |
 | `seal` | JSON files that notice a change |
 | `trial` | reading a file in a child process first |
+| `signature` | files that this user's tool has written itself, which need no trial |
 | `locks` | one command at a time in a run folder |
 | `interrupts` | Ctrl-C and SIGTERM, in imports too |
 | `streams` | standard output that takes any text |

@@ -25,7 +25,7 @@ def permit(run: Path, source: str) -> None:
     folder = str(run.resolve())
     sources = [*(one for one in permits.pop(folder, []) if one != source), source]
     permits[folder] = sources
-    with suppress(InputError, OSError), replacing(_path()) as temporary:
+    with suppress(InputError, OSError, RuntimeError), replacing(_path()) as temporary:
         temporary.write_text(json.dumps(dict(list(permits.items())[-MOST:]), indent=1), encoding="utf-8")
 
 
@@ -44,13 +44,22 @@ def check_permitted(run: Path, source: str, named: str) -> None:
         raise InputError(f"{run} is of {source}, which is code that runs only when you name it: add {named}")
 
 
-def _path() -> Path:
+def state_folder() -> Path:
+    """Where what is remembered of the user between commands lies; it may not be there yet.
+
+    Raises:
+        RuntimeError: nobody knows where the user is at home.
+    """
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "vggt-mixedprec" / "functions.json"
+    return Path(base) / "vggt-mixedprec"
+
+
+def _path() -> Path:
+    return state_folder() / "functions.json"
 
 
 def _read() -> dict[str, list[str]]:
-    with suppress(OSError, ValueError, RecursionError):
+    with suppress(OSError, ValueError, RuntimeError):
         values = json.loads(_path().read_text(encoding="utf-8"))
         if isinstance(values, dict):
             return {str(run): list(map(str, sources)) for run, sources in values.items() if isinstance(sources, list)}

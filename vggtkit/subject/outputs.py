@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from vggtkit.core.errors import InputError
@@ -50,7 +51,7 @@ def flatten_outputs(returned: object) -> Flattened:
     for path, leaf in _leaves(returned, (), DEEPEST):
         name = _name(path)
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            values[name] = leaf
+            values[name] = leaf if leaf.layout == torch.strided else leaf.to_dense()
         elif leaf is not None:
             left_out[name] = _described(leaf)
     if not values:

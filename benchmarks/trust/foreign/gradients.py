@@ -1,6 +1,9 @@
-"""Gradients are switched off."""
+"""Gradients are switched off, or are not those of the forward."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -225,3 +228,104 @@ class StraightThrough(Net):
 def straight_through() -> nn.Module:
     """A straight-through estimator."""
     return StraightThrough()
+
+
+class Scaled(torch.autograd.Function):
+    """What it is given; the gradient a tenth of it, as adversarial and two-speed training have it."""
+
+    @staticmethod
+    def forward(_context: Any, x: Tensor) -> Tensor:  # noqa: ANN401, D102
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401, D102
+        return 0.1 * gradient
+
+
+class Clipped(Scaled):
+    """What it is given; of the gradient only what is small, as recurrent networks for matching have it."""
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401, D102
+        return torch.where(gradient.abs() < 0.01, gradient, 0)
+
+
+class Squared(torch.autograd.Function):
+    """A function with the derivative that it has."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:  # noqa: ANN401, D102
+        context.save_for_backward(x)
+        return x + 0.1 * x.square()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401, D102
+        return gradient * (1 + 0.2 * context.saved_tensors[0])
+
+
+class AfterStem(Net):
+    """Does something to what its stem gives."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        """The stem and the rest."""
+        x = self.function(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def _hooked(x: Tensor) -> Tensor:
+    if x.requires_grad:
+        x.register_hook(lambda gradient: 0.1 * gradient)
+    return x
+
+
+@model
+def gradient_scaled() -> nn.Module:
+    """A function whose derivative is a tenth."""
+    return AfterStem(Scaled.apply)
+
+
+@model
+def gradient_clipped() -> nn.Module:
+    """A function that lets no large gradient pass."""
+    return AfterStem(Clipped.apply)
+
+
+@model
+def gradient_hooked() -> nn.Module:
+    """A hook that scales a gradient."""
+    return AfterStem(_hooked)
+
+
+@model
+def derivative_brought() -> nn.Module:
+    """A function of its own, with its derivative."""
+    return AfterStem(Squared.apply)
+
+
+REFUSED |= dict.fromkeys(("gradient_scaled", "gradient_clipped", "gradient_hooked"), "derivatives of its own")
+
+
+class AsksForGradients(Net):
+    """Is another function where gradients are taken."""
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        """Shorter without them."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x) if torch.is_grad_enabled() else x + 0.2 * block.branch(x)
+        return self.head(x)
+
+
+@model
+def other_with_gradients() -> nn.Module:
+    """What is given hangs on ``is_grad_enabled``."""
+    return AsksForGradients()
+
+
+REFUSED["other_with_gradients"] = "something else where gradients are taken"

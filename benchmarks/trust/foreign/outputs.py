@@ -148,3 +148,17 @@ def compiled_parts() -> nn.Module:
     for block in net.blocks:
         block.compile(backend="eager")
     return net
+
+
+class Sparse(Net):
+    """Returns a tensor that keeps what is not zero."""
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        """Half of it."""
+        return super().forward(x).relu().to_sparse()
+
+
+@model
+def sparse_output() -> nn.Module:
+    """A sparse tensor is returned."""
+    return Sparse()

@@ -97,3 +97,23 @@ class Tied(nn.Module):
 def tied_layers() -> nn.Module:
     """Two layers on one weight."""
     return Tied()
+
+
+class Fused(nn.Module):
+    """Puts three weights together in every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(3))
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attention."""
+        weight = torch.cat([self.q.weight, self.k.weight, self.v.weight])
+        return x + self.out(F.scaled_dot_product_attention(*F.linear(x, weight).chunk(3, -1)))
+
+
+@model
+def weights_put_together() -> nn.Module:
+    """One product for three layers."""
+    return Net(Fused)

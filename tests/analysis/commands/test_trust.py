@@ -144,7 +144,15 @@ def test_layers_that_no_scene_reaches_keep_four_bits_and_are_told(tmp_path: Path
     assert json.loads((tmp_path / "plan.json").read_text())["formats"]["spare"] == "int8_per_channel_sym"
 
 
-def test_an_estimate_that_does_not_hold_is_told_and_nothing_is_called_optimal(tmp_path: Path) -> None:
+def test_a_derivative_that_is_none_is_refused_by_the_layer_behind_it(tmp_path: Path) -> None:
+    assert_refused(profile("sighted", tmp_path), "layer first", "derivatives of its own (Weakened)")
+
+
+def test_an_estimate_that_does_not_hold_is_told_and_nothing_is_called_optimal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where single layers have not shown it before."""
+    monkeypatch.setattr("sensitivity.profiler.check_derivatives", lambda *_: None)
     ran = profile("sighted", tmp_path)
     assert ran.code == 0, ran.err
     said = " ".join(ran.out.split())
