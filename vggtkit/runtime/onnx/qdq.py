@@ -76,27 +76,27 @@ class QdqWeight(OnnxWeight):
             "scales": Stored((rows,), "FLOAT", lambda: expanded(self.codes.q).scales[self.codes.slice]),
         }
         compute = partial(_dequantised, axis=int(is_swapped))
-        step = max(self.largest, torch.finfo(torch.float32).tiny * LARGEST_CODE) / LARGEST_CODE
-        return {
-            "matrix": FileTensor(layout, torch.float32, parts, compute),
-            "step": plain((), torch.float32, "FLOAT", lambda: torch.tensor(step)),
-        }
-
-    def rounded(self, x: Tensor, tensors: TensorsByName) -> Tensor:
-        """The input, quantised and dequantised, as two nodes."""
-        step = tensors["step"]
-        q = torch.onnx.ops.symbolic(
-            "QuantizeLinear", (x, step), {"output_dtype": INT8}, dtype=torch.int8, shape=x.shape, version=21
-        )
-        y: Tensor = torch.onnx.ops.symbolic(
-            "DequantizeLinear", (q, step), dtype=torch.float32, shape=x.shape, version=21
-        )
-        return y
+        return {"matrix": FileTensor(layout, torch.float32, parts, compute), "step": step_of(self.largest)}
 
     def multiply(self, x: Tensor, tensors: TensorsByName, bias: Tensor | None) -> Tensor:
         """As `OnnxWeight.multiply`."""
-        y = self.rounded(x, tensors) @ tensors["matrix"]
+        y = rounded(x, tensors["step"]) @ tensors["matrix"]
         return y if bias is None else y + bias
+
+
+def step_of(largest: float) -> FileTensor:
+    """The scale of codes whose largest stands for a magnitude."""
+    step = max(largest, torch.finfo(torch.float32).tiny * LARGEST_CODE) / LARGEST_CODE
+    return plain((), torch.float32, "FLOAT", lambda: torch.tensor(step))
+
+
+def rounded(x: Tensor, step: Tensor) -> Tensor:
+    """Activations, quantised and dequantised, as two nodes."""
+    q = torch.onnx.ops.symbolic(
+        "QuantizeLinear", (x, step), {"output_dtype": INT8}, dtype=torch.int8, shape=x.shape, version=21
+    )
+    y: Tensor = torch.onnx.ops.symbolic("DequantizeLinear", (q, step), dtype=torch.float32, shape=x.shape, version=21)
+    return y
 
 
 class Int4(OnnxWeight):

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.model import VGGT
-from vggtkit.model.dpt_head import DPTFeatures
+from vggtkit.model.dpt_head import DPTFeatures, Fusion
 from vggtkit.model.layers import Attention, CrossAttention, QKVProjection
 from vggtkit.model.loading import skeleton
 from vggtkit.model.outputs import OUTPUTS, outputs_of_head
 from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
+from vggtkit.runtime.fewer_operations import convolved_before_resized
 from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
 from vggtkit.runtime.onnx.splits import without_sequences
@@ -71,7 +72,14 @@ class Graph:
     weights: Mapping[str, OnnxWeight | None]
 
 
-def trace(model: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None], *, standard: bool = False) -> Graph:
+def trace(
+    model: VGGT,
+    shapes: Shapes,
+    weights: Mapping[str, OnnxWeight | None],
+    *,
+    standard: bool = False,
+    largest_scored: Mapping[str, tuple[float, float]] | None = None,
+) -> Graph:
     """The graph of a VGGT that is packed; layers that are not are FP32.
 
     Args:
@@ -79,12 +87,13 @@ def trace(model: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None],
         shapes: of its inputs.
         weights: as `operators` gives them, or `qdq_operators`.
         standard: attention in operators of standard ONNX.
+        largest_scored: magnitudes of queries and keys of the attentions whose are rounded, by name.
 
     Raises:
         InputError: a package is missing.
     """
     check_packages(*WRITERS)
-    structure = _Structure(model, shapes, weights, standard=standard)
+    structure = _Structure(model, shapes, weights, largest_scored or {}, standard=standard)
     inputs, names = _inputs(shapes, model)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -127,7 +136,13 @@ class _Structure:
     """
 
     def __init__(
-        self, source: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None], *, standard: bool
+        self,
+        source: VGGT,
+        shapes: Shapes,
+        weights: Mapping[str, OnnxWeight | None],
+        largest_scored: Mapping[str, tuple[float, float]],
+        *,
+        standard: bool,
     ) -> None:
         self.source, self.model = source, skeleton(source.config)
         self.sources: dict[str, FileTensor] = {}
@@ -138,11 +153,16 @@ class _Structure:
                 self._keep(name, parameter)
         for name in NOT_READ:
             del self.sources[name]
-        for part in self.model.modules():
-            if isinstance(part, Attention) and not standard:
+        for name, part in self.model.named_modules():
+            if isinstance(part, Attention) and name in largest_scored:
+                part.forward = attention = standins.RoundedAttention(part, largest_scored[name])  # type: ignore[method-assign]
+                self.sources |= {f"{name}.{each}": tensor for each, tensor in attention.tensors.items()}
+            elif isinstance(part, Attention) and not standard:
                 part.forward = partial(standins.attend_symbolic, part)  # type: ignore[method-assign]
             elif isinstance(part, CrossAttention) and not standard:
                 part.forward = partial(standins.attend_across, part)  # type: ignore[method-assign]
+            elif isinstance(part, Fusion):
+                part.forward = partial(convolved_before_resized, part)  # type: ignore[method-assign]
             elif isinstance(part, DPTFeatures) and shapes.views == ANY:
                 part.forward = partial(standins.all_frames, part)  # type: ignore[method-assign]
         self._place(shapes)

@@ -3,5 +3,6 @@
 | module | holds |
 |---|---|
 | `session` | a file -> outputs, by OpenVINO |
+| `attention` | magnitudes of what attention multiplies first |
 | `backend` | the backend ``openvino`` |
 """

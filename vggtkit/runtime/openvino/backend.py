@@ -23,6 +23,7 @@ from vggtkit.runtime.onnx.qdq import QdqWeight, largest_inputs
 from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import trace
 from vggtkit.runtime.onnx.weights import Codes
+from vggtkit.runtime.openvino.attention import largest_scored
 from vggtkit.runtime.openvino.session import EXTRA, Session, floats, version
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
 from vggtkit.runtime.reference import told_executions
@@ -80,12 +81,12 @@ class OpenVino(Backend):
         whole = {layer.name: layer for layer in find_layers(model) if not _why_not_whole(model, layer, told)}
 
         def load(inputs: Inputs, path: Path) -> Session:
-            with torch.no_grad(), largest_inputs(model) as largest:
+            with torch.no_grad(), largest_inputs(model) as largest, largest_scored(model) as scored:
                 type(model).forward(model, *inputs)
             weights = {layer.name: None for layer in find_layers(model)} | {
                 layer: QdqWeight(_codes(model, layer), largest[layer], whole[layer].kind) for layer in whole
             }
-            write(trace(model, inputs.shapes, weights, standard=True), path)
+            write(trace(model, inputs.shapes, weights, standard=True, largest_scored=scored), path)
             return Session(path)
 
         return OnFiles(model, self._execution(model, told), load)
