@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Attention, CrossAttention, QKVProjection, Rotary
-from vggtkit.runtime.onnx.qdq import rounded, step_of
+from vggtkit.runtime.onnx.qdq import QdqWeight, rounded, step_of
 from vggtkit.runtime.onnx.tensors import FileTensor
 from vggtkit.runtime.onnx.weights import DOMAIN, OnnxWeight
 
@@ -58,7 +58,8 @@ class Convolution(Linear):
     def __call__(self, x: Tensor) -> Tensor:
         """As the module."""
         conv, values = self.module, self.values()
-        x, weight = rounded(x, values["step"]), values["matrix"]
+        assert isinstance(self.weight, QdqWeight)
+        x, weight = self.weight.rounded(x, values), values["matrix"]
         bias = conv.bias if isinstance(conv.bias, Tensor) else None
         if isinstance(conv, nn.ConvTranspose2d):
             where = conv.stride, conv.padding

@@ -3,6 +3,7 @@
 | module | holds |
 |---|---|
 | `session` | a file -> outputs, by OpenVINO |
-| `attention` | magnitudes of what attention multiplies first |
+| `weights` | what every layer of a plan multiplies with |
+| `calibration` | how large activations are on a scene |
 | `backend` | the backend ``openvino`` |
 """
