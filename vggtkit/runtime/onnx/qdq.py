@@ -75,6 +75,10 @@ class QdqWeight(OnnxWeight):
         """As `OnnxWeight.of_rows`."""
         return type(self)(Codes(self.codes.q, rows), self.inputs, self.kind)
 
+    def of_kind(self, kind: str) -> QdqWeight:
+        """The same for a layer of another kind that computes the same."""
+        return type(self)(self.codes, self.inputs, kind)
+
     def tensors(self) -> dict[str, FileTensor]:
         """As `OnnxWeight.tensors`; the weight is in the layout of its product."""
         shape, rows = self.codes.q.shape, self.codes.rows

@@ -69,6 +69,19 @@ class Convolution(Linear):
         return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
 
+class OfTokens(Linear):
+    """A 1x1 convolution of a map that was made of tokens, as a product of these, so nothing is transposed first."""
+
+    def __init__(self, module: nn.Module, weight: QdqWeight) -> None:
+        super().__init__(module, weight.of_kind("linear"))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As the module."""
+        y = super().__call__(x.flatten(2).transpose(1, 2))
+        result: Tensor = y.transpose(1, 2).unflatten(2, x.shape[-2:])
+        return result
+
+
 class Projections:
     """Queries, and keys and values, of the tracker: other tokens multiplied with rows of one weight."""
 

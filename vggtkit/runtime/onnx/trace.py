@@ -26,6 +26,7 @@ from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
 from vggtkit.runtime.fewer_operations import convolved_before_resized
 from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
+from vggtkit.runtime.onnx.qdq import QdqWeight
 from vggtkit.runtime.onnx.splits import without_sequences
 from vggtkit.runtime.onnx.tensors import WRITERS, FileTensor, as_it_is, check_packages, plain
 from vggtkit.runtime.onnx.weights import OnnxWeight, decoded_weight
@@ -146,6 +147,8 @@ class _Structure:
     ) -> None:
         self.source, self.model = source, skeleton(source.config)
         self.sources: dict[str, FileTensor] = {}
+        heads = (part for part in self.model.modules() if isinstance(part, DPTFeatures))
+        self.of_tokens = {project for head in heads for project in head.projects}
         for layer in find_layers(source):
             self._stand_in(layer, weights[layer.name])
         for name, parameter in list(self.model.named_parameters()):
@@ -182,10 +185,18 @@ class _Structure:
             parts = [standins.Linear(module, query, "query_"), standins.Linear(module, rest, "rest_")]
             module.parts = standins.Projections(*parts)  # type: ignore[method-assign]
         else:
-            parts = [(standins.Linear if layer.kind == "linear" else standins.Convolution)(module, weight)]
+            parts = [self._stand_in_for(layer, module, weight)]
             module.forward = parts[0]
         for part in parts:
             self.sources |= {f"{layer.name}.{name}": tensor for name, tensor in part.tensors.items()}
+
+    def _stand_in_for(self, layer: Layer, module: nn.Module, weight: OnnxWeight) -> standins.Linear:
+        """What a layer is traced as."""
+        if layer.kind == "linear":
+            return standins.Linear(module, weight)
+        if module in self.of_tokens and isinstance(weight, QdqWeight):
+            return standins.OfTokens(module, weight)
+        return standins.Convolution(module, weight)
 
     def _in_fp32(self, layer: Layer, packed: PackedWeight) -> FileTensor:
         """The weight of a layer that is computed in FP32, in the layout of its module."""

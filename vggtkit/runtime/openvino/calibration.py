@@ -16,7 +16,6 @@ from vggtkit.runtime.fewer_operations import convolved_before_resized
 from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.onnx.qdq import Span, input_spans
 
-
 HEADROOM = 1.25
 """What scales have room for, of what one scene has: other scenes have larger activations, and one that is cut off does
 more than coarser codes do (docs/log.md)."""
