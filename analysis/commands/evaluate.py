@@ -25,6 +25,7 @@ EXAMPLES = (
     "evaluate --images other-photos/ --repeats 5",
     "evaluate --execute int8 --resident int8",
     "evaluate --execute onnxruntime",
+    "evaluate --execute openvino",
     "evaluate --quick",
     "evaluate --schemes int8_per_channel_sym,int4_group_32 --also runs/other",
     "evaluate --json",
@@ -38,7 +39,8 @@ Executions = Annotated[
     typer.Option(
         "--execute",
         metavar="NAME",
-        help="What executes the plan, for accuracy and time: reference (exact, no faster), int8, cuda or onnxruntime.",
+        help="What executes the plan, for accuracy and time: reference (exact, no faster), int8, cuda, onnxruntime or "
+        "openvino.",
     ),
 ]
 Resident = Annotated[

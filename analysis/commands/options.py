@@ -180,7 +180,9 @@ class PictureOptions:
 BackendName = Annotated[
     str,
     typer.Option(
-        "--execute", metavar="NAME", help="What executes the packed network: reference (exact), int8 or onnxruntime."
+        "--execute",
+        metavar="NAME",
+        help="What executes the packed network: reference (exact), int8, onnxruntime or openvino.",
     ),
 ]
 

@@ -159,9 +159,10 @@ def layer_table(profile: Profile, rows: Sequence[int], title: str) -> Table:
 
 
 def input_table(profile: Profile, rows: Sequence[int]) -> Table:
-    """Given layers: damage by rounding their input in every activation format, beside that of the weight at INT8."""
-    titles = [ACTIVATION_FORMATS[key].short_title for key in profile.activation_formats]
-    damage = [profile.total_activation_damage(key) for key in profile.activation_formats]
+    """Given layers: damage by rounding their input per token or block, beside that of the weight at INT8."""
+    formats = [key for key in profile.activation_formats if not ACTIVATION_FORMATS[key].is_shared]
+    titles = [ACTIVATION_FORMATS[key].short_title for key in formats]
+    damage = [profile.total_activation_damage(key) for key in formats]
     damage.append(profile.total_damage[:, profile.column(FINE)])
     cells: list[Row] = [
         (

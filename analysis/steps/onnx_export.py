@@ -24,7 +24,7 @@ from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
 from vggtkit.runtime.onnx.faults import check_operators
 from vggtkit.runtime.onnx.file import WrittenGraph, difference, move_graph, write
-from vggtkit.runtime.onnx.qdq import largest_inputs, qdq_operators
+from vggtkit.runtime.onnx.qdq import input_spans, qdq_operators
 from vggtkit.runtime.onnx.session import Session, version
 from vggtkit.runtime.onnx.styles import STYLES, operators
 from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
@@ -115,11 +115,11 @@ def make_onnx(
     path = run / f"model-{scheme}{'-qdq' * (style == QDQ)}.onnx"
     with packed_with(subject, quantised, keep):
         progress(STEPS[1], 1, len(STEPS))
-        with largest_inputs(network) as largest:
+        with input_spans(network) as spans:
             expected = subject.predict(scene)
         again: dict[str, float] = {}
         if style == QDQ:
-            operating, again = qdq_operators(network, largest, convert=convert)
+            operating, again = qdq_operators(network, spans, convert=convert)
         else:
             operating = operators(network, style, plan.executions if plan else None)
         graph = trace(network, shapes, operating, standard=style == QDQ)

@@ -76,13 +76,17 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
         """Tokens ``[B, T, dim]`` to ``[B, T, dim]``."""
+        mixed = F.scaled_dot_product_attention(*self.parts(x, rotary)).transpose(1, 2).flatten(2)
+        result: Tensor = self.proj(mixed)
+        return result
+
+    def parts(self, x: Tensor, rotary: Rotary | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of tokens ``[B, T, dim]``, each ``[B, heads, T, dim / heads]``."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
             q, k = rotary(q), rotary(k)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        result: Tensor = self.proj(mixed)
-        return result
+        return q, k, v
 
 
 class Block(nn.Module):

@@ -1,7 +1,8 @@
 """Formats of activations: how the input of a layer is rounded where it is computed in whole numbers.
 
 Symmetric, with scales that follow each input as it comes (dynamic quantisation), so nothing is calibrated and nothing
-is stored. `int8_token` is, bit for bit, what `vggtkit.runtime.kernels.quantize_rows` computes with.
+is stored. `int8_token` is, bit for bit, what `vggtkit.runtime.kernels.quantize_rows` computes with. `int8_tensor` is
+what runtimes compute with whose scales are fixed, as far as these fit the input at hand.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class ActivationFormat:
         title: name in tables.
         bits: of a code.
         block_size: channels that share a scale; None: all channels of a token. The last block may be shorter.
+        is_shared: one scale for all tokens of an input.
 
     >>> ActivationFormat("int4_token", "INT4 per token", 4).largest
     7
@@ -34,6 +36,7 @@ class ActivationFormat:
     title: str
     bits: int
     block_size: int | None = None
+    is_shared: bool = False
 
     @property
     def short_title(self) -> str:
@@ -53,9 +56,12 @@ class ActivationFormat:
 ACTIVATION_FORMATS: Registry[ActivationFormat] = Registry("activation format")
 INT8_TOKEN = "int8_token"
 """What INT8 execution rounds inputs to."""
+INT8_TENSOR = "int8_tensor"
+"""What it rounds them to where scales are fixed beforehand."""
 
 for _format in (
     ActivationFormat(INT8_TOKEN, "INT8 per token", 8),
+    ActivationFormat(INT8_TENSOR, "INT8 per tensor", 8, is_shared=True),
     ActivationFormat("int4_token", "INT4 per token", 4),
     ActivationFormat("int4_block_128", "INT4 per block of 128", 4, 128),
 ):
@@ -79,7 +85,7 @@ def round_activations(x: Tensor, key: str) -> Tensor:
         key: of an activation format.
 
     Returns:
-        The same shape, in FP32 (FP64 stays): whole multiples of the scale of each token, or of each block of it.
+        The same shape, in FP32 (FP64 stays): whole multiples of the scale of each token, of a block of it, or of all.
 
     Raises:
         InputError: the format is unknown.
@@ -89,6 +95,9 @@ def round_activations(x: Tensor, key: str) -> Tensor:
     """
     form = ACTIVATION_FORMATS.pick(key)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if form.is_shared:
+        scale = row_scales(x.reshape(1, -1), form.largest)
+        return (x / scale).round_().mul_(scale)
     size = form.block_size
     blocks = (x,) if size is None else x.split(size, dim=-1)
     rounded = [(block / (scales := row_scales(block, form.largest))).round_().mul_(scales) for block in blocks]

@@ -6,6 +6,7 @@
 | `backends` | the registry of backends |
 | `reference`, `int8`, `cuda` | dequantised by layer, exactly; in whole numbers; those of a GPU |
 | `onnx` | VGGT as an ONNX file; the backend that runs it |
+| `openvino` | the backend that runs such files by OpenVINO |
 | `kernels`, `codes`, `runners`, `attention` | of ``int8``: products, weights, layers, attention in bfloat16 |
 | `processor` | what the processor is called and can multiply |
 | `machine` | the machine that a command runs on, in words |

@@ -21,10 +21,7 @@ SCORE_BYTES = 64 * 2**20
 
 def attend(self: Attention, x: Tensor, rotary: Rotary | None = None) -> Tensor:
     """As `Attention.forward`; in bfloat16 where its projection gives that."""
-    q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-    q, k = self.q_norm(q), self.k_norm(k)
-    if rotary is not None:
-        q, k = rotary(q), rotary(k)
+    q, k, v = self.parts(x, rotary)
     split = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] >= LEAST_TOKENS
     mixed = in_parts(q, k, v) if split else F.scaled_dot_product_attention(q, k, v)
     result: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))

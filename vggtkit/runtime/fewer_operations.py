@@ -65,7 +65,7 @@ def _cheaper(module: nn.Module) -> Iterator[tuple[nn.Module, Forward]]:
             yield conv, partial(_convolved, conv, then="relu")
             yield rectifier, _unchanged
         case Fusion():
-            yield module, partial(_convolved_before_resized, module)
+            yield module, partial(convolved_before_resized, module)
         case ResidualConv():
             yield module, partial(_residual, module)
             yield module.conv1, partial(_convolved, module.conv1, then="relu")
@@ -121,7 +121,8 @@ def _attended(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
     return result
 
 
-def _convolved_before_resized(self: Fusion, x: Tensor, finer: Tensor | None, size: MapSize) -> Tensor:
+def convolved_before_resized(self: Fusion, x: Tensor, finer: Tensor | None, size: MapSize) -> Tensor:
+    """As `Fusion.forward`, its 1x1 convolution acting on a quarter of the pixels."""
     if finer is not None:
         x = x + self.resConfUnit1(finer)
     x = self.out_conv(self.resConfUnit2(x))

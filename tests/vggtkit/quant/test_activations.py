@@ -18,7 +18,7 @@ def test_int8_per_token_is_what_the_kernels_multiply(values: np.ndarray) -> None
     assert round_activations(torch.from_numpy(values), INT8_TOKEN).equal(codes * scales)
 
 
-@pytest.mark.parametrize("key", list(ACTIVATION_FORMATS))
+@pytest.mark.parametrize("key", [key for key, form in ACTIVATION_FORMATS.items() if not form.is_shared])
 @pytest.mark.parametrize("channels", [128, 300])
 def test_each_token_or_block_has_a_scale_of_its_own(key: str, channels: int) -> None:
     x = torch.randn(2, 4, channels, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, channels)
@@ -30,6 +30,15 @@ def test_each_token_or_block_has_a_scale_of_its_own(key: str, channels: int) -> 
         expected[..., start : start + part.shape[-1]] = np.rint(part / scale) * scale
     np.testing.assert_allclose(round_activations(x.double(), key).numpy(), expected, rtol=1e-12)
     assert round_activations(x, key).dtype == torch.float32
+
+
+def test_all_tokens_share_a_scale_per_tensor() -> None:
+    x = torch.randn(2, 4, 30, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 30)
+    values = x.double().numpy()
+    scale = np.abs(values).max() / 127
+    found = round_activations(x.double(), "int8_tensor")
+    np.testing.assert_allclose(found, np.rint(values / scale) * scale, rtol=1e-12)
+    assert not round_activations(torch.zeros(2, 3), "int8_tensor").any()
 
 
 def test_unknown_formats_are_refused() -> None:

@@ -234,7 +234,7 @@ def test_a_model_elsewhere_falls_back() -> None:
 
 def test_what_each_backend_runs() -> None:
     runs = {key: backend.runs("int4_group_32", "linear") for key, backend in BACKENDS.items()}
-    assert runs == {"reference": True, "int8": False, "cuda": False, "onnxruntime": True}
+    assert runs == {"reference": True, "int8": False, "cuda": False, "onnxruntime": True, "openvino": True}
     assert not BACKENDS["int8"].runs("int8_per_channel_sym", "attention_in")
     assert BACKENDS["int8"].runs("int3_two_level_16", "linear")
 

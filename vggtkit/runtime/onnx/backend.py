@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,26 @@ from vggtkit.runtime.reference import told_executions
 from vggtkit.subject import Subject
 
 STYLE = "auto"
+Run = Callable[..., dict[str, Tensor]]
+"""Outputs by name, of inputs by name."""
+
+
+class Inputs(NamedTuple):
+    """Of a pass.
+
+    Attributes:
+        images: ``[1, S, 3, H, W]``.
+        query_points: ``[1, N, 2]``.
+    """
+
+    images: Tensor
+    query_points: Tensor
+
+    @property
+    def shapes(self) -> Shapes:
+        """What a file must be made for."""
+        _, views, _, height, width = self.images.shape
+        return Shapes(height, width, views, self.query_points.shape[1])
 
 
 class OnnxRuntime(Backend):
@@ -68,10 +89,7 @@ class OnnxRuntime(Backend):
             InputError: no VGGT, not on the processor, or a package is missing.
         """
         check_packages(*WRITERS, "onnxruntime")
-        if subject.vggt is None:
-            raise InputError(f"{setting('execute', self.key)}: only a VGGT becomes an ONNX file; use int8 or reference")
-        if subject.device.type != "cpu":
-            raise InputError(f"{setting('execute', self.key)} runs on the processor: give {setting('device', 'cpu')}")
+        check_writable_as_file(self.key, subject)
 
     def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:
         """The file is written when a pass shows the size of its pictures.
@@ -81,8 +99,13 @@ class OnnxRuntime(Backend):
         """
         self.check(subject)
         assert subject.vggt is not None
-        told = told_executions(subject, options or Options())
-        return _OnFile(subject.vggt, self._execution(subject.vggt, told), told)
+        model, told = subject.vggt, told_executions(subject, options or Options())
+
+        def load(inputs: Inputs, path: Path) -> Session:
+            write(trace(model, inputs.shapes, operators(model, STYLE, told)), path)
+            return Session(path)
+
+        return OnFiles(model, self._execution(model, told), load)
 
     def _execution(self, model: VGGT, told: Mapping[str, str]) -> Execution:
         weights = operators(model, STYLE, told)
@@ -92,14 +115,20 @@ class OnnxRuntime(Backend):
         return Execution(self.key, self.describe(), size, dict(ways), _in_fp32(model, weights, told))
 
 
-class _OnFile(Prepared):
-    """A model whose passes are those of files, one for every shape of input."""
+class OnFiles(Prepared):
+    """A model whose passes are those of files, one for every shape of input.
+
+    Args:
+        model: packed.
+        execution: how the files run.
+        load: writes a file at a path, for the shapes of some inputs, and loads it.
+    """
 
     has_stages = False
 
-    def __init__(self, model: VGGT, execution: Execution, told: Mapping[str, str]) -> None:
-        self.model, self.execution, self.told = model, execution, told
-        self.sessions: dict[Shapes, Session] = {}
+    def __init__(self, model: VGGT, execution: Execution, load: Callable[[Inputs, Path], Run]) -> None:
+        self.model, self.execution, self.load = model, execution, load
+        self.loaded: dict[Shapes, Run] = {}
         self.folder = tempfile.TemporaryDirectory(prefix="vggt-mixedprec-")
 
     @contextmanager
@@ -111,16 +140,22 @@ class _OnFile(Prepared):
     def _forward(self, images: Tensor, query_points: Tensor | None = None) -> dict[str, Tensor]:
         images = images[None] if images.ndim == 4 else images
         points = torch.zeros(1, 1, 2) if query_points is None else query_points
-        points = points[None] if points.ndim == 2 else points
-        session = self._session(Shapes(images.shape[3], images.shape[4], images.shape[1], points.shape[1]))
-        return {**session(images=images, query_points=points), "images": images}
+        inputs = Inputs(images, points[None] if points.ndim == 2 else points)
+        if inputs.shapes not in self.loaded:
+            self.loaded[inputs.shapes] = self.load(inputs, Path(self.folder.name) / f"{len(self.loaded)}.onnx")
+        return {**self.loaded[inputs.shapes](**inputs._asdict()), "images": images}
 
-    def _session(self, shapes: Shapes) -> Session:
-        if shapes not in self.sessions:
-            path = Path(self.folder.name) / f"{len(self.sessions)}.onnx"
-            write(trace(self.model, shapes, operators(self.model, STYLE, self.told)), path)
-            self.sessions[shapes] = Session(path)
-        return self.sessions[shapes]
+
+def check_writable_as_file(backend: str, subject: Subject) -> None:
+    """Refuse what cannot be written as an ONNX file and run on the processor.
+
+    Raises:
+        InputError: no VGGT, or not on the processor.
+    """
+    if subject.vggt is None:
+        raise InputError(f"{setting('execute', backend)}: only a VGGT becomes an ONNX file; use int8 or reference")
+    if subject.device.type != "cpu":
+        raise InputError(f"{setting('execute', backend)} runs on the processor: give {setting('device', 'cpu')}")
 
 
 def _in_fp32(model: VGGT, weights: Mapping[str, OnnxWeight | None], told: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +33,27 @@ if TYPE_CHECKING:
 BLOCKS = (64, 128)
 """That TensorRT takes of INT4."""
 LARGEST_CODE = 127
-INT8 = 3
-"""ONNX's number of the type."""
+INT8, UINT8 = 3, 2
+"""ONNX's numbers of the types."""
 PLANNABLE = "int8_per_channel_sym,int4_two_level_64,fp16"
 """Formats that a plan may have, as it is asked for."""
+
+
+class Span(NamedTuple):
+    """The smallest and the largest of a layer's inputs, and 0."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+    @property
+    def magnitude(self) -> float:
+        """Of the largest of both signs."""
+        return max(-self.low, self.high)
+
+    def with_all(self, x: Tensor) -> Span:
+        """The span of these and more."""
+        low, high = (float(each) for each in x.detach().aminmax())
+        return Span(min(low, self.low), max(high, self.high))
 
 
 class QdqWeight(OnnxWeight):
@@ -44,19 +61,23 @@ class QdqWeight(OnnxWeight):
 
     Args:
         codes: of a weight that is INT8 per channel, in whatever form.
-        largest: magnitude of the layer's inputs.
+        inputs: of the layer.
         kind: of the layer.
     """
 
     way = "Q/DQ: INT8 weights and activations"
 
-    def __init__(self, codes: Codes, largest: float, kind: str = "linear") -> None:
+    def __init__(self, codes: Codes, inputs: Span, kind: str = "linear") -> None:
         super().__init__(codes)
-        self.largest, self.kind = largest, kind
+        self.inputs, self.kind = inputs, kind
 
     def of_rows(self, rows: slice) -> QdqWeight:
         """As `OnnxWeight.of_rows`."""
-        return QdqWeight(Codes(self.codes.q, rows), self.largest, self.kind)
+        return type(self)(Codes(self.codes.q, rows), self.inputs, self.kind)
+
+    def of_kind(self, kind: str) -> QdqWeight:
+        """The same for a layer of another kind that computes the same."""
+        return type(self)(self.codes, self.inputs, kind)
 
     def tensors(self) -> dict[str, FileTensor]:
         """As `OnnxWeight.tensors`; the weight is in the layout of its product."""
@@ -76,27 +97,36 @@ class QdqWeight(OnnxWeight):
             "scales": Stored((rows,), "FLOAT", lambda: expanded(self.codes.q).scales[self.codes.slice]),
         }
         compute = partial(_dequantised, axis=int(is_swapped))
-        step = max(self.largest, torch.finfo(torch.float32).tiny * LARGEST_CODE) / LARGEST_CODE
-        return {
-            "matrix": FileTensor(layout, torch.float32, parts, compute),
-            "step": plain((), torch.float32, "FLOAT", lambda: torch.tensor(step)),
-        }
+        return {"matrix": FileTensor(layout, torch.float32, parts, compute), **self.steps()}
+
+    def steps(self) -> dict[str, FileTensor]:
+        """What its input is rounded with."""
+        return {"step": step_of(self.inputs.magnitude)}
 
     def rounded(self, x: Tensor, tensors: TensorsByName) -> Tensor:
-        """The input, quantised and dequantised, as two nodes."""
-        step = tensors["step"]
-        q = torch.onnx.ops.symbolic(
-            "QuantizeLinear", (x, step), {"output_dtype": INT8}, dtype=torch.int8, shape=x.shape, version=21
-        )
-        y: Tensor = torch.onnx.ops.symbolic(
-            "DequantizeLinear", (q, step), dtype=torch.float32, shape=x.shape, version=21
-        )
-        return y
+        """The input, quantised and dequantised."""
+        return rounded(x, tensors["step"])
 
     def multiply(self, x: Tensor, tensors: TensorsByName, bias: Tensor | None) -> Tensor:
         """As `OnnxWeight.multiply`."""
         y = self.rounded(x, tensors) @ tensors["matrix"]
         return y if bias is None else y + bias
+
+
+def step_of(largest: float, code: int = LARGEST_CODE) -> FileTensor:
+    """The scale of codes whose largest stands for a magnitude."""
+    step = max(largest, torch.finfo(torch.float32).tiny * code) / code
+    return plain((), torch.float32, "FLOAT", lambda: torch.tensor(step))
+
+
+def rounded(x: Tensor, step: Tensor, *, signed: bool = True) -> Tensor:
+    """Activations, quantised and dequantised, as two nodes."""
+    kind, dtype = (INT8, torch.int8) if signed else (UINT8, torch.uint8)
+    q = torch.onnx.ops.symbolic(
+        "QuantizeLinear", (x, step), {"output_dtype": kind}, dtype=dtype, shape=x.shape, version=21
+    )
+    y: Tensor = torch.onnx.ops.symbolic("DequantizeLinear", (q, step), dtype=torch.float32, shape=x.shape, version=21)
+    return y
 
 
 class Int4(OnnxWeight):
@@ -126,13 +156,13 @@ class Int4(OnnxWeight):
 
 
 def qdq_operators(
-    model: VGGT, largest: Mapping[str, float], *, convert: bool = False
+    model: VGGT, spans: Mapping[str, Span], *, convert: bool = False
 ) -> tuple[dict[str, OnnxWeight | None], dict[str, float]]:
     """What every layer of a packed model multiplies with, by name; None for layers in floating point.
 
     Args:
         model: packed.
-        largest: as `largest_inputs` gives them.
+        spans: as `input_spans` gives them.
         convert: round weights that TensorRT does not take once more, to INT8 per channel, instead of refusing them.
 
     Returns:
@@ -158,7 +188,7 @@ def qdq_operators(
             if not convert:
                 continue
             q, again[layer.name] = converted(q)
-        weights[layer.name] = QdqWeight(Codes(q), largest[layer.name], layer.kind)
+        weights[layer.name] = QdqWeight(Codes(q), spans[layer.name], layer.kind)
     if refused and not convert:
         name, key = refused[0]
         raise InputError(
@@ -176,26 +206,27 @@ def _is_int4(q: QuantizedTensor, layer: Layer) -> bool:
 
 
 @contextmanager
-def largest_inputs(model: nn.Module) -> Iterator[dict[str, float]]:
-    """Magnitude of the largest input of every layer over the passes within the block, by name.
+def input_spans(model: nn.Module) -> Iterator[dict[str, Span]]:
+    """The smallest and the largest input of every layer over the passes within the block, by name.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    >>> with largest_inputs(model) as largest:
+    >>> with input_spans(model) as spans:
     ...     _ = model(torch.tensor([[1.0, -3.0]])), model(torch.tensor([[2.0, 0.0]]))
-    >>> largest
-    {'0': 3.0}
+    >>> spans, spans["0"].magnitude
+    ({'0': Span(low=-3.0, high=2.0)}, 3.0)
     """
-    largest: dict[str, float] = {}
+    spans: dict[str, Span] = {}
 
     def see(name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        largest[name] = max(largest[name], *(float(x.detach().abs().max()) for x in inputs))
+        for x in inputs:
+            spans[name] = spans[name].with_all(x)
 
     handles = []
     for layer in find_layers(model):
-        largest[layer.name] = 0.0
+        spans[layer.name] = Span()
         handles.append(model.get_submodule(layer.name).register_forward_pre_hook(partial(see, layer.name)))
     try:
-        yield largest
+        yield spans
     finally:
         for handle in handles:
             handle.remove()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Attention, CrossAttention, QKVProjection, Rotary
-from vggtkit.runtime.onnx.qdq import QdqWeight
+from vggtkit.runtime.onnx.qdq import QdqWeight, rounded, step_of
 from vggtkit.runtime.onnx.tensors import FileTensor
 from vggtkit.runtime.onnx.weights import DOMAIN, OnnxWeight
 
@@ -69,6 +69,19 @@ class Convolution(Linear):
         return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
 
+class OfTokens(Linear):
+    """A 1x1 convolution of a map that was made of tokens, as a product of these, so nothing is transposed first."""
+
+    def __init__(self, module: nn.Module, weight: QdqWeight) -> None:
+        super().__init__(module, weight.of_kind("linear"))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As the module."""
+        y = super().__call__(x.flatten(2).transpose(1, 2))
+        result: Tensor = y.transpose(1, 2).unflatten(2, x.shape[-2:])
+        return result
+
+
 class Projections:
     """Queries, and keys and values, of the tracker: other tokens multiplied with rows of one weight."""
 
@@ -86,6 +99,34 @@ def multi_head(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         f"{DOMAIN}::MultiHeadAttention", (q, k, v), {"num_heads": heads}, dtype=q.dtype, shape=q.shape, version=1
     )
     return result
+
+
+class RoundedAttention:
+    """Attention whose queries and keys are rounded to 8 bits, so that their product may be one of whole numbers.
+
+    Args:
+        module: in the structure that is traced; placeholders are hung on it.
+        largest: magnitude of queries and of keys.
+
+    Attributes:
+        tensors: of the file, by their names there.
+    """
+
+    def __init__(self, module: Attention, largest: tuple[float, float]) -> None:
+        self.module = module
+        self.tensors = {"query_step": step_of(largest[0]), "key_step": step_of(largest[1])}
+        for name, tensor in self.tensors.items():
+            module.register_buffer(name, tensor.placeholder(), persistent=False)
+
+    def __call__(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
+        """As `Attention.forward`."""
+        attention = self.module
+        q, k, v = attention.parts(x, rotary)
+        steps = [attention.get_buffer(name) for name in self.tensors]
+        q, k = (rounded(each, step) for each, step in zip((q, k), steps, strict=True))
+        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+        result: Tensor = attention.proj((weights @ v).transpose(1, 2).flatten(2))
+        return result
 
 
 def attend_symbolic(self: Attention, x: Tensor, rotary: Rotary | None = None) -> Tensor:

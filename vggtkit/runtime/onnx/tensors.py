@@ -90,12 +90,12 @@ def onnx_type(dtype: torch.dtype) -> str:
     return names[dtype]
 
 
-def check_packages(*names: str) -> None:
-    """Refuse to go on without packages of the extra.
+def check_packages(*names: str, extra: str = "onnx") -> None:
+    """Refuse to go on without packages of an extra.
 
     Raises:
         InputError: with the first that is not installed, and how to get it.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"{name} is not installed: get it with `pip install 'vggt-mixedprec[onnx]'`")
+            raise InputError(f"{name} is not installed: get it with `pip install 'vggt-mixedprec[{extra}]'`")

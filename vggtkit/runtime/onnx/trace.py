@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from vggtkit.model import VGGT
-from vggtkit.model.dpt_head import DPTFeatures
+from vggtkit.model.dpt_head import DPTFeatures, Fusion
 from vggtkit.model.layers import Attention, CrossAttention, QKVProjection
 from vggtkit.model.loading import skeleton
 from vggtkit.model.outputs import OUTPUTS, outputs_of_head
 from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
+from vggtkit.runtime.fewer_operations import convolved_before_resized
 from vggtkit.runtime.onnx import standins
 from vggtkit.runtime.onnx.initializers import fill
+from vggtkit.runtime.onnx.qdq import QdqWeight
 from vggtkit.runtime.onnx.splits import without_sequences
 from vggtkit.runtime.onnx.tensors import WRITERS, FileTensor, as_it_is, check_packages, plain
 from vggtkit.runtime.onnx.weights import OnnxWeight, decoded_weight
@@ -71,7 +73,14 @@ class Graph:
     weights: Mapping[str, OnnxWeight | None]
 
 
-def trace(model: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None], *, standard: bool = False) -> Graph:
+def trace(
+    model: VGGT,
+    shapes: Shapes,
+    weights: Mapping[str, OnnxWeight | None],
+    *,
+    standard: bool = False,
+    largest_scored: Mapping[str, tuple[float, float]] | None = None,
+) -> Graph:
     """The graph of a VGGT that is packed; layers that are not are FP32.
 
     Args:
@@ -79,12 +88,13 @@ def trace(model: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None],
         shapes: of its inputs.
         weights: as `operators` gives them, or `qdq_operators`.
         standard: attention in operators of standard ONNX.
+        largest_scored: magnitudes of queries and keys of the attentions whose are rounded, by name.
 
     Raises:
         InputError: a package is missing.
     """
     check_packages(*WRITERS)
-    structure = _Structure(model, shapes, weights, standard=standard)
+    structure = _Structure(model, shapes, weights, largest_scored or {}, standard=standard)
     inputs, names = _inputs(shapes, model)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -127,10 +137,18 @@ class _Structure:
     """
 
     def __init__(
-        self, source: VGGT, shapes: Shapes, weights: Mapping[str, OnnxWeight | None], *, standard: bool
+        self,
+        source: VGGT,
+        shapes: Shapes,
+        weights: Mapping[str, OnnxWeight | None],
+        largest_scored: Mapping[str, tuple[float, float]],
+        *,
+        standard: bool,
     ) -> None:
         self.source, self.model = source, skeleton(source.config)
         self.sources: dict[str, FileTensor] = {}
+        heads = (part for part in self.model.modules() if isinstance(part, DPTFeatures))
+        self.of_tokens = {project for head in heads for project in head.projects}
         for layer in find_layers(source):
             self._stand_in(layer, weights[layer.name])
         for name, parameter in list(self.model.named_parameters()):
@@ -138,11 +156,16 @@ class _Structure:
                 self._keep(name, parameter)
         for name in NOT_READ:
             del self.sources[name]
-        for part in self.model.modules():
-            if isinstance(part, Attention) and not standard:
+        for name, part in self.model.named_modules():
+            if isinstance(part, Attention) and name in largest_scored:
+                part.forward = attention = standins.RoundedAttention(part, largest_scored[name])  # type: ignore[method-assign]
+                self.sources |= {f"{name}.{each}": tensor for each, tensor in attention.tensors.items()}
+            elif isinstance(part, Attention) and not standard:
                 part.forward = partial(standins.attend_symbolic, part)  # type: ignore[method-assign]
             elif isinstance(part, CrossAttention) and not standard:
                 part.forward = partial(standins.attend_across, part)  # type: ignore[method-assign]
+            elif isinstance(part, Fusion):
+                part.forward = partial(convolved_before_resized, part)  # type: ignore[method-assign]
             elif isinstance(part, DPTFeatures) and shapes.views == ANY:
                 part.forward = partial(standins.all_frames, part)  # type: ignore[method-assign]
         self._place(shapes)
@@ -162,10 +185,18 @@ class _Structure:
             parts = [standins.Linear(module, query, "query_"), standins.Linear(module, rest, "rest_")]
             module.parts = standins.Projections(*parts)  # type: ignore[method-assign]
         else:
-            parts = [(standins.Linear if layer.kind == "linear" else standins.Convolution)(module, weight)]
+            parts = [self._stand_in_for(layer, module, weight)]
             module.forward = parts[0]
         for part in parts:
             self.sources |= {f"{layer.name}.{name}": tensor for name, tensor in part.tensors.items()}
+
+    def _stand_in_for(self, layer: Layer, module: nn.Module, weight: OnnxWeight) -> standins.Linear:
+        """What a layer is traced as."""
+        if layer.kind == "linear":
+            return standins.Linear(module, weight)
+        if module in self.of_tokens and isinstance(weight, QdqWeight):
+            return standins.OfTokens(module, weight)
+        return standins.Convolution(module, weight)
 
     def _in_fp32(self, layer: Layer, packed: PackedWeight) -> FileTensor:
         """The weight of a layer that is computed in FP32, in the layout of its module."""

@@ -18,10 +18,11 @@ from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT
 from vggtkit.model.config import VGGTConfig
+from vggtkit.model.layers import Attention
 from vggtkit.quant import find_layers
 from vggtkit.runtime.codes import converted
 from vggtkit.runtime.onnx.file import write
-from vggtkit.runtime.onnx.qdq import Int4, QdqWeight, largest_inputs, qdq_operators
+from vggtkit.runtime.onnx.qdq import Int4, QdqWeight, Span, input_spans, qdq_operators
 from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.trace import Shapes, trace
 from vggtkit.runtime.onnx.weights import OnnxWeight
@@ -37,7 +38,7 @@ class Exported(NamedTuple):
     path: Path
     weights: dict[str, OnnxWeight | None]
     again: dict[str, float]
-    largest: dict[str, float]
+    spans: dict[str, Span]
     images: Tensor
     expected: dict[str, Tensor]
 
@@ -50,11 +51,11 @@ def exported(tiniest_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactor
     images = torch.rand(1, 2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     path = tmp_path_factory.mktemp("qdq") / "model.onnx"
     with torch.no_grad(), packed(model, formats):
-        with largest_inputs(model) as largest:
+        with input_spans(model) as spans:
             expected = model(images)
-        weights, again = qdq_operators(model, largest, convert=True)
+        weights, again = qdq_operators(model, spans, convert=True)
         write(trace(model, Shapes(*SIZE, 2), weights, standard=True), path)
-        yield Exported(onnx.load(path), path, weights, again, largest, images, expected)
+        yield Exported(onnx.load(path), path, weights, again, spans, images, expected)
 
 
 def test_outputs_are_near_those_of_torch(exported: Exported) -> None:
@@ -101,7 +102,30 @@ def test_what_is_rounded_once_more_is_said_with_its_error(exported: Exported, ti
     formats = dict.fromkeys((layer.name for layer in find_layers(model)), "fp16") | {name: "int3_asym_32"}
     with packed(model, formats):
         with pytest.raises(InputError, match=rf"1 layers .* {name} \(int3_asym_32\)"):
-            qdq_operators(model, exported.largest)
+            qdq_operators(model, exported.spans)
         weights, again = qdq_operators(model, {name: 1.0}, convert=True)
         assert again == {name: converted(model.get_submodule(name).packed.quantized)[1]}
     assert [layer for layer, weight in weights.items() if weight] == [name]
+
+
+def test_queries_and_keys_are_rounded_where_they_are_asked_for(
+    tiniest_config: VGGTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime against torch with the rounding written out; scales so coarse that it shows."""
+    model = random_vggt(tiniest_config).with_heads(["camera"])
+    images = torch.rand(1, 2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    largest = {name: (40.0, 30.0) for name, part in model.named_modules() if isinstance(part, Attention)}
+    weights = dict.fromkeys(layer.name for layer in find_layers(model))
+    write(trace(model, Shapes(*SIZE, 2), weights, standard=True, largest_scored=largest), tmp_path / "model.onnx")
+    found = Session(tmp_path / "model.onnx")(images=images)["pose_enc"]
+    exact, parts = Attention.parts, (40.0 / 127, 30.0 / 127)
+
+    def rounded(self: Attention, *given: object) -> tuple[Tensor, ...]:
+        q, k, v = exact(self, *given)
+        return (q / parts[0]).round() * parts[0], (k / parts[1]).round() * parts[1], v
+
+    with torch.no_grad():
+        plain = model(images)["pose_enc"]
+        monkeypatch.setattr(Attention, "parts", rounded)
+        expected = model(images)["pose_enc"]
+    assert nmse(expected, found) < 0.01 * nmse(plain, found)
