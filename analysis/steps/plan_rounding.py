@@ -18,11 +18,11 @@ from vggtkit.quant.rounding import NEAREST, ROUNDINGS, Rounding
 AUTO_ROUNDING = "auto"
 CALIBRATES = "descent"
 """What `AUTO_ROUNDING` chooses codes by where plans are made for what `CALIBRATED` leaves, which it begins with."""
-LEFT = "left"
+WHAT_IS_LEFT = "left"
 """In the place of a rounding that a plan is made for: what that of the best candidate before left of each layer's
 damage, on the scenes of the selection (`sensitivity.rounding_left`)."""
 MADE_FOR = "made_for"
-"""Of a plan's provenance: the rounding that the best of several was made for, or `LEFT`."""
+"""Of a plan's provenance: the rounding that the best of several was made for, or `WHAT_IS_LEFT`."""
 UNCALIBRATED = "uncalibrated"
 """Of a plan's provenance: the layers that are rounded to the nearest all the same, and why."""
 UNUSABLE = f"{UNREACHED}, or {ZEROS_OR_NOT_FINITE}"
@@ -80,7 +80,7 @@ def rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list[
     if evidence.rounding == NEAREST:
         return [f"{chosen}.", f"The predicted damage is that of rounding to the nearest, {measure} the other."]
     by = "it" if evidence.rounding == plan.rounding else evidence.rounding
-    if plan.provenance.get(MADE_FOR) == LEFT:
+    if plan.provenance.get(MADE_FOR) == WHAT_IS_LEFT:
         by = f"{plan.rounding}, as measured on the selection scenes,"
     return [
         f"{chosen}, on pictures like those that were profiled: calibrate on such as the model will see.",

@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.evaluation.evaluator import Evaluator
 from analysis.report.document import Row, Table
-from analysis.steps.plan_rounding import CALIBRATES, LEFT, MADE_FOR
+from analysis.steps.plan_rounding import CALIBRATES, MADE_FOR, WHAT_IS_LEFT
 from analysis.steps.plan_source import PlanSource
 from analysis.steps.rounding import Calibration
 from analysis.steps.run_folder import PICTURE_DIGESTS, SCENE_DIGESTS, check_not_profiled, scenes_for, subject_of_run
@@ -40,7 +40,7 @@ SPLIT: Split = "calibration"
 CANDIDATES: tuple[tuple[str, str, str], ...] = (
     ("auto", CALIBRATED, CALIBRATES),
     ("auto", CALIBRATED, "joint_descent"),
-    ("auto", LEFT, "joint_descent"),
+    ("auto", WHAT_IS_LEFT, "joint_descent"),
     ("auto", CALIBRATED, "output_descent"),
     ("joint", CALIBRATED, CALIBRATES),
     ("joint", CALIBRATED, "output_descent"),
@@ -72,7 +72,7 @@ class MeasuredPlan:
     def as_facts(self) -> dict[str, Any]:
         """What a plan's file says of it."""
         plan = self.planned.plan
-        made_for = LEFT if self.made_for == LEFT else plan.provenance.get("damage_of", NEAREST)
+        made_for = WHAT_IS_LEFT if self.made_for == WHAT_IS_LEFT else plan.provenance.get("damage_of", NEAREST)
         return {
             "policy": plan.policy, "rounding": plan.rounding, "made_for": made_for, "predicted": plan.total_damage,
             "measured": self.damage,
@@ -146,7 +146,7 @@ def _evidence_for(
     progress: Progress,
 ) -> PlanSource:  # fmt: skip
     """What a candidate is planned from."""
-    if made_for != LEFT:
+    if made_for != WHAT_IS_LEFT:
         return source.planned_for(made_for)
     best, subject = min(candidates, key=lambda candidate: candidate.damage), evaluator.subject
     evidence, formats = best.planned.search_space.evidence, best.planned.plan.formats

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.evaluation.evaluator import Evaluator
-from analysis.steps.plan_rounding import LEFT
+from analysis.steps.plan_rounding import WHAT_IS_LEFT
 from analysis.steps.run_folder import PICTURE_DIGESTS
 from analysis.steps.selection import CANDIDATES, selection_scenes
 from mixedprec import load_plan, packed_with
@@ -34,7 +34,7 @@ def test_the_best_of_those_measured_is_kept_with_its_scenes(run: Path, model_fol
     assert candidates == said["candidates"]
     assert 2 <= len(candidates) <= 5
     assert len({(row["policy"], row["made_for"], row["rounding"]) for row in candidates}) == len(candidates)
-    assert any(row["made_for"] == LEFT for row in candidates)
+    assert any(row["made_for"] == WHAT_IS_LEFT for row in candidates)
     best = min(candidates, key=lambda row: row["measured"])
     assert (plan.policy, plan.rounding) == (best["policy"], best["rounding"])
     assert plan.provenance["made_for"] == best["made_for"]
