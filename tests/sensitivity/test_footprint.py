@@ -40,6 +40,7 @@ def test_grows_with_pictures_and_probes(small_model: VGGT, make_scene: Callable[
     assert more_probes.passes == few.passes
 
 
+@pytest.mark.slow
 def test_at_full_width_the_heads_decide_and_six_gigabytes_are_enough() -> None:
     """Without any weights: on the meta device, and with few of the alike blocks."""
     config = replace(VGGTConfig(), vit_depth=2, aggregator_depth=2, dpt_layer_idx=(0, 0, 1, 1))

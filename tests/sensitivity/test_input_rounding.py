@@ -89,6 +89,7 @@ def test_many_probes_give_the_exact_first_order_damage() -> None:
                 assert found[row, column].item() == pytest.approx(exact(model, layer.name, key, scene), rel=0.25)
 
 
+@pytest.mark.slow
 def test_a_vggt_follows_the_estimate(tiniest_config: VGGTConfig) -> None:
     """Every second layer, within a factor of two wherever FP32 can tell."""
     generator = torch.Generator().manual_seed(1)

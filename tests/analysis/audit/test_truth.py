@@ -21,6 +21,7 @@ TRACKED = ("track", "vis", "conf", "track_px")
 """Chaotic in the random network: no two orders of rounding agree."""
 
 
+@pytest.mark.slow
 def test_figures_of_every_pair_are_those_of_whole_passes(model_folder: Path) -> None:
     model = load_vggt(str(model_folder))
     scenes = synthetic_scenes(3, 2, (32, 32), seed=0, split="evaluation")

@@ -55,6 +55,7 @@ def test_the_best_of_those_measured_is_kept_with_its_scenes(run: Path, model_fol
     assert damage == pytest.approx(best["measured"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_was_selected_on_is_not_judged_on(run: Path, photo_folder: Path, tmp_path: Path) -> None:
     plan = ("plan", "--run", run, "--best-of", 1, "--rounding", "nearest", "--select-on", f"photos:{photo_folder}")
     assert cli(*plan).code == 0
