@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXTRA = "openvino"
 
 
-class Session:
+class Compiled:
     """A file that OpenVINO has compiled, for as many threads as torch computes with.
 
     What is not in whole numbers is computed in bfloat16 where the processor multiplies in it.
@@ -48,7 +48,7 @@ class Session:
         return {name: torch.from_numpy(found[place]) for place, name in enumerate(self.outputs)}
 
 
-def version() -> str:
+def openvino_version() -> str:
     """Of OpenVINO; "" where it is not installed."""
     try:
         import openvino
@@ -59,7 +59,7 @@ def version() -> str:
 
 def floats() -> str:
     """What is computed in that is not in whole numbers, by OpenVINO's own choice for this processor."""
-    if not version():
+    if not openvino_version():
         return "FP32"
     import openvino
 
