@@ -1,4 +1,4 @@
-"""A file of ONNX, or of OpenVINO -> outputs, by OpenVINO on the processor."""
+"""A file of ONNX -> outputs, by OpenVINO on the processor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vggtkit.model.outputs import OUTPUTS
 from vggtkit.runtime.onnx.tensors import check_packages
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Compiled:
         }  # fmt: skip
         self.compiled: openvino.CompiledModel = core.compile_model(path, "CPU", asked)
         self.inputs = tuple(port.get_any_name() for port in self.compiled.inputs)
-        self.outputs = tuple(port.get_any_name() for port in self.compiled.outputs)
+        # a tensor has the names of all nodes that hand it on
+        self.outputs = tuple(min(port.get_names() & set(OUTPUTS)) for port in self.compiled.outputs)
 
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Outputs by name; inputs that the file does not have are left out."""
