@@ -149,6 +149,16 @@ def attend_across(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
     return result
 
 
+def attend_in_steps(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
+    """As `CrossAttention.forward`, queries, keys and values never side by side, in operators of standard ONNX."""
+    assert isinstance(self.in_proj, QKVProjection)
+    parts = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in self.in_proj.parts(x, context))
+    q, k, v = parts
+    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1)
+    result: Tensor = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+    return result
+
+
 def all_frames(self: DPTFeatures, tokens: dict[int, Tensor], size: tuple[int, int]) -> Tensor:
     """As `DPTFeatures.forward`, all at once, so that the graph holds for any number of them."""
     return self._some_frames(tokens, slice(None), size)

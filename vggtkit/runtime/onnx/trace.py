@@ -162,8 +162,9 @@ class _Structure:
                 self.sources |= {f"{name}.{each}": tensor for each, tensor in attention.tensors.items()}
             elif isinstance(part, Attention) and not standard:
                 part.forward = partial(standins.attend_symbolic, part)  # type: ignore[method-assign]
-            elif isinstance(part, CrossAttention) and not standard:
-                part.forward = partial(standins.attend_across, part)  # type: ignore[method-assign]
+            elif isinstance(part, CrossAttention):
+                attend = standins.attend_in_steps if standard else standins.attend_across
+                part.forward = partial(attend, part)  # type: ignore[method-assign]
             elif isinstance(part, Fusion):
                 part.forward = partial(convolved_before_resized, part)  # type: ignore[method-assign]
             elif isinstance(part, DPTFeatures) and shapes.views == ANY:

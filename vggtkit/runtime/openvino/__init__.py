@@ -2,7 +2,7 @@
 
 | module | holds |
 |---|---|
-| `session` | a file -> outputs, by OpenVINO |
+| `compiled` | a file -> outputs, by OpenVINO |
 | `weights` | what every layer of a plan multiplies with |
 | `calibration` | how large activations are on a scene |
 | `backend` | the backend ``openvino`` |

@@ -25,7 +25,7 @@ from vggtkit.runtime.onnx.qdq import QdqWeight
 from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import trace
 from vggtkit.runtime.openvino.calibration import spans_of
-from vggtkit.runtime.openvino.session import EXTRA, Session, floats, version
+from vggtkit.runtime.openvino.compiled import EXTRA, Compiled, floats, openvino_version
 from vggtkit.runtime.openvino.weights import operands, why_not_whole
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
 from vggtkit.runtime.reference import told_executions
@@ -45,7 +45,7 @@ class OpenVino(Backend):
     @property
     def missing(self) -> str:
         """As `Backend.missing`."""
-        return "" if version() else "openvino"
+        return "" if openvino_version() else "openvino"
 
     def runs(self, format_key: str, layer_kind: str) -> bool:  # noqa: ARG002
         """All of them."""
@@ -58,8 +58,8 @@ class OpenVino(Backend):
     def describe(self) -> str:
         """As `Backend.describe`."""
         return (
-            f"OpenVINO {version()} on {name()} ({instructions()}): INT8 weights x INT8 activations (one scale a layer, "
-            f"from the first pictures) in linear layers and convolutions, the rest in {floats()}"
+            f"OpenVINO {openvino_version()} on {name()} ({instructions()}): INT8 weights x INT8 activations (one scale "
+            f"a layer, from the first pictures) in linear layers and convolutions, the rest in {floats()}"
         )
 
     def check(self, subject: Subject) -> None:
@@ -81,14 +81,14 @@ class OpenVino(Backend):
         assert subject.vggt is not None
         model, told = subject.vggt, told_executions(subject, options or Options())
 
-        def load(inputs: Inputs, path: Path) -> Session:
+        def load(inputs: Inputs, path: Path) -> Compiled:
             with torch.no_grad(), spans_of(model) as spans:
                 type(model).forward(model, *inputs)
             spans = spans.with_room()
             weights = operands(model, told, spans.inputs)
             scored = {} if missing_for_int8() else spans.scored
             write(trace(model, inputs.shapes, weights, standard=True, largest_scored=scored), path)
-            return Session(path)
+            return Compiled(path)
 
         return OnFiles(model, self._execution(model, told), load)
 

@@ -18,12 +18,13 @@ from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT
 from vggtkit.model.config import VGGTConfig
-from vggtkit.model.layers import Attention
+from vggtkit.model.layers import Attention, CrossAttention
 from vggtkit.quant import find_layers
 from vggtkit.runtime.codes import converted
 from vggtkit.runtime.onnx.file import write
 from vggtkit.runtime.onnx.qdq import Int4, QdqWeight, Span, input_spans, qdq_operators
 from vggtkit.runtime.onnx.session import Session
+from vggtkit.runtime.onnx.standins import attend_in_steps
 from vggtkit.runtime.onnx.trace import Shapes, trace
 from vggtkit.runtime.onnx.weights import OnnxWeight
 
@@ -129,3 +130,12 @@ def test_queries_and_keys_are_rounded_where_they_are_asked_for(
         monkeypatch.setattr(Attention, "parts", rounded)
         expected = model(images)["pose_enc"]
     assert nmse(expected, found) < 0.01 * nmse(plain, found)
+
+
+def test_the_trackers_attention_in_steps_is_the_published_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    attention = CrossAttention(16, 2)
+    x, context = torch.randn(2, 5, 16, generator=generator), torch.randn(2, 7, 16, generator=generator)
+    with torch.no_grad():
+        torch.testing.assert_close(attend_in_steps(attention, x, context), attention(x, context))
+        torch.testing.assert_close(attend_in_steps(attention, x, x), attention(x, x))

@@ -18,7 +18,7 @@ from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import find_layers
 from vggtkit.runtime.backend import Options, Prepared
 from vggtkit.runtime.backends import BACKENDS
-from vggtkit.runtime.openvino.session import floats
+from vggtkit.runtime.openvino.compiled import floats
 from vggtkit.runtime.processor import missing_for_int8
 from vggtkit.subject import ModuleSubject, subject_of
 

@@ -1,4 +1,4 @@
-"""A file of ONNX, or of OpenVINO -> outputs, by OpenVINO on the processor."""
+"""A file of ONNX -> outputs, by OpenVINO on the processor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vggtkit.model.outputs import OUTPUTS
 from vggtkit.runtime.onnx.tensors import check_packages
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 EXTRA = "openvino"
 
 
-class Session:
+class Compiled:
     """A file that OpenVINO has compiled, for as many threads as torch computes with.
 
     What is not in whole numbers is computed in bfloat16 where the processor multiplies in it.
@@ -39,7 +40,8 @@ class Session:
         }  # fmt: skip
         self.compiled: openvino.CompiledModel = core.compile_model(path, "CPU", asked)
         self.inputs = tuple(port.get_any_name() for port in self.compiled.inputs)
-        self.outputs = tuple(port.get_any_name() for port in self.compiled.outputs)
+        # a tensor has the names of all nodes that hand it on
+        self.outputs = tuple(min(port.get_names() & set(OUTPUTS)) for port in self.compiled.outputs)
 
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Outputs by name; inputs that the file does not have are left out."""
@@ -48,7 +50,7 @@ class Session:
         return {name: torch.from_numpy(found[place]) for place, name in enumerate(self.outputs)}
 
 
-def version() -> str:
+def openvino_version() -> str:
     """Of OpenVINO; "" where it is not installed."""
     try:
         import openvino
@@ -59,7 +61,7 @@ def version() -> str:
 
 def floats() -> str:
     """What is computed in that is not in whole numbers, by OpenVINO's own choice for this processor."""
-    if not version():
+    if not openvino_version():
         return "FP32"
     import openvino
 
