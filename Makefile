@@ -4,6 +4,10 @@ BIN := $(VENV)/bin
 # `make demo DEMO="--run runs/other"` hands options on.
 DEMO ?=
 
+# Files in their own order: by number of tests, as xdist has it by default, the longest tests of all would come last, when
+# nothing is left for the other processes.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
+
 # `TORCH=installed`: the newest torch that pyproject.toml admits with the oldest of everything else, see
 # requirements-oldest.txt.
 TORCH ?=
@@ -19,11 +23,11 @@ demo: $(VENV)/.installed
 	$(BIN)/python cli.py demo $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
+	$(PYTEST) --dist loadfile -m "not slow"
 
 # Whole commands on odd inputs, several threads and processes, a wheel in an environment of its own.
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope -m slow
+	$(PYTEST) --dist loadscope -m slow
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider --numprocesses auto --maxprocesses 4 --dist loadfile $(OLDEST_TESTS) \

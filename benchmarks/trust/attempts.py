@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,16 +127,25 @@ def run_command(words: list[str]) -> tuple[int, str]:
     return code, errors.getvalue()
 
 
-def attempt(task: Callable[[], tuple[int, str, object]], seconds: int = SECONDS) -> Attempt:
-    """Run a task, which gives an exit code, messages and an answer, in a copy of this process."""
+Task = Callable[[], tuple[int, str, object]]
+"""Gives an exit code, messages and an answer."""
+
+
+def attempt(task: Task, seconds: int = SECONDS) -> Attempt:
+    """Run a task in a copy of this process."""
+    return attempt_each([task], seconds)[0]
+
+
+def attempt_each(tasks: Sequence[Task], seconds: int = SECONDS) -> list[Attempt]:
+    """Run tasks one after the other in a copy of this process; what comes after one that ends it, in another."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _answer(task, writing, seconds)
+        _answer(tasks, writing, seconds)
     os.close(writing)
-    deadline, content = time.monotonic() + 40 * seconds, b""  # a machine may be busy, or stopped
+    deadline, content = time.monotonic() + 40 * seconds * len(tasks), b""  # a machine may be busy, or stopped
     os.set_blocking(reading, False)
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -154,22 +163,32 @@ def attempt(task: Callable[[], tuple[int, str, object]], seconds: int = SECONDS)
             break
         time.sleep(0.002)
     os.close(reading)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return Attempt(None if number == signal.SIGXCPU else -number, f"signal {number}")
-    return Attempt(*pickle.loads(content)) if content else Attempt(-1, "no answer")
+    tried = list(_attempts(io.BytesIO(content)))
+    if len(tried) < len(tasks):
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        said = f"signal {number}" if number else "no answer"
+        tried.append(Attempt(None if number == signal.SIGXCPU else -(number or 1), said))
+    return tried + (attempt_each(tasks[len(tried) :], seconds) if len(tried) < len(tasks) else [])
 
 
-def _answer(task: Callable[[], tuple[int, str, object]], writing: int, seconds: int) -> None:
+def _attempts(content: io.BytesIO) -> Iterator[Attempt]:
+    """What was written whole."""
+    with suppress(EOFError, pickle.UnpicklingError):
+        while True:
+            yield Attempt(*pickle.load(content))
+
+
+def _answer(tasks: Sequence[Task], writing: int, seconds: int) -> None:
     faulthandler.enable(file=2)  # where a library crashes is worth knowing
-    try:
-        spent = int(time.process_time())
-        resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, spent + seconds + 5))
-        result = task()
-    except BaseException:
-        result = (1, traceback.format_exc(), None)
     with os.fdopen(writing, "wb") as pipe:
-        pipe.write(pickle.dumps(result))
+        for task in tasks:
+            try:
+                resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds, resource.RLIM_INFINITY))
+                result = task()
+            except BaseException:
+                result = (1, traceback.format_exc(), None)
+            pipe.write(pickle.dumps(result))
+            pipe.flush()
     os._exit(0)
 
 

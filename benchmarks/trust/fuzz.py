@@ -33,6 +33,7 @@ from analysis.steps.run_folder import plan_of, subject_of_run
 from benchmarks.trust.attempts import (
     TUNE,
     attempt,
+    attempt_each,
     fresh_copy,
     make_tuned_run,
     make_whole,
@@ -53,6 +54,8 @@ WRITING = (
     "step_of_tuning", "step_of_evaluation", "purpose",
 )  # fmt: skip
 """Kinds whose reading is a command that writes."""
+TOGETHER = 20
+"""Files that are read by one child, one after the other; what writes ends it."""
 WRONG = ("traceback", "exit_code_1", "hang", "crash", "silently_wrong", "refused_in_other_words")
 
 
@@ -295,22 +298,26 @@ def fuzz(
     started = time.monotonic()
     shares = np.array([share for *_, share, _ in tried_kinds.values()])
     order = np.random.default_rng(seed).choice(list(kinds), size=cases, p=shares / shares.sum())
+    waiting: list[tuple[int, str]] = []
     for number, kind in enumerate(map(str, order)):
         if time.monotonic() - started > seconds:
             break
-        file, where, _, task = KINDS[kind]
-        (places / where / file).write_bytes(mutated(originals[kind], np.random.default_rng([seed, number])))
-        tried = attempt(partial(task, places / where))
-        outcome = tried.kind
-        if outcome == "done":
-            outcome = "same" if tried.answer == right[kind].answer else "silently_wrong"
-        counts[kind][outcome] += 1
-        if outcome in WRONG:
-            wrong.append({"case": number, "kind": kind, "outcome": outcome, "said": tried.said[-300:]})
-        if kind in WRITING:
-            _restore(backup, places)
-        else:
-            (places / where / file).write_bytes(originals[kind])
+        waiting.append((number, kind))
+        if kind not in WRITING and len(waiting) < TOGETHER and number + 1 < cases:
+            continue
+        tasks = [
+            partial(_changed, places / KINDS[of][1], KINDS[of], originals[of], np.random.default_rng([seed, case]))
+            for case, of in waiting
+        ]
+        for (case, of), tried in zip(waiting, attempt_each(tasks), strict=True):
+            outcome = tried.kind
+            if outcome == "done":
+                outcome = "same" if tried.answer == right[of].answer else "silently_wrong"
+            counts[of][outcome] += 1
+            if outcome in WRONG:
+                wrong.append({"case": case, "kind": of, "outcome": outcome, "said": tried.said[-300:]})
+        _restore(backup, places)
+        waiting = []
     total = sum(counts.values(), Counter())
     return {
         "benchmark": "trust_fuzz", "seed": seed, "cases": sum(total.values()),
@@ -318,6 +325,18 @@ def fuzz(
         "by_kind": {kind: dict(sorted(count.items())) for kind, count in counts.items()}, "first_wrong": wrong[:20],
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip
+
+
+def _changed(
+    folder: Path, kind: tuple[str, str, float, Task], original: bytes, generator: np.random.Generator
+) -> tuple[int, str, object]:
+    """A changed file as it is read; it is put back, as others are read after it."""
+    file, _, _, task = kind
+    (folder / file).write_bytes(mutated(original, generator))
+    try:
+        return task(folder)
+    finally:
+        (folder / file).write_bytes(original)
 
 
 def _restore(backup: Path, places: Path) -> None:

@@ -32,6 +32,7 @@ def test_pairs_without_damage_or_score_do_not_count(noisy: tuple[np.ndarray, np.
     assert rank_agreement(score, truth).pairs == 200 - 1 - 5
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_correlation_of_the_population() -> None:
     """Of 40 samples of independent layers, about 95 % of the intervals hold the population's value."""
     generator = np.random.default_rng(1)

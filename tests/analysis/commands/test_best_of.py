@@ -70,6 +70,7 @@ def test_what_was_selected_on_is_not_judged_on(run: Path, photo_folder: Path, tm
         assert_refused(ran, f"{count} of the scenes or pictures", "the plan was selected on", "--images")
 
 
+@pytest.mark.slow
 def test_profiled_pictures_are_not_selected_on(run: Path, model_folder: Path, photo_folder: Path) -> None:
     profile, subject = open_profile(run), subject_of(load_vggt(model_folder))
     source = SceneSource("photos", str(photo_folder), count=4)

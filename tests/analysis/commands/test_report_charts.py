@@ -16,6 +16,8 @@ from tests.analysis.commands.running import Ran, cli, the_json
 from tests.analysis.english import english_in
 from vggtkit.core.seal import sealed
 
+pytestmark = pytest.mark.slow
+
 LAYER = "aggregator.frame_blocks.0.mlp.fc1"
 DRAWN = {
     "comprehensive_visualizations.png", "depth_differences.png", "point_differences.png", "pareto.png",

@@ -12,6 +12,8 @@ from tests.analysis.reproduction.layouts import write_co3d
 from vggtkit.scenes import DrawnScene, draw_scenes
 from vggtkit.scenes.co3d_split import read_co3d_test
 
+pytestmark = pytest.mark.slow
+
 PROFILED = ("--num-scenes", 1, "--views", 4, "--probes", 1, "--seed", 5, "--rounding", "nearest")
 
 

@@ -27,6 +27,8 @@ from vggtkit.scenes import SceneSource, load_scenes
 from vggtkit.scenes.photos import load_photos
 
 HEIGHT, WIDTH = 32, 48
+pytestmark = pytest.mark.slow
+
 MIXED = (
     "int4_two_level_16",
     "int3_asym_32",
@@ -81,7 +83,6 @@ def dense(tiniest_config: VGGTConfig, tmp_path_factory: pytest.TempPathFactory) 
         yield from exported(model, tmp_path_factory.mktemp("dense"), Shapes(HEIGHT, WIDTH), "auto")
 
 
-@pytest.mark.slow
 def test_with_fp32_products_outputs_are_those_of_torch(whole: Exported) -> None:
     images, points = inputs(2)
     expected, found = whole.model(images, points), Session(whole.written.path)(images=images, query_points=points)

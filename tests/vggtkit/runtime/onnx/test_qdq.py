@@ -109,6 +109,7 @@ def test_what_is_rounded_once_more_is_said_with_its_error(exported: Exported, ti
     assert [layer for layer, weight in weights.items() if weight] == [name]
 
 
+@pytest.mark.slow
 def test_queries_and_keys_are_rounded_where_they_are_asked_for(
     tiniest_config: VGGTConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

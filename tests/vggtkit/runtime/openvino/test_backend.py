@@ -77,6 +77,7 @@ def test_what_does_not_run_in_whole_numbers_is_named(run: Run) -> None:
     assert "OpenVINO" in execution.kernels
 
 
+@pytest.mark.slow
 @needs_openvino
 @needs_integers
 def test_scales_of_activations_are_of_the_first_pictures(run: Run) -> None:

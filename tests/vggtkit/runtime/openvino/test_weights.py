@@ -39,6 +39,7 @@ def rounding(span: Span, _module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     return (x / step).round().clamp(0, 255) * step
 
 
+@pytest.mark.slow
 def test_a_file_computes_what_its_codes_say(tiniest_config: VGGTConfig, tmp_path: Path) -> None:
     model = random_vggt(tiniest_config).with_heads(["depth"])
     layers, images = find_layers(model), torch.rand(1, 2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
