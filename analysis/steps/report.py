@@ -53,7 +53,12 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
         write_reports(experiment.evaluation, run, answer=experiment.verdict)
         experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
     drawing, note = wording_of_charts(say)
-    written = write_parts(experiment, say, drawing)
+    try:
+        written = write_parts(experiment, say, drawing)
+    except InputError as error:
+        if experiment.evaluation is None:
+            raise
+        raise InputError(f"{error}; text and charts of the evaluation were drawn anew before") from error
     notes = [note] if note else _left_in_english(experiment, say)
     refused = [each for each in experiment.absent if each.file == RESULTS and each.reason != NO_FILE]
     if experiment.evaluation is None and refused:
