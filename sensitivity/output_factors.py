@@ -10,7 +10,7 @@ more is added to that diagonal: what H says of those rows is not what other scen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -72,11 +72,9 @@ def output_factors(
     wanted = layers if only is None else only
     check_gradients_fit(subject, wanted, probes)
     moments = input_moments(subject, wanted, scenes, progress)
-    through, heard = ignores_detach(subject, layers, scenes[0], torch.float32), dict[str, Tensor]()
-    for number, scene in enumerate(scenes):
-        progress(f"what changes of weights do to the outputs, scene {number + 1}", number, len(scenes))
-        seed_of_scene = seed * len(scenes) + number
-        gradients = weight_gradients(subject, layers, wanted, scene, weights, probes, seed_of_scene, through)
+    heard: dict[str, Tensor] = {}
+    stage = "what changes of weights do to the outputs"
+    for gradients in gradients_by_scene(subject, layers, wanted, scenes, weights, probes, seed, progress, stage):
         for name, of_layer in gradients.items():
             if name in moments.sums:
                 _add(moments, heard, name, of_layer)
@@ -100,6 +98,18 @@ def check_gradients_fit(subject: Subject, layers: Sequence[Layer], probes: int) 
             f"gradients of all weights take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free: "
             f"{setting('rounding', 'output_descent')} needs none"
         )
+
+
+def gradients_by_scene(
+    subject: Subject, layers: Sequence[Layer], wanted: Sequence[Layer], scenes: Sequence[Scene],
+    weights: Mapping[str, float] | None, probes: int, seed: int, progress: Progress, stage: str,
+) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+    """What `weight_gradients` gives of every scene in turn, each with a seed of its own; ``stage`` is told with it."""
+    through = ignores_detach(subject, layers, scenes[0], torch.float32)
+    for number, scene in enumerate(scenes):
+        progress(f"{stage}, scene {number + 1}", number, len(scenes))
+        seed_of_scene = seed * len(scenes) + number
+        yield weight_gradients(subject, layers, wanted, scene, weights, probes, seed_of_scene, through)
 
 
 def weight_gradients(

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sensitivity.jacobian_sketch import ignores_detach
-from sensitivity.output_factors import check_gradients_fit, weight_gradients
+from sensitivity.output_factors import check_gradients_fit, gradients_by_scene
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant import Layer, QuantizedTensor, dequantize, out_first, weight_of
 from vggtkit.scenes import Scene
@@ -57,11 +56,9 @@ def damage_left(
     wanted = [layer for layer in layers if layer.name in rounded]
     check_gradients_fit(subject, wanted, probes)
     errors = {layer.name: _error(subject, layer, rounded[layer.name]) for layer in wanted}
-    through, sums = ignores_detach(subject, layers, scenes[0], torch.float32), dict[str, float]()
-    for number, scene in enumerate(scenes):
-        progress(f"what rounding leaves of every layer's damage, scene {number + 1}", number, len(scenes))
-        seed_of_scene = seed * len(scenes) + number
-        gradients = weight_gradients(subject, layers, wanted, scene, shares, probes, seed_of_scene, through)
+    sums: dict[str, float] = {}
+    stage = "what rounding leaves of every layer's damage"
+    for gradients in gradients_by_scene(subject, layers, wanted, scenes, shares, probes, seed, progress, stage):
         for name, own in gradients.items():
             along = own.flatten(1).double() @ errors[name].double().flatten()
             sums[name] = sums.get(name, 0.0) + float(along.square().sum())
