@@ -42,7 +42,7 @@ from analysis.steps.view import View
 from mixedprec import Plan
 from sensitivity import Profile, open_profile
 from vggtkit.core.arrays import Map
-from vggtkit.core.atomic import replacing_all
+from vggtkit.core.atomic import Write, of_text, write_all
 from vggtkit.core.errors import check_number
 from vggtkit.core.journal import Parts
 from vggtkit.core.program import command, setting
@@ -251,17 +251,28 @@ def write_reports(
         The verdict that they say, made where nobody has it yet.
     """
     answer = answer or verdict(evaluation)
-    pictures = differences_of(maps, Wording("en")) if maps else {}
-    names = [RESULTS, REPORT, CHARTS, *([DEPTH_MAPS] if maps else []), *pictures]
-    with replacing_all([run / name for name in names]) as (results, report, charts, *others):
-        results.write_text(evaluation_to_json(evaluation, answer), encoding="utf-8")
-        report.write_text(reports.to_text(evaluation, answer), encoding="utf-8")
-        plots.draw(evaluation, charts, answer)
-        if maps:
-            save_maps(maps, others[0])
-            for (title, shares), path in zip(pictures.values(), others[1:], strict=True):
-                draw_differences(shares, maps.pictures[0], evaluation, title, path)
+    write_all(reports_of(evaluation, run, answer) | (depth_of(evaluation, run, maps) if maps else {}))
     return answer
+
+
+def reports_of(evaluation: Evaluation, run: Path, answer: Verdict) -> dict[Path, Write]:
+    """How the JSON, text and chart reports of a run are written, by where they belong."""
+    return {
+        run / RESULTS: of_text(evaluation_to_json(evaluation, answer)),
+        run / REPORT: of_text(reports.to_text(evaluation, answer)),
+        run / CHARTS: lambda path: plots.draw(evaluation, path, answer),
+    }
+
+
+def depth_of(evaluation: Evaluation, run: Path, maps: DepthMaps) -> dict[Path, Write]:
+    """How depth to look at is written, and the pictures of its differences, by where they belong."""
+
+    def drawn(title: str, shares: Mapping[str, Map]) -> Write:
+        return lambda path: draw_differences(shares, maps.pictures[0], evaluation, title, path)
+
+    pictures = differences_of(maps, Wording("en"))
+    files: dict[Path, Write] = {run / DEPTH_MAPS: lambda path: save_maps(maps, path)}
+    return files | {run / name: drawn(*each) for name, each in pictures.items()}
 
 
 def differences_of(maps: DepthMaps, say: Wording) -> dict[str, tuple[str, Mapping[str, Map]]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from analysis.report.charts import comprehensive
@@ -17,12 +18,12 @@ from analysis.report.parts import REPORT_PARTS
 from analysis.report.parts.outcome import illustrations_of
 from analysis.report.renderers import RENDERERS
 from analysis.report.wording import Wording
-from analysis.steps.evaluation import evaluation_view, worst_of, write_reports
+from analysis.steps.evaluation import evaluation_view, reports_of, worst_of
 from analysis.steps.experiment import NO_FILE, read_evaluation, read_experiment
 from analysis.steps.report_charts import redrawn
 from analysis.steps.run_folder import REPORT, RESULTS, check_writable
 from analysis.steps.view import View
-from vggtkit.core.atomic import remove_partials, replacing_all
+from vggtkit.core.atomic import Write, of_text, remove_partials, replacing_all
 from vggtkit.core.errors import InputError
 from vggtkit.core.escaping import printable
 from vggtkit.core.program import command, setting
@@ -49,27 +50,28 @@ def make_report(run: Path, language: str = "en", charts: Path | None = None) -> 
     say = Wording(language)
     check_writable(run)
     experiment = read_experiment(run)
-    if experiment.evaluation is not None:
-        write_reports(experiment.evaluation, run, answer=experiment.verdict)
-        experiment = replace(experiment, files=read_experiment(run, experiment.evaluation).files)
     drawing, note = wording_of_charts(say)
-    try:
-        written = write_parts(experiment, say, drawing)
-    except InputError as error:
-        if experiment.evaluation is None:
-            raise
-        raise InputError(f"{error}; text and charts of the evaluation were drawn anew before") from error
+    anew: dict[Path, Write] = {}
+    if experiment.evaluation is not None and experiment.verdict is not None:
+        anew = reports_of(experiment.evaluation, run, experiment.verdict)
+    alone = _charts_alone(experiment, charts, drawing)
+    written = write_parts(experiment, say, drawing, anew, alone)
     notes = [note] if note else _left_in_english(experiment, say)
     refused = [each for each in experiment.absent if each.file == RESULTS and each.reason != NO_FILE]
     if experiment.evaluation is None and refused:
         reason, remedy = refused[0].reason, refused[0].command
         made = "" if remedy in reason else f"; make it with `{remedy}`"
         raise InputError(f"{reason}{made}. All else of the run is reported in {written[0]}")
-    if charts is not None:
-        if experiment.evaluation is None:
-            raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
-        written += comprehensive.draw_each(experiment.evaluation, charts, experiment.verdict, drawing)
+    if charts is not None and not alone:
+        raise InputError(f"{setting('charts', charts)}: there is no evaluation to draw; {_remedy(experiment)}")
     return _view(experiment, written, notes)
+
+
+def _charts_alone(experiment: Experiment, folder: Path | None, drawing: Wording) -> dict[Path, Write]:
+    """The charts one by one, where they are asked for and there is something to draw."""
+    if folder is None or experiment.evaluation is None:
+        return {}
+    return comprehensive.one_by_one(experiment.evaluation, folder, experiment.verdict, drawing)
 
 
 def _remedy(experiment: Experiment) -> str:
@@ -85,33 +87,55 @@ def folder_name(language: str) -> str:
     return "report" if language == "en" else f"report.{language}"
 
 
-def write_parts(experiment: Experiment, say: Wording, drawing: Wording) -> list[Path]:
+def write_parts(
+    experiment: Experiment, say: Wording, drawing: Wording, anew: Mapping[Path, Write], alone: Mapping[Path, Write]
+) -> list[Path]:
     """Write the page and the five parts, and beside the third the files that it shows; all change, or none.
 
     Args:
         experiment: what the run holds.
         say: the words of the report.
         drawing: those of its charts.
+        anew: files of the run that are made anew with it, and how.
+        alone: files elsewhere, and how.
+
+    Returns:
+        The files of the report, its page first, and those elsewhere.
+
+    Raises:
+        InputError: one cannot be written; all are as they were, the files of the run too.
     """
     folder = experiment.run / folder_name(say.language)
     for place in (folder, folder / "3_results"):
         remove_partials(place)
+    experiment = replace(experiment, files={**experiment.files, **{path.name: 0 for path in anew}})
     without = () if experiment.evaluation else (RESULTS,)
     files = [name for name in COPIED if name in experiment.files and name not in without]
     copies = [*files, *illustrations_of(experiment, say)]
-    texts = {folder / name: RENDERERS["markdown"].render(part(experiment, say)) for name, part in REPORT_PARTS.items()}
-    texts = {folder.with_name(f"{folder.name}.html"): RENDERERS["html"].render(page(experiment, say)), **texts}
-    paths = [*texts, *(folder / "3_results" / name for name in copies)]
+    documents = [folder.with_name(f"{folder.name}.html"), *(folder / name for name in REPORT_PARTS)]
+    shown = [folder / "3_results" / name for name in copies]
     drawn = redrawn(experiment, drawing)
+    paths = list(dict.fromkeys([*anew, *documents, *shown, *alone]))  # charts may be asked for in the run itself
     with replacing_all(paths) as temporaries:
-        for temporary, text in zip(temporaries, texts.values(), strict=False):
-            temporary.write_text(text, encoding="utf-8")
-        for temporary, name in zip(temporaries[len(texts) :], copies, strict=True):
-            if name in drawn:
-                drawn[name](temporary)
-            else:
-                shutil.copyfile(experiment.run / name, temporary)
-    return paths
+        place_of = dict(zip(paths, temporaries, strict=True))
+        for path, write in [*anew.items(), *alone.items()]:
+            write(place_of[path])
+        sizes = {path.name: place_of[path].stat().st_size for path in anew}
+        experiment = replace(experiment, files={**experiment.files, **sizes})
+        for path, text in zip(documents, _texts(experiment, say), strict=True):
+            of_text(text)(place_of[path])
+        for path in shown:
+            source = experiment.run / path.name
+            draw = drawn.get(path.name) or partial(shutil.copyfile, place_of.get(source, source))
+            draw(place_of[path])
+    return [*documents, *shown, *alone]
+
+
+def _texts(experiment: Experiment, say: Wording) -> Iterator[str]:
+    """The page, then the parts."""
+    yield RENDERERS["html"].render(page(experiment, say))
+    for part in REPORT_PARTS.values():
+        yield RENDERERS["markdown"].render(part(experiment, say))
 
 
 def _left_in_english(experiment: Experiment, say: Wording) -> list[str]:

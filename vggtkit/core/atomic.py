@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,8 @@ _PARTIAL = re.compile(r"\..*\.(\d+)(-[0-9a-f]{8})?\.partial", re.DOTALL)
 _REPLACED = ".replaced"
 """How the name of a folder ends that is moved aside while another takes its place."""
 _LEFT = re.compile(r"\.(.*)\.(\d+)-[0-9a-f]{8}(\.partial|\.replaced)", re.DOTALL)
+Write = Callable[[Path], object]
+"""Writes a file at the path that it is given."""
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
@@ -82,6 +84,31 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
         for temporary in temporaries:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def of_text(text: str) -> Write:
+    """What writes a text, in UTF-8."""
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def write_all(files: Mapping[Path, Write]) -> None:
+    """Write files that belong together, each by its own function: all change, or none.
+
+    Args:
+        files: what writes each, by where it belongs.
+
+    Raises:
+        InputError: one cannot be written; all older files stay as they were.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_all({folder / "a": lambda path: path.touch(), folder / "b": lambda path: path.touch()})
+    >>> sorted(path.name for path in folder.iterdir())
+    ['a', 'b']
+    """
+    with replacing_all(list(files)) as temporaries:
+        for write, temporary in zip(files.values(), temporaries, strict=True):
+            write(temporary)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,7 +16,7 @@ from analysis.report.charts.fonts import letters_of
 from analysis.report.charts.style import folded_text
 from analysis.report.theme import DPI, EDGE, WARNING
 from analysis.report.wording import ENGLISH, Wording
-from vggtkit.core.atomic import replacing, replacing_all
+from vggtkit.core.atomic import Write, replacing
 from vggtkit.core.escaping import plain_for_charts
 
 if TYPE_CHECKING:
@@ -61,34 +63,33 @@ def draw(evaluation: Evaluation, path: Path, answer: Verdict | None = None, say:
         _whole(evaluation, answer or verdict(evaluation), say).savefig(temporary, format="png", dpi=DPI)
 
 
-def draw_each(
+def one_by_one(
     evaluation: Evaluation, folder: Path, answer: Verdict | None = None, say: Wording = ENGLISH
-) -> list[Path]:
-    """Write the whole and every chart by itself, as PNG, PDF and SVG; all of them, or none.
+) -> dict[Path, Write]:
+    """How the whole and every chart by itself are written as PNG, PDF and SVG, by where they belong.
 
     Args:
         evaluation: what to draw.
-        folder: for the files; it is made where it is not there.
+        folder: for the files.
         answer: as in `draw`.
         say: as in `draw`.
-
-    Returns:
-        The files.
-
-    Raises:
-        InputError: one cannot be written.
     """
-    from matplotlib import rc_context
 
-    paths = [folder / f"{name}.{kind}" for name in (ALL_CHARTS, *PANELS) for kind in PICTURE_KINDS]
-    with replacing_all(paths) as temporaries, rc_context({"svg.hashsalt": ALL_CHARTS}), letters_of(say):
-        whole = _whole(evaluation, answer or verdict(evaluation), say)
-        written = iter(temporaries)
-        for figure in (whole, *(_alone(evaluation, name, say) for name in PANELS)):
-            for kind in PICTURE_KINDS:
-                # No date, so that the same numbers give the same files.
-                figure.savefig(next(written), format=kind, dpi=DPI, metadata=_UNDATED[kind])
-    return paths
+    @lru_cache(maxsize=1)  # a figure is saved in all kinds before the next is drawn
+    def figure(name: str) -> Figure:
+        if name == ALL_CHARTS:
+            return _whole(evaluation, answer or verdict(evaluation), say)
+        return _alone(evaluation, name, say)
+
+    def write(name: str, kind: str, path: Path) -> None:
+        from matplotlib import rc_context
+
+        with rc_context({"svg.hashsalt": ALL_CHARTS}), letters_of(say):
+            # No date, so that the same numbers give the same files.
+            figure(name).savefig(path, format=kind, dpi=DPI, metadata=_UNDATED[kind])
+
+    names = product((ALL_CHARTS, *PANELS), PICTURE_KINDS)
+    return {folder / f"{name}.{kind}": partial(write, name, kind) for name, kind in names}
 
 
 def _figure(size: tuple[float, float]) -> Figure:

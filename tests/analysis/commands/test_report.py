@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from analysis.evaluation.results_file import from_json
+from analysis.report.charts import comprehensive
 from analysis.report.parts import REPORT_PARTS
 from analysis.report.renderers import RENDERERS, Renderer
 from analysis.steps.experiment import read_experiment
@@ -141,14 +143,38 @@ def test_depth_of_another_evaluation_is_left_out(run: Path) -> None:
     assert "depth_maps.npz" in [each["file"] for each in values["absent"]]
 
 
-def test_the_old_report_stays_where_the_new_one_fails(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_document: object) -> NoReturn:
-        raise RuntimeError("no room")
+@pytest.mark.parametrize("failing", ["html", "3_results", "chart"])
+def test_all_files_stay_where_one_of_the_report_fails(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Those of the evaluation, which are drawn anew with it, too."""
 
-    monkeypatch.setitem(RENDERERS._values, "html", Renderer("html", ".html", fail))
-    before = {name: data for name, data in content(run).items() if name.startswith("report")}
-    assert cli("report", "--run", run).code == 1
-    assert {name: data for name, data in content(run).items() if name.startswith("report")} == before
+    def fail(*_arguments: object) -> NoReturn:
+        raise OSError(27, "File too large")
+
+    (run / "comprehensive_report.txt").write_text("an older one")
+    if failing == "html":
+        monkeypatch.setitem(RENDERERS._values, "html", Renderer("html", ".html", fail))
+    elif failing == "3_results":
+        monkeypatch.setattr(shutil, "copyfile", fail)
+    else:
+        monkeypatch.setattr(comprehensive, "_alone", fail)
+    before = content(run)
+    ran = cli("report", "--run", run, "--charts", tmp_path / "charts")
+    assert ran.code == 2
+    assert "File too large; make room or name another place" in ran.err
+    assert content(run) == before
+    assert not list(tmp_path.glob("charts/*"))
+
+
+def test_charts_may_lie_in_the_run(run: Path) -> None:
+    (run / "comprehensive_visualizations.png").write_bytes(b"an older one")
+    assert cli("report", "--run", run, "--charts", run).code == 0
+    starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for kind, start in starts.items():
+        assert (run / f"comprehensive_visualizations.{kind}").read_bytes().startswith(start)
+    shown = run / "report" / "3_results" / "comprehensive_visualizations.png"
+    assert shown.read_bytes() == (run / shown.name).read_bytes()
 
 
 def test_what_a_killed_report_left_is_removed(run: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.report.charts.comprehensive import ALL_CHARTS, PANELS, PICTURE_KINDS, _alone, draw, draw_each
+from analysis.report.charts.comprehensive import ALL_CHARTS, PANELS, PICTURE_KINDS, _alone, draw, one_by_one
 from analysis.report.charts.cost_panels import spaced
 from analysis.report.text import Evaluation
 from tests.analysis.example import BROKEN, EXACT, example_evaluation
+from vggtkit.core.atomic import write_all
 from vggtkit.core.errors import InputError
 
 PIXELS = (1980, 1265)
@@ -81,7 +82,9 @@ def test_charts_one_by_one_are_the_same_every_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(
         "analysis.report.charts.comprehensive._whole", lambda evaluation, _, say: _alone(evaluation, "1-file-size", say)
     )
-    first, again = (draw_each(fewer, tmp_path / name) for name in ("first", "again"))
+    first, again = (one_by_one(fewer, tmp_path / name) for name in ("first", "again"))
+    write_all(first)
+    write_all(again)
     assert {path.name for path in first} == {
         f"{name}.{kind}" for name in (ALL_CHARTS, "1-file-size", "3-psnr") for kind in PICTURE_KINDS
     }
