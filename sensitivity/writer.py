@@ -20,7 +20,7 @@ from vggtkit.core.atomic import replacing
 from vggtkit.core.signature import sign
 from vggtkit.quant import Layer
 
-_SMALL = 1 << 14
+_SMALL = 1 << 12
 """Bytes up to which an activation is signed with the rest, which is faster than to leave it out."""
 
 

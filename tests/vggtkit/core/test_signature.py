@@ -33,6 +33,16 @@ def test_every_byte_counts_but_those_left_out(path: Path) -> None:
     assert is_signed(path)
 
 
+def test_what_is_left_out_is_signed_too(path: Path) -> None:
+    """Also where all bytes are alike, so that what is signed looks the same wherever the places lie."""
+    path.write_bytes(bytes(200))
+    sign(path, [(40, 10)])
+    written = path.read_bytes()
+    for at in range(200, len(written)):
+        path.write_bytes(written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :])
+        assert not is_signed(path), at
+
+
 def test_neither_shorter_nor_longer_nor_nothing(path: Path, tmp_path: Path) -> None:
     written = path.read_bytes()
     for other in (b"", CONTENT, written[:-1], written[1:], written + b"\0", b"\0" + written, written[-60:]):
