@@ -173,6 +173,8 @@ def _depth(folder: Path, annotation: object, place: str) -> DepthAt | None:
     if not path.is_file():
         return None
     scale = float(_numbers(annotation, "scale_adjustment", (), place))
+    if scale <= 0:
+        raise InputError(f"{place}: scale_adjustment is {scale:g}, it must be above 0: leave the sequence out")
     mask = annotation.get("mask_path")
     mask_path = _locate(folder, mask) if isinstance(mask, str) else None
     return functools.partial(_depth_at, path, scale, mask_path if mask_path and mask_path.is_file() else None)
