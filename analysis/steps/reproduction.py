@@ -223,7 +223,9 @@ def _plans(
         folder = run / "plans" / name
         folder.mkdir(parents=True, exist_ok=True)
         save_plan(plan, folder / "plan.json")
-        rounded = weights_of(folder, plan, profile, subject.reading(profile.layers), progress=progress, say=say)
+        rounded = weights_of(
+            folder, plan, profile, subject.reading(profile.layers), workers=workers, progress=progress, say=say
+        )
         checkpoint = None if rounded is None else checkpoint_path(folder)
         title = f"plan {budget}, {protocol.rounding}"
         variants.append(Variant(name, title, plan.size_bytes, dict(plan.formats), checkpoint, digest_of_plan(plan)))

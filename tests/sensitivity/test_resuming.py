@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any, NoReturn
 
-import h5py
 import pytest
 
 from sensitivity import Profile
 from sensitivity.recorder import SceneRecorder
 from tests.sensitivity.conftest import MakeScene, build_model, build_scene
-from tests.sensitivity.profiling import SCHEMES, profiled
+from tests.sensitivity.profiling import SCHEMES, assert_same_numbers, profiled
 from vggtkit.core.executors import parse_workers
 from vggtkit.core.journal import Parts
 from vggtkit.model import VGGT
@@ -28,20 +27,6 @@ def scenes() -> list[Scene]:
 def whole(scenes: list[Scene], tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Undisturbed."""
     return profiled(build_model(), scenes, tmp_path_factory.mktemp("whole") / "p.h5")
-
-
-def assert_same_numbers(first: Profile, second: Profile) -> None:
-    """All datasets of two files, bit for bit."""
-    with h5py.File(first.path) as a, h5py.File(second.path) as b:
-        names: list[str] = []
-        a.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        assert len(names) > 100
-        for name in names:
-            first_values, second_values = (file[name][:] for file in (a, b))
-            if name == "layers":
-                assert first_values.tolist() == second_values.tolist()
-            else:
-                assert first_values.tobytes() == second_values.tobytes(), name
 
 
 def interrupt(*_: object, **__: object) -> NoReturn:

@@ -90,8 +90,8 @@ def is_alive(process: int) -> bool:
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 60
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited for {what}"
         time.sleep(0.05)
