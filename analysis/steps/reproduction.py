@@ -57,7 +57,7 @@ class Protocol:
     Attributes:
         tests: sets as ``--scenes`` takes them, ``co3d-test:DIR``.
         frames: of a scene; every set is measured with each.
-        calibration: scenes of the profile, likewise; "" for the training sequences of the first CO3D.
+        calibration: scenes of the profile, likewise; "" for the training sequences of the first set that has some.
         calibration_scenes: how many.
         budgets: of the plans.
         rounding: key of `vggtkit.quant.rounding.ROUNDINGS`.
@@ -256,11 +256,11 @@ def _source_of_plans(profile: Profile) -> str:
 
 
 def _calibration(protocol: Protocol) -> SceneSource:
-    """The scenes that are profiled: by default training sequences of the first CO3D, else rooms rendered here."""
+    """The scenes that are profiled: by default training sequences of the first set that has some, else rooms."""
     text = protocol.calibration
     if not text:
-        own = next((test for test in protocol.tests if test.startswith("co3d-test:")), None)
-        text = "synthetic" if own is None else own.replace("co3d-test:", "co3d-train:", 1)
+        own = next((test for test in protocol.tests if test.partition(":")[0].endswith("-test")), None)
+        text = "synthetic" if own is None else own.replace("-test:", "-train:", 1)
     kind, folder = parse_scenes(text)
     drawn = "runs" if folder is None else "random"
     return SceneSource(kind, folder, protocol.calibration_scenes, seed=protocol.seed, sampling=drawn)  # type: ignore[arg-type]
