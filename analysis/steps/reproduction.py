@@ -126,8 +126,9 @@ def make_reproduction(
     say(_cost(work, parts, protocol))
     results = measure_variants(work, executor, parts, progress)
     gate = gate_of(sets, results)
-    say(gate.said())
-    if not gate.passed and not protocol.believes:
+    if gate.passed or protocol.believes:
+        say(gate.said())
+    else:
         raise InputError(f"{gate.said()} Nothing else was measured; {setting('believe')} goes on all the same")
     infeasible: dict[str, str] = {}
     variants = [baseline, *_uniform(subject)]
@@ -165,10 +166,10 @@ def _shown(test_set: TestSet) -> list[list[str]]:
 
 
 def _cost(work: MeasuringWork, parts: Parts, protocol: Protocol) -> str:
-    """What it will take, from a pass over the first scene; nothing is known of faster formats, so all count alike."""
+    """What it will take, from passes over the first scene: time in proportion to frames, and alike for all formats."""
     variants = 1 + len(UNIFORM_SCHEMES) + len(protocol.budgets)
-    scenes = sum(len(each.scenes) for each in work.sets)
-    passes = scenes * variants
+    scenes = [scene for each in work.sets for scene in each.scenes]
+    passes = len(scenes) * variants
     done = len(parts.done())
     seconds = []
     with work.opened() as run:
@@ -176,13 +177,24 @@ def _cost(work: MeasuringWork, parts: Parts, protocol: Protocol) -> str:
             begun = time.perf_counter()
             run((0, 0, 0))
             seconds.append(time.perf_counter() - begun)
-    hours = (max(0, passes - done) * seconds[1]) / 3600
+    frames, first = sum(len(scene.frames) for scene in scenes), len(scenes[0].frames)
+    whole = variants * frames * seconds[1] / first * max(0, passes - done) / passes
     profile = protocol.calibration_scenes * PROFILE_PASSES
     return (
-        f"{scenes} scenes x {variants} models = {passes} passes, {done} done before: about {hours:.2g} h of one worker "
-        f"at {seconds[1]:.2g} s each; a profile of {protocol.calibration_scenes} scenes as {profile:.0f} whole passes; "
-        f"{len(protocol.budgets)} checkpoints of the budgets' sizes on disk"
+        f"{len(scenes)} scenes x {variants} models = {passes} passes, {done} done before: about {_duration(whole)} of "
+        f"one worker ({seconds[1]:.2g} s for {first} frames, more in proportion); a profile of "
+        f"{protocol.calibration_scenes} scenes as {profile:.0f} whole passes; {len(protocol.budgets)} checkpoints of "
+        "the budgets' sizes on disk"
     )
+
+
+def _duration(seconds: float) -> str:
+    """For people.
+
+    >>> _duration(90), _duration(9000)
+    ('1.5 min', '2.5 h')
+    """
+    return f"{seconds / 60:.2g} min" if seconds < 3600 else f"{seconds / 3600:.2g} h"
 
 
 def _bytes_in(subject: Subject, keep: str) -> int:
