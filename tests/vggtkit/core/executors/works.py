@@ -84,6 +84,23 @@ class Sevens:
         yield lambda _piece: [key for key in FORMATS if key.startswith("int7_")]
 
 
+@dataclass(frozen=True)
+class Sees:
+    """Which GPU a worker sees; the first piece waits until another worker has one too."""
+
+    folder: Path
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], str]]:
+        def run(_piece: int) -> str:
+            seen = os.environ["CUDA_VISIBLE_DEVICES"]
+            (self.folder / seen).touch()
+            wait_until(lambda: len(list(self.folder.iterdir())) == 2, "two workers", 300)
+            return seen
+
+        yield run
+
+
 def is_alive(process: int) -> bool:
     """Zombies, which nobody waits for in some containers, are not."""
     status = Path(f"/proc/{process}/stat")
