@@ -24,6 +24,7 @@
 | `rounding` | the weights of an assignment, rounded with what is known of the layers' inputs |
 | `given_biases` | biases for layers without one, that a rounding asks for |
 | `rounding_in_passes` | the same for some layers at a time, each kept on disk as it is done |
+| `rounding_by_workers` | the same among workers |
 | `rounding_in_sequence` | for what the quantised layers before leave, one after the other |
 | `tuning` | the same weights, learned under the outputs of FP32 |
 | `checkpoint` | a model and an assignment -> a file -> the packed model |

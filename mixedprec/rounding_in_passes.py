@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mixedprec.apply import check_assignment
 from mixedprec.rounding import Rounded, rounded_layer
@@ -63,9 +62,7 @@ def rounded_in_passes(
     sizes = moment_bytes(subject, layers)
 
     def finish(layer: Layer, moments: Moments | None) -> None:
-        q, reason = rounded_layer(subject.model, layer, assignment[layer.name], rounding, moments)
-        known = (0, 0) if moments is None or q.format.is_float else moments.rows_and_inputs(layer.name)
-        kept.add(layer.name, RoundedLayer(q, reason, known))
+        kept.add(layer.name, RoundedLayer.of(subject, layer, assignment[layer.name], rounding, moments))
         progress(f"rounding by {rounding.key}", len(kept.done), len(layers))
 
     for layer in layers:
@@ -87,6 +84,33 @@ class RoundedLayer(NamedTuple):
     reason: str
     rows: tuple[int, int]
 
+    @classmethod
+    def of(cls, subject: Subject, layer: Layer, key: str, rounding: Rounding, moments: Moments | None) -> RoundedLayer:
+        """Rounded now, with the moments of its inputs; None where they are not known."""
+        q, reason = rounded_layer(subject.model, layer, key, rounding, moments)
+        known = (0, 0) if moments is None or q.format.is_float else moments.rows_and_inputs(layer.name)
+        return cls(q, reason, known)
+
+    def arrays(self) -> Arrays:
+        """As a step of a journal, or as a worker gives it."""
+        arrays: Arrays = {part: tensor.numpy(force=True) for part, tensor in self.q.tensors().items()}
+        # NumPy has no bfloat16.
+        bias: Arrays = {} if self.q.bias is None else {_BIAS: self.q.bias.float().numpy(force=True)}
+        return arrays | bias | {_REASON: np.array(self.reason), _ROWS: np.array(self.rows)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, subject: Subject, layer: Layer, key: str) -> RoundedLayer:
+        """Undo `arrays`; a bias is in the precision of the layer's own, or of its weight."""
+        tensors = {part: torch.from_numpy(values) for part, values in arrays.items() if part not in (_REASON, _ROWS)}
+        bias = tensors.pop(_BIAS, None)
+        q = QuantizedTensor.from_tensors(key, layer.shape, tensors)
+        if bias is not None:
+            module = subject.model.get_submodule(layer.name)
+            own = getattr(module, "bias", None)
+            q = replace(q, bias=bias.to(own_weight(module) if own is None else own))
+        rows, inputs = map(int, arrays[_ROWS])
+        return cls(q, str(arrays[_REASON]), (rows, inputs))
+
 
 class KeptLayers:
     """Layers that are done, here and on disk.
@@ -107,16 +131,13 @@ class KeptLayers:
         there = set() if parts is None else set(parts.done())
         for name, step in self.steps.items():
             if parts is not None and step in there:
-                module = subject.model.get_submodule(name)
-                bias = getattr(module, "bias", None)
-                like = own_weight(module) if bias is None else bias
-                self.done[name] = _from(parts.load(step), layers[name], assignment[name], like)
+                self.done[name] = RoundedLayer.from_arrays(parts.load(step), subject, layers[name], assignment[name])
 
     def add(self, name: str, done: RoundedLayer) -> None:
         """One more layer."""
         self.done[name] = done
         if self.parts is not None:
-            self.parts.save(self.steps[name], _arrays(done))
+            self.parts.save(self.steps[name], done.arrays())
 
     def rounded(self) -> Rounded:
         """All layers, in their order."""
@@ -126,22 +147,3 @@ class KeptLayers:
             {name: own.reason for name, own in done.items() if own.reason},
             {name: own.rows for name, own in done.items() if own.rows[0] < own.rows[1]},
         )
-
-
-def _arrays(done: RoundedLayer) -> Arrays:
-    """A weight as a step of a journal."""
-    q = done.q
-    arrays: Arrays = {part: tensor.numpy(force=True) for part, tensor in q.tensors().items()}
-    bias: Arrays = {} if q.bias is None else {_BIAS: q.bias.float().numpy(force=True)}  # NumPy has no bfloat16
-    return arrays | bias | {_REASON: np.array(done.reason), _ROWS: np.array(done.rows)}
-
-
-def _from(arrays: Arrays, layer: Layer, key: str, like: Tensor) -> RoundedLayer:
-    """Undo `_arrays`; a bias is in the precision of ``like``."""
-    tensors = {part: torch.from_numpy(values) for part, values in arrays.items() if part not in (_REASON, _ROWS)}
-    bias = tensors.pop(_BIAS, None)
-    q = QuantizedTensor.from_tensors(key, layer.shape, tensors)
-    if bias is not None:
-        q = replace(q, bias=bias.to(like))
-    rows, inputs = map(int, arrays[_ROWS])
-    return RoundedLayer(q, str(arrays[_REASON]), (rows, inputs))

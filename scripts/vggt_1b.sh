@@ -4,8 +4,9 @@
 #
 #   scripts/vggt_1b.sh [--weights PATH] [options of `python cli.py reproduce`]
 #
-# Data (docs/data.md): CO3D=data/co3d (the folder of categories with set_lists), SEVEN_SCENES=data/7scenes,
-# ETH3D=data/eth3d; what is not there is left out. Without --weights facebook/VGGT-1B is fetched (5 GB, once).
+# Data (docs/data.md): CO3D=data/co3d (the folder of categories with set_lists), SEVEN_SCENES=data/7scenes (the folder of
+# scenes, chess/TestSplit.txt and so on), ETH3D=data/eth3d; what is not there is left out. Without --weights
+# facebook/VGGT-1B is fetched (5 GB, once).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,7 +17,7 @@ if [ "${1:-}" = --weights ]; then
 fi
 
 found=
-for test in "co3d-test:${CO3D:-data/co3d}" "rgbd:${SEVEN_SCENES:-data/7scenes}" "eth3d:${ETH3D:-data/eth3d}"; do
+for test in "co3d-test:${CO3D:-data/co3d}" "7scenes-test:${SEVEN_SCENES:-data/7scenes}" "eth3d:${ETH3D:-data/eth3d}"; do
     if [ -d "${test#*:}" ]; then
         found=yes
         set -- "$@" --on "$test"

@@ -35,6 +35,7 @@ from sensitivity.input_rounding import InputErrors
 from sensitivity.route import Route, nmse_by_output, route_of
 from sensitivity.segments import Gradients, Tape
 from vggtkit.core.errors import InputError
+from vggtkit.core.memory import LARGE
 from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import Layer, replaced_weights, simulate_formats, simulate_layer, weight_of
 from vggtkit.quant.blocks import CutWeight
@@ -47,8 +48,10 @@ Outcomes = TypeVar("Outcomes")
 
 DEFAULT_PROBES = 4
 FLOAT = 4
-TRIAL, TRIAL_PROBES, TINY = "int4_group_128", 8, 1e-12
-"""Format, random vectors, and least damage of the measurement that decides what ``detach`` means."""
+TRIAL, TINY = "int4_group_128", 1e-12
+"""Format, and least damage, of the measurement that decides what ``detach`` means."""
+TRIAL_PROBES, TRIAL_PROBES_OF_LARGE = 8, 2
+"""Its random vectors; both ways take the same. A profile of a large network has one, so eight would be most of it."""
 NOISE_DRAWS = 2
 """Gaussian matrices of every layer whose damage stands for that of noise."""
 CACHE_BYTES = 2 * 10**9
@@ -270,12 +273,11 @@ def ignores_detach(subject: Subject, layers: Sequence[Layer], scene: Scene, dtyp
     with replaced_weights(subject.model, weights):
         measured = nmse_by_output(reference, subject.predict(scene))
     errors = WeightErrors(subject.model, layers, [TRIAL])
+    probes = TRIAL_PROBES if subject.parameters <= LARGE else TRIAL_PROBES_OF_LARGE
     distances = []
     for through in (False, True):
         try:
-            changes = sketch_changes(
-                subject, layers, errors, scene, probes=TRIAL_PROBES, dtype=dtype, through_detach=through
-            )
+            changes = sketch_changes(subject, layers, errors, scene, probes=probes, dtype=dtype, through_detach=through)
         except InputError:
             distances.append(math.inf)
             continue

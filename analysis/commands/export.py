@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.options import DEFAULT_RUN, OutputOptions, PictureOptions, RunDir, RunModel, WeightsKind
+from analysis.commands.options import (
+    DEFAULT_RUN,
+    OutputOptions,
+    PictureOptions,
+    RunDir,
+    RunModel,
+    WeightsKind,
+    Workforce,
+)
 from analysis.commands.screen import session
 from analysis.steps import View, make_checkpoint, make_onnx
 from vggtkit.core.errors import InputError
@@ -15,6 +23,7 @@ from vggtkit.core.program import setting
 EXAMPLES = (
     "export",
     "export --scheme int8_per_channel_sym",
+    "export --workers 4",
     "export --format onnx",
     "export --format onnx --onnx dynamic --views 4",
     "export --format onnx --onnx qdq --convert --views 4",
@@ -46,6 +55,7 @@ def export(
     weights: WeightsKind = "pretrained",
     model: RunModel = None,
     pictures: PictureOptions,
+    workforce: Workforce,
     output: OutputOptions,
 ) -> None:
     """Write a packed checkpoint that loads without the original, or an ONNX file.
@@ -58,11 +68,14 @@ def export(
             raise InputError(f"{setting('format', file_format)}: not known; use {' or '.join(FILE_FORMATS)}")
         with screen.progress() as progress:
             view: View = (
-                make_checkpoint(run, scheme, progress, weights=weights, model_name=model, say=screen.say)
+                make_checkpoint(
+                    run, scheme, progress, weights=weights, model_name=model, workers=workforce.asked(), say=screen.say
+                )
                 if file_format == "safetensors"
                 else make_onnx(
                     run, scheme, lambda profiled: pictures.held_out(profiled, 1), progress, style=onnx,
-                    views=pictures.views, convert=convert, weights=weights, model_name=model, say=screen.say,
+                    views=pictures.views, convert=convert, weights=weights, model_name=model,
+                    workers=workforce.asked(), say=screen.say,
                 )
             )  # fmt: skip
         screen.show(view)

@@ -14,6 +14,7 @@ from analysis.commands.options import (
     OutputOptions,
     RunDir,
     ScoreName,
+    Workforce,
     model_option,
     scene_source,
 )
@@ -26,6 +27,8 @@ from analysis.steps.selection import SELECT_SCENES
 from mixedprec import Constraints, Request, parse_constraints, parse_request
 from mixedprec.evidence import SKETCH
 from vggtkit.core.errors import InputError
+from vggtkit.core.executors import Workers
+from vggtkit.core.program import setting
 
 EXAMPLES = (
     "plan --budget 600MB",
@@ -35,7 +38,7 @@ EXAMPLES = (
     "plan --budget 5MB --pin 'camera_head.*=int4_group_32' --min-bits attention=4",
     "plan --max-drop auc30=0.5,absrel=2%",
     "plan --budget 15% --rounding gptq",
-    "plan --budget 15% --best-of 4",
+    "plan --budget 15% --best-of 4 --workers 2",
     "plan --formats int8_per_channel_sym,int4_two_level,fp16 --execute int8",
     "plan --max-time 0.4x --budget 6MB",
 )
@@ -217,14 +220,20 @@ class Beyond:
         ),
     ] = None
 
-    def extras(self) -> Extras:
-        """The same, read."""
+    def extras(self, workers: Workers | None) -> Extras:
+        """The same, read.
+
+        Raises:
+            InputError: something is asked for that only ``--best-of`` does.
+        """
+        if workers is not None and not self.best_of:
+            raise InputError(f"{setting('workers')} rounds the candidates of --best-of K, which is not given")
         if self.select_on is not None and not self.best_of:
             raise InputError("--select-on is for --best-of K, which is not given")
         scenes = None if self.select_on is None else scene_source(None, self.select_on, count=SELECT_SCENES)
         return Extras(
             read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.rounding, self.execute,
-            self.best_of, scenes,
+            self.best_of, scenes, workers,
         )  # fmt: skip
 
 
@@ -241,6 +250,7 @@ def plan(
     beyond: Beyond,
     run: RunDir = DEFAULT_RUN,
     device: Device = "auto",
+    workforce: Workforce,
     output: OutputOptions,
 ) -> None:
     """Choose a format for every layer under a budget of bytes, time and memory.
@@ -249,7 +259,7 @@ def plan(
     --max-damage it seeks the smallest file instead.
     """
     with session(output, run) as screen:
-        request, extras = asked.request(fixed.constraints()), beyond.extras()
+        request, extras = asked.request(fixed.constraints()), beyond.extras(workforce.asked())
         with screen.progress() as progress:
             view = make_plan_of_run(
                 run, request, model_name=model, score=asked.score, extras=extras, device=device, progress=progress

@@ -15,7 +15,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 
 EXAMPLES = (
-    "reproduce --on co3d-test:data/co3d --on rgbd:data/7scenes",
+    "reproduce --on co3d-test:data/co3d --on 7scenes-test:data/7scenes",
     "reproduce --on co3d-test:data/co3d --model my-vggt/ --per-category 2 --workers ray",
 )
 
@@ -26,7 +26,11 @@ class TestSetOptions:
 
     on: Annotated[
         list[str] | None,
-        typer.Option("--on", metavar="KIND", help="Test set: co3d-test:DIR, rgbd:DIR, eth3d:DIR; may be repeated."),
+        typer.Option(
+            "--on",
+            metavar="KIND",
+            help="Test set: co3d-test:DIR, 7scenes-test:DIR, rgbd:DIR, eth3d:DIR; may be repeated.",
+        ),
     ] = None
     frames: Annotated[
         str, typer.Option("--frames", metavar="N,N", help="Frames of a scene; every set is measured with each.")
@@ -40,7 +44,9 @@ class TestSetOptions:
     calibration: Annotated[
         str,
         typer.Option(
-            "--calibration", metavar="KIND", help="Scenes of the profile; the training sequences of CO3D by default."
+            "--calibration",
+            metavar="KIND",
+            help="Scenes of the profile; by default the training sequences of the first set that has some.",
         ),
     ] = ""
     num_scenes: Annotated[int, typer.Option("--num-scenes", metavar="N", help="Scenes of the profile, at most.")] = 8

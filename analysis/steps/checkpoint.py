@@ -12,6 +12,7 @@ from analysis.steps.run_folder import PLAN, PROFILE, check_source_of_run, check_
 from analysis.steps.view import View
 from mixedprec import Plan, check_plan_size, format_bytes, load_plan, save_quantized, uniform_assignment
 from sensitivity import Profile, open_profile
+from vggtkit.core.executors import Workers
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
 from vggtkit.subject import Subject, open_subject
@@ -43,6 +44,7 @@ def make_checkpoint(
     *,
     weights: str = "pretrained",
     model_name: str | None = None,
+    workers: Workers | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> View:
     """Write the packed checkpoint of the run's plan, or of a uniform scheme.
@@ -55,6 +57,7 @@ def make_checkpoint(
         progress: called as the work goes on.
         weights: ``"random"`` to try a plan without a profile on random weights.
         model_name: what the user calls the run's model; a function runs only if it is named, or was for this folder.
+        workers: who rounds a plan's weights, where that is left to do; this process by default.
         say: told what was done to make the model loadable.
 
     Raises:
@@ -74,7 +77,7 @@ def make_checkpoint(
 
     path = checkpoint_path(run, scheme)
     if plan and profile and plan.only_in_checkpoint:
-        weights_of(run, plan, profile, subject, progress=progress, say=say)
+        weights_of(run, plan, profile, subject, workers=workers, progress=progress, say=say)
         size = path.stat().st_size
     else:
         size = save_quantized(

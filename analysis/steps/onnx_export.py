@@ -19,6 +19,7 @@ from analysis.steps.run_folder import check_writable, scenes_for
 from analysis.steps.view import View
 from mixedprec import format_bytes, packed_with, quantized_weights, uniform_assignment
 from vggtkit.core.errors import InputError
+from vggtkit.core.executors import Workers
 from vggtkit.core.program import setting
 from vggtkit.core.provenance import Progress, provenance, silent
 from vggtkit.quant import get_format
@@ -73,6 +74,7 @@ def make_onnx(
     convert: bool = False,
     weights: str = "pretrained",
     model_name: str | None = None,
+    workers: Workers | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> View:
     """Write the run's plan, or a uniform scheme, as an ONNX file, and compare it with torch on one scene.
@@ -89,6 +91,7 @@ def make_onnx(
         convert: of ``"qdq"``: round once more what TensorRT does not take.
         weights: ``"random"`` to try a plan without a profile on random weights.
         model_name: what the user calls the run's model.
+        workers: who rounds a plan's weights, where that is left to do; this process by default.
         say: told what was done to make the model loadable.
 
     Raises:
@@ -108,7 +111,9 @@ def make_onnx(
     scene = scenes_for(subject, choose_scenes(profiled), "evaluation", say)[0]
     progress(STEPS[0], 0, len(STEPS))
     formats, keep = (plan.formats, plan.keep) if plan else (uniform_assignment(subject.layers, scheme), "fp16")
-    rounded = weights_of(run, plan, profile, subject, progress=progress, say=say) if plan and profile else None
+    rounded = None
+    if plan and profile:
+        rounded = weights_of(run, plan, profile, subject, workers=workers, progress=progress, say=say)
     quantised = quantized_weights(subject, formats, keep) if rounded is None else rounded
     shapes = Shapes(scene.images.shape[-2], scene.images.shape[-1], views)
     note = provenance(weights=facts["weights"], scheme=scheme, style=style, formats=dict(formats))

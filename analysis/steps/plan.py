@@ -35,6 +35,7 @@ from mixedprec.planner import layers_by_format
 from mixedprec.timing import executions_by_count
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError, check_number
+from vggtkit.core.executors import Workers
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
 from vggtkit.quant.rounding import NEAREST, ROUNDINGS
@@ -62,6 +63,7 @@ class Extras:
             under it keep floating-point activations.
         best_of: candidates to measure, of which the best is kept; 0 for one plan, unmeasured.
         select_on: scenes to measure them on; by default those after the profiled ones.
+        workers: who rounds the candidates; this process by default.
     """
 
     target: QualityTarget | None = None
@@ -71,6 +73,7 @@ class Extras:
     execute: str = REFERENCE
     best_of: int = 0
     select_on: SceneSource | None = None
+    workers: Workers | None = None
 
 
 @dataclass
@@ -239,7 +242,7 @@ def _best(source: PlanSource, request: Request, extras: Extras, progress: Progre
         asked = setting("refine") if extras.refine else f"{setting('max_drop')} or {setting('max_damage')}"
         raise InputError(f"{setting('best_of')} chooses among plans of one budget: leave out {asked}")
     only = None if extras.rounding == AUTO_ROUNDING else extras.rounding
-    planned, candidates = select(source, request, extras.best_of, only, extras.select_on, progress)
+    planned, candidates = select(source, request, extras.best_of, only, extras.select_on, extras.workers, progress)
     facts = planned.plan.provenance
     beside.tables.append(candidates_table(candidates, planned.plan))
     beside.lines.append(

@@ -57,7 +57,7 @@ class Protocol:
     Attributes:
         tests: sets as ``--scenes`` takes them, ``co3d-test:DIR``.
         frames: of a scene; every set is measured with each.
-        calibration: scenes of the profile, likewise; "" for the training sequences of the first CO3D.
+        calibration: scenes of the profile, likewise; "" for the training sequences of the first set that has some.
         calibration_scenes: how many.
         budgets: of the plans.
         rounding: key of `vggtkit.quant.rounding.ROUNDINGS`.
@@ -126,8 +126,9 @@ def make_reproduction(
     say(_cost(work, parts, protocol))
     results = measure_variants(work, executor, parts, progress)
     gate = gate_of(sets, results)
-    say(gate.said())
-    if not gate.passed and not protocol.believes:
+    if gate.passed or protocol.believes:
+        say(gate.said())
+    else:
         raise InputError(f"{gate.said()} Nothing else was measured; {setting('believe')} goes on all the same")
     infeasible: dict[str, str] = {}
     variants = [baseline, *_uniform(subject)]
@@ -165,10 +166,10 @@ def _shown(test_set: TestSet) -> list[list[str]]:
 
 
 def _cost(work: MeasuringWork, parts: Parts, protocol: Protocol) -> str:
-    """What it will take, from a pass over the first scene; nothing is known of faster formats, so all count alike."""
+    """What it will take, from passes over the first scene: time in proportion to frames, and alike for all formats."""
     variants = 1 + len(UNIFORM_SCHEMES) + len(protocol.budgets)
-    scenes = sum(len(each.scenes) for each in work.sets)
-    passes = scenes * variants
+    scenes = [scene for each in work.sets for scene in each.scenes]
+    passes = len(scenes) * variants
     done = len(parts.done())
     seconds = []
     with work.opened() as run:
@@ -176,13 +177,24 @@ def _cost(work: MeasuringWork, parts: Parts, protocol: Protocol) -> str:
             begun = time.perf_counter()
             run((0, 0, 0))
             seconds.append(time.perf_counter() - begun)
-    hours = (max(0, passes - done) * seconds[1]) / 3600
+    frames, first = sum(len(scene.frames) for scene in scenes), len(scenes[0].frames)
+    whole = variants * frames * seconds[1] / first * max(0, passes - done) / passes
     profile = protocol.calibration_scenes * PROFILE_PASSES
     return (
-        f"{scenes} scenes x {variants} models = {passes} passes, {done} done before: about {hours:.2g} h of one worker "
-        f"at {seconds[1]:.2g} s each; a profile of {protocol.calibration_scenes} scenes as {profile:.0f} whole passes; "
-        f"{len(protocol.budgets)} checkpoints of the budgets' sizes on disk"
+        f"{len(scenes)} scenes x {variants} models = {passes} passes, {done} done before: about {_duration(whole)} of "
+        f"one worker ({seconds[1]:.2g} s for {first} frames, more in proportion); a profile of "
+        f"{protocol.calibration_scenes} scenes as {profile:.0f} whole passes; {len(protocol.budgets)} checkpoints of "
+        "the budgets' sizes on disk"
     )
+
+
+def _duration(seconds: float) -> str:
+    """For people.
+
+    >>> _duration(90), _duration(9000)
+    ('1.5 min', '2.5 h')
+    """
+    return f"{seconds / 60:.2g} min" if seconds < 3600 else f"{seconds / 3600:.2g} h"
 
 
 def _bytes_in(subject: Subject, keep: str) -> int:
@@ -223,7 +235,9 @@ def _plans(
         folder = run / "plans" / name
         folder.mkdir(parents=True, exist_ok=True)
         save_plan(plan, folder / "plan.json")
-        rounded = weights_of(folder, plan, profile, subject.reading(profile.layers), progress=progress, say=say)
+        rounded = weights_of(
+            folder, plan, profile, subject.reading(profile.layers), workers=workers, progress=progress, say=say
+        )
         checkpoint = None if rounded is None else checkpoint_path(folder)
         title = f"plan {budget}, {protocol.rounding}"
         variants.append(Variant(name, title, plan.size_bytes, dict(plan.formats), checkpoint, digest_of_plan(plan)))
@@ -254,11 +268,11 @@ def _source_of_plans(profile: Profile) -> str:
 
 
 def _calibration(protocol: Protocol) -> SceneSource:
-    """The scenes that are profiled: by default training sequences of the first CO3D, else rooms rendered here."""
+    """The scenes that are profiled: by default training sequences of the first set that has some, else rooms."""
     text = protocol.calibration
     if not text:
-        own = next((test for test in protocol.tests if test.startswith("co3d-test:")), None)
-        text = "synthetic" if own is None else own.replace("co3d-test:", "co3d-train:", 1)
+        own = next((test for test in protocol.tests if test.partition(":")[0].endswith("-test")), None)
+        text = "synthetic" if own is None else own.replace("-test:", "-train:", 1)
     kind, folder = parse_scenes(text)
     drawn = "runs" if folder is None else "random"
     return SceneSource(kind, folder, protocol.calibration_scenes, seed=protocol.seed, sampling=drawn)  # type: ignore[arg-type]

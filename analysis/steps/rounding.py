@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from analysis.steps.run_folder import profiled_scenes, weights_of_plan
 from mixedprec import Plan, save_quantized
 from mixedprec.checkpoint import read_info, read_weights
 from mixedprec.rounding import Rounded, rounded_weights
+from mixedprec.rounding_by_workers import rounded_by_workers
 from mixedprec.rounding_in_passes import rounded_in_passes
 from mixedprec.rounding_in_sequence import sequentially_rounded
 from sensitivity import Profile
@@ -27,6 +29,7 @@ from sensitivity.moments import (
 )
 from sensitivity.output_factors import output_factors
 from vggtkit.core.errors import InputError
+from vggtkit.core.executors import Executor, Workers, demand_of
 from vggtkit.core.journal import Parts
 from vggtkit.core.memory import LARGE, bytes_of
 from vggtkit.core.program import command
@@ -38,6 +41,8 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
 OF_PLAN = "plan_digest"
+PIECES_OF_A_WORKER, WORKERS_EXPECTED = 2, 4
+"""Pieces that layers are dealt in, each with passes of its own over the scenes; workers where nobody gave a number."""
 
 
 def checkpoint_path(run: Path, scheme: str = "plan") -> Path:
@@ -51,6 +56,7 @@ def weights_of(
     profile: Profile,
     subject: Subject,
     *,
+    workers: Workers | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Mapping[str, QuantizedTensor] | None:
@@ -64,6 +70,7 @@ def weights_of(
         plan: of the run.
         profile: of the run.
         subject: the run's model with the plan's heads.
+        workers: who rounds; this process with all of its threads by default.
         progress: called as the work goes on.
         say: told where layers are rounded without calibration.
 
@@ -84,10 +91,10 @@ def weights_of(
             f"{path}: not there, damaged, or of another plan, and the tuned weights are nowhere else; plan again with "
             f"`{command('plan', '--run', run)}`, then `{command('tune', '--run', run)}`"
         )
-    parts = Parts(path, {"plan": digest, "threads": torch.get_num_threads()})
+    calibration = Calibration(run, profile, subject, progress, workers)
+    parts = Parts(path, {"plan": digest, "threads": calibration.threads})
     if done := len(parts.done()):
         say(f"rounding goes on where it stopped: {done} of {len(plan.formats)} layers are done")
-    calibration = Calibration(run, profile, subject, progress)
     for line in calibration.forecast(plan):
         say(line)
     with parts.kept_if_any():
@@ -146,16 +153,25 @@ class Calibration:
         profile: of it.
         subject: its model with the heads of the plans.
         progress: called as the work goes on.
+        workers: who rounds; this process by default.
     """
 
-    def __init__(self, run: Path, profile: Profile, subject: Subject, progress: Progress = silent) -> None:
+    def __init__(
+        self, run: Path, profile: Profile, subject: Subject, progress: Progress = silent, workers: Workers | None = None
+    ) -> None:
         self.run, self.profile, self.subject, self.progress = run, profile, subject, progress
+        self.workers = workers
         self.last: tuple[object, Moments] | None = None
 
     @cached_property
     def scenes(self) -> list[Scene]:
         """The profiled ones."""
         return profiled_scenes(self.run, self.subject, self.profile)
+
+    @property
+    def threads(self) -> int:
+        """That layers are rounded with."""
+        return (self.workers.threads if self.workers else 0) or torch.get_num_threads()
 
     def forecast(self, plan: Plan) -> list[str]:
         """What rounding a plan takes, where it is more than seconds, to be said beforehand."""
@@ -168,8 +184,8 @@ class Calibration:
                 f"{rounding.key} runs the model up to every layer twice on every scene: {passes} passes. Layers that "
                 "are done are kept beside the checkpoint; a stopped job goes on with the next."
             ]
-        sizes, room = moment_bytes(self.subject, self.subject.layers), self._room(rounding)
-        groups = groups_of(sizes, room)
+        sizes = moment_bytes(self.subject, self.subject.layers)
+        groups = groups_of(sizes, self._room(rounding))
         most = max(sum(sizes[name] for name in group) for group in groups)
         return [
             f"Second moments of {len(sizes)} layers take {sum(sizes.values()) / 1e9:.1f} GB, {most / 1e9:.1f} GB at a "
@@ -198,31 +214,83 @@ class Calibration:
             return sequentially_rounded(
                 self.subject, plan.formats, rounding, self.scenes, keep=plan.keep, parts=parts, progress=self.progress
             )
+        if self.workers is not None:
+            return rounded_by_workers(
+                self.subject, plan.formats, rounding, self._moments_for(rounding, plan),
+                self._executor(rounding, self.workers), keep=plan.keep, room=self._room(rounding), parts=parts,
+                progress=self.progress,
+            )  # fmt: skip
         return rounded_in_passes(
             self.subject, plan.formats, rounding, partial(self._moments, rounding, plan), keep=plan.keep,
             room=partial(self._room, rounding), parts=parts, progress=self.progress,
         )  # fmt: skip
 
     def _room(self, rounding: Rounding) -> int | None:
-        """Bytes of moments at a time; a pass back holds those of the scene beside those of all."""
+        """Bytes of moments at a time; a pass back holds those of the scene beside those of all.
+
+        Workers share what one process has, and take `PIECES_OF_A_WORKER` pieces each.
+        """
         held = 0 if self.last is None else bytes_of(self.last[1].sums)
-        room = room_for_moments(self.subject, copies=1 if rounding.needs == "inputs" else 2)
-        return None if room is None else room + held
+        room = room_for_moments(self.subject, copies=_copies(rounding))
+        room = None if room is None else room + held
+        if self.workers is None:
+            return room
+        count = self.workers.count or WORKERS_EXPECTED
+        share = -(-sum(moment_bytes(self.subject, self.subject.layers).values()) // (PIECES_OF_A_WORKER * count))
+        return share if room is None else min(share, room // count)
+
+    def _executor(self, rounding: Rounding, workers: Workers) -> Executor:
+        """Whose workers have the model and the moments of a piece in memory."""
+        sizes = moment_bytes(self.subject, self.subject.layers)
+        most = max((sum(sizes[name] for name in group) for group in groups_of(sizes, self._room(rounding))), default=0)
+        weights = bytes_of(list(self.subject.model.parameters()))
+        return workers.executor(demand_of(self.subject.model, weights + _copies(rounding) * most))
+
+    def _moments_for(self, rounding: Rounding, plan: Plan) -> MomentsOfScenes:
+        weights = None if rounding.needs == "inputs" else weights_of_plan(plan) or None
+        return MomentsOfScenes(self.subject, self.scenes, rounding.needs, weights, int(self.profile.facts["seed"]))
 
     def _moments(self, rounding: Rounding, plan: Plan, layers: Sequence[Layer]) -> Moments:
         """Of some layers; once more the last ones, if they are asked for again."""
-        weights, names = weights_of_plan(plan) or None, [layer.name for layer in layers]
-        asked = rounding.needs, names, None if rounding.needs == "inputs" else weights
+        measure, names = self._moments_for(rounding, plan), [layer.name for layer in layers]
+        asked = rounding.needs, names, measure.weights
         if self.last is not None and self.last[0] == asked:
             return self.last[1]
         self.last = None
-        if rounding.needs == "inputs":
-            moments = input_moments(self.subject, layers, self.scenes, self.progress)
-        else:
-            measure = output_factors if rounding.needs == "factors" else output_moments
-            moments = measure(
-                self.subject, self.subject.layers, self.scenes, only=layers, weights=weights,
-                seed=int(self.profile.facts["seed"]), progress=self.progress,
-            )  # fmt: skip
+        moments = measure(layers, self.progress)
         self.last = asked, moments
         return moments
+
+
+def _copies(rounding: Rounding) -> int:
+    """Of the moments, that measuring them holds."""
+    return 1 if rounding.needs == "inputs" else 2
+
+
+@dataclass(frozen=True)
+class MomentsOfScenes:
+    """Measures second moments, here or in a worker.
+
+    Attributes:
+        subject: the model.
+        scenes: to calibrate with.
+        needs: of the rounding.
+        weights: how much each output counts; all the same by default.
+        seed: of random combinations of outputs.
+    """
+
+    subject: Subject
+    scenes: Sequence[Scene]
+    needs: str
+    weights: Mapping[str, float] | None
+    seed: int
+
+    def __call__(self, layers: Sequence[Layer], progress: Progress = silent) -> Moments:
+        """Of some layers."""
+        if self.needs == "inputs":
+            return input_moments(self.subject, layers, self.scenes, progress)
+        measure = output_factors if self.needs == "factors" else output_moments
+        return measure(
+            self.subject, self.subject.layers, self.scenes, only=layers, weights=self.weights, seed=self.seed,
+            progress=progress,
+        )  # fmt: skip

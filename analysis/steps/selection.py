@@ -24,6 +24,7 @@ from sensitivity import Profile
 from sensitivity.rounding_gain import CALIBRATED
 from sensitivity.rounding_left import damage_left
 from vggtkit.core.errors import InputError
+from vggtkit.core.executors import Workers
 from vggtkit.core.permits import permit
 from vggtkit.core.program import command, setting
 from vggtkit.core.provenance import Progress, silent
@@ -85,6 +86,7 @@ def select(
     count: int,
     rounding: str | None,
     scenes: SceneSource | None = None,
+    workers: Workers | None = None,
     progress: Progress = silent,
 ) -> tuple[Planned, list[MeasuredPlan]]:
     """Make and measure candidates; the best, with all scenes and measurements in its provenance, and all of them.
@@ -95,6 +97,7 @@ def select(
         count: candidates at most, from the first of `CANDIDATES` on; those that come out alike count once.
         rounding: the only one to try; None for all.
         scenes: to select on; by default those of the profile's source that come after the profiled ones.
+        workers: who rounds; this process by default.
         progress: called as the work goes on.
 
     Raises:
@@ -117,7 +120,7 @@ def select(
     subject = whole if request.heads is None else whole.with_heads(request.heads)
     outputs = tuple(source.evidence.with_heads(subject.heads).damage)
     evaluator = Evaluator(subject, chosen, output_weights(request.weights, outputs), keep=request.keep)
-    calibration = Calibration(source.run, profile, subject, progress)
+    calibration = Calibration(source.run, profile, subject, progress, workers)
     candidates: list[MeasuredPlan] = []
     for number, (policy, made_for, key) in enumerate(ways[:count]):
         progress(f"measuring candidate {number + 1}", number, count)

@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mixedprec.rounding import Rounded, rounded_weights
+from mixedprec.rounding_by_workers import rounded_by_workers
 from mixedprec.rounding_in_passes import rounded_in_passes
 from sensitivity.moments import Moments, groups_of, input_moments, moment_bytes, output_moments
 from tests.mixedprec.test_sequential_rounding import KEY, Deep, the_scenes
+from vggtkit.core.executors.local import Local
+from vggtkit.core.executors.processes import Processes
 from vggtkit.core.journal import Parts
 from vggtkit.quant import Layer
 from vggtkit.quant.rounding import ROUNDINGS
@@ -58,6 +62,54 @@ def test_the_room_for_moments_changes_no_bit(key: str, room: int | None) -> None
     assert set(sizes.values()) == {ONE_LAYER}
     assert measure.asked == groups_of(sizes, room)
     assert len(measure.asked) == {None: 1, 1: len(sizes), 2 * ONE_LAYER: (len(sizes) + 1) // 2}[room]
+
+
+@pytest.mark.parametrize(
+    ("key", "workers"), [("gptq_bias", 1), ("output_gptq", 1), pytest.param("descent", 2, marks=pytest.mark.slow)]
+)
+def test_workers_that_measure_and_round_some_layers_each_give_the_same_bits(key: str, workers: int) -> None:
+    subject, rounding = subject_of(Deep().eval()), ROUNDINGS[key]
+    measure = Measured(subject, rounding.needs)
+    expected = rounded_weights(subject, formats(subject), rounding, measure(subject.layers))
+    executor = Local(torch.get_num_threads()) if workers == 1 else Processes(workers)
+    stages: list[tuple[str, int, int]] = []
+    rounded = rounded_by_workers(
+        subject, formats(subject), rounding, measure, executor, room=2 * ONE_LAYER,
+        progress=lambda *stage: stages.append(stage),
+    )  # fmt: skip
+    assert_same(rounded, expected)
+    assert rounded.few_rows == rounded_in_passes(subject, formats(subject), rounding, measure).few_rows
+    where = "" if workers == 1 else ", 2 processes"
+    assert stages[-1] == (f"rounding by {key}{where}", len(subject.layers), len(subject.layers))
+
+
+def test_pieces_of_workers_that_are_done_are_not_done_again(tmp_path: Path) -> None:
+    """Nor by one process that goes on with what they left."""
+    subject, rounding, path = subject_of(Deep().eval()), ROUNDINGS["gptq"], tmp_path / "model-plan.safetensors"
+    measure = Measured(subject, "inputs")
+    expected = rounded_weights(subject, formats(subject), rounding, measure(subject.layers))
+    measure.asked.clear()
+
+    def stop(_stage: str, done: int, _total: int) -> None:
+        if done == 4:
+            raise StoppedError
+
+    def by_workers(**options: Any) -> Rounded:
+        parts = Parts(path, {})
+        return rounded_by_workers(
+            subject, formats(subject), rounding, measure, Local(1), room=2 * ONE_LAYER, parts=parts, **options
+        )
+
+    with pytest.raises(StoppedError):
+        by_workers(progress=stop)
+    assert len(Parts(path, {}).done()) == 4  # two of them have no moments
+    assert list(map(len, measure.asked)) == [2]
+    measure.asked.clear()
+    assert_same(by_workers(), expected)
+    assert sum(map(len, measure.asked)) == len(subject.layers) - 4
+    measure.asked.clear()
+    assert_same(rounded_in_passes(subject, formats(subject), rounding, measure, parts=Parts(path, {})), expected)
+    assert not measure.asked
 
 
 class StoppedError(Exception):

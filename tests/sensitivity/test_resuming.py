@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any, NoReturn
 
-import h5py
 import pytest
 
 from sensitivity import Profile
 from sensitivity.recorder import SceneRecorder
 from tests.sensitivity.conftest import MakeScene, build_model, build_scene
-from tests.sensitivity.profiling import SCHEMES, profiled
-from vggtkit.core.executors import parse_workers
+from tests.sensitivity.profiling import SCHEMES, assert_same_numbers, profiled
+from vggtkit.core.executors import EXECUTORS, Demand, Executor, Workers, parse_workers
+from vggtkit.core.executors.local import Local
 from vggtkit.core.journal import Parts
 from vggtkit.model import VGGT
 from vggtkit.scenes import Scene
@@ -28,20 +28,6 @@ def scenes() -> list[Scene]:
 def whole(scenes: list[Scene], tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Undisturbed."""
     return profiled(build_model(), scenes, tmp_path_factory.mktemp("whole") / "p.h5")
-
-
-def assert_same_numbers(first: Profile, second: Profile) -> None:
-    """All datasets of two files, bit for bit."""
-    with h5py.File(first.path) as a, h5py.File(second.path) as b:
-        names: list[str] = []
-        a.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        assert len(names) > 100
-        for name in names:
-            first_values, second_values = (file[name][:] for file in (a, b))
-            if name == "layers":
-                assert first_values.tolist() == second_values.tolist()
-            else:
-                assert first_values.tobytes() == second_values.tobytes(), name
 
 
 def interrupt(*_: object, **__: object) -> NoReturn:
@@ -100,6 +86,39 @@ def test_two_processes_write_the_numbers_of_one(
     shared = profiled(small_model, scenes, tmp_path / "p.h5", workers=parse_workers("2"))
     assert_same_numbers(whole, shared)
     assert whole.facts["threads"] == shared.facts["threads"] == 1
+
+
+class LastFirst(Local):
+    """Stands for a cluster whose results come in an order of their own: the last piece first."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.workers, self.title = 7, "7 workers far away"
+
+    def run(self, work: Any, pieces: Any, places: Any = None) -> Any:
+        yield from reversed(list(super().run(work, pieces, places)))
+
+
+def test_results_are_merged_in_one_order_and_workers_are_told_of_and_given_the_memory_foreseen(
+    small_model: VGGT, scenes: list[Scene], whole: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demands: list[Demand] = []
+
+    def start(_workers: Workers, demand: Demand) -> Executor:
+        demands.append(demand)
+        return LastFirst()
+
+    monkeypatch.setattr(EXECUTORS, "_values", {**EXECUTORS, "far": start})
+    stages: list[str] = []
+    said: list[str] = []
+    there = profiled(
+        small_model, scenes, tmp_path / "p.h5", workers=parse_workers("far"), say=said.append,
+        progress=lambda stage, _done, _total: stages.append(stage),
+    )  # fmt: skip
+    assert_same_numbers(whole, there)
+    assert demands == [Demand(memory_bytes=there.facts["expected_peak_bytes"])]
+    assert f"about {demands[0].memory_bytes / 1e9:.1f} GB of memory at its peak" in said[0]
+    assert sum(stage.endswith(", 7 workers far away") for stage in stages) == STEPS
 
 
 def test_steps_of_another_profile_are_not_taken(

@@ -17,6 +17,7 @@
 | `colmap` | cameras and pictures of a COLMAP model, from text |
 | `colmap_binary` | the same from its binary files |
 | `co3d` | CO3Dv2 categories |
+| `seven_scenes_split` | those of 7-Scenes by their published split into training and test sequences |
 | `co3d_split` | the same by their published split into training and test sequences |
 | `drawn` | one scene of so many frames, drawn by lot, from each recording |
 | `cameras` | pinhole cameras and poses as matrices |

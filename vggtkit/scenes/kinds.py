@@ -21,6 +21,7 @@ from vggtkit.scenes.recording import Recording
 from vggtkit.scenes.rgbd import read_rgbd
 from vggtkit.scenes.sampling import Split
 from vggtkit.scenes.scene import Scene
+from vggtkit.scenes.seven_scenes_split import read_seven_scenes_test, read_seven_scenes_train
 from vggtkit.scenes.synthetic import synthetic_scenes
 
 ReadRecordings = Callable[[Path], list[Recording]]
@@ -82,6 +83,8 @@ for _kind in (
     SceneKind("co3d", "CO3Dv2", 4, read_co3d),
     SceneKind("co3d-train", "CO3Dv2, training sequences of the published few-view split", 4, read_co3d_train),
     SceneKind("co3d-test", "CO3Dv2, its test sequences", 4, read_co3d_test),
+    SceneKind("7scenes-train", "7-Scenes, training sequences of the published split", 4, read_seven_scenes_train),
+    SceneKind("7scenes-test", "7-Scenes, its test sequences", 4, read_seven_scenes_test),
 ):
     SCENE_KINDS.register(_kind.key, _kind)
 

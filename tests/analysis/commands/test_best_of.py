@@ -88,6 +88,7 @@ def test_profiled_pictures_are_not_selected_on(run: Path, model_folder: Path, ph
         (("--best-of", 2, "--max-damage", 1), ("--best-of", "--max-damage")),
         (("--best-of", -1), ("--best-of", "-1")),
         (("--select-on", "synthetic"), ("--select-on", "--best-of")),
+        (("--workers", 2), ("--workers", "--best-of")),
     ],
 )
 def test_what_cannot_be_is_refused(run: Path, options: tuple[object, ...], fragments: tuple[str, ...]) -> None:

@@ -180,3 +180,17 @@ def test_an_export_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.Monke
     assert "rounding goes on where it stopped: 4 of" in ran.err
     assert path.read_bytes() == expected
     assert not list(run.glob("*.parts"))
+
+
+@pytest.mark.slow
+def test_a_plan_that_workers_round_is_that_of_one(run: Path) -> None:
+    """The same file, and the same best of several plans."""
+    plan, path = ("plan", "--run", run, "--budget", "int4_group_64"), run / "model-plan.safetensors"
+    files, bests = [], []
+    for workers in (1, 2):
+        bests.append(the_json(cli(*plan, "--best-of", 2, "--workers", workers, "--json"))["candidates"])
+        path.unlink(missing_ok=True)
+        assert cli("export", "--run", run, "--workers", workers).code == 0
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
+    assert bests[0] == bests[1]

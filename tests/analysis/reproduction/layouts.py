@@ -65,6 +65,11 @@ def viewpoint(scene: Scene, view: int) -> dict[str, object]:
 
 
 def write_seven_scenes(folder: Path, sequences: int, views: int) -> None:
+    """A scene, ``chess``, whose last sequence is for test and the others for training."""
+    folder = folder / "chess"
+    folder.mkdir(parents=True)
+    for name, listed in (("TrainSplit.txt", range(1, sequences)), ("TestSplit.txt", [sequences])):
+        (folder / name).write_text("".join(f"sequence{number}\r\n" for number in listed))
     for number, scene in enumerate(rooms(sequences, views)):
         assert scene.truth is not None
         place = folder / f"seq-{number + 1:02}"

@@ -14,11 +14,13 @@ from analysis.reproduction.published import Gate
 from analysis.reproduction.variants import Variant
 from tests.analysis.commands.running import Ran, cli, the_json
 from tests.analysis.reproduction.layouts import rooms, write_co3d, write_seven_scenes
+from vggtkit.core.errors import InputError
 from vggtkit.core.journal import Parts
 from vggtkit.model import load_vggt
 from vggtkit.quant import UNIFORM_SCHEMES
 from vggtkit.scenes import draw_scenes
 from vggtkit.scenes.co3d_split import read_co3d_test, read_co3d_train
+from vggtkit.scenes.seven_scenes_split import read_seven_scenes_test, read_seven_scenes_train
 from vggtkit.subject import subject_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +38,7 @@ OPTIONS = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_co3d(folder / "co3d", SEQUENCES, views=4)
-    write_seven_scenes(folder / "7scenes", sequences=1, views=3)
+    write_seven_scenes(folder / "7scenes", sequences=2, views=3)
     return folder
 
 
@@ -58,7 +60,7 @@ def rehearsed(
 
 
 def again(data: Path, model_folder: Path, run: Path, *options: object) -> Ran:
-    tests = ("--on", f"co3d-test:{data / 'co3d'}", "--on", f"rgbd:{data / '7scenes'}")
+    tests = ("--on", f"co3d-test:{data / 'co3d'}", "--on", f"7scenes-test:{data / '7scenes'}")
     return cli("reproduce", *tests, "--model", model_folder, *OPTIONS, "--run", run, *options)
 
 
@@ -66,7 +68,7 @@ def again(data: Path, model_folder: Path, run: Path, *options: object) -> Ran:
 def test_the_script_measures_every_model_on_every_set(rehearsed: tuple[Path, dict[str, object]]) -> None:
     run, values = rehearsed
     rows = {(row["variant"], row["set"]): row for row in values["rows"]}
-    sets = {"co3d-test-2": 3, "co3d-test-3": 3, "rgbd-2": 1, "rgbd-3": 1}
+    sets = {"co3d-test-2": 3, "co3d-test-3": 3, "7scenes-test-2": 1, "7scenes-test-3": 1}
     variants = ("baseline", *UNIFORM_SCHEMES, "plan-int4_group_128")
     assert set(rows) == {(variant, key) for variant in variants for key in sets}
     assert {key: rows["baseline", key]["scenes"] for key in sets} == sets
@@ -74,8 +76,8 @@ def test_the_script_measures_every_model_on_every_set(rehearsed: tuple[Path, dic
     assert values["gate"]["said"].startswith("GATE NOT CHECKED")
     assert not values["gate"]["passed"]
     assert {row["auc30"] for row in values["published"]} == {89.5, 89.4, 86.9, 76.9, 54.6}
-    plan, uniform = (rows[name, "rgbd-2"]["size_bytes"] for name in ("plan-int4_group_128", "int4_group_128"))
-    assert plan <= uniform < rows["baseline", "rgbd-2"]["size_bytes"]
+    plan, uniform = (rows[name, "7scenes-test-2"]["size_bytes"] for name in ("plan-int4_group_128", "int4_group_128"))
+    assert plan <= uniform < rows["baseline", "7scenes-test-2"]["size_bytes"]
     report = (run / "reproduction.md").read_text()
     assert "GATE NOT CHECKED" in report
     assert json.loads((run / "reproduction.json").read_text())["rows"] == values["rows"]
@@ -136,6 +138,25 @@ def test_the_gate(auc30: float | None, passed: bool) -> None:
 def test_sequences_of_poor_quality_and_of_the_other_list_are_left_out(data: Path) -> None:
     assert [recording.name for recording in read_co3d_test(data / "co3d")] == ["apple/a", "apple/c", "bench/d"]
     assert [recording.name for recording in read_co3d_train(data / "co3d")] == ["apple/b", "bench/e"]
+
+
+def test_seven_scenes_are_read_by_their_split(data: Path, tmp_path: Path) -> None:
+    """The whole set or one scene; a list that is damaged, or of nothing that is there, is told."""
+    folder = data / "7scenes"
+    for place in (folder, folder / "chess"):
+        assert [recording.name for recording in read_seven_scenes_test(place)] == ["chess/seq-02"]
+        assert [recording.name for recording in read_seven_scenes_train(place)] == ["chess/seq-01"]
+    assert len(read_seven_scenes_test(folder)[0].frames) == 3
+    with pytest.raises(InputError, match=r"no scene with a TestSplit.txt in .* rgbd:DIR"):
+        read_seven_scenes_test(tmp_path)
+    (tmp_path / "TestSplit.txt").write_text("sequence7\n")
+    with pytest.raises(InputError, match=r"none of the sequences that TestSplit\.txt lists"):
+        read_seven_scenes_test(tmp_path)
+    (tmp_path / "TestSplit.txt").write_text("<html>\n")
+    with pytest.raises(InputError, match=r"has the line '<html>', not as sequence3"):
+        read_seven_scenes_test(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_seven_scenes_test(tmp_path / "none")
 
 
 def test_the_layout_has_the_cameras_of_the_rooms(data: Path) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import deque
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ from vggtkit.core.program import setting
 
 ATTEMPTS = 3
 """Times that a piece may end its worker."""
+CLIENT = "ray://"
+"""How addresses of Ray's client server begin."""
 START_SECONDS = 300.0
 """Until one worker at least has its resources."""
 STORE_BYTES = 10**9
@@ -184,13 +188,30 @@ def _connected(address: str, cpus: int) -> Any:  # noqa: ANN401
         ) from None
     if ray.is_initialized():
         return ray
+    if address.startswith(CLIENT) and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray itself does for every other kind of address
     own: dict[str, Any] = {"num_cpus": cpus or None, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     try:
-        with keeping_handlers():  # Ray ends the program on SIGTERM with a code of its own
+        with keeping_handlers(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Ray ends the program on SIGTERM with a code of its own, and says twice what is said below.
             ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
     except Exception as error:  # of gRPC, the system, or Ray's own kinds
         raise InputError(
             f"{setting('workers', address or 'ray')}: Ray cannot be started or reached "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}){_about_tokens(address)}"
         ) from error
     return ray
+
+
+def _has_token() -> bool:
+    """Whether this user has a token for clusters, where Ray looks for one."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return "RAY_AUTH_TOKEN" in os.environ or Path(named or Path.home() / ".ray" / "auth_token").is_file()
+
+
+def _about_tokens(address: str) -> str:
+    """A cluster that wants a token does not answer at all where none is sent."""
+    if not address.startswith(CLIENT) or os.environ.get("RAY_AUTH_MODE") == "token":
+        return ""
+    return "; a cluster that wants a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vggtkit.core.executors.works import Endless, Fails, Killed, Sevens, Sums, is_alive, wait_until
+from tests.vggtkit.core.executors.works import Endless, Fails, Killed, Sees, Sevens, Sums, is_alive, wait_until
 from vggtkit.core import plugins
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import in_order, processes
@@ -51,6 +51,10 @@ def test_a_piece_that_kills_time_after_time_is_told_with_the_way_out(
     with pytest.raises(InputError, match=r"died 2 times in a row.*workers"):
         in_order(Processes(1), Killed(tmp_path, times=99), [0, 1, 2])
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_every_process_sees_a_gpu_of_its_own(tmp_path: Path) -> None:
+    assert sorted(in_order(Processes(2, gpus=True), Sees(tmp_path), [0, 1])) == ["0", "1"]
 
 
 def test_work_that_cannot_be_sent_is_told() -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 
 from analysis.audit import truth
-from tests.vggtkit.core.executors.works import Fails, Killed, Sums
+from sensitivity import open_profile
+from tests.sensitivity.profiling import assert_same_numbers
+from tests.vggtkit.core.executors.works import Fails, Killed, Sums, wait_until
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Demand, Executor, Work, in_order, ray_cluster
 from vggtkit.core.executors.base import Results
@@ -22,16 +26,29 @@ from vggtkit.quant import Layer
 from vggtkit.scenes import Scene, synthetic_scenes
 from vggtkit.subject import Subject, subject_of
 
+ROOT = Path(__file__).resolve().parents[4]
+
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def client_port() -> int:
+    """Of the cluster's server for ``ray://``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster(client_port: int) -> Iterator[Any]:
     """Two nodes of one CPU on this machine, each with raylet and object store of its own."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
     utils = pytest.importorskip("ray.cluster_utils", reason="this Ray has no cluster for tests")
     node = {"num_cpus": 1, "object_store_memory": 80 * 10**6, "memory": 2 * 10**9, "include_dashboard": False}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_CLIENT_RECONNECT_GRACE_PERIOD"] = "1"  # seconds that a client which is gone keeps its workers
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     try:
-        started = utils.Cluster(initialize_head=True, head_node_args=node)
+        head = node | {"ray_client_server_port": client_port}
+        started = utils.Cluster(initialize_head=True, head_node_args=head)
         started.add_node(**{key: value for key, value in node.items() if key != "include_dashboard"})
         ray.init(started.address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
@@ -96,6 +113,95 @@ def test_true_damage_on_two_nodes_is_that_of_this_process_whoever_is_killed(
     assert there.keys() == here.keys()
     for name, values in here.items():
         np.testing.assert_array_equal(there[name], values, err_msg=name)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_client_that_is_killed_goes_on_where_it_was(model_folder: Path, client_port: int, tmp_path: Path) -> None:
+    """Through ``ray://``, as from another machine: whoever is killed, the profile is that of one process."""
+
+    def profiling(run: str, workers: str) -> subprocess.Popen[bytes]:
+        options = ["--num-scenes", "1", "--views", "2", "--probes", "1", "--rounding", "nearest"]
+        command = [sys.executable, "cli.py", "profile", "--model", str(model_folder), *options]
+        return subprocess.Popen([*command, "--workers", workers, "--run", str(tmp_path / run)], cwd=ROOT)
+
+    address = f"ray://127.0.0.1:{client_port}"
+    with profiling("there", address) as killed:
+        wait_until(lambda: len(list(tmp_path.glob("there/profile.h5.parts/*.npz"))) > 1, "two steps", 300)
+        killed.kill()
+    assert not (tmp_path / "there" / "profile.h5").exists()
+    for run, workers in (("there", address), ("here", "1")):
+        with profiling(run, workers) as ran:
+            assert ran.wait() == 0
+    here, there = (open_profile(tmp_path / run / "profile.h5") for run in ("here", "there"))
+    assert_same_numbers(here, there)
+
+
+@pytest.mark.usefixtures("spoken_in_options")
+def test_a_cluster_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("ray client connection timeout")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(InputError, match=r"--workers ray://head:10001: Ray cannot be .*RAY_AUTH_TOKEN here"):
+        RayCluster("ray://head:10001")
+
+
+def test_the_token_of_the_user_is_sent_to_any_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ray looks for it by itself but for ``ray://``, where it then waits for an answer in vain."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
+    modes: list[str | None] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: modes.append(os.environ.get("RAY_AUTH_MODE")))
+    monkeypatch.setattr(ray, "nodes", list)
+    for token in (None, "token"):
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+        if token:
+            (tmp_path / "token").write_text(token)
+        for address in ("ray://head:10001", "head:6379"):
+            with pytest.raises(InputError, match="no node holds a worker"):
+                RayCluster(address)
+            monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert modes == [None, None, "token", None]
+
+
+def test_a_worker_takes_a_gpu_its_memory_and_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray is asked for them; nodes with GPUs and memory as they would be told."""
+    asked: list[dict[str, Any]] = []
+
+    class Ray:
+        """Nodes of 8 and 2 GPUs, and one without."""
+
+        def nodes(self) -> list[dict[str, Any]]:
+            sizes = [(64, 8, 200), (64, 2, 15), (64, 0, 500)]
+            return [
+                {"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus, "memory": gigabytes * 1e9}}
+                for cpus, gpus, gigabytes in sizes
+            ]
+
+        def remote(self, _class: type) -> Any:
+            return self
+
+        def options(self, **resources: Any) -> Any:
+            asked.append(resources)
+            return self
+
+    Ray.remote.__defaults__ = (None,)
+    monkeypatch.setattr(ray_cluster, "_connected", lambda *_: Ray())
+    demand = Demand(memory_bytes=10**10, gpus=1)
+    executor = RayCluster(threads=2, demand=demand)
+    assert executor.workers == 9  # eight, one for want of memory, none
+    executor._start()
+    assert {name: asked[0][name] for name in ("num_cpus", "num_gpus", "memory")} == {
+        "num_cpus": 2, "num_gpus": 1, "memory": 10**10,
+    }  # fmt: skip
+    assert RayCluster(count=3, threads=2, demand=demand).workers == 3
+    assert RayCluster(threads=16, demand=Demand(memory_bytes=10**10)).workers == 4 + 1 + 4
 
 
 @pytest.mark.usefixtures("cluster", "spoken_in_options")

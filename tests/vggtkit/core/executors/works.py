@@ -84,14 +84,31 @@ class Sevens:
         yield lambda _piece: [key for key in FORMATS if key.startswith("int7_")]
 
 
+@dataclass(frozen=True)
+class Sees:
+    """Which GPU a worker sees; the first piece waits until another worker has one too."""
+
+    folder: Path
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], str]]:
+        def run(_piece: int) -> str:
+            seen = os.environ["CUDA_VISIBLE_DEVICES"]
+            (self.folder / seen).touch()
+            wait_until(lambda: len(list(self.folder.iterdir())) == 2, "two workers", 300)
+            return seen
+
+        yield run
+
+
 def is_alive(process: int) -> bool:
     """Zombies, which nobody waits for in some containers, are not."""
     status = Path(f"/proc/{process}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 60
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited for {what}"
         time.sleep(0.05)
