@@ -174,11 +174,12 @@ def _codes(codes: Tensor, steps: Steps, group: int, pull: Tensor, curvature: Ten
     step, before = steps.steps[:, group], codes.T.contiguous()
     # In units of the step, and with columns as rows, which lie together in memory: one of them is worked on at a time.
     pulls, own = (pull / step[:, None]).T.contiguous(), before.clone()
-    for column, bend in enumerate(curvature.diagonal().tolist()):
+    rows = curvature[:, :, None].unbind(), pulls.unbind(), own.unbind()
+    for bend, row, pulled, code in zip(curvature.diagonal().tolist(), *rows, strict=True):
         if bend > 0:
-            new = torch.add(own[column], pulls[column], alpha=-1 / bend).round_().clamp_(steps.low, steps.high)
-            pulls.addr_(curvature[column], new - own[column])
-            own[column] = new
+            new = torch.add(code, pulled, alpha=-1 / bend).round_().clamp_(steps.low, steps.high)
+            pulls.addcmul_(row, new - code)
+            code.copy_(new)
     codes.copy_(own.T)
     pull.copy_((pulls * step).T)
     return ((own - before) * step).T

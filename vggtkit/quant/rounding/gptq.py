@@ -98,12 +98,12 @@ def compensated(weight: Tensor, grid: Grid, moments: Tensor, damping: float = DA
 
 def _round_block(left: Tensor, grid: Grid, factor: Tensor, codes: Tensor) -> Tensor:
     """Writes the codes of some columns ``[columns, out]``; returns their errors, over entries of the diagonal."""
-    errors = torch.empty_like(left)
-    for column, (step, zero) in enumerate(zip(grid.steps, grid.zeros, strict=True)):
-        wanted = left[column]
-        code = torch.div(wanted, step, out=codes[column]).add_(zero).round_().clamp_(grid.low, grid.high)  # type: ignore[arg-type]
-        error = torch.addcmul(wanted, code - zero, step, value=-1, out=errors[column]).div_(factor[column, column])
-        left[column + 1 :].addr_(factor[column, column + 1 :], error, alpha=-1)
+    errors, diagonal = torch.empty_like(left), factor.diagonal().unbind()
+    rows = zip(left.unbind(), grid.steps.unbind(), grid.zeros.unbind(), codes.unbind(), errors.unbind(), strict=True)
+    for column, (wanted, step, zero, code, error) in enumerate(rows):
+        torch.div(wanted, step, out=code).add_(zero).round_().clamp_(grid.low, grid.high)  # type: ignore[arg-type]
+        torch.addcmul(wanted, code - zero, step, value=-1, out=error).div_(diagonal[column])
+        left[column + 1 :].addcmul_(factor[column, column + 1 :, None], error, value=-1)
     return errors
 
 
