@@ -46,6 +46,7 @@ from analysis.steps.plan import Extras
 from benchmarks.onnx_speed import HEADS, OUTPUTS, take_turns
 from benchmarks.speed import FORMATS, FULL_SIZE, SIZES, UNITS, ratios
 from mixedprec import data_free, load_quantized, parse_request, planned, save_quantized
+from vggtkit.core.memory import peak_resident_bytes
 from vggtkit.metrics.tensors import nmse
 from vggtkit.model import VGGT, VGGTConfig, load_vggt
 from vggtkit.runtime import processor
@@ -144,6 +145,7 @@ def openvino_speed(network: Network, repeats: int, budget: str, folder: Path | N
         "nmse_against_fp32": damage,
         "onnxruntime": version(),
         "openvino": _versions(),
+        "peak_gigabytes": peak_resident_bytes() / 1e9,
         "processor": processor.name(),
         "instructions": processor.instructions(),
         "threads": torch.get_num_threads(),
@@ -189,7 +191,8 @@ def _made(what: str, network: Network, budget: str, folder: Path) -> dict[str, A
     last = (ended.stdout if ended.returncode == 0 else ended.stderr).strip().splitlines()[-1:]
     facts = json.loads(last[0]) if ended.returncode == 0 else {"failed": last[0] if last else f"{ended.returncode}"}
     print(f"made {what}: {facts}", flush=True)
-    said.write_text(json.dumps(facts), encoding="utf-8")
+    if "failed" not in facts:
+        said.write_text(json.dumps(facts), encoding="utf-8")
     return facts
 
 
@@ -197,7 +200,8 @@ def make(what: str, network: Network, budget: str, folder: Path) -> dict[str, An
     """Write one of `MAKERS` into a folder: ``model.safetensors`` and two files of ONNX, or one of OpenVINO."""
     begun, of_processor = time.perf_counter(), time.process_time()
     found = _make_ours(network, budget, folder) if what == MAKERS[0] else _make_openvino(what, network, folder)
-    return found | {"seconds": time.perf_counter() - begun, "processor_seconds": time.process_time() - of_processor}
+    taken = {"seconds": time.perf_counter() - begun, "processor_seconds": time.process_time() - of_processor}
+    return found | taken | {"peak_gigabytes": peak_resident_bytes() / 1e9}
 
 
 def _make_ours(network: Network, budget: str, folder: Path) -> dict[str, Any]:
@@ -216,7 +220,7 @@ def _make_ours(network: Network, budget: str, folder: Path) -> dict[str, Any]:
     packed = load_quantized(folder / "model.safetensors")
     assert isinstance(packed, VGGT)
     with torch.no_grad():
-        for style in ("dynamic", "auto"):
+        for style in ("dynamic", "auto") if network.fits else ("dynamic",):
             write(trace(packed, shapes, operators(packed, style)), folder / f"{style}.onnx")
         if network.fits:
             write(trace(subject.model, shapes, operators(subject.model, "exact")), folder / "fp32.onnx")
