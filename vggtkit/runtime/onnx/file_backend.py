@@ -58,7 +58,7 @@ class OnFiles(Prepared):
         load: writes a file at a path, for the shapes of some inputs, and loads it.
     """
 
-    has_stages = False
+    has_stages, writes_files = False, True
 
     def __init__(self, model: VGGT, execution: Execution, load: Callable[[Inputs, Path], Run]) -> None:
         self.model, self.execution, self.load = model, execution, load
