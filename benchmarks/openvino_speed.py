@@ -5,25 +5,26 @@ Run: ``python benchmarks/openvino_speed.py [--model tiny|vggt-1b] [--blocks 4] [
 A plan is executed by ``openvino``, by ``int8`` (packed, and expanded once) and by ONNX Runtime. In FP32 the network is
 converted by OpenVINO and compressed by NNCF as their documentation says: ``quantize`` (INT8 weights and activations,
 for transformers) and ``compress_weights`` to INT4 in groups of 128 (activations as OpenVINO rounds them by itself).
-Every file is made in a process of its own; then all take turns on one scene with as many threads each. OpenVINO
-computes what is left in bfloat16 where the processor has it, which is its default. What cannot be converted stands in
-the result with its message. Damage is the NMSE against FP32 on scenes that nobody calibrated on.
+Every file is made in a process of its own, whose memory is free afterwards; what ``--folder`` has is not made again.
+Then all take turns on one scene with as many threads each. OpenVINO computes what is left in bfloat16 where the
+processor has it, which is its default. What cannot be converted stands in the result with its message. Damage is the
+NMSE against FP32 on scenes that nobody calibrated on.
 
 On the bundled network the plan comes of a profile of four rooms, the rooms that NNCF is given, and eight others are
 judged on, the first of which is timed; the backend takes its scales from that one. It rounds the inputs of all layers,
-and, as told by ``plan --execute openvino``, all but those that the profile advises against. VGGT-1B
-has random weights, so its plan is made without a profile, everybody calibrates on the noise that is timed, and damage
-tells little.
+and, as told by ``plan --execute openvino``, all but those that the profile advises against. VGGT-1B has random
+weights, so its plan is made without a profile, everybody calibrates on the noise that is timed, and damage tells
+little.
 
 ``--blocks 4`` leaves VGGT-1B four blocks in its backbone and four of both kinds in its trunk, its width and heads as
-they are, and takes some 8 GB of memory and ten minutes of two cores; all blocks take about 16 GB and half an hour.
-FP32 stands beside the bundled network alone, since several copies of a large one would not fit, and so do further ways
-of ours. Needs the extra ``bench``.
+they are, and takes some 8 GB of memory and ten minutes of two cores. With all blocks NNCF's INT8 does without
+SmoothQuant, which would copy every weight in FP32, and without the passes that correct biases: OpenVINO multiplies the
+same operands, with no more operations than else. FP32 stands beside the bundled network alone, since several copies of
+a large one would not fit, and so do further ways of ours. Needs the extra ``bench``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -31,38 +32,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.steps import make_checkpoint, make_plan_of_run, make_profile
-from analysis.steps.plan import Extras
 from benchmarks.onnx_speed import HEADS, OUTPUTS, take_turns
-from benchmarks.speed import FORMATS, FULL_SIZE, SIZES, UNITS, ratios
-from mixedprec import data_free, load_quantized, parse_request, planned, save_quantized
+from benchmarks.openvino_files import MAKERS, REFERENCE, Network, parser_of
+from benchmarks.speed import UNITS, ratios
+from mixedprec import load_quantized
+from vggtkit.core.memory import peak_resident_bytes
 from vggtkit.metrics.tensors import nmse
-from vggtkit.model import VGGT, VGGTConfig, load_vggt
+from vggtkit.model import VGGT
 from vggtkit.runtime import processor
-from vggtkit.runtime.backend import RUNNABLE, Options, Prepared
+from vggtkit.runtime.backend import Options, Prepared
 from vggtkit.runtime.backends import BACKENDS
-from vggtkit.runtime.onnx.file import write
 from vggtkit.runtime.onnx.session import Session, version
-from vggtkit.runtime.onnx.styles import operators
-from vggtkit.runtime.onnx.trace import Shapes, trace
-from vggtkit.scenes import SceneSource
-from vggtkit.scenes.synthetic import synthetic_scenes
+from vggtkit.runtime.openvino.compiled import Compiled
 from vggtkit.subject import subject_of
 
-MAKERS = ("ours", "openvino fp32", "openvino int8", "openvino int4")
-GROUP = 128
-CALIBRATED, JUDGED = 4, 8
-"""Rooms."""
 OURS = (
     "plan by openvino",
     "plan by openvino, as told",
@@ -71,44 +62,8 @@ OURS = (
     "onnxruntime dynamic",
     "onnxruntime auto",
 )
-REFERENCE = "outputs.pt"
 
 Run = Callable[..., Mapping[str, Tensor]]
-
-
-class Network(NamedTuple):
-    """What is compared.
-
-    Attributes:
-        name: of the model.
-        blocks: of every kind, of VGGT-1B; 0: all.
-    """
-
-    name: str
-    blocks: int
-
-    @property
-    def fits(self) -> bool:
-        """Whether several copies in FP32 do."""
-        return self.name != FULL_SIZE
-
-    def scenes(self, split: str) -> list[Tensor]:
-        """``[1, S, 3, H, W]`` each: rooms of a split, or noise."""
-        views, height, width = SIZES[self.name]
-        if not self.fits:
-            return [torch.rand(1, views, 3, height, width, generator=torch.Generator().manual_seed(0))]
-        count = {"calibration": CALIBRATED, "evaluation": JUDGED}[split]
-        return [room.images[None] for room in synthetic_scenes(count, views, (height, width), split=split)]
-
-    def model(self) -> VGGT:
-        """With the heads that are compared."""
-        if not self.blocks:
-            return load_vggt(self.name, weights="random" if self.name == FULL_SIZE else "pretrained").with_heads(HEADS)
-        count = self.blocks
-        read = tuple(place * count // 4 for place in range(4))
-        config = replace(VGGTConfig(), vit_depth=count, aggregator_depth=count, dpt_layer_idx=read)
-        torch.manual_seed(0)
-        return VGGT(config).with_heads(HEADS).eval()
 
 
 def openvino_speed(network: Network, repeats: int, budget: str, folder: Path | None) -> dict[str, Any]:
@@ -144,6 +99,7 @@ def openvino_speed(network: Network, repeats: int, budget: str, folder: Path | N
         "nmse_against_fp32": damage,
         "onnxruntime": version(),
         "openvino": _versions(),
+        "peak_gigabytes": peak_resident_bytes() / 1e9,
         "processor": processor.name(),
         "instructions": processor.instructions(),
         "threads": torch.get_num_threads(),
@@ -183,126 +139,28 @@ def _made(what: str, network: Network, budget: str, folder: Path) -> dict[str, A
     if said.exists():
         found: dict[str, Any] = json.loads(said.read_text(encoding="utf-8"))
         return found
-    asked = [sys.executable, __file__, "--make", what, "--model", network.name, "--folder", str(folder)]
+    script = Path(__file__).with_name("openvino_files.py")
+    asked = [sys.executable, str(script), what, "--model", network.name, "--folder", str(folder)]
     asked += ["--budget", budget, "--blocks", str(network.blocks), "--threads", str(torch.get_num_threads())]
     ended = subprocess.run(asked, capture_output=True, text=True)
     last = (ended.stdout if ended.returncode == 0 else ended.stderr).strip().splitlines()[-1:]
     facts = json.loads(last[0]) if ended.returncode == 0 else {"failed": last[0] if last else f"{ended.returncode}"}
     print(f"made {what}: {facts}", flush=True)
-    said.write_text(json.dumps(facts), encoding="utf-8")
+    if "failed" not in facts:
+        said.write_text(json.dumps(facts), encoding="utf-8")
     return facts
-
-
-def make(what: str, network: Network, budget: str, folder: Path) -> dict[str, Any]:
-    """Write one of `MAKERS` into a folder: ``model.safetensors`` and two files of ONNX, or one of OpenVINO."""
-    begun, of_processor = time.perf_counter(), time.process_time()
-    found = _make_ours(network, budget, folder) if what == MAKERS[0] else _make_openvino(what, network, folder)
-    return found | {"seconds": time.perf_counter() - begun, "processor_seconds": time.process_time() - of_processor}
-
-
-def _make_ours(network: Network, budget: str, folder: Path) -> dict[str, Any]:
-    scenes = network.scenes("evaluation")
-    subject = subject_of(network.model())
-    assert isinstance(subject.model, VGGT)
-    if network.fits:
-        _profiled(subject.model, budget, folder / "model.safetensors")
-    _keep_outputs(subject.model, scenes, folder / REFERENCE)
-    if not network.fits:
-        request = parse_request(budget, formats=",".join(FORMATS))
-        plan = planned(data_free(network.name, subject, candidates=FORMATS), subject, request).plan
-        save_quantized(subject, plan.formats, folder / "model.safetensors")
-    _, views, _, height, width = scenes[0].shape
-    shapes = Shapes(height, width, views)
-    packed = load_quantized(folder / "model.safetensors")
-    assert isinstance(packed, VGGT)
-    with torch.no_grad():
-        for style in ("dynamic", "auto"):
-            write(trace(packed, shapes, operators(packed, style)), folder / f"{style}.onnx")
-        if network.fits:
-            write(trace(subject.model, shapes, operators(subject.model, "exact")), folder / "fp32.onnx")
-    return {"plan_bytes": (folder / "model.safetensors").stat().st_size}
-
-
-def _profiled(model: VGGT, budget: str, path: Path) -> None:
-    """The checkpoint of a plan that is made for ``openvino``."""
-    with tempfile.TemporaryDirectory() as folder:
-        run, source = Path(folder) / "run", Path(folder) / "network"
-        source.mkdir()
-        save_file(model.state_dict(), source / "model.safetensors")
-        (source / "config.json").write_text(model.config.to_json(), encoding="utf-8")
-        rooms = SceneSource("synthetic", None, count=CALIBRATED)
-        make_profile(run, str(source), "pretrained", rooms, probes=4, disk_budget="50MB", device="cpu", seed=0)
-        make_plan_of_run(run, parse_request(budget, formats=RUNNABLE), extras=Extras(execute="openvino"))
-        make_checkpoint(run, "plan")
-        for made in run.glob("model-plan.*"):
-            made.replace(path.with_suffix(made.suffix))
-
-
-@torch.no_grad()
-def _keep_outputs(model: nn.Module, scenes: Sequence[Tensor], path: Path) -> None:
-    outputs = []
-    for images in scenes:
-        returned = model(images)
-        outputs.append({key: returned[key].clone() for key in OUTPUTS})
-    torch.save(outputs, path)
-
-
-def _make_openvino(what: str, network: Network, folder: Path) -> dict[str, Any]:
-    import openvino
-
-    path = folder / f"{what.replace(' ', '-')}.xml"
-    if what == "openvino fp32":
-        images = network.scenes("evaluation")[0]
-        with torch.no_grad():
-            program = torch.export.export(_Outputs(network.model(), images).eval(), (images,))
-            openvino.save_model(openvino.convert_model(program), path, compress_to_fp16=False)
-        return {}
-    import nncf
-
-    model = openvino.Core().read_model(folder / "openvino-fp32.xml")
-    if what == "openvino int8":
-        scenes = [images.numpy() for images in network.scenes("calibration")]
-        given = nncf.Dataset(scenes)
-        found = nncf.quantize(model, given, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(scenes))
-    else:
-        adjusted = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
-        found = nncf.compress_weights(
-            model, mode=nncf.CompressWeightsMode.INT4_SYM, group_size=GROUP, ratio=1.0, advanced_parameters=adjusted
-        )
-    openvino.save_model(found, path, compress_to_fp16=False)
-    return {"nncf": nncf.__version__}
-
-
-class _Outputs(nn.Module):
-    """The outputs that are compared, in their order.
-
-    The position embedding is resized beforehand, as in our files of ONNX: OpenVINO has no bicubic resizing that
-    smooths.
-    """
-
-    def __init__(self, model: VGGT, images: Tensor) -> None:
-        super().__init__()
-        self.model = model
-        backbone, patch = model.aggregator.patch_embed, model.config.patch_size
-        position = backbone._position(images.shape[-2] // patch, images.shape[-1] // patch).clone()
-        backbone._position = lambda *_size: position  # type: ignore[method-assign]
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        returned = self.model(images)
-        return tuple(returned[name] for name in OUTPUTS)
 
 
 def _ways(network: Network, folder: Path) -> tuple[dict[str, Run], dict[str, float]]:
     """Everything that was made, loaded, by name, and processor seconds of loading it."""
     packed = subject_of(load_quantized(folder / "model.safetensors"))
-    whole = Options(executions={layer.name: "int8" for layer in packed.layers})
     jobs: dict[str, Callable[[], Run]] = {
-        "plan by openvino": lambda: _executed(packed.model, BACKENDS["openvino"].prepare(packed, whole)),
+        "plan by openvino": lambda: Compiled(folder / "whole.onnx"),
         "int8 packed": lambda: _executed(packed.model, BACKENDS["int8"].prepare(packed)),
-        "onnxruntime dynamic": lambda: Session(folder / "dynamic.onnx"),
     }
     if network.fits:
-        jobs["plan by openvino, as told"] = lambda: _executed(packed.model, BACKENDS["openvino"].prepare(packed))
+        jobs["plan by openvino, as told"] = lambda: Compiled(folder / "told.onnx")
+        jobs["onnxruntime dynamic"] = lambda: Session(folder / "dynamic.onnx")
         jobs["int8 resident"] = lambda: _executed(packed.model, BACKENDS["int8"].prepare(packed, Options("int8")))
         jobs["onnxruntime auto"] = lambda: Session(folder / "auto.onnx")
         jobs["torch fp32"] = lambda: _plain(network.model())
@@ -363,19 +221,10 @@ def _versions() -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=list(SIZES), default="tiny")
-    parser.add_argument("--blocks", type=int, default=0)
+    parser = parser_of(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--budget", default="4.2bpw")
-    parser.add_argument("--make", choices=MAKERS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help="to keep what is made in")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
     compared = Network(asked.model, asked.blocks)
-    if asked.make:
-        print(json.dumps(make(asked.make, compared, asked.budget, asked.folder)))
-    else:
-        print(json.dumps(openvino_speed(compared, asked.repeats, asked.budget, asked.folder)))
+    print(json.dumps(openvino_speed(compared, asked.repeats, asked.budget, asked.folder)))

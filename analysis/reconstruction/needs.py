@@ -76,9 +76,10 @@ def needs_of(
     *,
     weights: tuple[int, int],
     at_once: int | None = None,
+    timed: bool = True,
     free: Callable[[torch.device], int | None] = free_bytes,
 ) -> ReconstructionNeeds:
-    """What a reconstruction will take; runs a few small passes to learn how fast the network is here.
+    """What a reconstruction will take; may run a few small passes to learn how fast the network is here.
 
     Memory of a pass follows from shapes alone. Time is that of the small passes, for as many more operations as the
     others have, which are counted on shapes as well.
@@ -89,6 +90,7 @@ def needs_of(
         pictures: to be seen.
         weights: bytes of the weights in memory, and of what the largest layer takes besides while it runs.
         at_once: pictures in a pass, at most; by default as many as fit.
+        timed: whether small passes tell of the time.
         free: bytes that a device has left.
 
     Raises:
@@ -114,7 +116,7 @@ def needs_of(
             f" {setting('chunk')}"
         )
     chunks = tuple(cut(count, fitting))
-    seconds = _seconds(subject, pictures, chunks, lambda views: costs(views).operations)
+    seconds = _seconds(subject, pictures, chunks, lambda views: costs(views).operations) if timed else None
     return ReconstructionNeeds(chunks, Forecast("", len(chunks[0]), weights[0], largest, seconds), kept, left)
 
 

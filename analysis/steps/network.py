@@ -74,6 +74,7 @@ class Network(NamedTuple):
         weight_bytes: in memory.
         largest_bytes: that the largest layer takes besides, while it runs.
         facts: where it comes from, for files.
+        writes_files: as of `vggtkit.runtime.backend.Prepared`.
     """
 
     subject: Subject
@@ -82,6 +83,7 @@ class Network(NamedTuple):
     weight_bytes: int
     largest_bytes: int
     facts: Mapping[str, Any]
+    writes_files: bool = False
 
 
 @contextmanager
@@ -204,7 +206,8 @@ def _executed(
     kept = 4 * (bare.parameters - sum(layer.weights for layer in bare.layers))
     said = {**facts, "execute": choice.execute, "kernels": prepared.execution.kernels}
     largest = 4 * max(layer.weights for layer in bare.layers)
-    return Network(subject, bare, title, kept + prepared.execution.weight_bytes, largest, said)
+    size = kept + prepared.execution.weight_bytes
+    return Network(subject, bare, title, size, largest, said, prepared.writes_files)
 
 
 def _info_of_vggt(path: Path) -> CheckpointInfo:

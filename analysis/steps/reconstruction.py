@@ -221,10 +221,13 @@ def _seen(
     progress("forecasting", 0, 1)
     needs = needs_of(
         network.subject, network.bare, pictures, weights=(network.weight_bytes, network.largest_bytes),
-        at_once=chunk or None,
+        at_once=chunk or None, timed=not network.writes_files,
     )  # fmt: skip
     for sentence in needs.sentences():
         say(f"{network.title}: {sentence}" if sentence == needs.sentences()[0] else sentence)
+    if network.writes_files:
+        said = f"{setting('execute', network.facts['execute'])} first writes a file for every number of pictures"
+        say(f"{said}, which takes longer than passes do: the time is not forecast, and that of the passes counts it")
     begun, parts = time.perf_counter(), []
     for number, numbers in enumerate(needs.chunks):
         progress(f"reconstructing, {network.title}", number, len(needs.chunks))

@@ -91,10 +91,12 @@ class Prepared(ABC):
     Attributes:
         execution: how.
         has_stages: whether the model's own parts run one after another, so that their times can be told.
+        writes_files: whether the first pass of a shape makes a file for it, which takes longer than passes do.
     """
 
     execution: Execution
     has_stages = True
+    writes_files = False
 
     @abstractmethod
     def running(self) -> AbstractContextManager[None]:

@@ -81,6 +81,20 @@ def test_a_checkpoint_reconstructs_as_its_run(run: Path, photo_folder: Path, out
     assert the_json(compared)["differences"]["depth_abs_rel"] > 0
 
 
+def test_no_time_is_forecast_where_a_file_is_written_first(
+    run: Path, photo_folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small passes would each write one, and would tell of that time alone."""
+    asked = ("reconstruct", "--images", photo_folder, "--run", run, "--out", out)
+    assert "s were forecast" in cli(*asked).out
+    monkeypatch.setattr("vggtkit.runtime.reference._AsPacked.writes_files", True)
+    monkeypatch.setattr("analysis.reconstruction.needs._seconds", None)
+    ran = cli(*asked)
+    assert "--execute reference first writes a file for every number of pictures" in ran.err
+    assert "The passes took" in ran.out
+    assert "were forecast" not in ran.out
+
+
 def test_pictures_that_are_left_out_are_said_in_a_line(model_folder: Path, photo_folder: Path, out: Path) -> None:
     images = Path(shutil.copytree(photo_folder, out.parent / "photos"))
     (images / "gone.jpg").symlink_to(images / "nowhere.jpg")

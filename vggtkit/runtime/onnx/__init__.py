@@ -11,5 +11,6 @@
 | `faults` | what ONNX Runtime is known to compute wrongly; a trial of every operator |
 | `file` | a graph -> a file that was checked |
 | `session` | a file -> outputs, by ONNX Runtime |
+| `file_backend` | what backends have in common that run such files |
 | `backend` | the backend ``onnxruntime`` |
 """

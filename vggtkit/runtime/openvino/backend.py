@@ -17,22 +17,19 @@ import torch
 from vggtkit.model import VGGT
 from vggtkit.quant import Layer, find_layers
 from vggtkit.quant.activations import INT8_TENSOR
-from vggtkit.runtime.backend import Backend, Execution, Options, Prepared
+from vggtkit.runtime.backend import Execution
 from vggtkit.runtime.codes import is_int8
-from vggtkit.runtime.onnx.backend import Inputs, OnFiles, check_writable_as_file
 from vggtkit.runtime.onnx.file import write
+from vggtkit.runtime.onnx.file_backend import FileBackend, Inputs
 from vggtkit.runtime.onnx.qdq import QdqWeight
-from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import trace
 from vggtkit.runtime.openvino.calibration import spans_of
 from vggtkit.runtime.openvino.compiled import EXTRA, Compiled, floats, openvino_version
 from vggtkit.runtime.openvino.weights import operands, why_not_whole
 from vggtkit.runtime.processor import instructions, missing_for_int8, name
-from vggtkit.runtime.reference import told_executions
-from vggtkit.subject import Subject
 
 
-class OpenVino(Backend):
+class OpenVino(FileBackend):
     """OpenVINO on the processor; every format, those that are no INT8 per channel with activations in bfloat16.
 
     >>> OpenVino().runs("int3_asym_64", "linear")
@@ -41,15 +38,11 @@ class OpenVino(Backend):
 
     key, title = "openvino", "OpenVINO (8-bit weights and activations, one scale a layer)"
     needs = "onnx, onnxscript and openvino"
+    package, extra = "openvino", EXTRA
 
-    @property
-    def missing(self) -> str:
-        """As `Backend.missing`."""
-        return "" if openvino_version() else "openvino"
-
-    def runs(self, format_key: str, layer_kind: str) -> bool:  # noqa: ARG002
-        """All of them."""
-        return True
+    def version(self) -> str:
+        """As `FileBackend.version`."""
+        return openvino_version()
 
     def rounds_inputs_to(self, format_key: str) -> str | None:
         """As `Backend.rounds_inputs_to`."""
@@ -62,43 +55,24 @@ class OpenVino(Backend):
             f"a layer, from the first pictures) in linear layers and convolutions, the rest in {floats()}"
         )
 
-    def check(self, subject: Subject) -> None:
-        """As `Backend.check`.
-
-        Raises:
-            InputError: no VGGT, not on the processor, or a package is missing.
-        """
-        check_packages(*WRITERS, "openvino", extra=EXTRA)
-        check_writable_as_file(self.key, subject)
-
-    def prepare(self, subject: Subject, options: Options | None = None) -> Prepared:
-        """The file is written when a pass shows its pictures.
-
-        Raises:
-            InputError: as `check`.
-        """
-        self.check(subject)
-        assert subject.vggt is not None
-        model, told = subject.vggt, told_executions(subject, options or Options())
-
-        def load(inputs: Inputs, path: Path) -> Compiled:
-            with torch.no_grad(), spans_of(model) as spans:
-                type(model).forward(model, *inputs)
-            spans = spans.with_room()
-            weights = operands(model, told, spans.inputs)
-            scored = {} if missing_for_int8() else spans.scored
-            write(trace(model, inputs.shapes, weights, standard=True, largest_scored=scored), path)
-            return Compiled(path)
-
-        return OnFiles(model, self._execution(model, told), load)
-
-    def _execution(self, model: VGGT, told: Mapping[str, str]) -> Execution:
+    def execution(self, model: VGGT, told: Mapping[str, str]) -> Execution:
+        """As `FileBackend.execution`."""
         layers, weights, plain = find_layers(model), operands(model, told), floats()
         reasons = {layer.name: why_not_whole(model, layer, told) for layer in layers}
         ways = Counter(plain if reason else "INT8" for reason in reasons.values())
         size = sum(_bytes(layer, weights[layer.name], plain) for layer in layers)
         fell_back = {layer: reason for layer, reason in reasons.items() if reason}
         return Execution(self.key, self.describe(), size, dict(ways), fell_back)
+
+    def load(self, model: VGGT, told: Mapping[str, str], inputs: Inputs, path: Path) -> Compiled:
+        """As `FileBackend.load`; scales of activations are those of the inputs."""
+        with torch.no_grad(), spans_of(model) as spans:
+            type(model).forward(model, *inputs)
+        spans = spans.with_room()
+        weights = operands(model, told, spans.inputs)
+        scored = {} if missing_for_int8() else spans.scored
+        write(trace(model, inputs.shapes, weights, standard=True, largest_scored=scored), path)
+        return Compiled(path)
 
 
 def _bytes(layer: Layer, weight: QdqWeight | None, plain: str) -> int:

@@ -59,6 +59,7 @@ def test_a_plan_runs_as_openvino_computes_it(run: Run) -> None:
     assert found.equal(again)
     assert after.equal(expected)
     assert not run.prepared.has_stages
+    assert run.prepared.writes_files
 
 
 @needs_openvino
