@@ -2,10 +2,10 @@
 
 The learning rate rises, stays, and comes down over the last third of the steps, so the same command with other
 ``--steps`` goes on from a checkpoint as long as it has not begun to come down. Whatever a step draws follows from its
-number, and a checkpoint is written every few minutes: a run that is killed at any moment goes on from there as if nothing
-had been, and its log is cut back to it. Rooms are every third step, so that nothing of them is lost.
-Every `HELD_OUT_STEPS` the running average of the weights is judged on rooms and on worlds that are never trained on, and,
-for the record, on a recording: ``--report rgbd:DIR``.
+number, and a checkpoint is written every few minutes: a run that is killed at any moment goes on from there as if
+nothing had been, and its log is cut back to it (only its running means of losses begin anew). Rooms are every third
+step, so that nothing of them is lost. Every `HELD_OUT_STEPS` the running average of the weights is judged on rooms and
+on worlds that are never trained on, and, for the record, on a recording: ``--report rgbd:DIR``.
 ``torchrun --nproc-per-node 2 -m training.finetune`` shares each step between two processes.
 """
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from training.heldout import figures_on
 from training.train import CHECKPOINT_SECONDS, LOG_STEPS, SEED_STRIDE, Training, place
-from training.worlds import world_batch, world_scenes
+from training.worlds import make_bank, world_batch, world_scenes
 from vggtkit.core.atomic import replacing
 from vggtkit.model.loading import load_vggt
 from vggtkit.scenes.loading import load_scenes
@@ -41,8 +41,9 @@ SIZES = ((64, 64), (64, 64), (40, 64), (48, 64), (64, 48), (64, 96), (96, 96))  
 VIEWS = (2, 3, 4, 4, 4, 6)
 HEADS: tuple[str | None, ...] = ("depth", "depth", "points", "track", None, None)
 ROOMS_EVERY = 3
-SUPERSAMPLED_EVERY = 4
+SUPERSAMPLED_EVERY = 8  # steps, by lot: it takes four times as long to render
 BANK_STEPS = 1500  # after which surfaces show other pictures
+PICTURES = 256  # in a bank
 HELD_OUT_STEPS = 1000
 HELD_OUT_SCENES = 48
 HELD_OUT_VIEWS = 4
@@ -87,9 +88,9 @@ def batch_of(step: int, seed: int, turn: Turn) -> dict[str, Tensor]:
     if turn.rooms:
         number = (seed * SEED_STRIDE + step * workers + rank) % 2**30
         return render_batch(count, turn.views, turn.size, generator_seed=number, supersample=turn.supersample)
-    bank = seed * SEED_STRIDE + step // BANK_STEPS
+    bank = make_bank(seed * SEED_STRIDE + step // BANK_STEPS, PICTURES)
     draws = (seed, step, rank)
-    return world_batch(count, turn.views, turn.size, seed=draws, bank_seed=bank, supersample=turn.supersample)
+    return world_batch(count, turn.views, turn.size, seed=draws, bank=bank, supersample=turn.supersample)
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -112,7 +113,7 @@ class Judge:
         side, views = self.model.config.img_size, HELD_OUT_VIEWS
         self.scenes: dict[str, list[Scene]] = {
             "rooms": synthetic_scenes(scenes, views, (side, side), seed=1, split="evaluation"),
-            "worlds": world_scenes(scenes, views, (side, side), split="validation"),
+            "worlds": world_scenes(scenes, views, (side, side), split="validation", pictures=PICTURES),
         }
         if report:
             kind, folder = parse_scenes(report)
@@ -150,8 +151,15 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
+def begin(folder: Path, seed: int) -> Training:
+    """The bundled network before its first step; the probes, which are not shipped with it, are drawn by the seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    return Training(load_vggt("tiny").train(), folder)
+
+
 def finetune(training: Training, steps: int, seed: int, judge: Judge) -> None:
-    """Train up to so many steps in all, from the folder's checkpoint where there is one; seconds are the processor's."""
+    """Train up to so many steps in all, from the folder's checkpoint if it has one; seconds are of processor time."""
     if training.checkpoint.exists():
         training.load()
     progress, first = training.progress, place()[0] == 0
@@ -180,7 +188,10 @@ def finetune(training: Training, steps: int, seed: int, judge: Judge) -> None:
 
 
 def _rounded(values: dict[str, float] | dict[str, dict[str, float]]) -> dict[str, object]:
-    return {k: _rounded(v) if isinstance(v, dict) else round(v, 4) for k, v in values.items()}
+    """To four digits; None where there is no number, as JSON has no other."""
+    return {
+        k: _rounded(v) if isinstance(v, dict) else round(v, 4) if math.isfinite(v) else None for k, v in values.items()
+    }
 
 
 if __name__ == "__main__":
@@ -192,6 +203,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    run = Training(load_vggt("tiny").train(), arguments.folder)
-    finetune(run, arguments.steps, arguments.seed, Judge(arguments.report))
+    finetune(begin(arguments.folder, arguments.seed), arguments.steps, arguments.seed, Judge(arguments.report))

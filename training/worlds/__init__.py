@@ -10,8 +10,10 @@
 | `textures` | a bank of pictures to put on surfaces |
 | `shading` | light of what rays meet |
 | `developing` | from light to pictures |
+| `kind` | the worlds as scenes of the tool, a plugin |
 """
 
 from training.worlds.render import world_batch, world_scenes
+from training.worlds.textures import make_bank
 
-__all__ = ["world_batch", "world_scenes"]
+__all__ = ["make_bank", "world_batch", "world_scenes"]

@@ -13,7 +13,7 @@ LEVELS = 255
 
 
 def develop(rng: np.random.Generator, light: Tensor) -> Tensor:
-    """Pictures ``[S, 3, H, W]`` in [0, 1] of linear light of the same shape; one camera, as it adapts from view to view."""
+    """Pictures ``[S, 3, H, W]`` in [0, 1] of linear light of that shape; one camera, adapting from view to view."""
     views = len(light)
     key = rng.uniform(0.12, 0.45)
     brightness = light.mean((1, 2, 3)).clamp(min=1e-4)
@@ -28,7 +28,8 @@ def develop(rng: np.random.Generator, light: Tensor) -> Tensor:
     picture = picture + contrast * picture * (1 - picture) * (2 * picture - 1)
     grey = picture.mean(1, keepdim=True)
     picture = grey + rng.choice([0.0, *rng.uniform(0.5, 1.5, 15)]) * (picture - grey)
-    return ((picture + _noise(rng, picture)).clamp(0, 1) * LEVELS).round() / LEVELS
+    developed: Tensor = ((picture + _noise(rng, picture)).clamp(0, 1) * LEVELS).round() / LEVELS
+    return developed
 
 
 def _lots(rng: np.random.Generator, shape: tuple[int, ...], spread: float) -> Tensor:

@@ -57,7 +57,9 @@ def profile(rng: np.random.Generator) -> Array:
     return rng.dirichlet([0.5, 0.5, 0.5], size=3) if rng.random() < 0.5 else np.tile(rng.dirichlet([0.6] * 3), (3, 1))
 
 
-def lump(rng: np.random.Generator, centre: list[float], half: list[float], look: int = 0, *, turned: bool = True) -> Part:
+def lump(
+    rng: np.random.Generator, centre: list[float], half: list[float], look: int = 0, *, turned: bool = True
+) -> Part:
     """A smooth solid, half of them with a rough surface, as scans have it."""
     axes = Rotation.random(random_state=rng).as_matrix() if turned else np.eye(3)
     ripple = float(rng.uniform(0.03, 0.35)) if rng.random() < 0.5 else 0.0
@@ -72,8 +74,8 @@ def rounded(centre: list[float], half: list[float], look: int = 0) -> Part:
 
 def table(rng: np.random.Generator) -> list[Part]:
     """A board on four legs, often with things on it."""
-    x, z, height, leg = rng.uniform(0.25, 1.0), rng.uniform(0.25, 0.6), rng.uniform(0.35, 0.85), rng.uniform(0.015, 0.05)
-    thick = rng.uniform(0.015, 0.05)
+    x, z, height = rng.uniform(0.25, 1.0), rng.uniform(0.25, 0.6), rng.uniform(0.35, 0.85)
+    leg, thick = rng.uniform(0.015, 0.05), rng.uniform(0.015, 0.05)
     parts = [box([0, thick - height, 0], [x, thick, z])]
     for side in (-1, 1):
         for end in (-1, 1):
@@ -144,7 +146,7 @@ def plant(rng: np.random.Generator) -> list[Part]:
     round_pot = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float64)
     parts = [Part(np.array([0, -pot, 0]), np.array([pot, pot, pot]), np.eye(3), round_pot)]
     for _ in range(rng.integers(6, 14)):
-        place = rng.normal(0, spread / 2, 3) + [0, -2 * pot - height * rng.random(), 0]
+        place = rng.normal(0, spread / 2, 3) - np.array([0, 2 * pot + height * rng.random(), 0])
         half = [rng.uniform(0.08, 0.3), rng.uniform(0.02, 0.08), THINNEST]
         parts.append(replace(lump(rng, place.tolist(), half, 1), ripple=0.0))
     return parts

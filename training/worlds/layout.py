@@ -98,7 +98,9 @@ def lay_out(rng: np.random.Generator, views: int, pictures: int, plain: int) -> 
     chosen = near.nonzero().squeeze(1)[:MOST_PARTS]
     wanted = torch.zeros(len(parts), dtype=torch.bool)
     wanted[chosen] = True
-    looks = _looks(rng, len(offset), [owners[index] for index in chosen.tolist()], (pictures, plain), world.half[chosen])
+    looks = _looks(
+        rng, len(offset), [owners[index] for index in chosen.tolist()], (pictures, max(1, plain)), world.half[chosen]
+    )
     return Layout(keep(world, wanted), looks, _light(rng, height, reach), path)
 
 
@@ -193,9 +195,8 @@ def _looks(
             gloss = rng.uniform(0, 0.5) if rng.random() < 0.3 else 0.0
             glow = rng.uniform(0.5, 2.5) if rng.random() < 0.04 else 0.0
             scale = np.exp(rng.uniform(np.log(0.3), np.log(3)))
-            rows[key] = np.array(
-                [rng.integers(pictures[int(rng.random() < PLAIN)]), scale, np.cos(angle), np.sin(angle), *rng.random(2), *tint, gloss, glow]
-            )
+            picture, shift = rng.integers(pictures[int(rng.random() < PLAIN)]), rng.random(2)
+            rows[key] = np.array([picture, scale, np.cos(angle), np.sin(angle), *shift, *tint, gloss, glow])
     table = np.stack([rows[key] for key in keys])
     # A picture is as wide as the surface, times a factor, and at least some centimetres.
     frequency = 1 / np.maximum(table[:, 1] * 1.5 * np.minimum(size, 1.5), 0.05)
@@ -211,4 +212,5 @@ def _light(rng: np.random.Generator, height: float, reach: float) -> Light:
     colour = np.exp(rng.normal(0, 0.12, (LAMPS, 3))) * rng.uniform(0.1, 1.0, (LAMPS, 1))
     ambient = np.exp(rng.normal(0, 0.1, 3)) * rng.uniform(0.15, 0.9)
     numbers = (place, colour, rng.uniform(1.5, 8.0, LAMPS), ambient, ambient * rng.uniform(0.3, 0.9))
-    return Light(*(torch.from_numpy(np.asarray(n)).float() for n in numbers), shadows=bool(rng.random() < 0.6))
+    tensors = [torch.from_numpy(np.asarray(number)).float() for number in numbers]
+    return Light(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], bool(rng.random() < 0.6))

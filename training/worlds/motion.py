@@ -62,7 +62,9 @@ def _walk(rng: np.random.Generator, views: int, start: Array, target: Array, ste
     bob = rng.normal(0, 0.05 * step, (views, 3))
     path = start + np.cumsum(moves, 0) - moves[0] + bob
     each = rng.uniform(1, 10)
-    return path, _turned(heading, bends + _wander(rng, views, each), rng.uniform(-10, 35) + _wander(rng, views, each / 2))
+    return path, _turned(
+        heading, bends + _wander(rng, views, each), rng.uniform(-10, 35) + _wander(rng, views, each / 2)
+    )
 
 
 def _sideways(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
@@ -78,7 +80,11 @@ def _turn(rng: np.random.Generator, views: int, start: Array, target: Array, ste
     """Nearly on the spot."""
     each = rng.choice([-1, 1]) * rng.uniform(3, 18)
     yaw = each * np.arange(views) * rng.uniform(0.7, 1.3, views)
-    path = start + rng.normal(0, max(0.5 * step, 0.04 * float(np.linalg.norm(target - start))), (views, 3)) * [1, 0.5, 1]
+    path = start + rng.normal(0, max(0.5 * step, 0.04 * float(np.linalg.norm(target - start))), (views, 3)) * [
+        1,
+        0.5,
+        1,
+    ]
     return path, _turned(target - start, yaw, _wander(rng, views, 3))
 
 

@@ -1,4 +1,4 @@
-"""Worlds rendered, with cameras, depth, points and tracks: ``world_batch`` for training, ``world_scenes`` for judging."""
+"""Worlds rendered, with the truth about them: ``world_batch`` for training, ``world_scenes`` for judging."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ FIELD_DEG = (32.0, 95.0)  # of view along the longer side
 OCCLUSION = 0.99
 BEHIND = 1e-2
 TRACKS = 32
+PICTURES = 256
+SPLIT_BANKS = 2**40  # seeds of banks from here on are for scenes to judge on
 
 
 def world_batch(
-    count: int, views: int, size: tuple[int, int], *, seed: tuple[int, ...], bank_seed: int = 0, supersample: int = 1
+    count: int, views: int, size: tuple[int, int], *, seed: tuple[int, ...], bank: Bank, supersample: int = 1
 ) -> dict[str, Tensor]:
     """Worlds of different kinds, as `vggtkit.scenes.render_batch` gives rooms, in the same conventions.
 
@@ -34,34 +36,41 @@ def world_batch(
         views: of each, S.
         size: height and width in pixels.
         seed: of the batch: the same gives the same pictures, and no two share a world.
-        bank_seed: of the pictures on surfaces.
+        bank: pictures for the surfaces.
         supersample: samples of colour per pixel and axis.
 
     Returns:
         ``images``, ``extrinsics``, ``intrinsics``, ``depth``, ``world_points``, ``query_points``, ``tracks`` and
         ``visible``; depth is positive everywhere.
 
-    >>> batch = world_batch(2, 3, (16, 24), seed=(0,))
+    >>> batch = world_batch(2, 3, (16, 24), seed=(0,), bank=make_bank(0, 4))
     >>> batch["images"].shape, batch["tracks"].shape
     (torch.Size([2, 3, 3, 16, 24]), torch.Size([2, 3, 32, 2]))
     """
-    bank = make_bank(bank_seed)
     rows = [_render(np.random.default_rng([*seed, row]), views, size, bank, supersample) for row in range(count)]
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def world_scenes(
-    count: int, views: int, size: tuple[int, int], *, seed: int = 0, split: WorldSplit, supersample: int = 2
+    count: int, views: int, size: tuple[int, int], *, seed: int = 0, split: WorldSplit, pictures: int = PICTURES
 ) -> list[Scene]:
     """Worlds for one purpose; no two splits share a world or a picture on a surface.
 
-    >>> [scene.name for scene in world_scenes(1, 2, (16, 16), split="validation")]
+    Args:
+        count: how many; fewer are the first of more.
+        views: of each.
+        size: height and width in pixels.
+        seed: of the worlds.
+        split: what they are for.
+        pictures: in the bank.
+
+    >>> [scene.name for scene in world_scenes(1, 2, (16, 16), split="validation", pictures=4)]
     ['world-validation-0-0']
     """
     code = SPLIT_CODES[split]
-    scenes = []
+    bank, scenes = make_bank(SPLIT_BANKS + code, pictures), []
     for index in range(count):
-        batch = world_batch(1, views, size, seed=(code, seed, index), bank_seed=2**40 + code, supersample=supersample)
+        batch = world_batch(1, views, size, seed=(code, seed, index), bank=bank, supersample=2)
         names = ("extrinsics", "intrinsics", "depth", "world_points", "tracks", "visible")
         truth = GroundTruth(**{name: batch[name][0] for name in names})
         scenes.append(Scene(f"world-{split}-{seed}-{index}", batch["images"][0], batch["query_points"][0], truth))

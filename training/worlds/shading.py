@@ -56,7 +56,7 @@ def _ambient(light: Light, normal: Tensor) -> Tensor:
 
 
 def _albedo(world: World, looks: Looks, bank: Bank, point: Tensor, hits: Hits, width: Tensor) -> Tensor:
-    """Pictures are laid on along the axis of the part's box that the surface faces most; those of walls along theirs."""
+    """Pictures are laid on along the axis of the part's box that the surface faces most, or along the wall."""
     part = (hits.surface - world.walls).clamp(min=0)
     on_part = hits.surface >= world.walls
     place = point.clone()

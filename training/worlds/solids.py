@@ -86,10 +86,12 @@ def cast(world: World, origin: Tensor, direction: Tensor) -> Hits:
         origin: ``[3, R]``, inside of the walls and outside of every part.
         direction: ``[3, R]``, of any length but 0.
 
-    >>> alone = [torch.zeros(0, *shape) for shape in ((3,), (3, 3), (3,), (), (3, 3), (3, 3), (3,), ())]
-    >>> room = World(torch.cat([torch.eye(3), -torch.eye(3)]), torch.full((6,), 2.0), *alone)
-    >>> cast(room, torch.zeros(3, 1), torch.tensor([[0.0], [0.0], [1.0]])).t
-    tensor([2.])
+    >>> box = torch.zeros(1, 3), torch.eye(3)[None], torch.full((1, 3), 0.5), torch.tensor([False])
+    >>> walls = torch.cat([torch.eye(3), -torch.eye(3)]), torch.full((6,), 2.0)
+    >>> world = World(*walls, *box, *torch.zeros(2, 1, 3, 3), torch.zeros(1, 3), torch.zeros(1))
+    >>> origin = torch.tensor([[0.0, 1.0], [0.0, 0.0], [-1.5, -1.5]])
+    >>> cast(world, origin, torch.tensor([[0.0], [0.0], [1.0]]).expand(3, 2)).t
+    tensor([1.0000, 3.5000])
     """
     t, surface = _leave(world, origin, direction)
     part, ray = _candidates(world, origin, direction, t)
@@ -112,13 +114,15 @@ def is_free(world: World, origin: Tensor, direction: Tensor, reach: float) -> Te
     t, _ = _leave(world, origin, direction)
     part, ray = _candidates(world, origin, direction, t.clamp(max=reach))
     start, slope = _in_box(world, part, origin[:, ray], direction[:, ray])
-    return t.scatter_reduce(0, ray, _enter(world, part, start, slope), "amin") >= reach
+    free: Tensor = t.scatter_reduce(0, ray, _enter(world, part, start, slope), "amin") >= reach
+    return free
 
 
 def distance_to_boxes(world: World, points: Tensor) -> Tensor:
     """How far points ``[K, 3]`` are from the box of each part, 0 within: ``[N, K]``."""
     local = torch.einsum("nij,nkj->nki", world.axes, points[None] - world.centre[:, None])
-    return (local.abs() - world.half[:, None]).clamp(min=0).norm(dim=-1)
+    distance: Tensor = (local.abs() - world.half[:, None]).clamp(min=0).norm(dim=-1)
+    return distance
 
 
 def keep(world: World, wanted: Tensor) -> World:
