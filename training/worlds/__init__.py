@@ -1,5 +1,7 @@
 """Varied worlds for training: furnished and open, smooth and rough, of all textures, seen by cameras like real ones.
 
+`scripts/worlds.py` is a plugin that makes them scenes of the tool.
+
 | module | holds |
 |---|---|
 | `render` | worlds as batches for training and as scenes for judging |
@@ -10,7 +12,6 @@
 | `textures` | a bank of pictures to put on surfaces |
 | `shading` | light of what rays meet |
 | `developing` | from light to pictures |
-| `kind` | the worlds as scenes of the tool, a plugin |
 """
 
 from training.worlds.render import world_batch, world_scenes

@@ -53,7 +53,7 @@ def _wander(rng: np.random.Generator, views: int, each: float) -> Array:
     return rng.normal(0, 1.5 * each) + np.cumsum(rng.normal(0, each, views))
 
 
-def _walk(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
+def walk(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
     """Ahead, or back, while the head turns a little."""
     ahead = target - start
     heading = _turned(ahead * [1, 0, 1], np.array([rng.normal(0, 20)]), np.zeros(1))[0]
@@ -67,7 +67,7 @@ def _walk(rng: np.random.Generator, views: int, start: Array, target: Array, ste
     )
 
 
-def _sideways(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
+def sideways(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
     """Across the line of sight, which stays nearly the same."""
     ahead = target - start
     across = _turned(ahead, np.array([rng.choice([-90.0, 90.0]) + rng.normal(0, 15)]), np.zeros(1))[0]
@@ -76,7 +76,7 @@ def _sideways(rng: np.random.Generator, views: int, start: Array, target: Array,
     return path, _turned(ahead, _wander(rng, views, 2), _wander(rng, views, 2))
 
 
-def _turn(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
+def turn(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
     """Nearly on the spot."""
     each = rng.choice([-1, 1]) * rng.uniform(3, 18)
     yaw = each * np.arange(views) * rng.uniform(0.7, 1.3, views)
@@ -88,7 +88,7 @@ def _turn(rng: np.random.Generator, views: int, start: Array, target: Array, ste
     return path, _turned(target - start, yaw, _wander(rng, views, 3))
 
 
-def _around(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
+def around(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
     """About what is looked at."""
     arm, size = start - target, float(np.linalg.norm(target - start))
     each = np.degrees(step / size) * rng.choice([-1, 1])
@@ -97,20 +97,20 @@ def _around(rng: np.random.Generator, views: int, start: Array, target: Array, s
     return target + arms, target + rng.normal(0, 0.08 * size, (views, 3)) - (target + arms)
 
 
-def _anywhere(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
+def anywhere(rng: np.random.Generator, views: int, start: Array, target: Array, step: float) -> tuple[Array, Array]:
     """In a ball, looking the same way roughly."""
     offsets = rng.normal(0, 1, (views, 3)) * [1, 0.5, 1] * step
     path = start + offsets - offsets[0]
     return path, target + rng.normal(0, 0.12 * float(np.linalg.norm(target - start)), (views, 3)) - path
 
 
-_Move = Callable[[np.random.Generator, int, Array, Array, float], tuple[Array, Array]]
-_MOVES: tuple[tuple[_Move, float], ...] = (
-    (_around, 0.25),
-    (_walk, 0.3),
-    (_sideways, 0.12),
-    (_turn, 0.08),
-    (_anywhere, 0.25),
+Move = Callable[[np.random.Generator, int, Array, Array, float], tuple[Array, Array]]
+MOVES: tuple[tuple[Move, float], ...] = (
+    (around, 0.25),
+    (walk, 0.3),
+    (sideways, 0.12),
+    (turn, 0.08),
+    (anywhere, 0.25),
 )
 
 
@@ -124,8 +124,8 @@ def move(rng: np.random.Generator, views: int, start: Array, target: Array, wall
         target: what it looks at, more or less, ``[3]``.
         walls: outward normals ``[M, 3]`` and offsets ``[M]``; centres stay `CLEARANCE` away.
     """
-    kinds = [kind for kind, _ in _MOVES]
-    kind = kinds[rng.choice(len(kinds), p=[share for _, share in _MOVES])]
+    kinds = [kind for kind, _ in MOVES]
+    kind = kinds[rng.choice(len(kinds), p=[share for _, share in MOVES])]
     step = float(np.exp(rng.uniform(*np.log(STEPS)))) * float(np.linalg.norm(target - start))
     centre, forward = kind(rng, views, start, target, step)
     centre = _within(centre, start, walls)

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from training.worlds.furniture import THINGS, Part, placed
 from training.worlds.layout import MOST_PARTS, NEAREST_PART, Layout, lay_out
-from training.worlds.motion import CLEARANCE, looking
+from training.worlds.motion import CLEARANCE, MOVES, looking
 from training.worlds.solids import distance_to_boxes
 
 SEEDS = range(60)
@@ -65,14 +65,32 @@ def test_baselines_are_narrow_and_wide(layouts: list[Layout]) -> None:
     assert np.quantile(steps, 0.9) > 5 * np.quantile(steps, 0.1)
 
 
-def test_some_walk_and_some_do_not(layouts: list[Layout]) -> None:
-    """Share of a step that is along the line of sight: all kinds are there."""
-    ahead = []
-    for layout in layouts:
-        step = layout.path.centre[1] - layout.path.centre[0]
-        ahead.append(abs(layout.path.rotation[0, 2] @ step) / np.linalg.norm(step))
-    assert np.mean(np.array(ahead) > 0.8) > 0.1
-    assert np.mean(np.array(ahead) < 0.4) > 0.2
+@pytest.mark.parametrize("kind", [kind for kind, _ in MOVES], ids=lambda kind: kind.__name__)
+def test_cameras_move_as_their_kind_says(kind) -> None:
+    """Medians of 100 paths: level share of a step along the line of sight; degrees off the target, of turns; steps."""
+    start, target, step = np.array([0.2, -1.5, 0.1]), np.array([2.2, -0.7, 2.9]), 0.4
+    along, off, turns, steps = [], [], [], []
+    for seed in range(100):
+        centre, forward = kind(np.random.default_rng(seed), 4, start, target, step)
+        forward = forward / np.linalg.norm(forward, axis=1, keepdims=True)
+        moves = np.diff(centre, axis=0)
+        steps.append(np.linalg.norm(moves, axis=1).mean())
+        level = moves[0] * [1, 0, 1] / np.linalg.norm(moves[0])
+        ahead = forward[0] * [1, 0, 1] / np.linalg.norm(forward[0] * [1, 0, 1])
+        along.append(abs(level @ ahead))
+        to_target = (target - centre) / np.linalg.norm(target - centre, axis=1, keepdims=True)
+        off.append(np.degrees(np.arccos((to_target * forward).sum(1).clip(-1, 1))).mean())
+        turns.append(np.degrees(np.arccos((forward[1:] * forward[:-1]).sum(1).clip(-1, 1))).mean())
+    found = {"along": np.median(along), "off": np.median(off), "turns": np.median(turns), "steps": np.median(steps)}
+    limits = {
+        "walk": {"along": (0.85, 1.0), "steps": (0.3, 0.5)},
+        "sideways": {"along": (0.0, 0.3), "turns": (0, 5), "steps": (0.3, 0.5)},
+        "turn": {"turns": (6, 20)},
+        "around": {"off": (0, 12), "along": (0.0, 0.4), "steps": (0.3, 0.6)},
+        "anywhere": {"off": (0, 15), "along": (0.3, 0.9)},
+    }
+    for name, (low, high) in limits[kind.__name__].items():
+        assert low <= found[name] <= high, found
 
 
 def test_looking_rolls_about_the_line_of_sight() -> None:

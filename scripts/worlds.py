@@ -1,4 +1,4 @@
-"""The worlds as scenes of the tool: ``python cli.py profile --plugin training/worlds/kind.py --scenes worlds``.
+"""The worlds of training as scenes of the tool: ``python cli.py profile --plugin scripts/worlds.py --scenes worlds``.
 
 A plugin and not a kind of the tool's own: what the tool renders has to stay as it is, because results are told apart by
 fingerprints of scenes, and what is trained on has to change with every experiment.
