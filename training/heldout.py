@@ -1,6 +1,8 @@
-"""Held-out figures of a network on rendered rooms: ``held_out(model)``; definitions in ``docs/methods.md``."""
+"""Held-out figures of a network, on rendered rooms by ``held_out(model)``; definitions in ``docs/methods.md``."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -12,13 +14,12 @@ from vggtkit.metrics.points import scaled_distance
 from vggtkit.metrics.pose import PoseErrors, pose_auc, pose_errors
 from vggtkit.model.geometry import decode_pose, unproject
 from vggtkit.model.vggt import VGGT
-from vggtkit.scenes.scene import GroundTruth
+from vggtkit.scenes.scene import GroundTruth, Scene
 from vggtkit.scenes.synthetic import synthetic_scenes
 
 AUC_DEGREES = 30
 
 
-@torch.no_grad()
 def held_out(model: VGGT, scenes: int = 200, views: int = 4, seed: int = 0) -> dict[str, float]:
     """Figures on scenes of the evaluation split.
 
@@ -29,24 +30,37 @@ def held_out(model: VGGT, scenes: int = 200, views: int = 4, seed: int = 0) -> d
         seed: of the scenes.
 
     Returns:
+        As `figures_on`.
+    """
+    size = (model.config.img_size, model.config.img_size)
+    return figures_on(model, synthetic_scenes(scenes, views, size, seed=seed, split="evaluation"))
+
+
+@torch.no_grad()
+def figures_on(model: VGGT, scenes: Iterable[Scene]) -> dict[str, float]:
+    """Figures on scenes whose truth is known.
+
+    Args:
+        model: in eval mode.
+        scenes: with cameras, depth and points; tracks where they are known.
+
+    Returns:
         ``depth_abs_rel`` and ``depth_delta_1_25`` after per-scene median alignment; medians of ``rotation_deg`` and
         ``translation_deg`` (direction, up to sign) over all pairs of frames of all scenes, and their ``auc_30``;
         ``points_error`` and ``unprojected_error``, mean distance to the true points after per-scene median scaling,
         of the point head and of the unprojected depth; ``track_px``, median error of visible tracks, averaged over
-        the scenes that have any. NaN where an output is not finite.
+        the scenes that have any. NaN where an output is not finite, or nothing is known.
     """
-    size = (model.config.img_size, model.config.img_size)
     rows, poses, tracks = [], [], []
-    for scene in synthetic_scenes(scenes, views, size, seed=seed, split="evaluation"):
+    for scene in scenes:
         truth = scene.truth
         assert truth is not None
-        assert truth.tracks is not None
-        assert truth.visible is not None
+        size = (scene.images.shape[-2], scene.images.shape[-1])
         outputs = model(scene.images, scene.query_points)
         predicted = {name: value[0] for name, value in outputs.items() if isinstance(value, Tensor)}
         rows.append(_surfaces(predicted, truth, size))
         poses.append(pose_errors(decode_pose(predicted["pose_enc"], size)[0], truth.extrinsics))
-        if truth.visible[1:].any():
+        if truth.tracks is not None and truth.visible is not None and truth.visible[1:].any():
             tracks.append(track_error(predicted["track"], truth.tracks, truth.visible))
     errors = PoseErrors(*(torch.cat(angles) for angles in zip(*poses, strict=True)))
     return {name: _mean([row[name] for row in rows]) for name in rows[0]} | {

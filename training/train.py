@@ -202,8 +202,11 @@ class Training:
     def step(self, seed: int, share: float) -> tuple[dict[str, Tensor], float]:
         """One step at a share of the time; the losses and the norm of their gradient."""
         number = self.progress.step
-        batch = batch_of(number, seed, share)
         head = HEADS[number % len(HEADS)] if share >= MATCH_SHARE else None
+        return self.update(batch_of(number, seed, share), head, learning_rate(share))
+
+    def update(self, batch: dict[str, Tensor], head: str | None, rate: float) -> tuple[dict[str, Tensor], float]:
+        """One step on a batch, with one of `HEADS` or none; the losses and the norm of their gradient."""
         parts = step_losses(self.model, self.probes, batch, head)
         loss = sum((WEIGHTS[name] * part for name, part in parts.items()), start=torch.zeros(()))
         self.optimizer.zero_grad(set_to_none=True)
@@ -212,7 +215,7 @@ class Training:
         average_([p.grad for p in self.both.parameters() if p.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(share)
+            group["lr"] = rate
         if norm.isfinite():
             self.optimizer.step()
             steady(self.model)
