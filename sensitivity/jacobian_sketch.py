@@ -45,7 +45,7 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
 Outcomes = TypeVar("Outcomes")
-Draw = Callable[[dict[str, Tensor]], Iterable[tuple[Tensor, Tensor]]]
+Vectors = Callable[[dict[str, Tensor]], Iterable[tuple[Tensor, Tensor]]]
 """Gives every output with the vectors that are multiplied with it, as many of each."""
 
 DEFAULT_PROBES = 4
@@ -307,7 +307,7 @@ def _apart(estimated: float, measured: float) -> float:
 
 
 def _changes(
-    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, draw: Draw,
+    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, draw: Vectors,
     route: Route,
 ) -> Sketch:  # fmt: skip
     """`sketch_errors` on a given way back."""
