@@ -3,8 +3,8 @@
 Run: ``python benchmarks/transfer.py --data DIR [--scenes 2] [--budget int4_group_128] [--twin]``, where DIR has the
 folders ``kitchen``, ``room`` (photographs) and ``hololens`` (a recording with depth).
 
-*Places* are kinds of scenes as they are, and with one thing changed: four views for two, 96 and 48 pixels for 64, two
-stops darker and one and a half brighter (in linear light, clipped as a camera does). Every place is profiled on its
+*Places* are kinds of scenes as they are, and with one thing changed: four views for two, 96 or 48 pixels for 64, two
+stops darker or one and a half brighter (in linear light, clipped as a camera does). Every place is profiled on its
 calibration half, and a plan from every profile is judged on the evaluation half of every place by the gate of
 ``audit --transfer`` (`analysis.audit.transfer`).
 
@@ -36,9 +36,12 @@ from analysis.audit.transfer_view import transfer_sentences
 from analysis.evaluation.evaluator import Evaluator
 from analysis.search.measuring import measured_all
 from mixedprec import Evidence, Request, parse_request, planned
+from mixedprec.palette import runnable_formats
 from sensitivity import profile
 from vggtkit.model import load_vggt, model_fingerprint
 from vggtkit.model.folding import outlier_twin
+from vggtkit.quant import UNIFORM_SCHEMES
+from vggtkit.quant import candidates as scored_formats
 from vggtkit.scenes import Scene, SceneSource, fingerprint, load_scenes
 from vggtkit.scenes.source import Split
 from vggtkit.subject import Subject, subject_of
@@ -47,6 +50,8 @@ GAMMA = 2.2
 """Between pixels and linear light."""
 SCHEMES = ("int8_per_channel_sym",)
 """Captured layer by layer, of which nothing is asked here."""
+CANDIDATES = tuple(dict.fromkeys((*UNIFORM_SCHEMES, *runnable_formats(scored_formats()))))
+"""Formats of the plans, as of ``audit --transfer``, and of the uniform schemes beside them."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,12 @@ class Place:
 
 KINDS = tuple(Place(kind) for kind in ("rooms", "kitchen", "hololens", "room"))
 CHANGED = (
-    *(Place(kind, views=4) for kind in ("rooms", "hololens")),
-    *(Place(kind, pixels=pixels) for pixels in (96, 48) for kind in ("rooms", "hololens")),
-    *(Place(kind, stops=stops) for kind, stops in (("rooms", -2), ("hololens", -2), ("kitchen", 1.5))),
+    Place("rooms", views=4),
+    Place("hololens", views=4),
+    Place("rooms", pixels=48),
+    Place("hololens", pixels=96),
+    Place("hololens", stops=-2),
+    Place("kitchen", stops=1.5),
 )
 
 
@@ -113,7 +121,9 @@ def side_of(subject: Subject, place: Place, data: Path, count: int, folder: Path
         "model": "tiny", "weights": "pretrained", "model_fingerprint": model_fingerprint(subject.model),
         "scene_fingerprint": fingerprint(calibration), "seed": 0,
     }  # fmt: skip
-    known = profile(subject, calibration, folder / f"{place.name}.h5", facts=facts, schemes=SCHEMES)
+    known = profile(
+        subject, calibration, folder / f"{place.name}.h5", facts=facts, schemes=SCHEMES, candidates=CANDIDATES
+    )
     return SceneSide(
         place.name, Evidence.of(known), Evaluator(subject, place.scenes(data, "evaluation", count, patch_size))
     )

@@ -24,7 +24,8 @@ needs no more than its weights and a few gigabytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -35,7 +36,6 @@ from sensitivity.input_rounding import InputErrors
 from sensitivity.route import Route, nmse_by_output, route_of
 from sensitivity.segments import Gradients, Tape
 from vggtkit.core.errors import InputError
-from vggtkit.core.memory import LARGE
 from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import Layer, replaced_weights, simulate_formats, simulate_layer, weight_of
 from vggtkit.quant.blocks import CutWeight
@@ -45,13 +45,13 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
 Outcomes = TypeVar("Outcomes")
+Vectors = Callable[[dict[str, Tensor]], Iterable[tuple[Tensor, Tensor]]]
+"""Gives every output with the vectors that are multiplied with it, as many of each."""
 
 DEFAULT_PROBES = 4
 FLOAT = 4
 TRIAL, TINY = "int4_group_128", 1e-12
 """Format, and least damage, of the measurement that decides what ``detach`` means."""
-TRIAL_PROBES, TRIAL_PROBES_OF_LARGE = 8, 2
-"""Its random vectors; both ways take the same. A profile of a large network has one, so eight would be most of it."""
 NOISE_DRAWS = 2
 """Gaussian matrices of every layer whose damage stands for that of noise."""
 CACHE_BYTES = 2 * 10**9
@@ -239,7 +239,7 @@ def sketch_errors(
         through_detach = ignores_detach(subject, layers, scene, dtype)
 
     def passes(route: Route) -> Sketch:
-        return _changes(subject, layers, errors, inputs, scene, probes, seed, route)
+        return _changes(subject, layers, errors, inputs, scene, partial(_random, probes=probes, seed=seed), route)
 
     return differentiated(subject, layers, scene, passes, dtype, through_detach=through_detach)
 
@@ -260,8 +260,8 @@ def ignores_detach(subject: Subject, layers: Sequence[Layer], scene: Scene, dtyp
     """Whether gradients say more of a model when ``detach`` within it is ignored.
 
     Iterations are detached from each other for training's sake and pass errors on all the same; a straight-through
-    estimator detaches what has no derivative. Which it is decides a measurement: the damage of `TRIAL` in all layers,
-    beside what either way estimates of it.
+    estimator detaches what has no derivative. Which it is decides a measurement: how far `TRIAL` in all layers moves
+    every output, beside how far either way says that it does in that very direction, for one pass back an output.
 
     Raises:
         InputError: the model cannot be differentiated.
@@ -271,19 +271,33 @@ def ignores_detach(subject: Subject, layers: Sequence[Layer], scene: Scene, dtyp
     weights = {la.name: simulate_layer(subject.model.get_submodule(la.name), TRIAL, la.name) for la in layers}
     reference = subject.predict(scene)
     with replaced_weights(subject.model, weights):
-        measured = nmse_by_output(reference, subject.predict(scene))
-    errors = WeightErrors(subject.model, layers, [TRIAL])
-    probes = TRIAL_PROBES if subject.parameters <= LARGE else TRIAL_PROBES_OF_LARGE
+        moved = subject.predict(scene)
+    measured = nmse_by_output(reference, moved)
+    errors, nothing = WeightErrors(subject.model, layers, [TRIAL]), InputErrors(subject.model, layers, ())
+    draw = partial(_towards, moved={name: _direction(value, moved.get(name)) for name, value in reference.items()})
+
+    def passes(route: Route) -> Sketch:
+        return _changes(subject, layers, errors, nothing, scene, draw, route)
+
     distances = []
     for through in (False, True):
         try:
-            changes = sketch_changes(subject, layers, errors, scene, probes=probes, dtype=dtype, through_detach=through)
+            changes = differentiated(subject, layers, scene, passes, dtype, through_detach=through).weights
         except InputError:
             distances.append(math.inf)
             continue
-        jointly = {name: float(values.sum(0).square().mean()) for name, values in changes.items()}
+        jointly = {name: max(0.0, float(values.sum())) ** 2 for name, values in changes.items()}
         distances.append(sum(_apart(jointly[name], measured[name]) for name in jointly))
     return distances[1] < distances[0]
+
+
+def _direction(reference: Tensor, moved: Tensor | None) -> Tensor:
+    """Of length 1, from an output to what it becomes; zeros where that is not finite, or of another shape."""
+    if moved is None or moved.shape != reference.shape:
+        return torch.zeros_like(reference)
+    way = moved.double() - reference.double()
+    length = way.norm()
+    return (way / length if bool(length.isfinite()) and length > 0 else torch.zeros_like(way)).to(reference)
 
 
 def _apart(estimated: float, measured: float) -> float:
@@ -293,8 +307,8 @@ def _apart(estimated: float, measured: float) -> float:
 
 
 def _changes(
-    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, probes: int,
-    seed: int, route: Route,
+    subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, draw: Vectors,
+    route: Route,
 ) -> Sketch:  # fmt: skip
     """`sketch_errors` on a given way back."""
     places = [set(used) for used in route.places] if route.places is not None else [set() for _ in layers]
@@ -303,19 +317,19 @@ def _changes(
     with inputs.watching():
         with tape.recording(), route.running():
             outputs = subject.run(scene)
-        return _gone_back(tape, layers, errors, inputs, outputs, probes, seed)
+        return _gone_back(tape, layers, errors, inputs, outputs, list(draw(outputs)))
 
 
 def _gone_back(
     tape: Tape, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, outputs: dict[str, Tensor],
-    probes: int, seed: int,
+    drawn: Sequence[tuple[Tensor, Tensor]],
 ) -> Sketch:  # fmt: skip
     """The changes of a recorded pass."""
+    probes = len(drawn) // len(outputs)
     # The norm of the reference is a constant of the metric, not something to differentiate. An output of zeros has no
     # error relative to it, whatever changes.
     norms = [norm_of(value) for value in outputs.values() for _ in range(probes)]
     halved = [value.element_size() < FLOAT for value in outputs.values() for _ in range(probes)]
-    drawn = _probes(outputs, probes, seed)
     cotangents = [v if late else v / norm for (_, v), norm, late in zip(drawn, norms, halved, strict=True)]
     repeated = [value for value in outputs.values() for _ in range(probes)]
     changes = torch.zeros(len(layers), len(repeated), len(errors.schemes), dtype=torch.float64)
@@ -348,9 +362,15 @@ def _gone_back(
     return Sketch(of_weights, by_inputs, noise)
 
 
-def _probes(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _random(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Every output with each of its random vectors."""
     for number, value in enumerate(outputs.values()):
         generator = torch.Generator().manual_seed(seed * len(OUTPUTS) + number)
         for _ in range(probes):
             yield value, torch.randn(value.shape, generator=generator).to(value)
+
+
+def _towards(outputs: dict[str, Tensor], moved: dict[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every output with where it goes."""
+    for name, value in outputs.items():
+        yield value, moved[name].to(value)

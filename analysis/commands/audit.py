@@ -20,6 +20,7 @@ from analysis.commands.options import (
 )
 from analysis.commands.screen import session
 from analysis.steps import audit_view, make_audit, make_transfer
+from analysis.steps.transfer import is_source
 from vggtkit.core.errors import InputError
 from vggtkit.scenes import SceneSource
 
@@ -29,12 +30,16 @@ EXAMPLES = (
     "audit --images other-photos/ --json",
     "audit --workers ray://head:10001",
     "audit --transfer runs/rooms runs/photos",
+    "audit --transfer runs/rooms photos:holiday rgbd:recording",
 )
 
 
 def audit(
     *,
-    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="Runs to compare, with --transfer.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="With --transfer: runs to compare, or scenes, such as photos:DIR."),
+    ] = None,
     transfer: Annotated[
         bool,
         typer.Option(
@@ -66,21 +71,23 @@ def audit(
 
     With --transfer nothing is audited: plans at --budget from every run's profile are measured on the held-out scenes
     of every other, beside the plan made there and the best uniform scheme of its bytes. The gate: rank correlation of
-    scores 0.9, moved plans 3 times better than uniform. Writes transfer.json and transfer.png into the first folder.
+    scores 0.9, moved plans 3 times better than uniform. Scenes in the place of a run (photos:DIR) are profiled first,
+    below the first run's folder. Writes transfer.json and transfer.png there.
     """
 
     def chosen(profiled: SceneSource) -> SceneSource:
         return pictures.held_out(profiled, num_scenes)
 
     named = runs or []
-    with session(output, named[0] if transfer and named else run) as screen:
+    first = next((Path(name) for name in named if not is_source(name)), run)
+    with session(output, first if transfer else run) as screen:
         if named and not transfer:
             raise InputError(f"{named[0]}: runs are named to --transfer; one run is named by --run {named[0]}")
         if transfer:
             with screen.progress() as progress:
                 view = make_transfer(
-                    named, budget=budget, num_scenes=num_scenes, device=device, model_name=model,
-                    workers=workforce.asked(), progress=progress,
+                    named, home=run, budget=budget, num_scenes=num_scenes, device=device, model_name=model,
+                    workers=workforce.asked(), progress=progress, say=screen.say,
                 )  # fmt: skip
             screen.show(view)
             return

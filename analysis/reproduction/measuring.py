@@ -28,7 +28,7 @@ class TestSet:
 
     Attributes:
         key: as ``co3d-test-10``.
-        title: for people.
+        title: for people, what it holds.
         scenes: drawn, not read.
     """
 

@@ -40,8 +40,9 @@ def tables(variants: Sequence[Variant], sets: Sequence[TestSet], results: Figure
         blank = ["" for _ in sets]
         blank[column or 0] = f"{row.auc30:.1f}"
         rows.append((f"published: {row.name} {row.bits}", "", *blank))
-    columns = ("model", "MB", *(each.title for each in sets))
-    return [Table("Cameras, AUC@30 in points", columns, rows, tones=tones)]
+    columns = ("model", "MB", *(each.key for each in sets))
+    caption = "columns: " + "; ".join(f"{each.key}: {each.title}" for each in sets)
+    return [Table("Cameras, AUC@30 in points", columns, rows, caption, tones=tones)]
 
 
 def table_values(

@@ -157,7 +157,7 @@ def drawn_sets(protocol: Protocol) -> tuple[TestSet, ...]:
             drawn = draw_scenes(
                 recordings, frames, least=protocol.least_frames, seed=protocol.seed, per_group=protocol.per_group
             )
-            sets.append(TestSet(f"{kind}-{frames}", f"{kind}, {frames} frames ({len(drawn)})", tuple(drawn)))
+            sets.append(TestSet(f"{kind}-{frames}", f"{len(drawn)} scenes of {frames} frames", tuple(drawn)))
     return tuple(sets)
 
 

@@ -1,6 +1,7 @@
 """The sketch against exact directional derivatives, and against what quantising one layer really does."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
+from sensitivity import jacobian_sketch
+from sensitivity.jacobian_sketch import WeightErrors, ignores_detach, sketch_damage
 from training import train as training
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
@@ -34,6 +36,26 @@ class Toy(nn.Module):
     def forward(self, images: Tensor, _query: Tensor) -> dict[str, Tensor]:
         x = self.shared(images.to(self.shared.weight).flatten(2, 3)).tanh()
         return {"depth": self.to_depth(self.twice(self.twice(x).tanh())), "track": self.to_track(x)}
+
+
+class Refines(nn.Module):
+    """Refines its result, one step's gradient cut from the next's, or rounds it with the derivative of not rounding."""
+
+    def __init__(self, seed: int, *, rounds: bool) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.rounds = rounds
+        self.stem, self.block, self.head = nn.Linear(32, 24), nn.Linear(24, 24), nn.Linear(24, 5)
+        self.block.weight.data *= 1.7  # so that what is before the last iteration matters
+
+    def forward(self, images: Tensor, _query: Tensor) -> dict[str, Tensor]:
+        x = self.stem(images.flatten(2, 3)).tanh()
+        if self.rounds:
+            return {"depth": self.head(self.block(x + ((32 * x).round() / 32 - x).detach()).tanh())}
+        y = torch.zeros_like(x)
+        for _ in range(4):
+            y = self.block(y.detach() + 0.3 * x).tanh()
+        return {"depth": self.head(y)}
 
 
 class Scalar(nn.Module):
@@ -254,3 +276,21 @@ def test_gradient_flags_weights_and_gradients_are_as_before(
     assert {name: parameter.requires_grad for name, parameter in small_model.named_parameters()} == flags
     assert all(parameter.grad is None for parameter in small_model.parameters())
     assert all(parameter.equal(before[name]) for name, parameter in small_model.named_parameters())
+
+
+@pytest.mark.parametrize("rounds", [False, True], ids=["iterations", "straight through"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_detach_means_is_decided_by_one_pass_back_an_output(
+    rounds: bool, seed: int, make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients go through what is cut between iterations, and not through what has no derivative."""
+    subject, vectors = subject_of(Refines(seed, rounds=rounds).eval()), list[int]()
+    usual = jacobian_sketch._gone_back
+
+    def counted(*arguments: Any) -> object:
+        vectors.append(len(arguments[-1]))
+        return usual(*arguments)
+
+    monkeypatch.setattr(jacobian_sketch, "_gone_back", counted)
+    assert ignores_detach(subject, subject.layers, make_scene(seed), torch.float32) is not rounds
+    assert vectors == [1, 1]

@@ -169,3 +169,21 @@ def test_plans_are_moved_from_run_to_run(run: Path, tmp_path: Path) -> None:
     assert (run / "transfer.png").read_bytes().startswith(b"\x89PNG")
     assert_refused(cli("audit", "--transfer", run), "--transfer", "two runs or more")
     assert_refused(cli("audit", run), "--transfer", "--run")
+
+
+def test_scenes_in_the_place_of_a_run_are_profiled_once(run: Path, photo_folder: Path, tmp_path: Path) -> None:
+    """Rendered rooms against photographs, by their names alone; the second time nothing is profiled."""
+    photos = f"photos:{photo_folder}"
+    ran = [cli("audit", "--transfer", run, photos, "--num-scenes", 1, "--json") for _ in range(2)]
+    first, second = map(the_json, ran)
+    assert first["places"] == ["run", photos]
+    assert "profiling" in ran[0].err
+    assert "profiling" not in ran[1].err
+    assert first["rows"] == second["rows"]
+    (folder,) = (run / "transfer").iterdir()
+    known = open_profile(folder / "profile.h5").facts
+    assert known["scene_source"]["folder"] == str(photo_folder)
+    assert known["model_fingerprint"] == open_profile(run / "profile.h5").facts["model_fingerprint"]
+    assert first["scenes"]["run"] != first["scenes"][photos]
+    alone = ("audit", "--transfer", photos, "synthetic", "--run", tmp_path / "none")
+    assert_refused(cli(*alone), f"--transfer {photos}", "--model")

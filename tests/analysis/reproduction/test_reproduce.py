@@ -1,5 +1,6 @@
 """The whole way to VGGT-1B's table, rehearsed with the tiniest network and rooms in the published layouts."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from analysis.reproduction.measuring import by_group
+from analysis.report.renderers.terminal import rich_table
+from analysis.reproduction.measuring import TestSet, by_group
 from analysis.reproduction.published import Gate
+from analysis.reproduction.table import tables
 from analysis.reproduction.variants import Variant
 from tests.analysis.commands.running import Ran, cli, the_json
 from tests.analysis.reproduction.layouts import rooms, write_co3d, write_seven_scenes
@@ -178,6 +182,35 @@ def test_a_mean_over_categories_is_no_mean_over_scenes() -> None:
     )
     figures = [{"auc30": value} for value in (0.0, 0.5, 1.0)]
     assert by_group(scenes, figures, "auc30") == {"a": 25.0, "b": 100.0}
+
+
+def test_every_row_of_the_whole_table_can_be_told_from_the_others_in_a_terminal() -> None:
+    """Three test sets with two numbers of frames, 120 columns: no name is cut, and the sizes are there."""
+    scene = draw_scenes([type("R", (), {"name": "a/1", "frames": tuple(range(20))})()], 10)[0]  # type: ignore[list-item]
+    sets = [
+        TestSet(f"{kind}-{frames}", f"50 scenes of {frames} frames", (scene,))
+        for kind in ("co3d-test", "7scenes-test", "eth3d")
+        for frames in (10, 20)
+    ]
+    variants = [
+        Variant("baseline", "baseline, bfloat16", 2_513_000_000),
+        Variant("plan-600MB", "plan 600MB, gptq", 6 * 10**8),
+    ]
+    results = {(variant.name, each.key): [{"auc30": 0.5}] for variant in variants for each in sets}
+    console = Console(file=io.StringIO(), record=True, width=120)
+    console.print(rich_table(tables(variants, sets, results)[0]))
+    shown = console.export_text()
+    for words in (
+        "QuantVGGT W8A8",
+        "QuantVGGT W4A4",
+        "baseline, bfloat16",
+        " MB ",
+        " 2513 ",
+        "7scenes-test-20",
+        "eth3d-20",
+    ):
+        assert words in shown
+    assert shown.count("50.0") == 12
 
 
 def test_variants_of_other_weights_have_other_keys() -> None:

@@ -59,12 +59,16 @@ def cluster(client_port: int) -> Iterator[Any]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_two_nodes_give_the_bits_of_this_process() -> None:
-    pieces = list(range(6))
+def test_two_nodes_give_the_bits_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work goes into the object store once, and comes to a worker by reference."""
+    pieces, stored = list(range(6)), list[int]()
     executor = RayCluster(threads=1, demand=Demand(10**9))
+    put = executor._ray.put
+    monkeypatch.setattr(executor._ray, "put", lambda data: (stored.append(len(data)), put(data))[1])
     assert (executor.workers, executor.title) == (2, "2 Ray workers")  # a node is filled by one CPU
     here, there = in_order(Local(1), Sums(), pieces), in_order(executor, Sums(), pieces)
     assert [result[0] for result in there] == [result[0] for result in here]
+    assert len(stored) == 1
     assert {result[2] for result in there} == {1}
     assert os.getpid() not in {result[1] for result in there}
 
