@@ -80,12 +80,14 @@ class WeightErrors:
         self.keep = 4 * len(schemes) * sum(layer.weights for layer in layers) <= cache_bytes
         self.cache: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
+        self.room: Tensor | None = None  # of errors that are not kept
 
     def __call__(self, layer: Layer) -> Tensor:
         """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
         if layer.name not in self.cache:
             errors = self._simulate(layer, self.schemes)
             if not self.keep:
+                self.room = None  # it is the caller's now
                 return errors
             self.cache[layer.name] = errors
         return self.cache[layer.name]
@@ -111,7 +113,7 @@ class WeightErrors:
         for draw in range(NOISE_DRAWS):
             generator = torch.Generator().manual_seed(number * NOISE_DRAWS + draw)
             noise = torch.randn(layer.weights, generator=generator).to(gradients.device)
-            products.append(gradients.float() @ (noise / noise.norm()))
+            products.append(gradients.float() @ noise.div_(noise.norm()))
         return torch.stack(products, dim=1).double().cpu()
 
     def squared_norms(self) -> Tensor:
@@ -136,11 +138,20 @@ class WeightErrors:
     def _simulate(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
         module, weight = self.model.get_submodule(layer.name), weight_of(self.model, layer).detach()
         dtype = computed_in(weight.dtype)
-        errors = weight.new_empty(len(schemes), layer.weights, dtype=dtype)
+        errors = self._empty(weight, len(schemes) * layer.weights, dtype).view(len(schemes), -1)
         original = weight.flatten().to(dtype)
         for row, stored in zip(errors, simulate_formats(module, schemes, layer.name), strict=True):
             torch.sub(stored.to(weight.dtype).flatten().to(dtype), original, out=row)  # as the module can hold it
         return errors
+
+    def _empty(self, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+        """Memory for errors; where none are kept it is the same every time, as the system zeroes what is new."""
+        if self.keep:
+            return like.new_empty(size, dtype=dtype)
+        if self.room is None or self.room.numel() < size or self.room.dtype != dtype:
+            self.room = None  # before there is another
+            self.room = like.new_empty(size, dtype=dtype)
+        return self.room[:size]
 
 
 def sketch_damage(
