@@ -181,7 +181,7 @@ def _make_openvino(what: str, network: Network, folder: Path) -> dict[str, Any]:
         scenes = [images.numpy() for images in network.scenes("calibration")]
         found = nncf.quantize(
             model, nncf.Dataset(scenes), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(scenes),
-            advanced_parameters=None if network.fits or network.blocks else _without_copies(),
+            advanced_parameters=None if network.fits else _without_copies(),
         )  # fmt: skip
     else:
         adjusted = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)

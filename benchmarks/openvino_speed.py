@@ -17,10 +17,10 @@ weights, so its plan is made without a profile, everybody calibrates on the nois
 little.
 
 ``--blocks 4`` leaves VGGT-1B four blocks in its backbone and four of both kinds in its trunk, its width and heads as
-they are, and takes some 8 GB of memory and ten minutes of two cores. With all blocks NNCF's INT8 does without
-SmoothQuant, which would copy every weight in FP32, and without the passes that correct biases: OpenVINO multiplies the
-same operands, with no more operations than else. FP32 stands beside the bundled network alone, since several copies of
-a large one would not fit, and so do further ways of ours. Needs the extra ``bench``.
+they are, and takes some 8 GB of memory and ten minutes of two cores. NNCF's INT8 of it does without SmoothQuant, which
+would copy every weight in FP32, and without the passes that correct biases: OpenVINO multiplies the same operands, with
+no more operations than else. FP32 stands beside the bundled network alone, since several copies of a large one would
+not fit, and so do further ways of ours. Needs the extra ``bench``.
 """
 
 from __future__ import annotations
