@@ -121,9 +121,7 @@ def profile(
         _do_steps(work, executor, parts, steps, progress)
     if calibrates and not parts.load(ROUNDINGS):
         say("what calibrated rounding brings is not scored: the second moments of all inputs do not fit into memory")
-    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
-    if first:
-        seen["repeatability"] = {name: float(v) for name, v in _starting(REPEATED, parts.load(f"0-{FP32}")).items()}
+    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates) | _repeatability(parts, first)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected) | {"threads": executor.threads}
@@ -145,6 +143,12 @@ def _scrutinised(
     return (
         look_over(subject, layers, scenes) if subject.segments_are_known else ({}, scrutinise(subject, layers, scenes))
     )
+
+
+def _repeatability(parts: Parts, first: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fact that the step in FP32 says, where it was to repeat a pass."""
+    apart = _starting(REPEATED, parts.load(f"0-{FP32}")) if first else {}
+    return {"repeatability": {name: float(value) for name, value in apart.items()}} if first else {}
 
 
 def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequence[str], progress: Progress) -> None:
