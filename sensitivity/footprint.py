@@ -94,16 +94,22 @@ def footprint(
     references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
     passes = references + sample_bytes + count.trunk_bytes + TENSORS_ALIVE * count.largest
     errors = FLOAT * candidates * sum(layer.weights for layer in layers)
-    cached = errors if errors <= CACHE_BYTES else 0
+    # Errors that are not kept are made in the same memory for all layers.
+    cached = errors if errors <= CACHE_BYTES else _room(layers, candidates)
     moments = [count.largest]
     for name, module in segments.items():
         gradients = probes * _outputs_behind(subject, name)
         sizes = [p.numel() * FLOAT for p in module.parameters() if p.ndim > 1] or [0]
-        part = 0 if cached else min(PART_BYTES, candidates * max(sizes))
-        of_weights = gradients * (sum(sizes) + max(sizes)) + part + SIMULATING * max(sizes)
+        of_weights = gradients * (sum(sizes) + max(sizes)) + SIMULATING * max(sizes)
         moments.append(count.graphs.get(name, 0) + count.rounding.get(name, 0) + of_weights)
     between = count.between + count.rounding.get("", 0)
     return Footprint(passes, count.stored + between + cached + sample_bytes + max(moments))
+
+
+def _room(layers: Sequence[Layer], candidates: int) -> int:
+    """Of errors of a layer's weight in some schemes at a time, for the layer that takes most; one scheme at least."""
+    sizes = [FLOAT * layer.weights for layer in layers]
+    return max((size * min(candidates, max(1, PART_BYTES // size)) for size in sizes), default=0)
 
 
 class Graphs(NamedTuple):

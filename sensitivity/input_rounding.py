@@ -153,7 +153,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _products(errors: Tensor, gradient: Tensor) -> Tensor:
-    """Inner products ``[formats]`` of errors ``[formats, ..., channels]`` with a gradient, pieces of it in FP32 or more.
+    """Inner products ``[formats]`` of errors ``[formats, ..., channels]`` with a gradient; pieces in FP32 or more.
 
     All formats in one product read the gradient once, and nothing as large as the errors is made: an eighth of the time
     of `torch.linalg.vecdot`.

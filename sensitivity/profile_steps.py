@@ -5,17 +5,19 @@ A worker keeps the recorder of one scene, so that it runs FP32 once for all sche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch_errors
 from sensitivity.recorder import Errors, SceneRecorder, TokenSampling
 from sensitivity.rounding_gain import rounding_gain
+from sensitivity.scrutiny import repeated
 from sensitivity.store import FP32
 from sensitivity.survey import LayerVolume
 from vggtkit.core.arrays import Arrays
@@ -28,6 +30,8 @@ DAMAGE, ROUNDINGS = "damage", "roundings"
 """The last step of a scene, and the last of all, which is of all scenes together."""
 WEIGHTS, INPUTS, NOISE = "weights-", "inputs-", "noise-"
 """How the arrays of that step begin: changes by errors of weights, and by rounded inputs; damage of noise."""
+REPEATED = "repeated-"
+"""How those of the first step begin that hold it against another pass."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class ProfileWork:
         gradient_dtype: of the backward passes.
         through_detach: as `sketch_errors` takes it.
         calibrates: whether what calibrated rounding leaves is scored too.
+        first: outputs of an FP32 pass over the first scene, which the step in FP32 must repeat; empty where that is
+            known.
     """
 
     subject: Subject
@@ -63,6 +69,7 @@ class ProfileWork:
     gradient_dtype: torch.dtype
     through_detach: bool
     calibrates: bool = False
+    first: Mapping[str, Tensor] = field(default_factory=dict)
 
     def steps(self) -> list[str]:
         """Their names, scene by scene."""
@@ -101,7 +108,10 @@ class _Bench:
             return self._damage(number)
         recorder = self._recorder(number)
         with self.work.subject.computing_in(self.work.dtype):
-            return self._in_fp32(recorder) if what == FP32 else self._under(recorder, what)
+            if what != FP32:
+                return self._under(recorder, what)
+            arrays = self._in_fp32(recorder)
+        return arrays | self._repeated(recorder) if self.work.first and number == 0 else arrays
 
     def _recorder(self, number: int) -> SceneRecorder:
         if self.recorder is None or self.number != number:
@@ -117,6 +127,11 @@ class _Bench:
         self.ran_fp32 = True
         return {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]} | _tokens(recorder)
 
+    def _repeated(self, recorder: SceneRecorder) -> Arrays:
+        """What sets the outputs of this pass apart from those of the one before."""
+        apart = repeated(self.work.first, recorder.outputs, self.work.scenes[0])
+        return {f"{REPEATED}{name}": np.array(value) for name, value in apart.items()}
+
     def _under(self, recorder: SceneRecorder, key: str) -> Arrays:
         if not self.ran_fp32:
             recorder.reference(())
@@ -127,6 +142,7 @@ class _Bench:
 
     def _damage(self, number: int) -> Arrays:
         work = self.work
+        self.recorder = None  # the last step of a scene; what it remembers would lie beside the graphs
         sketched = sketch_errors(
             work.subject, work.layers, self.errors, self.inputs, work.scenes[number], probes=work.probes,
             seed=work.seed * len(work.scenes) + number, dtype=work.gradient_dtype, through_detach=work.through_detach,

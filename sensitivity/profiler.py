@@ -16,10 +16,10 @@ from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
 from sensitivity.own_derivatives import check_derivatives
-from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
+from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, REPEATED, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
 from sensitivity.recorder import Errors, TokenSampling, plan_sampling
 from sensitivity.route import Route
-from sensitivity.scrutiny import check_unseen, scrutinise
+from sensitivity.scrutiny import check_unseen, look_over, scrutinise
 from sensitivity.store import FP32, READ_PAST, Profile, open_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
 from sensitivity.writer import ProfileWriter, writing_profile
@@ -96,7 +96,7 @@ def profile(
     _check(scenes, layers)
     progress("counting layers and memory", 0, 1)
     with subject.computing_in(dtype):
-        seen = scrutinise(subject, layers, scenes)
+        first, seen = _scrutinised(subject, layers, scenes)
     gradient_dtype, route = _route(subject, layers, scenes[0], dtype, gradient_dtype, say)
     volumes = survey(subject, layers, scenes[0])
     layers = with_readers(layers, volumes)
@@ -113,7 +113,7 @@ def profile(
     parts = Parts(path, purpose | {"calibrates": calibrates})
     work = ProfileWork(
         subject, layers, volumes, scenes, schemes, candidates, sampling, seed, dtype, probes, gradient_dtype,
-        route.through_detach, calibrates,
+        route.through_detach, calibrates, first,
     )  # fmt: skip
     steps = work.steps()
     _say_what_is_done(parts, steps, scenes, say)
@@ -121,7 +121,7 @@ def profile(
         _do_steps(work, executor, parts, steps, progress)
     if calibrates and not parts.load(ROUNDINGS):
         say("what calibrated rounding brings is not scored: the second moments of all inputs do not fit into memory")
-    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
+    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates) | _repeatability(parts, first)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected) | {"threads": executor.threads}
@@ -130,6 +130,25 @@ def profile(
         _assemble(writer, parts, layers, schemes, len(scenes))
     parts.remove()
     return open_profile(path)
+
+
+def _scrutinised(
+    subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Facts of a model that was looked over, and outputs that the step in FP32 is to repeat.
+
+    Of a model whose parts are not known two passes are compared before anything else is made of them; then there are
+    none to repeat.
+    """
+    return (
+        look_over(subject, layers, scenes) if subject.segments_are_known else ({}, scrutinise(subject, layers, scenes))
+    )
+
+
+def _repeatability(parts: Parts, first: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fact that the step in FP32 says, where it was to repeat a pass."""
+    apart = _starting(REPEATED, parts.load(f"0-{FP32}")) if first else {}
+    return {"repeatability": {name: float(value) for name, value in apart.items()}} if first else {}
 
 
 def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequence[str], progress: Progress) -> None:

@@ -29,7 +29,6 @@ NAMED = 3
 """Names that a sentence gives."""
 
 
-@torch.no_grad()
 def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]) -> dict[str, Any]:
     """Run the model twice on a scene, and once on another in between.
 
@@ -39,25 +38,80 @@ def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene
         scenes: to be profiled.
 
     Returns:
-        Facts for the profile: ``repeatability`` (NMSE between two FP32 passes by output), ``rounding_floor`` (NMSE that
-        the model's own precision makes, about), ``left_out`` (what it returns beside outputs), ``zero_outputs``,
-        ``constant`` (whether two scenes give the same), and ``uncovered`` (parameters that no layer holds).
+        The facts of `look_over`, and ``repeatability``, as `repeated` gives it.
 
     Raises:
-        InputError: the passes over the same scene differ, a weight is not finite, or a pass makes parameters or runs
-            layers with other weights than theirs.
+        InputError: the passes over the same scene differ, or as `look_over`.
+    """
+    with torch.no_grad(), _leaving_parameters(subject):
+        first, facts = look_over(subject, layers, scenes)
+        again = subject.run(scenes[0], check=False)
+    return facts | {"repeatability": repeated(first, again, scenes[0])}
+
+
+@torch.no_grad()
+def look_over(
+    subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Run the model once on each of the first two scenes.
+
+    Args:
+        subject: unchanged.
+        layers: of it.
+        scenes: to be profiled.
+
+    Returns:
+        Outputs of the first scene, to be held against those of another pass by `repeated`; and facts for the profile:
+        ``rounding_floor`` (NMSE that the model's own precision makes, about), ``left_out`` (what it returns beside
+        outputs), ``zero_outputs``, ``constant`` (whether two scenes give the same), and ``uncovered`` (parameters that
+        no layer holds).
+
+    Raises:
+        InputError: a weight is not finite, or a pass makes or changes parameters or runs layers with other weights
+            than theirs.
     """
     for layer in layers:
         if not weight_of(subject.model, layer).isfinite().all():
             raise InputError(
                 f"weight of {layer.name} contains NaN or Inf: the checkpoint is damaged, fetch or train it again"
             )
+    with _leaving_parameters(subject):
+        with _reading_their_own(subject, layers):
+            first = subject.run(scenes[0])
+        left_out = dict(subject.left_out)
+        other = subject.run(scenes[1], check=False) if len(scenes) > 1 else None
+    constant = other is not None and not _same_inputs(scenes[0], scenes[1]) and _equal(first, other)
+    return first, {
+        "rounding_floor": _rounding(subject),
+        "left_out": left_out,
+        "zero_outputs": [key for key, value in first.items() if not value.any()],
+        "constant": constant,
+        "uncovered": _uncovered(subject, layers),
+    }
+
+
+def repeated(first: Mapping[str, Tensor], again: Mapping[str, Tensor], scene: Scene) -> dict[str, float]:
+    """NMSE between two FP32 passes over the same scene, by output.
+
+    Raises:
+        InputError: they differ.
+    """
+    apart = nmse_by_output(first, again)
+    name = max(apart, key=lambda key: apart[key])
+    if not apart[name] <= NOISIEST:
+        raise InputError(
+            f"two FP32 passes over scene {scene.name} differ by an NMSE of {apart[name]:.1e} in output {name}, at "
+            f"most {NOISIEST:.0e} can be profiled; the usual causes are dropout that forgets eval, random numbers in "
+            "the forward and a cache that outlives a call: make the forward repeatable"
+        )
+    return apart
+
+
+@contextmanager
+def _leaving_parameters(subject: Subject) -> Iterator[None]:
+    """Passes within the block that make or change parameters are refused at its end."""
     before = {name: _sum(parameter) for name, parameter in subject.model.named_parameters()}
-    with _reading_their_own(subject, layers):
-        first = subject.run(scenes[0])
-    left_out = dict(subject.left_out)
-    other = subject.run(scenes[1], check=False) if len(scenes) > 1 else None
-    again = nmse_by_output(first, subject.run(scenes[0], check=False))
+    yield
     for name, parameter in subject.model.named_parameters():
         if name not in before:
             raise InputError(
@@ -69,22 +123,6 @@ def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene
                 f"a pass changes the parameter {name}: a weight that is replaced by a quantised one would not stay it; "
                 "change it once, where the model is made"
             )
-    name = max(again, key=lambda key: again[key])
-    if not again[name] <= NOISIEST:
-        raise InputError(
-            f"two FP32 passes over scene {scenes[0].name} differ by an NMSE of {again[name]:.1e} in output {name}, at "
-            f"most {NOISIEST:.0e} can be profiled; the usual causes are dropout that forgets eval, random numbers in "
-            "the forward and a cache that outlives a call: make the forward repeatable"
-        )
-    constant = other is not None and not _same_inputs(scenes[0], scenes[1]) and _equal(first, other)
-    return {
-        "repeatability": again,
-        "rounding_floor": _rounding(subject),
-        "left_out": left_out,
-        "zero_outputs": [key for key, value in first.items() if not value.any()],
-        "constant": constant,
-        "uncovered": _uncovered(subject, layers),
-    }
 
 
 @contextmanager

@@ -191,6 +191,10 @@ def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int, monke
             )
             stored = quantize_layer(model.get_submodule(layer.name), scheme)
             assert errors.size_bytes()[row][column] == stored.nbytes
+    given = errors(layers[0])
+    before = given.clone()
+    errors.products(layers[0], torch.ones(1, layers[0].weights))
+    assert given.equal(before)  # not the memory that products work in
     assert (errors(layers[0]) is errors(layers[0])) == (cache_bytes > 0)
 
 

@@ -1,5 +1,6 @@
 """The whole profile against plain runs of the model, one scheme at a time."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from sensitivity import Profile
-from sensitivity.recorder import TOKENS_PER_LAYER, as_maps, choose_channels, plan_sampling
+from sensitivity.jacobian_sketch import Sketch, sketch_errors
+from sensitivity.recorder import TOKENS_PER_LAYER, SceneRecorder, as_maps, choose_channels, plan_sampling
+from sensitivity.scrutiny import look_over
 from sensitivity.survey import LayerVolume, as_tokens
 from tests.sensitivity.profiling import SCHEMES, profiled
 from vggtkit.core.errors import InputError
@@ -243,6 +246,46 @@ def test_many_channels_are_sampled_and_few_are_not(
     for kind, values in (("accumulated", candidate), ("isolated", alone)):
         both = (v.detach()[..., channels].double().numpy().ravel() for v in (reference, values))
         assert_scores(found.scores[kind], row, 0, *both)
+
+
+def test_the_step_in_fp32_is_held_against_the_pass_before_it(
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A VGGT is run twice in FP32 before schemes, not three times; one that does not repeat itself is refused."""
+    scene = make_scene(0, size=(16, 16))
+    outputs = subject_of(small_model).predict(scene)
+    assert profiled(small_model, [scene], tmp_path / "p.h5").facts["repeatability"] == dict.fromkeys(outputs, 0.0)
+
+    def otherwise(*arguments: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        first, facts = look_over(*arguments)
+        return first | {"depth": 1.01 * first["depth"]}, facts
+
+    monkeypatch.setattr("sensitivity.profiler.look_over", otherwise)
+    with pytest.raises(
+        InputError, match=r"two FP32 passes over scene .* differ by an NMSE of 9\.8e-05 in output depth"
+    ):
+        profiled(small_model, [scene], tmp_path / "q.h5")
+
+
+def test_nothing_of_the_passes_is_remembered_while_gradients_are_taken(
+    small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs of all layers, half a gigabyte for VGGT-1B, would lie beside the graphs."""
+    recorders: list[weakref.ref[SceneRecorder]] = []
+
+    def alive(*arguments: Any, **options: Any) -> Sketch:
+        assert recorders
+        assert not [recorder for recorder in recorders if recorder() is not None]
+        return sketch_errors(*arguments, **options)
+
+    def noted(*arguments: Any) -> SceneRecorder:
+        recorder = SceneRecorder(*arguments)
+        recorders.append(weakref.ref(recorder))
+        return recorder
+
+    monkeypatch.setattr("sensitivity.profile_steps.SceneRecorder", noted)
+    monkeypatch.setattr("sensitivity.profile_steps.sketch_errors", alive)
+    profiled(small_model, [make_scene(0, size=(16, 16))], tmp_path / "p.h5")
 
 
 def test_scenes_that_differ_in_size_are_refused(small_model: VGGT, make_scene: MakeScene, tmp_path: Path) -> None:
