@@ -4,6 +4,8 @@ Products of whole numbers are cuBLASLt's, by `torch._int_mm`, which wants more t
 of 8; scales and bias come after, in one kernel of `torch.compile` where that works and is faster. Layers that do not
 fit, attention and convolutions are computed in bfloat16, and whichever is the fastest is measured, as on the processor.
 
+Its arithmetic is tested on the processor; it has not been checked on a GPU yet.
+
 Source of the limits: torch, ``aten/src/ATen/native/cuda/Blas.cpp``, ``_int_mm_out_cuda``.
 """
 
