@@ -167,6 +167,7 @@ def test_466_layers_by_12_formats_are_proven_in_a_second(fraction: float) -> Non
     assert solution.optimal
 
 
+@pytest.mark.slow
 def test_a_front_of_50_budgets_takes_less_than_15_seconds() -> None:
     problem = vggt_like(seed=3)
     low = smallest(problem)

@@ -347,6 +347,7 @@ def test_tokens_are_laid_back_on_their_grid() -> None:
     torch.testing.assert_close(as_maps(patches, replace(layer, kind="conv2d"), grid), patches.flatten(0, 1))
 
 
+@pytest.mark.slow
 def test_in_mixed_precision_schemes_are_compared_with_the_same_precision(
     small_model: VGGT, make_scene: MakeScene, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_batches_come_again_and_steps_differ(step: int) -> None:
     assert not torch.equal(first["images"], other["images"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("micro")
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in its fourth step, after a checkpoint: weights, moments and logged steps end as those of a whole run."""

@@ -171,6 +171,7 @@ def test_plans_are_moved_from_run_to_run(run: Path, tmp_path: Path) -> None:
     assert_refused(cli("audit", run), "--transfer", "--run")
 
 
+@pytest.mark.slow
 def test_scenes_in_the_place_of_a_run_are_profiled_once(run: Path, photo_folder: Path, tmp_path: Path) -> None:
     """Rendered rooms against photographs, by their names alone; the second time nothing is profiled."""
     photos = f"photos:{photo_folder}"

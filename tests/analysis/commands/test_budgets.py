@@ -108,6 +108,7 @@ def test_what_cannot_be_is_refused(run: Path, options: tuple[str, ...], fragment
     assert_refused(cli(*options, "--run", run), *fragments)
 
 
+@pytest.mark.slow
 def test_the_front_over_time_is_predicted_and_drawn(timed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More time is never worse, no plan is over its bytes, and every one is at its bound."""
     monkeypatch.setattr("analysis.search.time_front.SIZES", (1.0, 1.5))

@@ -65,6 +65,7 @@ def test_the_plan_of_a_run_reconstructs_and_is_compared(
     assert values["points"] == pytest.approx(8 * 24 * 32 / 2, abs=2)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_reconstructs_as_its_run(run: Path, photo_folder: Path, out: Path, model_folder: Path) -> None:
     """Packed from the run, and from a file alone, whatever the number of pictures in a pass."""
     checkpoint = shutil.move(run / "model-plan.safetensors", out.parent / "small.safetensors")

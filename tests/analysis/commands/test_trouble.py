@@ -47,6 +47,7 @@ def test_a_closed_pipe_ends_quietly_and_the_plan_is_there(run: Path) -> None:
     assert (run / "plan.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_output_is_one_line(run: Path) -> None:
     with Path("/dev/full").open("w") as full:
@@ -56,6 +57,7 @@ def test_a_full_output_is_one_line(run: Path) -> None:
     assert said.startswith("error: standard output cannot be written (No space left on device)")
 
 
+@pytest.mark.slow
 def test_a_terminal_without_a_letter_and_a_backend_that_is_none(run: Path) -> None:
     env = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "nonsense"}
     process = start("plan", "--run", run, "--draw", stdout=-1, env=env)

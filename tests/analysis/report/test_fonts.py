@@ -24,6 +24,7 @@ def test_a_system_without_chinese_letters_keeps_english_and_says_so(monkeypatch:
     assert wording_of_charts(Wording("en"))[1] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(chinese_family() is None, reason="no font of this system has Chinese letters")
 def test_chinese_charts_lack_no_letter_and_differ_from_english_ones(tmp_path: Path) -> None:
     with warnings.catch_warnings():

@@ -336,6 +336,7 @@ print(peak_resident_bytes() - before, 4 * sum(parameter.numel() for parameter in
 """
 
 
+@pytest.mark.slow
 def test_loading_takes_hardly_more_memory_than_the_weights(tmp_path: Path) -> None:
     """In a process of its own, 250 MB of weights: at most 1.1 times as much at any moment."""
     config = replace(TINY, embed_dim=512, vit_depth=8, aggregator_depth=6)

@@ -33,6 +33,7 @@ def test_nothing_to_do_starts_nothing() -> None:
     assert in_order(Processes(2), Sums(), []) == in_order(Local(1), Sums(), []) == []
 
 
+@pytest.mark.slow
 def test_what_a_piece_raises_is_raised_and_ends_the_others() -> None:
     start = time.monotonic()
     with pytest.raises(InputError, match="the picture is NaN: give another"):
@@ -53,6 +54,7 @@ def test_a_piece_that_kills_time_after_time_is_told_with_the_way_out(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_every_process_sees_a_gpu_of_its_own(tmp_path: Path) -> None:
     assert sorted(in_order(Processes(2, gpus=True), Sees(tmp_path), [0, 1])) == ["0", "1"]
 
@@ -81,6 +83,7 @@ def test_no_process_outlives_the_first(tmp_path: Path) -> None:
     wait_until(lambda: not any(is_alive(number) for number in numbers), "no process")
 
 
+@pytest.mark.slow
 def test_other_processes_know_what_plugins_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are started afresh, so they load the same files."""
     plugin = tmp_path / "sevens.py"
