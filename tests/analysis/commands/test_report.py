@@ -158,6 +158,7 @@ def test_all_files_stay_where_one_of_the_report_fails(
     elif failing == "3_results":
         monkeypatch.setattr(shutil, "copyfile", fail)
     else:
+        monkeypatch.setattr(comprehensive, "_whole", lambda *_: comprehensive._figure((2, 2)))
         monkeypatch.setattr(comprehensive, "_alone", fail)
     before = content(run)
     charts = ("--charts", tmp_path / "charts") if failing == "chart" else ()

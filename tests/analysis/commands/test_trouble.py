@@ -67,6 +67,7 @@ def test_a_terminal_without_a_letter_and_a_backend_that_is_none(run: Path) -> No
     assert (run / "plan.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc on this system")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("moment", ["importing", "computing"])
