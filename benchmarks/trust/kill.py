@@ -252,7 +252,8 @@ def kill(
     commands: Sequence[str] = tuple(COMMANDS),
 ) -> dict[str, object]:
     """Counts of what so many kills and signals did."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it, as its children
+    # A job in the background is born deaf to it, and so are its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ground = _prepared(folder, commands)
     started = time.monotonic()
     generator = np.random.default_rng(seed)
