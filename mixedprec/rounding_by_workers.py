@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mixedprec.apply import check_assignment
 from mixedprec.rounding import Rounded
-from mixedprec.rounding_in_passes import KeptLayers, Measure, RoundedLayer
-from sensitivity.moments import groups_of, moment_bytes
+from mixedprec.rounding_in_passes import Measure, RoundedLayer, begun
+from sensitivity.moments import groups_of
 from vggtkit.core.arrays import Arrays
 from vggtkit.core.executors import Done, Executor, in_order
 from vggtkit.core.journal import Parts
@@ -83,19 +82,14 @@ def rounded_by_workers(
     Raises:
         InputError: as `mixedprec.rounding_in_passes.rounded_in_passes`, or workers that are lost again and again.
     """
-    layers = {layer.name: layer for layer in check_assignment(subject, assignment, keep)}
-    kept = KeptLayers(subject, layers, assignment, parts)
-    sizes = moment_bytes(subject, list(layers.values()))
-    for name, layer in layers.items():
-        if name not in sizes and name not in kept.done:
-            kept.add(name, RoundedLayer.of(subject, layer, assignment[name], rounding, None))
-    pieces = groups_of({name: size for name, size in sizes.items() if name not in kept.done}, room)
     stage = f"rounding by {rounding.key}" + (f", {executor.title}" if executor.workers > 1 else "")
+    kept, sizes = begun(subject, assignment, rounding, keep, parts, progress, stage)
+    pieces = groups_of({name: size for name, size in sizes.items() if name not in kept.done}, room)
 
     def keep_piece(done: Done[list[Arrays]]) -> None:
         for name, arrays in zip(pieces[done.number], done.value, strict=True):
-            kept.add(name, RoundedLayer.from_arrays(arrays, subject, layers[name], assignment[name]))
-            progress(stage, len(kept.done), len(layers))
+            kept.add(name, RoundedLayer.from_arrays(arrays, subject, kept.layers[name], assignment[name]))
+            progress(stage, len(kept.done), len(kept.layers))
 
     in_order(executor, RoundingWork(subject, dict(assignment), rounding.key, measure), pieces, keep_piece)
     return kept.rounded()

@@ -57,24 +57,37 @@ def rounded_in_passes(
     Raises:
         InputError: as `mixedprec.rounding.rounded_weights`, or the moments of one layer do not fit.
     """
-    layers = check_assignment(subject, assignment, keep)
-    kept = KeptLayers(subject, {layer.name: layer for layer in layers}, assignment, parts)
-    sizes = moment_bytes(subject, layers)
-
-    def finish(layer: Layer, moments: Moments | None) -> None:
-        kept.add(layer.name, RoundedLayer.of(subject, layer, assignment[layer.name], rounding, moments))
-        progress(f"rounding by {rounding.key}", len(kept.done), len(layers))
-
-    for layer in layers:
-        if layer.name not in sizes and layer.name not in kept.done:
-            finish(layer, None)
+    stage = f"rounding by {rounding.key}"
+    kept, sizes = begun(subject, assignment, rounding, keep, parts, progress, stage)
     while left := {name: size for name, size in sizes.items() if name not in kept.done}:
         group = groups_of(left, room())[0]
         moments = measure([kept.layers[name] for name in group])
         for name in group:
-            finish(kept.layers[name], moments)
+            kept.add(name, RoundedLayer.of(subject, kept.layers[name], assignment[name], rounding, moments))
+            progress(stage, len(kept.done), len(kept.layers))
         del moments
     return kept.rounded()
+
+
+def begun(
+    subject: Subject, assignment: Mapping[str, str], rounding: Rounding, keep: str, parts: Parts | None,
+    progress: Progress, stage: str,
+) -> tuple[KeptLayers, dict[str, int]]:  # fmt: skip
+    """Layers that are done, from an earlier run or as they have no moments; bytes of moments of those that have.
+
+    ``stage`` is told with progress about every layer.
+
+    Raises:
+        InputError: as `mixedprec.apply.check_assignment`.
+    """
+    layers = check_assignment(subject, assignment, keep)
+    kept = KeptLayers(subject, {layer.name: layer for layer in layers}, assignment, parts)
+    sizes = moment_bytes(subject, layers)
+    for layer in layers:
+        if layer.name not in sizes and layer.name not in kept.done:
+            kept.add(layer.name, RoundedLayer.of(subject, layer, assignment[layer.name], rounding, None))
+            progress(stage, len(kept.done), len(layers))
+    return kept, sizes
 
 
 class RoundedLayer(NamedTuple):

@@ -140,15 +140,17 @@ def _scrutinised(
     Of a model whose parts are not known two passes are compared before anything else is made of them; then there are
     none to repeat.
     """
-    return (
-        look_over(subject, layers, scenes) if subject.segments_are_known else ({}, scrutinise(subject, layers, scenes))
-    )
+    if subject.segments_are_known:
+        return look_over(subject, layers, scenes)
+    return {}, scrutinise(subject, layers, scenes)
 
 
 def _repeatability(parts: Parts, first: Mapping[str, Tensor]) -> dict[str, Any]:
     """The fact that the step in FP32 says, where it was to repeat a pass."""
-    apart = _starting(REPEATED, parts.load(f"0-{FP32}")) if first else {}
-    return {"repeatability": {name: float(value) for name, value in apart.items()}} if first else {}
+    if not first:
+        return {}
+    apart = _starting(REPEATED, parts.load(f"0-{FP32}"))
+    return {"repeatability": {name: float(value) for name, value in apart.items()}}
 
 
 def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequence[str], progress: Progress) -> None:

@@ -44,12 +44,11 @@ def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene
         InputError: the passes over the same scene differ, or as `look_over`.
     """
     with torch.no_grad(), _leaving_parameters(subject):
-        first, facts = look_over(subject, layers, scenes)
+        first, facts = _looked_over(subject, layers, scenes)
         again = subject.run(scenes[0], check=False)
     return facts | {"repeatability": repeated(first, again, scenes[0])}
 
 
-@torch.no_grad()
 def look_over(
     subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -70,16 +69,22 @@ def look_over(
         InputError: a weight is not finite, or a pass makes or changes parameters or runs layers with other weights
             than theirs.
     """
+    with torch.no_grad(), _leaving_parameters(subject):
+        return _looked_over(subject, layers, scenes)
+
+
+def _looked_over(
+    subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for layer in layers:
         if not weight_of(subject.model, layer).isfinite().all():
             raise InputError(
                 f"weight of {layer.name} contains NaN or Inf: the checkpoint is damaged, fetch or train it again"
             )
-    with _leaving_parameters(subject):
-        with _reading_their_own(subject, layers):
-            first = subject.run(scenes[0])
-        left_out = dict(subject.left_out)
-        other = subject.run(scenes[1], check=False) if len(scenes) > 1 else None
+    with _reading_their_own(subject, layers):
+        first = subject.run(scenes[0])
+    left_out = dict(subject.left_out)
+    other = subject.run(scenes[1], check=False) if len(scenes) > 1 else None
     constant = other is not None and not _same_inputs(scenes[0], scenes[1]) and _equal(first, other)
     return first, {
         "rounding_floor": _rounding(subject),
