@@ -9,13 +9,14 @@ several times a pass (camera head, tracker, frames in chunks) are simply seen se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
 
 from sensitivity.survey import channel_axis
@@ -39,6 +40,15 @@ class LayerCall:
     output: Tensor
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    def kept(self) -> LayerCall:
+        """The same with inputs in memory of its own, for later."""
+        arguments, keywords = tree_map(_cloned, (self.arguments, dict(self.keywords)))
+        return replace(self, arguments=arguments, keywords=keywords)
+
+
+def _cloned(value: object) -> object:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 class Observer(Protocol):
@@ -73,7 +83,7 @@ def observed(model: nn.Module, layers: Sequence[Layer], observe: Observer) -> It
 
 
 @contextmanager
-def under_scheme(model: nn.Module, layers: Sequence[Layer], key: str) -> Iterator[None]:
+def under_scheme(model: nn.Module, layers: Sequence[Layer], key: str, repeated: Collection[str] = ()) -> Iterator[None]:
     """Run a model with all its layers in one format; its weights are as before afterwards, whatever happens.
 
     Args:
@@ -81,7 +91,9 @@ def under_scheme(model: nn.Module, layers: Sequence[Layer], key: str) -> Iterato
         layers: of `vggtkit.quant.find_layers`; a layer's weight is quantised right before a module runs that reads it
             (see `Layer.reader`), and as it was again right after.
         key: of a format.
+        repeated: names of layers that run several times, whose quantised weights are kept in between.
     """
+    made: dict[str, Tensor] = {}
     weights = [weight_of(model, layer) for layer in layers]
     originals = [weight.data for weight in weights]
     handles: list[RemovableHandle] = []
@@ -92,8 +104,11 @@ def under_scheme(model: nn.Module, layers: Sequence[Layer], key: str) -> Iterato
 
         def before(_reader: nn.Module, _arguments: object) -> None:
             running[0] += 1
-            if running[0] == 1:
-                weight.data = simulate_layer(owner, key, layer.name)
+            if running[0] > 1:
+                return
+            weight.data = made[layer.name] if layer.name in made else simulate_layer(owner, key, layer.name)
+            if layer.name in repeated:
+                made[layer.name] = weight.data
 
         def after(_reader: nn.Module, _arguments: object, _output: object) -> None:
             running[0] = max(0, running[0] - 1)
@@ -115,32 +130,35 @@ def under_scheme(model: nn.Module, layers: Sequence[Layer], key: str) -> Iterato
             weight.data = original
 
 
-def alone(call: LayerCall, layer: Layer, keys: Sequence[str], channels: Tensor | None) -> Tensor:
-    """A layer's output on the same input when its own weight is quantised.
+def alone(calls: Sequence[LayerCall], layer: Layer, keys: Sequence[str], channels: Tensor | None) -> Iterator[Tensor]:
+    """A layer's outputs on the same inputs when its own weight is quantised.
 
     Where some channels of one of torch's own layers are wanted, only these are computed, under all formats in one
     product.
 
     Args:
-        call: in FP32.
+        calls: of one layer, in FP32.
         layer: the one that was called.
         keys: of V formats.
         channels: output channels wanted, ``[n]``; all by default.
 
-    Returns:
-        ``[V, ...]``, each as ``call.output`` of these channels.
+    Yields:
+        For every call ``[V, ...]``, each as its output of these channels.
     """
-    module, axis = call.module, channel_axis(layer.kind)
+    module, axis = calls[0].module, channel_axis(layer.kind)
     if channels is not None and _channels_are_rows(module):
         rows = [out_first(made, layer.kind) for made in simulate_formats(module, keys, layer.name, channels)]
         swapped = {"weight": from_out_first(torch.cat(rows), layer.kind)}
         if module.bias is not None:
             swapped["bias"] = module.get_parameter("bias").data[channels].repeat(len(keys))
-        return torch.stack(_called(call, swapped).chunk(len(keys), axis))
-    outputs = [_called(call, {"weight": made}) for made in simulate_formats(module, keys, layer.name)]
-    if channels is not None:
-        outputs = [output.index_select(axis, channels.to(output.device)) for output in outputs]
-    return torch.stack(outputs)
+        for call in calls:
+            yield torch.stack(_called(call, swapped).chunk(len(keys), axis))
+        return
+    made = simulate_formats(module, keys, layer.name)
+    by_format = [[_called(call, {"weight": weight}) for call in calls] for weight in made]
+    for outputs in zip(*by_format, strict=True):
+        chosen = outputs if channels is None else [o.index_select(axis, channels.to(o.device)) for o in outputs]
+        yield torch.stack(list(chosen))
 
 
 def _called(call: LayerCall, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -19,8 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.input_rounding import has_rounded_input
-from sensitivity.jacobian_sketch import CACHE_BYTES, PART_BYTES
-from sensitivity.recorder import VALUES_PER_CALL
+from sensitivity.jacobian_sketch import AT_ONCE, CACHE_BYTES, NOISE_DRAWS
+from sensitivity.recorder import VALUES_PER_CALL, repeated_layers
 from sensitivity.survey import LayerVolume, run_for_shapes
 from vggtkit.core.memory import bytes_of
 from vggtkit.model.outputs import outputs_of_head
@@ -92,10 +92,13 @@ def footprint(
     if not count.run(scene):
         return None
     references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
-    passes = references + sample_bytes + count.trunk_bytes + TENSORS_ALIVE * count.largest
+    repeated = repeated_layers(layers, volumes)
+    kept = FLOAT * sum(layer.weights for layer in layers if layer.name in repeated)
+    passes = references + sample_bytes + kept + count.trunk_bytes + TENSORS_ALIVE * count.largest
     errors = FLOAT * candidates * sum(layer.weights for layer in layers)
+    noise = FLOAT * NOISE_DRAWS * max((layer.weights for layer in layers), default=0)
     # Errors that are not kept are made in the same memory for all layers.
-    cached = errors if errors <= CACHE_BYTES else _room(layers, candidates)
+    cached = noise + (errors if errors <= CACHE_BYTES else FLOAT * candidates * AT_ONCE)
     moments = [count.largest]
     for name, module in segments.items():
         gradients = probes * _outputs_behind(subject, name)
@@ -104,12 +107,6 @@ def footprint(
         moments.append(count.graphs.get(name, 0) + count.rounding.get(name, 0) + of_weights)
     between = count.between + count.rounding.get("", 0)
     return Footprint(passes, count.stored + between + cached + sample_bytes + max(moments))
-
-
-def _room(layers: Sequence[Layer], candidates: int) -> int:
-    """Of errors of a layer's weight in some schemes at a time, for the layer that takes most; one scheme at least."""
-    sizes = [FLOAT * layer.weights for layer in layers]
-    return max((size * min(candidates, max(1, PART_BYTES // size)) for size in sizes), default=0)
 
 
 class Graphs(NamedTuple):

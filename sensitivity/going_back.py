@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from sensitivity.attention_gradients import kept_attention_weights
 from sensitivity.differentiable import mutations
 from sensitivity.route import Route, route_of
 from sensitivity.segments import Tape, UnsoundError
@@ -38,7 +39,7 @@ def differentiated(
         layers: whose weights get gradients.
         scene: what the model sees.
         passes: forward and back on a route.
-        dtype: that the trunk computes in here.
+        dtype: that the trunk and the dense heads compute in here.
         through_detach: what `sensitivity.jacobian_sketch.ignores_detach` says of the model.
 
     Returns:
@@ -51,7 +52,7 @@ def differentiated(
         route = route_of(subject, layers, scene, through_detach=through_detach)
         while True:
             try:
-                with mutations(route.in_place), subject.as_written():
+                with mutations(route.in_place), subject.as_written(), kept_attention_weights(dtype):
                     return passes(route)
             except UnsoundError as error:
                 route = route.without(error.name, error.reason)
@@ -70,7 +71,7 @@ def differentiated(
 def with_gradients(subject: Subject, layers: Sequence[Layer], dtype: torch.dtype) -> Iterator[None]:
     """Gradients for the weights of layers, and a precision."""
     weights = [weight_of(subject.model, layer) for layer in layers]
-    with torch.enable_grad(), _gradients_of(subject.model, weights), subject.computing_in(dtype):
+    with torch.enable_grad(), _gradients_of(subject.model, weights), subject.differentiated_in(dtype):
         yield
 
 

@@ -40,7 +40,7 @@ from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import Layer, replaced_weights, simulate_formats, simulate_layer, weight_of
 from vggtkit.quant.blocks import CutWeight
 from vggtkit.quant.packed import out_first
-from vggtkit.quant.simulate import stored_nbytes_cut
+from vggtkit.quant.simulate import simulate_pieces, stored_nbytes_cut
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -55,8 +55,8 @@ TRIAL, TINY = "int4_group_128", 1e-12
 NOISE_DRAWS = 2
 """Gaussian matrices of every layer whose damage stands for that of noise."""
 CACHE_BYTES = 2 * 10**9
-PART_BYTES = 4 * 10**8
-"""Errors of a layer's weight in several schemes are made this many bytes at a time where they are not kept."""
+AT_ONCE = 2**20
+"""Weights whose errors in all schemes are made at a time where they are not kept."""
 
 
 class WeightErrors:
@@ -80,52 +80,54 @@ class WeightErrors:
         self.keep = 4 * len(schemes) * sum(layer.weights for layer in layers) <= cache_bytes
         self.cache: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
-        self.room: Tensor | None = None  # of errors that are not kept
+        self.noise = torch.empty(NOISE_DRAWS, 0)
 
     def __call__(self, layer: Layer) -> Tensor:
         """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
         if layer.name not in self.cache:
-            errors = self._simulate(layer, self.schemes)
+            errors = self._simulate(layer)
             if not self.keep:
-                self.room = None  # it is the caller's now
                 return errors
             self.cache[layer.name] = errors
         return self.cache[layer.name]
 
-    def products(self, layer: Layer, gradients: Tensor) -> Tensor:
-        """Inner products of the errors with gradients ``[n, weights]``: float64 ``[n, schemes]``."""
+    def products(self, layer: Layer, gradients: Sequence[Tensor]) -> Tensor:
+        """Inner products of the errors with n gradients like the weight: float64 ``[n, schemes]``."""
+        kind = layer.kind
         if self.keep:
-            self._square(layer, self(layer), 0)
-            return (gradients.to(self(layer)) @ self(layer).T).double().cpu()
-        some = max(1, PART_BYTES // (4 * layer.weights))
-        gradients = gradients.to(computed_in(weight_of(self.model, layer).dtype))
-        products = []
-        for start in range(0, len(self.schemes), some):
-            made = self._simulate(layer, self.schemes[start : start + some])
-            self._square(layer, made, start)
-            products.append((gradients @ made.T).double().cpu())
-        return torch.cat(products, dim=1)
+            pieces: Iterable[tuple[slice, Tensor]] = [(slice(None), self(layer))]
+            rows = [gradient.flatten() for gradient in gradients]
+        else:
+            pieces = self._pieces(layer)
+            rows = [out_first(gradient, kind).flatten() for gradient in gradients]
+        products = torch.zeros(len(rows), len(self.schemes), dtype=torch.float64)
+        squares = torch.zeros(len(self.schemes), dtype=torch.float64)
+        for part, errors in pieces:
+            some = torch.stack([row[part] for row in rows]).to(errors)  # of many gradients at full size, in the cache
+            products += (some @ errors.T).double().cpu()
+            if layer.name not in self.squares:
+                squares += torch.linalg.vector_norm(errors, dim=1).double().square().cpu()
+        self.squares.setdefault(layer.name, squares)
+        return products
 
-    def noise_products(self, layer: Layer, gradients: Tensor) -> Tensor:
-        """Inner products of gradients ``[n, weights]`` with Gaussian noise of norm 1: float64 ``[n, NOISE_DRAWS]``."""
-        number = next(row for row, other in enumerate(self.layers) if other.name == layer.name)
-        products = []
-        for draw in range(NOISE_DRAWS):
-            generator = torch.Generator().manual_seed(number * NOISE_DRAWS + draw)
-            noise = torch.randn(layer.weights, generator=generator).to(gradients.device)
-            products.append(gradients.float() @ noise.div_(noise.norm()))
-        return torch.stack(products, dim=1).double().cpu()
+    def noise_products(self, layer: Layer, gradients: Sequence[Tensor]) -> Tensor:
+        """Inner products of n gradients with Gaussian noise of norm 1: float64 ``[n, NOISE_DRAWS]``.
+
+        The same numbers serve all layers, which are never looked at together.
+        """
+        device = gradients[0].device
+        if self.noise.shape[1] < layer.weights or self.noise.device != device:
+            generator = torch.Generator().manual_seed(0)
+            largest = max(one.weights for one in self.layers)
+            self.noise = torch.randn(NOISE_DRAWS, largest, generator=generator).to(device)
+        noise = self.noise[:, : layer.weights]
+        norms = noise.norm(dim=1)
+        return torch.stack([(noise @ gradient.flatten().float()) / norms for gradient in gradients]).double().cpu()
 
     def squared_norms(self) -> Tensor:
         """Of the errors of all layers that products were asked of, float64 ``[layers, schemes]``; 0 of the others."""
         none = torch.zeros(len(self.schemes), dtype=torch.float64)
         return torch.stack([self.squares.get(layer.name, none) for layer in self.layers])
-
-    def _square(self, layer: Layer, errors: Tensor, start: int) -> None:
-        """Note the squared norms of the errors in some schemes, which stay the same."""
-        known = self.squares.setdefault(layer.name, torch.full((len(self.schemes),), torch.nan, dtype=torch.float64))
-        if known[start].isnan():
-            known[start : start + len(errors)] = torch.linalg.vector_norm(errors, dim=1).double().square().cpu()
 
     def size_bytes(self) -> list[list[int]]:
         """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
@@ -135,23 +137,23 @@ class WeightErrors:
             sizes.append([stored_nbytes_cut(cut, key) for key in self.schemes])
         return sizes
 
-    def _simulate(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
+    def _simulate(self, layer: Layer) -> Tensor:
+        """All errors of a layer's weight, ``[schemes, weights]``, in the module's own order."""
         module, weight = self.model.get_submodule(layer.name), weight_of(self.model, layer).detach()
         dtype = computed_in(weight.dtype)
-        errors = self._empty(weight, len(schemes) * layer.weights, dtype).view(len(schemes), -1)
+        errors = weight.new_empty(len(self.schemes), layer.weights, dtype=dtype)
         original = weight.flatten().to(dtype)
-        for row, stored in zip(errors, simulate_formats(module, schemes, layer.name), strict=True):
+        for row, stored in zip(errors, simulate_formats(module, self.schemes, layer.name), strict=True):
             torch.sub(stored.to(weight.dtype).flatten().to(dtype), original, out=row)  # as the module can hold it
         return errors
 
-    def _empty(self, like: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-        """Memory for errors; where none are kept it is the same every time, as the system zeroes what is new."""
-        if self.keep:
-            return like.new_empty(size, dtype=dtype)
-        if self.room is None or self.room.numel() < size or self.room.dtype != dtype:
-            self.room = None  # before there is another
-            self.room = like.new_empty(size, dtype=dtype)
-        return self.room[:size]
+    def _pieces(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
+        """The same, output channels first, some of them at a time; see `simulate_pieces`."""
+        weight = out_first(weight_of(self.model, layer).detach(), layer.kind)
+        dtype = computed_in(weight.dtype)
+        original = weight.flatten().to(dtype)
+        for part, stored in simulate_pieces(CutWeight(weight, layer.name), self.schemes, AT_ONCE):
+            yield part, stored.to(weight.dtype).to(dtype).sub_(original[part])
 
 
 def sketch_damage(
@@ -182,11 +184,13 @@ class Sketch(NamedTuple):
         weights: of the errors of weights, per output ``[layers, schemes, probes]``.
         inputs: of rounded inputs, per output ``[layers, activation formats, probes]``; NaN where a layer has none.
         noise: mean square of the changes by Gaussian noise of the errors' norm, per output ``[layers, schemes]``.
+        outputs: of the pass that was gone back through.
     """
 
     weights: dict[str, Tensor]
     inputs: dict[str, Tensor]
     noise: dict[str, Tensor]
+    outputs: dict[str, Tensor]
 
 
 def sketch_changes(
@@ -351,14 +355,13 @@ def _gone_back(
     def consume(rows: list[int], gradients: list[Gradients]) -> None:
         for row, of_weight in zip(rows, gradients, strict=True):
             there = [c for c, gradient in enumerate(of_weight) if gradient is not None]
-            if there:
-                stacked = torch.stack([g.flatten() for g in of_weight if g is not None])
-                of_weight.clear()
-                if row < len(layers):
-                    changes[row, there] += errors.products(layers[row], stacked)
-                    of_noise[row, there] += errors.noise_products(layers[row], stacked)
-                else:
-                    of_inputs[inputs.rows[row - len(layers)], there] += stacked.double().cpu()
+            known = [gradient for gradient in of_weight if gradient is not None]
+            of_weight.clear()
+            if known and row < len(layers):
+                changes[row, there] += errors.products(layers[row], known)
+                of_noise[row, there] += errors.noise_products(layers[row], known)
+            elif known:
+                of_inputs[inputs.rows[row - len(layers)], there] += torch.stack(known).double().cpu()
 
     tape.back(repeated, cotangents, consume)
     by_kind = []
@@ -370,7 +373,7 @@ def _gone_back(
     of_weights, by_inputs, by_noise = by_kind
     squares = errors.squared_norms()
     noise = {name: squares * values.square().mean((1, 2))[:, None] for name, values in by_noise.items()}
-    return Sketch(of_weights, by_inputs, noise)
+    return Sketch(of_weights, by_inputs, noise, {name: value.detach() for name, value in outputs.items()})
 
 
 def _random(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ Factors are rounded to powers of two, so that folding itself rounds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -130,13 +130,16 @@ class _FoldedWeights(WeightErrors):
         super().__init__(model, layers, [str(way) for way in range(len(exponents[0]))])
         self.exponents = {layer.name: rows for layer, rows in zip(layers, exponents, strict=True)}
 
-    def _simulate(self, layer: Layer, schemes: Sequence[str]) -> Tensor:
+    def _simulate(self, layer: Layer) -> Tensor:
         weight = weight_of(self.model, layer).detach().float()
         errors = []
-        for scheme in schemes:
+        for scheme in self.schemes:
             factors = torch.exp2(self.exponents[layer.name][int(scheme)])
             errors.append((simulate(weight / factors, WEIGHT_FORMAT, layer.name) * factors - weight).flatten())
         return torch.stack(errors)
+
+    def _pieces(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
+        yield slice(None), self._simulate(layer)
 
 
 class _FoldedInputs(InputErrors):

@@ -5,24 +5,26 @@ A worker keeps the recorder of one scene, so that it runs FP32 once for all sche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch_errors
 from sensitivity.recorder import Errors, SceneRecorder, TokenSampling
 from sensitivity.rounding_gain import rounding_gain
-from sensitivity.scrutiny import repeated
+from sensitivity.scrutiny import marks
 from sensitivity.store import FP32
 from sensitivity.survey import LayerVolume
+from vggtkit.core.allocator import retain_memory
 from vggtkit.core.arrays import Arrays
+from vggtkit.core.memory import LARGE
 from vggtkit.metrics.tensors import metrics_from_sums
 from vggtkit.quant import Layer
+from vggtkit.runtime.onednn import linear_layers
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -30,8 +32,6 @@ DAMAGE, ROUNDINGS = "damage", "roundings"
 """The last step of a scene, and the last of all, which is of all scenes together."""
 WEIGHTS, INPUTS, NOISE = "weights-", "inputs-", "noise-"
 """How the arrays of that step begin: changes by errors of weights, and by rounded inputs; damage of noise."""
-REPEATED = "repeated-"
-"""How those of the first step begin that hold it against another pass."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,6 @@ class ProfileWork:
         gradient_dtype: of the backward passes.
         through_detach: as `sketch_errors` takes it.
         calibrates: whether what calibrated rounding leaves is scored too.
-        first: outputs of an FP32 pass over the first scene, which the step in FP32 must repeat; empty where that is
-            known.
     """
 
     subject: Subject
@@ -69,7 +67,6 @@ class ProfileWork:
     gradient_dtype: torch.dtype
     through_detach: bool
     calibrates: bool = False
-    first: Mapping[str, Tensor] = field(default_factory=dict)
 
     def steps(self) -> list[str]:
         """Their names, scene by scene."""
@@ -79,7 +76,8 @@ class ProfileWork:
     @contextmanager
     def opened(self) -> Iterator[Callable[[str], Arrays]]:
         """As `vggtkit.core.executors.Work.opened`; a piece is the name of a step."""
-        yield _Bench(self).do
+        with retain_memory():
+            yield _Bench(self).do
 
 
 @dataclass
@@ -98,6 +96,11 @@ class _Bench:
         self.errors = WeightErrors(work.subject.model, work.layers, work.candidates)
         self.inputs = InputErrors(work.subject.model, work.layers)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether faster products are worth last bits that are not those of other passes."""
+        return self.work.subject.parameters > LARGE
+
     def do(self, step: str) -> Arrays:
         """The arrays of a step."""
         if step == ROUNDINGS:
@@ -107,11 +110,9 @@ class _Bench:
         if what == DAMAGE:
             return self._damage(number)
         recorder = self._recorder(number)
-        with self.work.subject.computing_in(self.work.dtype):
-            if what != FP32:
-                return self._under(recorder, what)
-            arrays = self._in_fp32(recorder)
-        return arrays | self._repeated(recorder) if self.work.first and number == 0 else arrays
+        faster = linear_layers(self.work.subject.model) if self.is_large else nullcontext()
+        with self.work.subject.computing_in(self.work.dtype), faster:
+            return self._in_fp32(recorder) if what == FP32 else self._under(recorder, what)
 
     def _recorder(self, number: int) -> SceneRecorder:
         if self.recorder is None or self.number != number:
@@ -125,12 +126,8 @@ class _Bench:
     def _in_fp32(self, recorder: SceneRecorder) -> Arrays:
         by_scheme = [_arrays(errors) for errors in recorder.reference(self.work.schemes).values()]
         self.ran_fp32 = True
-        return {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]} | _tokens(recorder)
-
-    def _repeated(self, recorder: SceneRecorder) -> Arrays:
-        """What sets the outputs of this pass apart from those of the one before."""
-        apart = repeated(self.work.first, recorder.outputs, self.work.scenes[0])
-        return {f"{REPEATED}{name}": np.array(value) for name, value in apart.items()}
+        stacked = {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]}
+        return stacked | _tokens(recorder) | marks(recorder.outputs)
 
     def _under(self, recorder: SceneRecorder, key: str) -> Arrays:
         if not self.ran_fp32:
@@ -147,7 +144,8 @@ class _Bench:
             work.subject, work.layers, self.errors, self.inputs, work.scenes[number], probes=work.probes,
             seed=work.seed * len(work.scenes) + number, dtype=work.gradient_dtype, through_detach=work.through_detach,
         )  # fmt: skip
-        return _changes(sketched)
+        comparable = work.gradient_dtype == work.dtype == torch.float32 and not self.is_large
+        return _changes(sketched) | (marks(sketched.outputs) if comparable else {})
 
     def _roundings(self) -> Arrays:
         work = self.work

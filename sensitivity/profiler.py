@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
 from sensitivity.own_derivatives import check_derivatives
-from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, REPEATED, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
+from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
 from sensitivity.recorder import Errors, TokenSampling, plan_sampling
 from sensitivity.route import Route
-from sensitivity.scrutiny import check_unseen, look_over, scrutinise
+from sensitivity.scrutiny import (
+    DIGEST,
+    check_unseen,
+    known_beforehand,
+    repeated,
+    same_inputs,
+    same_outputs,
+    scrutinise,
+    told_by,
+)
 from sensitivity.store import FP32, READ_PAST, Profile, open_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
 from sensitivity.writer import ProfileWriter, writing_profile
@@ -96,7 +106,8 @@ def profile(
     _check(scenes, layers)
     progress("counting layers and memory", 0, 1)
     with subject.computing_in(dtype):
-        first, seen = _scrutinised(subject, layers, scenes)
+        check = known_beforehand if subject.segments_are_known else partial(scrutinise, scenes=scenes)
+        seen = check(subject, layers)
     gradient_dtype, route = _route(subject, layers, scenes[0], dtype, gradient_dtype, say)
     volumes = survey(subject, layers, scenes[0])
     layers = with_readers(layers, volumes)
@@ -113,7 +124,7 @@ def profile(
     parts = Parts(path, purpose | {"calibrates": calibrates})
     work = ProfileWork(
         subject, layers, volumes, scenes, schemes, candidates, sampling, seed, dtype, probes, gradient_dtype,
-        route.through_detach, calibrates, first,
+        route.through_detach, calibrates,
     )  # fmt: skip
     steps = work.steps()
     _say_what_is_done(parts, steps, scenes, say)
@@ -121,7 +132,8 @@ def profile(
         _do_steps(work, executor, parts, steps, progress)
     if calibrates and not parts.load(ROUNDINGS):
         say("what calibrated rounding brings is not scored: the second moments of all inputs do not fit into memory")
-    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates) | _repeatability(parts, first)
+    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
+    seen |= _told_by_steps(subject, scenes, parts, dtype)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected) | {"threads": executor.threads}
@@ -132,25 +144,26 @@ def profile(
     return open_profile(path)
 
 
-def _scrutinised(
-    subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Facts of a model that was looked over, and outputs that the step in FP32 is to repeat.
+def _told_by_steps(subject: Subject, scenes: Sequence[Scene], parts: Parts, dtype: torch.dtype) -> dict[str, Any]:
+    """Facts that the steps tell by the way.
 
-    Of a model whose parts are not known two passes are compared before anything else is made of them; then there are
-    none to repeat.
+    A model whose parts are known repeats itself where the pass that gradients went back through gave what the step in
+    FP32 did. Where it did not, two more are held against each other; at full size the two are computed differently.
+
+    Raises:
+        InputError: two passes over the same scene differ.
     """
-    if subject.segments_are_known:
-        return look_over(subject, layers, scenes)
-    return {}, scrutinise(subject, layers, scenes)
-
-
-def _repeatability(parts: Parts, first: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The fact that the step in FP32 says, where it was to repeat a pass."""
-    if not first:
-        return {}
-    apart = _starting(REPEATED, parts.load(f"0-{FP32}"))
-    return {"repeatability": {name: float(value) for name, value in apart.items()}}
+    first, gone_back = (parts.load(f"0-{what}") for what in (FP32, DAMAGE))
+    others = (number for number, scene in enumerate(scenes) if not same_inputs(scenes[0], scene))
+    other = next(others, None)
+    facts = told_by(first, None if other is None else parts.load(f"{other}-{FP32}"))
+    names = [name.removeprefix(DIGEST) for name in gone_back if name.startswith(DIGEST)]
+    if not (subject.segments_are_known and names):
+        return facts
+    if same_outputs(first, gone_back):
+        return facts | {"repeatability": dict.fromkeys(names, 0.0)}
+    with torch.no_grad(), subject.computing_in(dtype):
+        return facts | {"repeatability": repeated(subject.run(scenes[0]), subject.run(scenes[0]), scenes[0])}
 
 
 def _do_steps(work: ProfileWork, executor: Executor, parts: Parts, steps: Sequence[str], progress: Progress) -> None:

@@ -7,7 +7,7 @@ scheme of the scene has been compared with them, a megabyte per call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,10 @@ VALUES_PER_CALL = 1 << 18
 """Values of a layer's output that errors are taken on, per call; networks with smaller layers are compared whole."""
 
 FEWEST_CHANNELS = 8
+FLOAT = 4
+
+REPEATED_BYTES = 2 * 10**9
+"""Of weights that are kept quantised from one call of their layer to the next, at most."""
 
 TOKENS_PER_LAYER = 16
 """Tokens of a layer's output that are stored of every scene, at most."""
@@ -137,6 +141,7 @@ class SceneRecorder:
         self.grid = subject.token_grid(scene)
         self.per_call = sampling.per_call
         self.channels = [choose_channels(volume, self._seed(index)) for index, volume in enumerate(volumes)]
+        self.repeated = repeated_layers(layers, volumes)
         self.values: list[list[Tensor]] = [[] for _ in layers]
         self.outputs: dict[str, Tensor] = {}
         self.samples: list[list[Tensor]] = []
@@ -146,18 +151,30 @@ class SceneRecorder:
         """The FP32 pass; errors that each layer makes alone, on clean input, for the schemes given."""
         errors = {key: Errors.none(len(self.layers)) for key in schemes}
         self.values, self.samples = [[] for _ in self.layers], [[] for _ in self.layers]
+        waiting: dict[int, list[LayerCall]] = {}
 
         def observe(call: LayerCall) -> None:
-            layer, channels = self.layers[call.index], self.channels[call.index]
-            values = self._chosen(call.output, call.index).clone()
-            self.values[call.index].append(values)
+            self.values[call.index].append(self._chosen(call.output, call.index).clone())
             self._sample(call)
-            if schemes:
-                self._compare(call.index, values, alone(call, layer, schemes, channels), list(errors.values()))
+            if not schemes:
+                return
+            if self.layers[call.index].name in self.repeated:
+                waiting.setdefault(call.index, []).append(call.kept())
+            else:
+                self._alone([call], schemes, errors)
 
         with observed(self.subject.model, self.layers, observe):
             self.outputs = self.subject.run(self.scene)
+        for calls in waiting.values():
+            self._alone(calls, schemes, errors)
         return errors
+
+    def _alone(self, calls: Sequence[LayerCall], schemes: Sequence[str], errors: Mapping[str, Errors]) -> None:
+        """Compare the last calls of a layer with what it gives when it alone is quantised."""
+        index = calls[0].index
+        candidates = alone(calls, self.layers[index], schemes, self.channels[index])
+        for values, outputs in zip(self.values[index][-len(calls) :], candidates, strict=True):
+            self._compare(index, values, outputs, list(errors.values()))
 
     @torch.no_grad()
     def under(self, key: str) -> tuple[Errors, dict[str, Tensor]]:
@@ -173,7 +190,7 @@ class SceneRecorder:
             self._sample(call)
 
         model = self.subject.model
-        with under_scheme(model, self.layers, key), observed(model, self.layers, observe):
+        with under_scheme(model, self.layers, key, self.repeated), observed(model, self.layers, observe):
             outputs = self.subject.run(self.scene, check=False)
         return errors, {name: error_sums(self.outputs[name], value[None])[0].cpu() for name, value in outputs.items()}
 
@@ -207,6 +224,23 @@ class SceneRecorder:
 
     def _seed(self, index: int) -> int:
         return self.seed * len(self.layers) + index
+
+
+def repeated_layers(layers: Sequence[Layer], volumes: Sequence[LayerVolume]) -> set[str]:
+    """Names of layers that run several times a pass on few tokens, whose quantised weights are worth keeping meanwhile.
+
+    Iterations of heads read their whole weights for a handful of tokens. `REPEATED_BYTES` of weights are kept at most.
+
+    >>> layers = [Layer(name, "linear", "mlp", "other", (8, 8), 64) for name in ("once", "thrice")]
+    >>> repeated_layers(layers, [LayerVolume(1, 3, 8), LayerVolume(3, 3, 8)])
+    {'thrice'}
+    """
+    names, room = set[str](), REPEATED_BYTES
+    for layer, volume in zip(layers, volumes, strict=True):
+        few = volume.calls > 1 and volume.tokens <= layer.shape[0]
+        if few and (room := room - FLOAT * layer.weights) >= 0:
+            names.add(layer.name)
+    return names
 
 
 def choose_channels(volume: LayerVolume, seed: int) -> Tensor | None:

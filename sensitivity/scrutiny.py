@@ -6,16 +6,19 @@ gives something else, and if it is said which parameters and outputs are not loo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.route import largest_nmse, nmse_by_output
+from vggtkit.core.arrays import Arrays
 from vggtkit.core.errors import InputError
 from vggtkit.quant import Layer, replaced_weights, simulate_layer, weight_of
 from vggtkit.quant.layers import parameter_name
@@ -25,12 +28,15 @@ from vggtkit.subject import Subject
 NOISIEST = 1e-6
 """NMSE between two FP32 passes over the same scene up to which a model is profiled."""
 
+DIGEST, ZEROS = "digest-", "zeros-"
+"""How arrays begin that say what outputs a pass gave."""
+
 NAMED = 3
 """Names that a sentence gives."""
 
 
 def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Run the model twice on a scene, and once on another in between.
+    """Run a model twice on a scene, and once on another in between.
 
     Args:
         subject: unchanged.
@@ -38,61 +44,73 @@ def scrutinise(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene
         scenes: to be profiled.
 
     Returns:
-        The facts of `look_over`, and ``repeatability``, as `repeated` gives it.
+        The facts of `known_beforehand`; ``left_out``, what it returns beside outputs; and ``repeatability``, as
+        `repeated` gives it.
 
     Raises:
-        InputError: the passes over the same scene differ, or as `look_over`.
+        InputError: the passes over the same scene differ, a weight is not finite, or a pass makes or changes
+            parameters or runs layers with other weights than theirs.
     """
     with torch.no_grad(), _leaving_parameters(subject):
-        first, facts = _looked_over(subject, layers, scenes)
+        facts = known_beforehand(subject, layers)
+        with _reading_their_own(subject, layers):
+            first = subject.run(scenes[0])
+        facts["left_out"] = dict(subject.left_out)
+        if len(scenes) > 1:
+            subject.run(scenes[1], check=False)
         again = subject.run(scenes[0], check=False)
     return facts | {"repeatability": repeated(first, again, scenes[0])}
 
 
-def look_over(
-    subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Run the model once on each of the first two scenes.
-
-    Args:
-        subject: unchanged.
-        layers: of it.
-        scenes: to be profiled.
+def known_beforehand(subject: Subject, layers: Sequence[Layer]) -> dict[str, Any]:
+    """What is known of a model without running it.
 
     Returns:
-        Outputs of the first scene, to be held against those of another pass by `repeated`; and facts for the profile:
-        ``rounding_floor`` (NMSE that the model's own precision makes, about), ``left_out`` (what it returns beside
-        outputs), ``zero_outputs``, ``constant`` (whether two scenes give the same), and ``uncovered`` (parameters that
-        no layer holds).
+        ``rounding_floor`` (NMSE that the model's own precision makes, about) and ``uncovered`` (parameters that no
+        layer holds).
 
     Raises:
-        InputError: a weight is not finite, or a pass makes or changes parameters or runs layers with other weights
-            than theirs.
+        InputError: a weight is not finite.
     """
-    with torch.no_grad(), _leaving_parameters(subject):
-        return _looked_over(subject, layers, scenes)
-
-
-def _looked_over(
-    subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for layer in layers:
         if not weight_of(subject.model, layer).isfinite().all():
             raise InputError(
                 f"weight of {layer.name} contains NaN or Inf: the checkpoint is damaged, fetch or train it again"
             )
-    with _reading_their_own(subject, layers):
-        first = subject.run(scenes[0])
-    left_out = dict(subject.left_out)
-    other = subject.run(scenes[1], check=False) if len(scenes) > 1 else None
-    constant = other is not None and not _same_inputs(scenes[0], scenes[1]) and _equal(first, other)
-    return first, {
-        "rounding_floor": _rounding(subject),
-        "left_out": left_out,
-        "zero_outputs": [key for key, value in first.items() if not value.any()],
-        "constant": constant,
-        "uncovered": _uncovered(subject, layers),
-    }
+    return {"rounding_floor": _rounding(subject), "uncovered": _uncovered(subject, layers)}
+
+
+def marks(outputs: Mapping[str, Tensor]) -> Arrays:
+    """What tells outputs from others and from zeros, in a few bytes, for `told_by`.
+
+    >>> sorted(marks({"depth": torch.zeros(2)}))
+    ['digest-depth', 'zeros-depth']
+    """
+    marked: Arrays = {}
+    for name, value in outputs.items():
+        exact = value.detach().to(torch.promote_types(value.dtype, torch.float32))  # NumPy has no bfloat16
+        held = np.ascontiguousarray(exact.cpu().numpy())
+        marked[f"{DIGEST}{name}"] = np.frombuffer(hashlib.sha256(held.data.cast("B")).digest(), dtype=np.uint8)
+        marked[f"{ZEROS}{name}"] = np.array(not held.any())
+    return marked
+
+
+def told_by(first: Arrays, other: Arrays | None) -> dict[str, Any]:
+    """Facts that `marks` of a scene, and of one with other inputs, tell.
+
+    Returns:
+        ``zero_outputs``, and ``constant``: whether the two scenes give the same.
+    """
+    zeros = [name.removeprefix(ZEROS) for name, value in first.items() if name.startswith(ZEROS) and value]
+    return {"zero_outputs": zeros, "constant": other is not None and same_outputs(first, other)}
+
+
+def same_outputs(one: Arrays, other: Arrays) -> bool:
+    """Whether `marks` are of equal outputs, bit for bit; steps may hold more than these."""
+    digests = [
+        {name: value.tobytes() for name, value in each.items() if name.startswith(DIGEST)} for each in (one, other)
+    ]
+    return digests[0] == digests[1]
 
 
 def repeated(first: Mapping[str, Tensor], again: Mapping[str, Tensor], scene: Scene) -> dict[str, float]:
@@ -242,11 +260,8 @@ def _sum(parameter: Tensor) -> str:
     return str((parameter.sum(dtype=dtype) + parameter.flatten()[:1].sum(dtype=dtype)).item())
 
 
-def _same_inputs(one: Scene, other: Scene) -> bool:
+def same_inputs(one: Scene, other: Scene) -> bool:
+    """Whether two scenes show a model the same."""
     pairs = [(one.images, other.images), (one.query_points, other.query_points)]
     pairs += list(zip(tree_leaves(one.inputs), tree_leaves(other.inputs), strict=False))
     return all(a.equal(b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b for a, b in pairs)
-
-
-def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)

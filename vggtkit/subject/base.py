@@ -221,6 +221,12 @@ class Subject(ABC):
         finally:
             self.precision = before
 
+    @contextmanager
+    def differentiated_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """As `computing_in`, for gradients, which need less precision than what they are compared for."""
+        with self.computing_in(dtype):
+            yield
+
     @abstractmethod
     def graph(self, scene: Scene | None = None) -> nx.DiGraph:
         """Which layers feed which, see `vggtkit.subject.graph`; seen in a pass over a scene where one is needed.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import networkx as nx
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import setting
 from vggtkit.model import VGGT
+from vggtkit.model.dpt_head import DPTFeatures
 from vggtkit.model.layers import Block
 from vggtkit.model.outputs import OUTPUTS
 from vggtkit.model.track_head import CrossBlock, SelfBlock
@@ -111,6 +113,20 @@ class VGGTSubject(Subject):
     @precision.setter
     def precision(self, dtype: torch.dtype) -> None:
         self.vggt.trunk_dtype = dtype
+
+    @contextmanager
+    def differentiated_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """As `Subject.differentiated_in`; the maps of the dense heads are in that precision too."""
+        dense = [part for part in self.vggt.modules() if isinstance(part, DPTFeatures)]
+        before = [part.maps_dtype for part in dense]
+        with self.computing_in(dtype):
+            try:
+                for part in dense:
+                    part.maps_dtype = dtype if dtype.itemsize < 4 else None
+                yield
+            finally:
+                for part, value in zip(dense, before, strict=True):
+                    part.maps_dtype = value
 
     def graph(self, scene: Scene | None = None) -> nx.DiGraph:  # noqa: ARG002
         """As `Subject.graph`, from a narrow network of the same depth: no weights and no scene are needed."""
