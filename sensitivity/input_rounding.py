@@ -159,5 +159,7 @@ def _products(errors: Tensor, gradient: Tensor) -> Tensor:
     of `torch.linalg.vecdot`.
     """
     dtype = torch.float32 if errors.device.type == "mps" else torch.float64
-    pieces = zip(errors.flatten(1).split(AT_ONCE, dim=1), gradient.flatten().split(AT_ONCE), strict=True)
-    return torch.stack([torch.mv(made, piece.to(made.dtype)) for made, piece in pieces]).sum(0, dtype=dtype)
+    pieces = zip(
+        errors.flatten(1).split(AT_ONCE, dim=1), gradient.flatten().to(errors.dtype).split(AT_ONCE), strict=True
+    )
+    return torch.stack([torch.mv(made, piece) for made, piece in pieces]).sum(0, dtype=dtype)
