@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sensitivity.attention_gradients import kept_attention_weights
 from sensitivity.differentiable import mutations
@@ -70,8 +71,7 @@ def differentiated(
 @contextmanager
 def with_gradients(subject: Subject, layers: Sequence[Layer], dtype: torch.dtype) -> Iterator[None]:
     """Gradients for the weights of layers, and a precision."""
-    weights = [weight_of(subject.model, layer) for layer in layers]
-    with torch.enable_grad(), _gradients_of(subject.model, weights), subject.differentiated_in(dtype):
+    with torch.enable_grad(), gradients_of(subject, layers), subject.differentiated_in(dtype):
         yield
 
 
@@ -84,11 +84,15 @@ def computed_in(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def tape_of(route: Route, weights: Sequence[Tensor], places: Sequence[Collection[str | None]] | None) -> Tape:
-    """To record a pass on a route that gradients of ``weights`` are wanted of; ``places`` as `Tape` has them."""
+def tape_of(
+    route: Route, weights: Sequence[Tensor], places: Sequence[Collection[str | None]] | None,
+    lowered: Mapping[str, torch.dtype] = MappingProxyType({}),
+) -> Tape:  # fmt: skip
+    """To record a pass on a route that gradients of ``weights`` are wanted of; the others as `Tape` has them."""
     return Tape(
-        route.segments, weights, places=places, reused=route.reused, running=route.running, checked=route.checked
-    )
+        route.segments, weights, places=places, reused=route.reused, running=route.running, checked=route.checked,
+        lowered=lowered,
+    )  # fmt: skip
 
 
 def norm_of(output: Tensor) -> Tensor:
@@ -98,10 +102,10 @@ def norm_of(output: Tensor) -> Tensor:
 
 
 @contextmanager
-def _gradients_of(model: nn.Module, wanted: Sequence[Tensor]) -> Iterator[None]:
-    """Gradients for some parameters alone; all flags are as before afterwards."""
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    identities = {id(parameter) for parameter in wanted}
+def gradients_of(subject: Subject, layers: Sequence[Layer]) -> Iterator[None]:
+    """Gradients for the weights of layers alone; all flags are as before afterwards."""
+    flags = [(parameter, parameter.requires_grad) for parameter in subject.model.parameters()]
+    identities = {id(weight_of(subject.model, layer)) for layer in layers}
     try:
         for parameter, _ in flags:
             parameter.requires_grad_(id(parameter) in identities)

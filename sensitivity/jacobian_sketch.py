@@ -24,14 +24,16 @@ needs no more than its weights and a few gigabytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from sensitivity.going_back import computed_in, differentiated, norm_of, tape_of, with_gradients
+from sensitivity.attention_gradients import kept_attention_weights
+from sensitivity.going_back import computed_in, differentiated, gradients_of, norm_of, tape_of, with_gradients
 from sensitivity.input_rounding import InputErrors
 from sensitivity.route import Route, nmse_by_output, route_of
 from sensitivity.segments import Gradients, Tape
@@ -194,13 +196,13 @@ class Sketch(NamedTuple):
         weights: of the errors of weights, per output ``[layers, schemes, probes]``.
         inputs: of rounded inputs, per output ``[layers, activation formats, probes]``; NaN where a layer has none.
         noise: mean square of the changes by Gaussian noise of the errors' norm, per output ``[layers, schemes]``.
-        outputs: of the pass that was gone back through.
+        repeated: whether parts that were computed once more gave the same bits.
     """
 
     weights: dict[str, Tensor]
     inputs: dict[str, Tensor]
     noise: dict[str, Tensor]
-    outputs: dict[str, Tensor]
+    repeated: bool
 
 
 def sketch_changes(
@@ -226,7 +228,7 @@ def sketch_changes(
         scene: a calibration scene.
         probes: random vectors per output.
         seed: of the random vectors; give every scene its own.
-        dtype: that the trunk computes in here: the gradients need less precision than what they are compared for.
+        dtype: that gradients are taken in: they need less precision than what they are compared for.
         through_detach: what `ignores_detach` says of the model; by default it is asked on this scene.
 
     Returns:
@@ -260,11 +262,17 @@ def sketch_errors(
     Raises:
         InputError: as `sketch_changes`.
     """
+    draw = partial(random_vectors, probes=probes, seed=seed)
+    if subject.segments_are_known:
+        recording = Recording(subject, layers, inputs, dtype)
+        with recording.taking():
+            recording.outputs = subject.run(scene)
+        return recording.sketch(errors, draw)
     if through_detach is None:
         through_detach = ignores_detach(subject, layers, scene, dtype)
 
     def passes(route: Route) -> Sketch:
-        return _changes(subject, layers, errors, inputs, scene, partial(_random, probes=probes, seed=seed), route)
+        return _changes(subject, layers, errors, inputs, scene, draw, route)
 
     return differentiated(subject, layers, scene, passes, dtype, through_detach=through_detach)
 
@@ -331,18 +339,66 @@ def _apart(estimated: float, measured: float) -> float:
     return abs(math.log(low / high))
 
 
+class Recording:
+    """A pass of a model whose segments are known, to be gone back through later, in any precision.
+
+    Whatever else happens during the pass, errors of layers can be seen in it, no other one is needed.
+
+    Args:
+        subject: its weights do not change.
+        layers: of `vggtkit.quant.find_layers`.
+        inputs: of the same layers.
+        dtype: that the way back computes in.
+
+    Attributes:
+        outputs: of the pass, to be set.
+    """
+
+    def __init__(self, subject: Subject, layers: Sequence[Layer], inputs: InputErrors, dtype: torch.dtype) -> None:
+        self.subject, self.layers, self.inputs, self.dtype = subject, layers, inputs, dtype
+        self.tape = _tape(subject, layers, inputs, Route(subject.segments()), subject.lowered_segments(dtype))
+        self.outputs: dict[str, Tensor] = {}
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """The pass runs inside."""
+        with (
+            torch.enable_grad(),
+            gradients_of(self.subject, self.layers),
+            self.inputs.watching(),
+            self.tape.recording(),
+        ):
+            yield
+
+    def sketch(self, errors: WeightErrors, draw: Vectors) -> Sketch:
+        """As `sketch_errors`; once."""
+        with (
+            with_gradients(self.subject, self.layers, self.dtype),
+            self.inputs.watching(),
+            kept_attention_weights(self.dtype),
+        ):
+            return _gone_back(self.tape, self.layers, errors, self.inputs, self.outputs, list(draw(self.outputs)))
+
+
 def _changes(
     subject: Subject, layers: Sequence[Layer], errors: WeightErrors, inputs: InputErrors, scene: Scene, draw: Vectors,
     route: Route,
 ) -> Sketch:  # fmt: skip
     """`sketch_errors` on a given way back."""
-    places = [set(used) for used in route.places] if route.places is not None else [set() for _ in layers]
-    places += [inputs.places(route.segments, row) | places[row] for row in inputs.rows]
-    tape = tape_of(route, [*(weight_of(subject.model, layer) for layer in layers), *inputs.steps], places)
+    tape = _tape(subject, layers, inputs, route, {})
     with inputs.watching():
         with tape.recording(), route.running():
             outputs = subject.run(scene)
         return _gone_back(tape, layers, errors, inputs, outputs, list(draw(outputs)))
+
+
+def _tape(
+    subject: Subject, layers: Sequence[Layer], inputs: InputErrors, route: Route, lowered: Mapping[str, torch.dtype]
+) -> Tape:
+    places = [set(used) for used in route.places] if route.places is not None else [set() for _ in layers]
+    places += [inputs.places(route.segments, row) | places[row] for row in inputs.rows]
+    weights = [*(weight_of(subject.model, layer) for layer in layers), *inputs.steps]
+    return tape_of(route, weights, places, lowered)
 
 
 def _gone_back(
@@ -383,10 +439,10 @@ def _gone_back(
     of_weights, by_inputs, by_noise = by_kind
     squares = errors.squared_norms()
     noise = {name: squares * values.square().mean((1, 2))[:, None] for name, values in by_noise.items()}
-    return Sketch(of_weights, by_inputs, noise, {name: value.detach() for name, value in outputs.items()})
+    return Sketch(of_weights, by_inputs, noise, tape.same)
 
 
-def _random(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def random_vectors(outputs: dict[str, Tensor], probes: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Every output with each of its random vectors."""
     for number, value in enumerate(outputs.values()):
         generator = torch.Generator().manual_seed(seed * len(OUTPUTS) + number)

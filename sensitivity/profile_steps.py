@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch_errors
+from sensitivity.jacobian_sketch import Recording, Sketch, WeightErrors, random_vectors, sketch_errors
 from sensitivity.recorder import Errors, SceneRecorder, TokenSampling
 from sensitivity.rounding_gain import rounding_gain
 from sensitivity.scrutiny import marks
@@ -30,6 +31,8 @@ from vggtkit.subject import Subject
 
 DAMAGE, ROUNDINGS = "damage", "roundings"
 """The last step of a scene, and the last of all, which is of all scenes together."""
+REPEATED = "repeated"
+"""Array of that step: whether parts that were computed once more gave the same bits."""
 WEIGHTS, INPUTS, NOISE = "weights-", "inputs-", "noise-"
 """How the arrays of that step begin: changes by errors of weights, and by rounded inputs; damage of noise."""
 
@@ -87,6 +90,7 @@ class _Bench:
     work: ProfileWork
     number: int = -1
     recorder: SceneRecorder | None = None
+    recording: Recording | None = None
     ran_fp32: bool = False
     errors: WeightErrors = field(init=False)
     inputs: InputErrors = field(init=False)
@@ -110,9 +114,14 @@ class _Bench:
         if what == DAMAGE:
             return self._damage(number)
         recorder = self._recorder(number)
-        faster = linear_layers(self.work.subject.model) if self.is_large else nullcontext()
-        with self.work.subject.computing_in(self.work.dtype), faster:
+        with self._computing():
             return self._in_fp32(recorder) if what == FP32 else self._under(recorder, what)
+
+    @contextmanager
+    def _computing(self, dtype: torch.dtype | None = None) -> Iterator[None]:
+        faster = linear_layers(self.work.subject.model) if self.is_large else nullcontext()
+        with self.work.subject.computing_in(dtype or self.work.dtype), faster:
+            yield
 
     def _recorder(self, number: int) -> SceneRecorder:
         if self.recorder is None or self.number != number:
@@ -120,12 +129,20 @@ class _Bench:
             self.recorder = SceneRecorder(
                 work.subject, work.layers, work.volumes, work.scenes[number], work.sampling, work.seed
             )
-            self.number, self.ran_fp32 = number, False
+            self.number, self.ran_fp32, self.recording = number, False, None
         return self.recorder
 
     def _in_fp32(self, recorder: SceneRecorder) -> Arrays:
-        by_scheme = [_arrays(errors) for errors in recorder.reference(self.work.schemes).values()]
+        """Errors of layers, in the pass that is gone back through later where it is known how."""
+        work = self.work
+        if work.subject.segments_are_known and self._recorded_dtype() == work.dtype:
+            self.recording = self._new_recording()
+            errors = recorder.reference(work.schemes, self.recording.taking)
+            self.recording.outputs = recorder.outputs
+        else:
+            errors = recorder.reference(work.schemes)
         self.ran_fp32 = True
+        by_scheme = [_arrays(each) for each in errors.values()]
         stacked = {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]}
         return stacked | _tokens(recorder) | marks(recorder.outputs)
 
@@ -137,15 +154,35 @@ class _Bench:
         nmse = {f"nmse-{name}": metrics_from_sums(sums)["nmse"].numpy() for name, sums in outputs.items()}
         return _arrays(errors) | _tokens(recorder) | nmse
 
-    def _damage(self, number: int) -> Arrays:
+    def _recorded_dtype(self) -> torch.dtype:
+        """Of the pass that is gone back through: gradients have to be as exact as it is, or it FP32."""
         work = self.work
-        self.recorder = None  # the last step of a scene; what it remembers would lie beside the graphs
-        sketched = sketch_errors(
-            work.subject, work.layers, self.errors, self.inputs, work.scenes[number], probes=work.probes,
-            seed=work.seed * len(work.scenes) + number, dtype=work.gradient_dtype, through_detach=work.through_detach,
-        )  # fmt: skip
-        comparable = work.gradient_dtype == work.dtype == torch.float32 and not self.is_large
-        return _changes(sketched) | (marks(sketched.outputs) if comparable else {})
+        return work.dtype if work.dtype in (torch.float32, work.gradient_dtype) else work.gradient_dtype
+
+    def _new_recording(self) -> Recording:
+        return Recording(self.work.subject, self.work.layers, self.inputs, self.work.gradient_dtype)
+
+    def _damage(self, number: int) -> Arrays:
+        """The last step of a scene; what the recorder remembers would lie beside the graphs."""
+        work, scene = self.work, self.work.scenes[number]
+        recording = self.recording if self.number == number else None
+        self.recorder = self.recording = None
+        seed = work.seed * len(work.scenes) + number
+        if not work.subject.segments_are_known:
+            return _changes(
+                sketch_errors(
+                    work.subject, work.layers, self.errors, self.inputs, scene, probes=work.probes, seed=seed,
+                    dtype=work.gradient_dtype, through_detach=work.through_detach,
+                )
+            )  # fmt: skip
+        if recording is None:  # the step in FP32 was done elsewhere, or before
+            with self._computing(self._recorded_dtype()):
+                recording = self._new_recording()
+                with recording.taking():
+                    recording.outputs = work.subject.run(scene)
+        sketched = recording.sketch(self.errors, partial(random_vectors, probes=work.probes, seed=seed))
+        comparable = work.gradient_dtype == work.dtype and not self.is_large
+        return _changes(sketched) | ({REPEATED: np.array(sketched.repeated)} if comparable else {})
 
     def _roundings(self) -> Arrays:
         work = self.work

@@ -17,7 +17,7 @@ from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
 from sensitivity.own_derivatives import check_derivatives
-from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
+from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, REPEATED, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
 from sensitivity.recorder import Errors, TokenSampling, plan_sampling
 from sensitivity.route import Route
 from sensitivity.scrutiny import (
@@ -26,7 +26,6 @@ from sensitivity.scrutiny import (
     known_beforehand,
     repeated,
     same_inputs,
-    same_outputs,
     scrutinise,
     told_by,
 )
@@ -147,8 +146,9 @@ def profile(
 def _told_by_steps(subject: Subject, scenes: Sequence[Scene], parts: Parts, dtype: torch.dtype) -> dict[str, Any]:
     """Facts that the steps tell by the way.
 
-    A model whose parts are known repeats itself where the pass that gradients went back through gave what the step in
-    FP32 did. Where it did not, two more are held against each other; at full size the two are computed differently.
+    A model whose parts are known repeats itself where all parts gave the same bits when they were computed once more
+    for the way back. Where they did not, two passes are held against each other; at full size parts are computed once
+    more in another precision.
 
     Raises:
         InputError: two passes over the same scene differ.
@@ -157,10 +157,10 @@ def _told_by_steps(subject: Subject, scenes: Sequence[Scene], parts: Parts, dtyp
     others = (number for number, scene in enumerate(scenes) if not same_inputs(scenes[0], scene))
     other = next(others, None)
     facts = told_by(first, None if other is None else parts.load(f"{other}-{FP32}"))
-    names = [name.removeprefix(DIGEST) for name in gone_back if name.startswith(DIGEST)]
-    if not (subject.segments_are_known and names):
+    if REPEATED not in gone_back:
         return facts
-    if same_outputs(first, gone_back):
+    if gone_back[REPEATED]:
+        names = [name.removeprefix(DIGEST) for name in first if name.startswith(DIGEST)]
         return facts | {"repeatability": dict.fromkeys(names, 0.0)}
     with torch.no_grad(), subject.computing_in(dtype):
         return facts | {"repeatability": repeated(subject.run(scenes[0]), subject.run(scenes[0]), scenes[0])}

@@ -7,7 +7,8 @@ scheme of the scene has been compared with them, a megabyte per call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -146,9 +147,15 @@ class SceneRecorder:
         self.outputs: dict[str, Tensor] = {}
         self.samples: list[list[Tensor]] = []
 
-    @torch.no_grad()
-    def reference(self, schemes: Sequence[str]) -> dict[str, Errors]:
-        """The FP32 pass; errors that each layer makes alone, on clean input, for the schemes given."""
+    def reference(
+        self, schemes: Sequence[str], running: Callable[[], AbstractContextManager[None]] = torch.no_grad
+    ) -> dict[str, Errors]:
+        """The FP32 pass; errors that each layer makes alone, on clean input, for the schemes given.
+
+        Args:
+            schemes: keys of formats.
+            running: the pass runs in it.
+        """
         errors = {key: Errors.none(len(self.layers)) for key in schemes}
         self.values, self.samples = [[] for _ in self.layers], [[] for _ in self.layers]
         waiting: dict[int, list[LayerCall]] = {}
@@ -163,10 +170,11 @@ class SceneRecorder:
             else:
                 self._alone([call], schemes, errors)
 
-        with observed(self.subject.model, self.layers, observe):
+        with running(), observed(self.subject.model, self.layers, observe):
             self.outputs = self.subject.run(self.scene)
-        for calls in waiting.values():
-            self._alone(calls, schemes, errors)
+        with torch.no_grad():
+            for calls in waiting.values():
+                self._alone(calls, schemes, errors)
         return errors
 
     def _alone(self, calls: Sequence[LayerCall], schemes: Sequence[str], errors: Mapping[str, Errors]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -76,6 +77,10 @@ class Tape:
         reused: segments whose tensors are worked on in place before or after them, so that they need copies.
         running: entered wherever a segment is computed once more.
         checked: whether that must give the same as the first time.
+        lowered: by name of a segment, a precision that it is computed in once more, other than the first time.
+
+    Attributes:
+        same: whether every segment that was computed once more, in its own precision, gave the same bits.
     """
 
     def __init__(
@@ -87,8 +92,9 @@ class Tape:
         reused: Collection[str] = (),
         running: Callable[[], AbstractContextManager[None]] = nullcontext,
         checked: bool = False,
+        lowered: Mapping[str, torch.dtype] = MappingProxyType({}),
     ) -> None:
-        self.segments, self.weights = segments, weights
+        self.segments, self.weights, self.lowered, self.same = segments, weights, lowered, True
         self.reused, self.running, self.checked = reused, running, checked
         holders: dict[int, set[str | None]] = {}
         for name, module in segments.items():
@@ -203,6 +209,8 @@ class Tape:
                 value.requires_grad_(before.requires_grad)
         arguments, keywords = tree_unflatten(inner, call.spec)
         enabled, dtype = call.autocast
+        if call.name in self.lowered:
+            enabled, dtype = True, self.lowered[call.name]
         device = call.leaves[0].device.type
         with (
             torch.enable_grad(),
@@ -210,6 +218,7 @@ class Tape:
             self.running(),
         ):
             again = [v for v in tree_flatten(call.forward(*arguments, **keywords))[0] if _differentiable(v)]
+        self.same = self.same and all(map(torch.equal, again, call.leaves))
         if self.checked:
             coarse = torch.finfo(dtype).eps if enabled else 0.0
             if len(again) != len(call.leaves) or not all(map(partial(_alike, coarse), again, call.leaves)):

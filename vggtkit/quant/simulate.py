@@ -129,10 +129,9 @@ def _rounded_rows(cut: CutWeight, key: str) -> Rows:
     scales, zero = cut.scales(fmt)
     if fmt.granularity == "tensor":
         blocks = cut.weight.reshape(cut.shape[0], 1, -1)
-        scales, zero = (value if value is None else value.expand(cut.shape[0], 1, 1) for value in (scales, zero))
+        scales, zero = scales.expand(cut.shape[0], 1, 1), None if zero is None else zero.expand(cut.shape[0], 1, 1)
     else:
         blocks = cut.blocks(fmt)
-    assert scales is not None
     return partial(_scaled, fmt, blocks, scales.float(), zero)
 
 

@@ -227,6 +227,10 @@ class Subject(ABC):
         with self.computing_in(dtype):
             yield
 
+    def lowered_segments(self, dtype: torch.dtype) -> Mapping[str, torch.dtype]:  # noqa: ARG002
+        """Segments that `differentiated_in` computes in another precision than they were in, and in which, by name."""
+        return {}
+
     @abstractmethod
     def graph(self, scene: Scene | None = None) -> nx.DiGraph:
         """Which layers feed which, see `vggtkit.subject.graph`; seen in a pass over a scene where one is needed.

@@ -128,6 +128,12 @@ class VGGTSubject(Subject):
                 for part, value in zip(dense, before, strict=True):
                     part.maps_dtype = value
 
+    def lowered_segments(self, dtype: torch.dtype) -> Mapping[str, torch.dtype]:
+        """As `Subject.lowered_segments`: the blocks of the trunk; dense heads lower themselves."""
+        if dtype == self.precision:
+            return {}
+        return {name: dtype for name in self.segments() if name.startswith("aggregator.")}
+
     def graph(self, scene: Scene | None = None) -> nx.DiGraph:  # noqa: ARG002
         """As `Subject.graph`, from a narrow network of the same depth: no weights and no scene are needed."""
         return topology(self.vggt.config)
