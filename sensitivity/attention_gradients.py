@@ -75,16 +75,19 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
-        """With ``P`` the weights: ``P^T g``, and through the softmax ``P * (g V^T - sum(g * result))``."""
+        """With ``P`` the weights: ``P^T g``, and through the softmax ``P * (g V^T - sum(g * result))``.
+
+        The weights are kept transposed, so that two of the three products with them need not turn them.
+        """
         query, key, value, result = ctx.saved_tensors
         scale = 1 / math.sqrt(query.shape[-1])
         if ctx.weights is None:
-            ctx.weights = (query @ key.transpose(-1, -2)).mul_(scale).softmax(-1)
-        weights: Tensor = ctx.weights
-        of_value = weights.transpose(-1, -2) @ gradient
-        of_scores = gradient @ value.transpose(-1, -2)
-        of_scores.sub_((gradient * result).sum(-1, keepdim=True)).mul_(weights)
-        return (of_scores @ key).mul_(scale), (of_scores.transpose(-1, -2) @ query).mul_(scale), of_value
+            weights = (query @ key.transpose(-1, -2)).mul_(scale).softmax(-1)
+            ctx.weights = weights.transpose(-1, -2).contiguous()
+        of_value = ctx.weights @ gradient
+        of_scores = value @ gradient.transpose(-1, -2)  # transposed
+        of_scores.sub_((gradient * result).sum(-1).unsqueeze(-2)).mul_(ctx.weights)
+        return (of_scores.transpose(-1, -2) @ key).mul_(scale), (of_scores @ query).mul_(scale), of_value
 
 
 # mypy takes torch's `apply` for untyped

@@ -41,6 +41,7 @@ from vggtkit.core.errors import InputError
 from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import Layer, replaced_weights, simulate_formats, simulate_layer, weight_of
 from vggtkit.quant.blocks import CutWeight
+from vggtkit.quant.formats import get_format
 from vggtkit.quant.packed import out_first
 from vggtkit.quant.simulate import simulate_pieces, stored_nbytes_cut
 from vggtkit.scenes import Scene
@@ -95,38 +96,40 @@ class WeightErrors:
             self.cache[layer.name] = errors
         return self.cache[layer.name]
 
-    def products(self, layer: Layer, gradients: Sequence[Tensor]) -> Tensor:
-        """Inner products of the errors with n gradients like the weight: float64 ``[n, schemes]``."""
+    def products(self, layer: Layer, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Inner products of n gradients like a layer's weight with its errors, and with noise.
+
+        The noise is Gaussian, of norm 1, and the same numbers for all layers, which are never looked at together.
+
+        Returns:
+            float64 ``[n, schemes]`` and ``[n, NOISE_DRAWS]``.
+        """
         kind = layer.kind
         if self.keep:
-            pieces: Iterable[tuple[slice, Tensor]] = [(slice(None), self(layer))]
+            pieces: Iterable[tuple[slice, Tensor]] = [(slice(0, layer.weights), self(layer))]
             rows = [gradient.flatten() for gradient in gradients]
         else:
             pieces = self._pieces(layer)
             rows = [out_first(gradient, kind).flatten() for gradient in gradients]
-        products = torch.zeros(len(rows), len(self.schemes), dtype=torch.float64)
+        noise = self._noise(layer, rows[0].device)
+        of_errors = torch.zeros(len(rows), len(self.schemes), dtype=torch.float64)
+        of_noise = torch.zeros(len(rows), NOISE_DRAWS, dtype=torch.float64)
         squares = torch.zeros(len(self.schemes), dtype=torch.float64)
         for part, errors in pieces:
             some = torch.stack([row[part] for row in rows]).to(errors)  # of many gradients at full size, in the cache
-            products += _inner(some, errors).double().cpu()
+            of_errors += _inner(some, errors).double().cpu()
+            of_noise += _inner(some, noise[:, part].to(some)).double().cpu()
             if layer.name not in self.squares:
                 squares += torch.linalg.vector_norm(errors, dim=1).double().square().cpu()
         self.squares.setdefault(layer.name, squares)
-        return products
+        return of_errors, of_noise / noise.norm(dim=1).double().cpu()
 
-    def noise_products(self, layer: Layer, gradients: Sequence[Tensor]) -> Tensor:
-        """Inner products of n gradients with Gaussian noise of norm 1: float64 ``[n, NOISE_DRAWS]``.
-
-        The same numbers serve all layers, which are never looked at together.
-        """
-        device = gradients[0].device
+    def _noise(self, layer: Layer, device: torch.device) -> Tensor:
         if self.noise.shape[1] < layer.weights or self.noise.device != device:
             generator = torch.Generator().manual_seed(0)
             largest = max(one.weights for one in self.layers)
             self.noise = torch.randn(NOISE_DRAWS, largest, generator=generator).to(device)
-        noise = self.noise[:, : layer.weights]
-        norms = noise.norm(dim=1)
-        return torch.stack([(noise @ gradient.flatten().float()) / norms for gradient in gradients]).double().cpu()
+        return self.noise[:, : layer.weights]
 
     def squared_norms(self) -> Tensor:
         """Of the errors of all layers that products were asked of, float64 ``[layers, schemes]``; 0 of the others."""
@@ -138,6 +141,7 @@ class WeightErrors:
         sizes = []
         for layer in self.layers:
             cut = CutWeight(out_first(weight_of(self.model, layer), layer.kind), layer.name)
+            cut.look_for(map(get_format, self.schemes))
             sizes.append([stored_nbytes_cut(cut, key) for key in self.schemes])
         return sizes
 
@@ -424,8 +428,9 @@ def _gone_back(
             known = [gradient for gradient in of_weight if gradient is not None]
             of_weight.clear()
             if known and row < len(layers):
-                changes[row, there] += errors.products(layers[row], known)
-                of_noise[row, there] += errors.noise_products(layers[row], known)
+                of_errors, noise = errors.products(layers[row], known)
+                changes[row, there] += of_errors
+                of_noise[row, there] += noise
             elif known:
                 of_inputs[inputs.rows[row - len(layers)], there] += torch.stack(known).double().cpu()
 

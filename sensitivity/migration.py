@@ -139,7 +139,7 @@ class _FoldedWeights(WeightErrors):
         return torch.stack(errors)
 
     def _pieces(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
-        yield slice(None), self._simulate(layer)
+        yield slice(0, layer.weights), self._simulate(layer)
 
 
 class _FoldedInputs(InputErrors):

@@ -183,7 +183,8 @@ def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int, monke
     for row, layer in enumerate(layers):
         gradients = torch.randn(5, layer.weights, generator=torch.Generator().manual_seed(row))
         like_the_weight = [one.view_as(model.get_submodule(layer.name).weight) for one in gradients]
-        products = errors.products(layer, like_the_weight)
+        products, noise = errors.products(layer, like_the_weight)
+        assert noise.shape == (5, 2) and noise.isfinite().all()
         for column, scheme in enumerate(SCHEMES):
             expected = weight_error(model, layer, scheme).flatten()
             assert errors(layer)[column].equal(expected)

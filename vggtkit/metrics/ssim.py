@@ -20,6 +20,9 @@ SMALLEST_MAP = 3
 # Elements of candidate maps filtered at a time: the five temporaries of 1 MB stay close to the core.
 _CHUNK = 1 << 18
 
+# Positions that one product filters along an axis; of longer axes most products would be with zeros.
+_BAND = 64
+
 
 class SsimReference:
     """Reference maps with their filtered moments, to be compared with any number of candidates.
@@ -54,8 +57,9 @@ class SsimReference:
         if not self.measurable:
             return
         self._range = _usable_range(maps, data_range)
-        self._rows = _window_matrix(maps.shape[1], window_size(maps)).to(maps.device)
-        self._columns = _window_matrix(maps.shape[2], window_size(maps)).to(maps.device)
+        self._rows, self._columns = (
+            [(at, taps.to(maps.device)) for at, taps in _bands(length, window_size(maps))] for length in maps.shape[1:]
+        )
         # Variances do not depend on an offset: they are taken about each map's mean, in units of the range.
         offset = maps.mean((1, 2), keepdim=True)
         self._centred = (maps - offset) / self._range
@@ -112,7 +116,8 @@ class SsimReference:
 
     def _filter(self, maps: Tensor) -> Tensor:
         # Two dense products with band matrices: measured 10 x faster on CPU than a depthwise convolution.
-        return torch.matmul(self._rows, torch.matmul(maps, self._columns.T))
+        across = torch.cat([maps[..., at] @ taps.T for at, taps in self._columns], dim=-1)
+        return torch.cat([taps @ across[:, at] for at, taps in self._rows], dim=1)
 
 
 def ssim(reference: Tensor, candidate: Tensor, data_range: float | Tensor | None = None) -> float:
@@ -152,6 +157,18 @@ def _usable_range(maps: Tensor, data_range: float | Tensor | None) -> Tensor:
     wanted = maps.amax() - maps.amin() if data_range is None else torch.as_tensor(data_range)
     wanted = wanted.detach().to(maps).expand(len(maps)).reshape(-1, 1, 1)
     return torch.where(wanted == 0, torch.ones_like(wanted), wanted)
+
+
+@lru_cache(maxsize=64)
+def _bands(length: int, window: int) -> list[tuple[slice, Tensor]]:
+    """Filtering along an axis as dense products with pieces of it: what is given, and the weights of `_window_matrix`.
+
+    >>> [(at, tuple(taps.shape)) for at, taps in _bands(100, 11)]
+    [(slice(0, 74, None), (64, 74)), (slice(64, 100, None), (26, 36))]
+    """
+    stops = [min(start + _BAND + window - 1, length) for start in range(0, length - window + 1, _BAND)]
+    pieces = [slice(number * _BAND, stop) for number, stop in enumerate(stops)]
+    return [(piece, _window_matrix(piece.stop - piece.start, window)) for piece in pieces]
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ that is much of what a format costs.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -36,6 +37,16 @@ class CutWeight:
         self.weight = weight.detach().to(torch.float32)
         self.shape = tuple(weight.shape)
         self._cuts: dict[tuple[str, int | None], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def look_for(self, formats: Iterable[Format]) -> CutWeight:
+        """Itself, that will be asked for several formats: the smallest groups are looked at first.
+
+        The extremes of larger ones follow from theirs.
+        """
+        groups = {fmt.group_size: fmt for fmt in formats if fmt.group_size is not None}
+        if groups and len(self.shape) > 1 and self.weight.numel():
+            self._cut(groups[min(groups)])
+        return self
 
     def blocks(self, fmt: Format) -> Tensor:
         """``[rows, blocks, weights that share a scale]``.
@@ -76,12 +87,24 @@ class CutWeight:
         key = fmt.granularity, fmt.group_size
         if key not in self._cuts:
             blocks = blocks_of(self.weight.reshape(self.shape[0], -1), fmt)
-            # Two reductions: along an axis they are vectorised and `aminmax` is not, 0.2 against 1.9 ns a weight.
-            low, high = blocks.amin(dim=-1, keepdim=True), blocks.amax(dim=-1, keepdim=True)
+            low, high = self._extremes(blocks, fmt)
             if not self._cuts:
                 check_magnitude(torch.maximum(-low, high), _LARGEST_WEIGHT, label_of(self.name))
             self._cuts[key] = blocks, low.clamp_max_(0), high.clamp_min_(0)
         return self._cuts[key]
+
+    def _extremes(self, blocks: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:
+        """Of every block, from those of smaller groups where they are known: a hundredth of the numbers."""
+        finest = min((size for _, size in self._cuts if size is not None), default=0)
+        per_row = math.prod(self.shape[1:])
+        size = fmt.group_size or per_row
+        if finest and per_row % finest == 0 and size % finest == 0 and per_row % size == 0:
+            known = self._cuts["group", finest][1:]
+            low, high = (value.reshape(*blocks.shape[:2], -1) for value in known)
+        else:
+            low = high = blocks
+        # Two reductions: along an axis they are vectorised and `aminmax` is not, 0.2 against 1.9 ns a weight.
+        return low.amin(dim=-1, keepdim=True), high.amax(dim=-1, keepdim=True)
 
 
 def blocks_of(matrix: Tensor, fmt: Format) -> Tensor:

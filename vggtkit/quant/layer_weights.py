@@ -7,13 +7,14 @@ for the moment the layer runs (``pack_layer``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from vggtkit.core.errors import InputError
 from vggtkit.quant.blocks import CutWeight
+from vggtkit.quant.formats import get_format
 from vggtkit.quant.layers import kind_of, layer_kind, own_weight, parameter_name
 from vggtkit.quant.packed import PackedWeight, from_out_first, out_first, pack_parameter, unpack_parameter
 from vggtkit.quant.quantizer import QuantizedTensor, dequantize, quantize
@@ -90,7 +91,7 @@ def simulate_layer(module: nn.Module, key: str, name: str = "", channels: Tensor
 
 
 def simulate_formats(
-    module: nn.Module, keys: Iterable[str], name: str = "", channels: Tensor | None = None
+    module: nn.Module, keys: Sequence[str], name: str = "", channels: Tensor | None = None
 ) -> Iterator[Tensor]:
     """`simulate_layer` in several formats, one after the other; what they share is done once.
 
@@ -98,7 +99,7 @@ def simulate_formats(
     [torch.Size([8, 3]), torch.Size([8, 3])]
     """
     kind, weight = kind_of(module), own_weight(module)
-    cut = CutWeight(out_first(weight, kind), name)
+    cut = CutWeight(out_first(weight, kind), name).look_for(map(get_format, keys))
     for key in keys:
         yield from_out_first(simulate_cut(cut, key, channels), kind).to(weight.dtype)
 

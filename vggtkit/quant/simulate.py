@@ -72,6 +72,7 @@ def simulate_pieces(cut: CutWeight, keys: Sequence[str], at_once: int = PIECE) -
     >>> [(part, made.tolist()) for part, made in simulate_pieces(CutWeight(weight), ["int4_group_32"], at_once=4)]
     [(slice(0, 4, None), [[7.0, -4.0, 0.0, 2.0]]), (slice(4, 8, None), [[14.0, 0.0, 0.0, 0.0]])]
     """
+    cut.look_for(map(get_format, keys))
     rounded = [_rounded_rows(cut, key) for key in keys]
     count, width = cut.shape[0], math.prod(cut.shape[1:])
     parts = list(_parts(count, width, at_once))

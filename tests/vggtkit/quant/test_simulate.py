@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from vggtkit.core.errors import InputError
-from vggtkit.quant import FORMATS, dequantize, quantize, simulate, simulate_layer, stored_nbytes
+from vggtkit.quant import FORMATS, candidates, dequantize, quantize, simulate, simulate_layer, stored_nbytes
+from vggtkit.quant.blocks import CutWeight
+from vggtkit.quant.formats import get_format
+from vggtkit.quant.simulate import simulate_pieces
 
 SHAPES = ((64, 100), (96, 33, 3, 3), (8, 7), (700, 600))
 
@@ -48,3 +51,24 @@ def test_refuses_what_quantize_refuses(value: float) -> None:
     weight[1, 3] = value
     with pytest.raises(InputError, match=r"weight of x (contains NaN or Inf|reaches)"):
         simulate(weight, "int4_group_32", "x")
+
+
+@pytest.mark.parametrize("shape", [(6, 256), (4, 40), (3, 8, 4, 4), (5, 100)])
+def test_extremes_of_larger_groups_follow_from_those_of_smaller_ones(shape: tuple[int, ...]) -> None:
+    """Looked at the smallest first or each by itself: the same scales, groups ragged or not."""
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    formats = [get_format(key) for key in candidates() if not get_format(key).is_float]
+    together = CutWeight(weight).look_for(formats)
+    for fmt in formats:
+        for found, expected in zip(together.extremes(fmt), CutWeight(weight).extremes(fmt), strict=True):
+            assert found.equal(expected), fmt.key
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 10**6])
+def test_pieces_are_the_whole(at_once: int) -> None:
+    weight, keys = torch.randn(7, 5, 3, 3), candidates()
+    whole = torch.stack([simulate(weight, key).flatten() for key in keys])
+    found = torch.full_like(whole, torch.nan)
+    for part, made in simulate_pieces(CutWeight(weight), keys, at_once):
+        found[:, part] = made
+    assert found.equal(whole)
