@@ -41,8 +41,9 @@ from analysis.steps.run_folder import FOLDING, profiled_scenes, subject_of_run
 from mixedprec import Plan, load_plan, packed_with, parse_request, quantized_weights, uniform_assignment
 from sensitivity import Profile, open_profile
 from sensitivity.input_rounding import InputErrors, rounded_inputs
-from sensitivity.jacobian_sketch import WeightErrors, sketch_errors
+from sensitivity.jacobian_sketch import sketch_errors
 from sensitivity.route import nmse_by_output
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.metrics.geometry import bootstrap_interval
 from vggtkit.model import VGGT, load_vggt
 from vggtkit.model.folding import outlier_twin

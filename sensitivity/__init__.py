@@ -7,6 +7,8 @@
 | `capture` | forward hooks that see layers, and let them compute under a scheme |
 | `recorder` | of every layer, sums of errors and sampled tokens |
 | `jacobian_sketch` | damage at the outputs from random vector-Jacobian products |
+| `weight_errors` | errors of weights in all formats, multiplied with gradients |
+| `attention_gradients` | gradients of attention for many cotangents, from weights worked out once |
 | `input_rounding` | the same of rounded inputs of layers, from the same passes |
 | `migration` | factors worth folding out of inputs into weights |
 | `gradient_precision` | the type that backward passes compute in |

@@ -19,9 +19,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from sensitivity.input_rounding import has_rounded_input
-from sensitivity.jacobian_sketch import AT_ONCE, CACHE_BYTES, NOISE_DRAWS
 from sensitivity.recorder import VALUES_PER_CALL, repeated_layers
 from sensitivity.survey import LayerVolume, run_for_shapes
+from sensitivity.weight_errors import CACHE_BYTES, NOISE_DRAWS, WEIGHTS_AT_ONCE
 from vggtkit.core.memory import bytes_of
 from vggtkit.model.outputs import outputs_of_head
 from vggtkit.quant import Layer
@@ -98,7 +98,7 @@ def footprint(
     errors = FLOAT * candidates * sum(layer.weights for layer in layers)
     noise = FLOAT * NOISE_DRAWS * max((layer.weights for layer in layers), default=0)
     # Errors that are not kept are made in the same memory for all layers.
-    cached = noise + (errors if errors <= CACHE_BYTES else FLOAT * candidates * AT_ONCE)
+    cached = noise + (errors if errors <= CACHE_BYTES else FLOAT * candidates * WEIGHTS_AT_ONCE)
     moments = [count.largest]
     for name, module in segments.items():
         gradients = probes * _outputs_behind(subject, name)

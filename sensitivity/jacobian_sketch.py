@@ -30,20 +30,17 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sensitivity.attention_gradients import kept_attention_weights
-from sensitivity.going_back import computed_in, differentiated, gradients_of, norm_of, tape_of, with_gradients
+from sensitivity.going_back import differentiated, gradients_of, norm_of, tape_of, with_gradients
 from sensitivity.input_rounding import InputErrors
 from sensitivity.route import Route, nmse_by_output, route_of
 from sensitivity.segments import Gradients, Tape
+from sensitivity.weight_errors import NOISE_DRAWS, WeightErrors
 from vggtkit.core.errors import InputError
 from vggtkit.model.outputs import OUTPUTS
-from vggtkit.quant import Layer, replaced_weights, simulate_formats, simulate_layer, weight_of
-from vggtkit.quant.blocks import CutWeight
-from vggtkit.quant.formats import get_format
-from vggtkit.quant.packed import out_first
-from vggtkit.quant.simulate import simulate_pieces, stored_nbytes_cut
+from vggtkit.quant import Layer, replaced_weights, simulate_layer, weight_of
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject
 
@@ -55,121 +52,6 @@ DEFAULT_PROBES = 4
 FLOAT = 4
 TRIAL, TINY = "int4_group_128", 1e-12
 """Format, and least damage, of the measurement that decides what ``detach`` means."""
-NOISE_DRAWS = 2
-"""Gaussian matrices of every layer whose damage stands for that of noise."""
-CACHE_BYTES = 2 * 10**9
-SHARES = 64
-"""Of long inner products, added up one by one."""
-AT_ONCE = 2**20
-"""Weights whose errors in all schemes are made at a time where they are not kept."""
-
-
-class WeightErrors:
-    """Quantisation error of every layer's weight in every scheme; kept in memory where they fit, else made anew.
-
-    Args:
-        model: not packed.
-        layers: of `vggtkit.quant.find_layers`.
-        schemes: keys of formats.
-        cache_bytes: how much to keep at most; all errors or none are kept.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: Sequence[Layer],
-        schemes: Sequence[str],
-        cache_bytes: int = CACHE_BYTES,
-    ) -> None:
-        self.model, self.layers, self.schemes = model, layers, schemes
-        self.keep = 4 * len(schemes) * sum(layer.weights for layer in layers) <= cache_bytes
-        self.cache: dict[str, Tensor] = {}
-        self.squares: dict[str, Tensor] = {}
-        self.noise = torch.empty(NOISE_DRAWS, 0)
-
-    def __call__(self, layer: Layer) -> Tensor:
-        """``[schemes, weights]``: stored minus original weight, in the module's own order of weights."""
-        if layer.name not in self.cache:
-            errors = self._simulate(layer)
-            if not self.keep:
-                return errors
-            self.cache[layer.name] = errors
-        return self.cache[layer.name]
-
-    def products(self, layer: Layer, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Inner products of n gradients like a layer's weight with its errors, and with noise.
-
-        The noise is Gaussian, of norm 1, and the same numbers for all layers, which are never looked at together.
-
-        Returns:
-            float64 ``[n, schemes]`` and ``[n, NOISE_DRAWS]``.
-        """
-        kind = layer.kind
-        if self.keep:
-            pieces: Iterable[tuple[slice, Tensor]] = [(slice(0, layer.weights), self(layer))]
-            rows = [gradient.flatten() for gradient in gradients]
-        else:
-            pieces = self._pieces(layer)
-            rows = [out_first(gradient, kind).flatten() for gradient in gradients]
-        noise = self._noise(layer, rows[0].device)
-        of_errors = torch.zeros(len(rows), len(self.schemes), dtype=torch.float64)
-        of_noise = torch.zeros(len(rows), NOISE_DRAWS, dtype=torch.float64)
-        squares = torch.zeros(len(self.schemes), dtype=torch.float64)
-        for part, errors in pieces:
-            some = torch.stack([row[part] for row in rows]).to(errors)  # of many gradients at full size, in the cache
-            of_errors += _inner(some, errors).double().cpu()
-            of_noise += _inner(some, noise[:, part].to(some)).double().cpu()
-            if layer.name not in self.squares:
-                squares += torch.linalg.vector_norm(errors, dim=1).double().square().cpu()
-        self.squares.setdefault(layer.name, squares)
-        return of_errors, of_noise / noise.norm(dim=1).double().cpu()
-
-    def _noise(self, layer: Layer, device: torch.device) -> Tensor:
-        if self.noise.shape[1] < layer.weights or self.noise.device != device:
-            generator = torch.Generator().manual_seed(0)
-            largest = max(one.weights for one in self.layers)
-            self.noise = torch.randn(NOISE_DRAWS, largest, generator=generator).to(device)
-        return self.noise[:, : layer.weights]
-
-    def squared_norms(self) -> Tensor:
-        """Of the errors of all layers that products were asked of, float64 ``[layers, schemes]``; 0 of the others."""
-        none = torch.zeros(len(self.schemes), dtype=torch.float64)
-        return torch.stack([self.squares.get(layer.name, none) for layer in self.layers])
-
-    def size_bytes(self) -> list[list[int]]:
-        """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
-        sizes = []
-        for layer in self.layers:
-            cut = CutWeight(out_first(weight_of(self.model, layer), layer.kind), layer.name)
-            cut.look_for(map(get_format, self.schemes))
-            sizes.append([stored_nbytes_cut(cut, key) for key in self.schemes])
-        return sizes
-
-    def _simulate(self, layer: Layer) -> Tensor:
-        """All errors of a layer's weight, ``[schemes, weights]``, in the module's own order."""
-        module, weight = self.model.get_submodule(layer.name), weight_of(self.model, layer).detach()
-        dtype = computed_in(weight.dtype)
-        errors = weight.new_empty(len(self.schemes), layer.weights, dtype=dtype)
-        original = weight.flatten().to(dtype)
-        for row, stored in zip(errors, simulate_formats(module, self.schemes, layer.name), strict=True):
-            torch.sub(stored.to(weight.dtype).flatten().to(dtype), original, out=row)  # as the module can hold it
-        return errors
-
-    def _pieces(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
-        """The same, output channels first, some of them at a time; see `simulate_pieces`."""
-        weight = out_first(weight_of(self.model, layer).detach(), layer.kind)
-        dtype = computed_in(weight.dtype)
-        original = weight.flatten().to(dtype)
-        for part, stored in simulate_pieces(CutWeight(weight, layer.name), self.schemes, AT_ONCE):
-            yield part, stored.to(weight.dtype).to(dtype).sub_(original[part])
-
-
-def _inner(some: Tensor, others: Tensor) -> Tensor:
-    """Inner products ``[n, m]`` of long rows; cut into `SHARES`, where that is possible, in a quarter less time."""
-    if some.shape[1] % SHARES:
-        return some @ others.T
-    left, right = (rows.unflatten(1, (SHARES, -1)).transpose(0, 1) for rows in (some, others))
-    return torch.bmm(left, right.transpose(1, 2)).sum(0)
 
 
 def sketch_damage(
@@ -268,7 +150,7 @@ def sketch_errors(
     """
     draw = partial(random_vectors, probes=probes, seed=seed)
     if subject.segments_are_known:
-        recording = Recording(subject, layers, inputs, dtype)
+        recording = RecordedForward(subject, layers, inputs, dtype)
         with recording.taking():
             recording.outputs = subject.run(scene)
         return recording.sketch(errors, draw)
@@ -343,7 +225,7 @@ def _apart(estimated: float, measured: float) -> float:
     return abs(math.log(low / high))
 
 
-class Recording:
+class RecordedForward:
     """A pass of a model whose segments are known, to be gone back through later, in any precision.
 
     Whatever else happens during the pass, errors of layers can be seen in it, no other one is needed.

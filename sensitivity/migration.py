@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, sketch_errors
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, sketch_errors
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.model.folding import LARGEST_EXPONENT, norm_linear_pairs
 from vggtkit.quant import Layer, simulate, weight_of
 from vggtkit.quant.activations import INT8_TOKEN, round_activations

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import torch
 
-from sensitivity.jacobian_sketch import TRIAL, WeightErrors, sketch_changes
+from sensitivity.jacobian_sketch import TRIAL, sketch_changes
 from sensitivity.route import Route, largest_nmse, nmse_by_output
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.errors import InputError
 from vggtkit.quant import Layer, replaced_weights, simulate_layer
 from vggtkit.scenes import Scene

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import Recording, Sketch, WeightErrors, random_vectors, sketch_errors
+from sensitivity.jacobian_sketch import RecordedForward, Sketch, random_vectors, sketch_errors
 from sensitivity.recorder import Errors, SceneRecorder, TokenSampling
 from sensitivity.rounding_gain import rounding_gain
 from sensitivity.scrutiny import marks
 from sensitivity.store import FP32
 from sensitivity.survey import LayerVolume
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.allocator import retain_memory
 from vggtkit.core.arrays import Arrays
 from vggtkit.core.memory import LARGE
@@ -90,7 +91,7 @@ class _Bench:
     work: ProfileWork
     number: int = -1
     recorder: SceneRecorder | None = None
-    recording: Recording | None = None
+    recording: RecordedForward | None = None
     ran_fp32: bool = False
     errors: WeightErrors = field(init=False)
     inputs: InputErrors = field(init=False)
@@ -159,8 +160,8 @@ class _Bench:
         work = self.work
         return work.dtype if work.dtype in (torch.float32, work.gradient_dtype) else work.gradient_dtype
 
-    def _new_recording(self) -> Recording:
-        return Recording(self.work.subject, self.work.layers, self.inputs, self.work.gradient_dtype)
+    def _new_recording(self) -> RecordedForward:
+        return RecordedForward(self.work.subject, self.work.layers, self.inputs, self.work.gradient_dtype)
 
     def _damage(self, number: int) -> Arrays:
         """The last step of a scene; what the recorder remembers would lie beside the graphs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from sensitivity.footprint import footprint
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors, foreseen_route, ignores_detach
+from sensitivity.jacobian_sketch import DEFAULT_PROBES, foreseen_route, ignores_detach
 from sensitivity.own_derivatives import check_derivatives
 from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, REPEATED, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
 from sensitivity.recorder import Errors, TokenSampling, plan_sampling
@@ -31,6 +30,7 @@ from sensitivity.scrutiny import (
 )
 from sensitivity.store import FP32, READ_PAST, Profile, open_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
+from sensitivity.weight_errors import WeightErrors
 from sensitivity.writer import ProfileWriter, writing_profile
 from vggtkit.core.arrays import Array, Arrays
 from vggtkit.core.errors import InputError
@@ -45,6 +45,7 @@ from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, subject_of
 
 DEFAULT_ACTIVATION_BYTES = 4 * 10**9
+NO_ROUNDINGS = "what calibrated rounding brings is not scored: the second moments of all inputs do not fit into memory"
 DECIDES = ("model_fingerprint", "scene_fingerprint", "tool_version", "torch", "config")
 """Facts that decide the numbers, beside what is measured and how."""
 
@@ -105,13 +106,12 @@ def profile(
     _check(scenes, layers)
     progress("counting layers and memory", 0, 1)
     with subject.computing_in(dtype):
-        check = known_beforehand if subject.segments_are_known else partial(scrutinise, scenes=scenes)
-        seen = check(subject, layers)
+        seen = _seen_before(subject, layers, scenes)
     gradient_dtype, route = _route(subject, layers, scenes[0], dtype, gradient_dtype, say)
     volumes = survey(subject, layers, scenes[0])
     layers = with_readers(layers, volumes)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
-    errors, inputs = WeightErrors(subject.model, layers, candidates), InputErrors(subject.model, layers)
+    inputs = InputErrors(subject.model, layers)
     expected = _foreseen(subject, layers, volumes, scenes, path, sampling, schemes, candidates, probes, route, say)
     executor = (workers or Workers()).executor(Demand(expected, gpus=int(subject.device.type == "cuda")))
     purpose = {name: facts.get(name) for name in DECIDES} | {
@@ -130,17 +130,22 @@ def profile(
     with parts.kept_if_any():
         _do_steps(work, executor, parts, steps, progress)
     if calibrates and not parts.load(ROUNDINGS):
-        say("what calibrated rounding brings is not scored: the second moments of all inputs do not fit into memory")
-    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
+        say(NO_ROUNDINGS)
     seen |= _told_by_steps(subject, scenes, parts, dtype)
+    seen |= _without_effect(subject, layers, volumes, scenes, parts, candidates)
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected) | {"threads": executor.threads}
     with writing_profile(path, layers, schemes, candidates, facts, inputs.formats) as writer:
-        writer.table(errors.size_bytes())
+        writer.table(WeightErrors(subject.model, layers, candidates).size_bytes())
         _assemble(writer, parts, layers, schemes, len(scenes))
     parts.remove()
     return open_profile(path)
+
+
+def _seen_before(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Facts of a model before anything is made of it; of one that nobody knows, from passes that are compared."""
+    return known_beforehand(subject, layers) if subject.segments_are_known else scrutinise(subject, layers, scenes)
 
 
 def _told_by_steps(subject: Subject, scenes: Sequence[Scene], parts: Parts, dtype: torch.dtype) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sensitivity.jacobian_sketch import WeightErrors
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.quant import Layer
 from vggtkit.scenes import Scene
 from vggtkit.subject import Subject, TokenGrid

@@ -15,13 +15,14 @@ from sensitivity.capture import observed, under_scheme
 from sensitivity.damage import memory_of_damage, pair_damage, true_damage
 from sensitivity.differentiable import differentiable
 from sensitivity.footprint import footprint
-from sensitivity.jacobian_sketch import WeightErrors, ignores_detach, sketch_damage
+from sensitivity.jacobian_sketch import ignores_detach, sketch_damage
 from sensitivity.recorder import SceneRecorder, plan_sampling
 from sensitivity.replay import RecordedPass
 from sensitivity.scrutiny import scrutinise
 from sensitivity.segments import Tape
 from sensitivity.survey import LayerVolume, run_on_meta, survey
 from sensitivity.token_classes import class_damage
+from sensitivity.weight_errors import WeightErrors
 from tests.integer_kernels import has_kernel
 from tests.random_vggt import random_vggt
 from training.attention import written_out

@@ -18,9 +18,10 @@ from analysis.audit.truth import GEOMETRY_SCENES, LAYERS_AT_ONCE, Truth, measure
 from analysis.report.profile_tables import COARSE, FINE
 from sensitivity import Profile
 from sensitivity.damage import memory_of_damage
-from sensitivity.jacobian_sketch import DEFAULT_PROBES, WeightErrors
+from sensitivity.jacobian_sketch import DEFAULT_PROBES
 from sensitivity.scores import SCORES, ScoringContext
 from sensitivity.token_classes import ClassDamage, class_damage
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Executor, Workers, demand_of, workers_for

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.audit.ranks import rank_correlation
-from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
+from sensitivity.jacobian_sketch import sketch_damage
 from sensitivity.replay import passes_over
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse

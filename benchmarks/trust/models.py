@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks.trust import foreign
 from sensitivity.estimate_check import noise_floors
-from sensitivity.jacobian_sketch import WeightErrors, foreseen_route, sketch_damage
+from sensitivity.jacobian_sketch import foreseen_route, sketch_damage
 from sensitivity.own_derivatives import check_derivatives
 from sensitivity.scrutiny import scrutinise
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.errors import InputError
 from vggtkit.quant import simulate_layer, weight_of
 from vggtkit.scenes import Scene

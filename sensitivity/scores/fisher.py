@@ -17,8 +17,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
+from sensitivity.jacobian_sketch import sketch_damage
 from sensitivity.scores.registry import Score, ScoringContext, register
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.arrays import Array
 from vggtkit.quant import Layer
 

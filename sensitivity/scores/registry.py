@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from sensitivity.damage import pair_damage
-from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.response import Response, fit_response, spread_pairs
 from sensitivity.store import Profile
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.arrays import Array
 from vggtkit.core.errors import InputError
 from vggtkit.core.registry import Registry

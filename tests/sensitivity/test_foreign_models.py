@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from benchmarks.trust import foreign
 from benchmarks.trust.models import rows_of, scenes_of, subject_of_name
 from sensitivity.estimate_check import EstimateCheck, ratio
-from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
+from sensitivity.jacobian_sketch import sketch_damage
 from sensitivity.route import route_of
 from sensitivity.scrutiny import check_unseen, marks, remarks, scrutinise, told_by
 from sensitivity.survey import run_on_meta, survey
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.core.errors import InputError
 from vggtkit.quant import weight_of
 from vggtkit.scenes import Scene

@@ -10,8 +10,9 @@ from torch.func import functional_call, jvp
 
 from benchmarks.trust.models import scenes_of, subject_of_name
 from sensitivity.input_rounding import InputErrors, has_rounded_input, rounded_inputs
-from sensitivity.jacobian_sketch import Sketch, WeightErrors, sketch_changes, sketch_errors
+from sensitivity.jacobian_sketch import Sketch, sketch_changes, sketch_errors
 from sensitivity.route import nmse_by_output
+from sensitivity.weight_errors import WeightErrors
 from tests.random_vggt import random_vggt
 from vggtkit.model.config import VGGTConfig
 from vggtkit.quant import find_layers

@@ -12,7 +12,8 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sensitivity import jacobian_sketch
-from sensitivity.jacobian_sketch import WeightErrors, ignores_detach, sketch_damage
+from sensitivity.jacobian_sketch import ignores_detach, sketch_damage
+from sensitivity.weight_errors import WeightErrors
 from training import train as training
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT
@@ -176,7 +177,7 @@ def test_for_one_number_all_schemes_are_off_by_the_same_factor(make_scene: MakeS
 @pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["anew", "kept"])
 def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made anew, they come a few output channels at a time."""
-    monkeypatch.setattr("sensitivity.jacobian_sketch.AT_ONCE", 40)
+    monkeypatch.setattr("sensitivity.weight_errors.WEIGHTS_AT_ONCE", 40)
     model = nn.Sequential(nn.ConvTranspose2d(3, 8, 2), nn.Linear(40, 4))
     layers = find_layers(model)
     errors = WeightErrors(model, layers, SCHEMES, cache_bytes)

@@ -16,7 +16,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from sensitivity import Profile
-from sensitivity.jacobian_sketch import Recording, Sketch
+from sensitivity.jacobian_sketch import RecordedForward, Sketch
 from sensitivity.recorder import TOKENS_PER_LAYER, SceneRecorder, as_maps, choose_channels, plan_sampling
 from sensitivity.survey import LayerVolume, as_tokens
 from tests.sensitivity.profiling import SCHEMES, profiled
@@ -286,7 +286,7 @@ def test_nothing_of_the_passes_is_remembered_while_gradients_are_taken(
     recorders: list[weakref.ref[SceneRecorder]] = []
 
     gone_back: list[int] = []
-    sketch = Recording.sketch
+    sketch = RecordedForward.sketch
 
     def alive(*arguments: Any) -> Sketch:
         gone_back.append(len([recorder for recorder in recorders if recorder() is not None]))
@@ -298,7 +298,7 @@ def test_nothing_of_the_passes_is_remembered_while_gradients_are_taken(
         return recorder
 
     monkeypatch.setattr("sensitivity.profile_steps.SceneRecorder", made)
-    monkeypatch.setattr(Recording, "sketch", alive)
+    monkeypatch.setattr(RecordedForward, "sketch", alive)
     profiled(small_model, [make_scene(0, size=(16, 16))], tmp_path / "p.h5")
     assert (len(recorders), gone_back) == (1, [0])
 

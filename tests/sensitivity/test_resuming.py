@@ -72,7 +72,7 @@ def test_a_profile_that_is_stopped_while_it_is_written_repeats_no_step(
         profiled(small_model, scenes, path)
     assert not path.exists()
     monkeypatch.setattr(SceneRecorder, "under", interrupt)
-    monkeypatch.setattr("sensitivity.profile_steps.Recording.sketch", interrupt)
+    monkeypatch.setattr("sensitivity.profile_steps.RecordedForward.sketch", interrupt)
     assert_same_numbers(whole, profiled(small_model, scenes, path, say=said.append))
     assert said[-1].startswith(f"resuming: {STEPS} of {STEPS} steps")
     assert [entry.name for entry in tmp_path.iterdir()] == ["p.h5"]
@@ -127,7 +127,7 @@ def test_steps_of_another_profile_are_not_taken(
     """Another seed; and a leftover of a process that was killed while it wrote."""
     scenes, path, said = [make_scene(0, size=(16, 16))], tmp_path / "p.h5", list[str]()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("sensitivity.profile_steps.Recording.sketch", interrupt)
+        patch.setattr("sensitivity.profile_steps.RecordedForward.sketch", interrupt)
         profiled(small_model, scenes, path, seed=1)
     (tmp_path / "p.h5.parts" / ".0-damage.npz.7.partial").write_bytes(b"half")
     again = profiled(small_model, scenes, path, seed=2, say=said.append)

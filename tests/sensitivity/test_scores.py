@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from sensitivity import Profile
 from sensitivity.damage import pair_damage
-from sensitivity.jacobian_sketch import WeightErrors, sketch_damage
+from sensitivity.jacobian_sketch import sketch_damage
 from sensitivity.scores import SCORES, ScoringContext, register
 from sensitivity.scores.fisher import DRAWS, SignedErrors
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.model import VGGT
 from vggtkit.quant import dequantize_layer, find_layers, quantize_layer
 from vggtkit.scenes import Scene

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sensitivity.jacobian_sketch import WeightErrors
 from sensitivity.token_classes import CLASSES, class_damage
+from sensitivity.weight_errors import WeightErrors
 from vggtkit.model import VGGT
 from vggtkit.quant import Layer, find_layers
 from vggtkit.scenes import Scene

@@ -110,7 +110,7 @@ def stored_nbytes_cut(cut: CutWeight, key: str) -> int:
     return quantized_nbytes(cut.shape, key) + 2 * scales.numel() * (scales.dtype == torch.float32)
 
 
-Rows = Callable[[slice | Tensor, Tensor], None]
+RoundedRows = Callable[[slice | Tensor, Tensor], None]
 """Writes some output channels of a weight, rounded to a format, to ``[channels, weights of one]``."""
 
 
@@ -120,7 +120,7 @@ def _parts(count: int, width: int, at_once: int) -> Iterator[slice]:
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
-def _rounded_rows(cut: CutWeight, key: str) -> Rows:
+def _rounded_rows(cut: CutWeight, key: str) -> RoundedRows:
     fmt = get_format(key)
     if fmt.is_float or len(cut.shape) < 2 or not cut.weight.numel():
         whole = dequantize(quantize(cut.original, key, cut.name)).reshape(cut.shape[0], math.prod(cut.shape[1:]))

@@ -13,8 +13,9 @@ from analysis.inspection.layer import look_at
 from analysis.inspection.report import inspection_tables
 from sensitivity import Profile, profile
 from sensitivity.input_rounding import InputErrors
-from sensitivity.jacobian_sketch import NOISE_DRAWS, WeightErrors, sketch_changes
+from sensitivity.jacobian_sketch import sketch_changes
 from sensitivity.jacobian_sketch import sketch_errors as sketch_all
+from sensitivity.weight_errors import NOISE_DRAWS, WeightErrors
 from tests.sensitivity.conftest import FACTS, build_scene
 from vggtkit.subject import subject_of
 

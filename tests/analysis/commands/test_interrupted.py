@@ -76,7 +76,7 @@ def test_interrupted_profile_leaves_the_earlier_one_and_says_how_to_go_on(
     command = ("profile", "--run", run, "--model", model_folder, "--num-scenes", 1, "--views", 1, "--probes", 1)
     monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, command)])
     with monkeypatch.context() as patch:
-        patch.setattr("sensitivity.profile_steps.Recording.sketch", interrupt)
+        patch.setattr("sensitivity.profile_steps.RecordedForward.sketch", interrupt)
         ran = cli(*command)
     assert ran.code == 130
     assert ran.err.splitlines()[-1].endswith(f"goes on from there: python cli.py {' '.join(map(str, command))}")
