@@ -94,6 +94,8 @@ def footprint(
     references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
     repeated = repeated_layers(layers, volumes)
     kept = FLOAT * sum(layer.weights for layer in layers if layer.name in repeated)
+    if subject.segments_are_known:  # the pass that is gone back through is kept meanwhile
+        kept += count.stored
     passes = references + sample_bytes + kept + count.trunk_bytes + TENSORS_ALIVE * count.largest
     errors = FLOAT * candidates * sum(layer.weights for layer in layers)
     noise = FLOAT * NOISE_DRAWS * max((layer.weights for layer in layers), default=0)

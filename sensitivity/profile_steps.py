@@ -134,23 +134,24 @@ class _Bench:
         return self.recorder
 
     def _in_fp32(self, recorder: SceneRecorder) -> Arrays:
-        """Errors of layers, in the pass that is gone back through later where it is known how."""
-        work = self.work
-        if work.subject.segments_are_known and self._recorded_dtype() == work.dtype:
-            self.recording = self._new_recording()
-            errors = recorder.reference(work.schemes, self.recording.taking)
-            self.recording.outputs = recorder.outputs
-        else:
-            errors = recorder.reference(work.schemes)
-        self.ran_fp32 = True
-        by_scheme = [_arrays(each) for each in errors.values()]
+        by_scheme = [_arrays(errors) for errors in self._reference(recorder, self.work.schemes).values()]
         stacked = {name: np.stack([arrays[name] for arrays in by_scheme]) for name in by_scheme[0]}
         return stacked | _tokens(recorder) | marks(recorder.outputs)
 
+    def _reference(self, recorder: SceneRecorder, schemes: Sequence[str]) -> dict[str, Errors]:
+        """Errors of layers, in the pass that is gone back through later where it is known how."""
+        if self.work.subject.segments_are_known and self._recorded_dtype() == self.work.dtype:
+            self.recording = self._new_recording()
+            errors = recorder.reference(schemes, self.recording.taking)
+            self.recording.outputs = recorder.outputs
+        else:
+            errors = recorder.reference(schemes)
+        self.ran_fp32 = True
+        return errors
+
     def _under(self, recorder: SceneRecorder, key: str) -> Arrays:
         if not self.ran_fp32:
-            recorder.reference(())
-            self.ran_fp32 = True
+            self._reference(recorder, ())
         errors, outputs = recorder.under(key)
         nmse = {f"nmse-{name}": metrics_from_sums(sums)["nmse"].numpy() for name, sums in outputs.items()}
         return _arrays(errors) | _tokens(recorder) | nmse

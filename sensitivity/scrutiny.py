@@ -83,13 +83,14 @@ def known_beforehand(subject: Subject, layers: Sequence[Layer]) -> dict[str, Any
 def marks(outputs: Mapping[str, Tensor]) -> Arrays:
     """What tells outputs from others and from zeros, in a few bytes, for `told_by`.
 
-    >>> sorted(marks({"depth": torch.zeros(2)}))
-    ['digest-depth', 'zeros-depth']
+    >>> one, other = marks({"depth": torch.zeros(2)}), marks({"depth": -torch.zeros(2)})
+    >>> sorted(one), same_outputs(one, other)
+    (['digest-depth', 'zeros-depth'], True)
     """
     marked: Arrays = {}
     for name, value in outputs.items():
         exact = value.detach().to(torch.promote_types(value.dtype, torch.float32))  # NumPy has no bfloat16
-        held = np.ascontiguousarray(exact.cpu().numpy())
+        held = np.ascontiguousarray(exact.cpu().numpy() + 0.0)  # -0.0 is 0.0
         marked[f"{DIGEST}{name}"] = np.frombuffer(hashlib.sha256(held.data.cast("B")).digest(), dtype=np.uint8)
         marked[f"{ZEROS}{name}"] = np.array(not held.any())
     return marked

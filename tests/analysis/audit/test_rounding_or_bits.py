@@ -19,7 +19,7 @@ from sensitivity.weight_errors import NOISE_DRAWS, WeightErrors
 from tests.sensitivity.conftest import FACTS, build_scene
 from vggtkit.subject import subject_of
 
-KEY = "int4_group_128"
+KEY, DRAWS = "int4_group_128", 64
 
 
 class Two(nn.Module):
@@ -44,16 +44,19 @@ class Two(nn.Module):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     path = Path(tmp_path_factory.mktemp("noise")) / "profile.h5"
-    return profile(
-        Two().eval(), [build_scene(seed) for seed in (0, 1)], path, facts=FACTS, schemes=["int8_per_channel_sym"],
-        candidates=(KEY, "int8_per_channel_sym"), probes=128, activation_bytes=10_000, calibrates=True,
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("weight_errors", "jacobian_sketch"):
+            patch.setattr(f"sensitivity.{module}.NOISE_DRAWS", DRAWS)
+        return profile(
+            Two().eval(), [build_scene(seed) for seed in (0, 1)], path, facts=FACTS, schemes=["int8_per_channel_sym"],
+            candidates=(KEY, "int8_per_channel_sym"), probes=128, activation_bytes=10_000, calibrates=True,
+        )  # fmt: skip
 
 
 def test_errors_that_point_where_it_hurts_do_more_than_noise(made: Profile) -> None:
     """All 63 errors of a row add up: 63 times what as large errors of chance signs do."""
     coherent, plain = beside_noise(made, KEY)
-    assert coherent.damage / coherent.noise == pytest.approx(63, rel=0.8)  # two draws of noise in 64 dimensions
+    assert coherent.damage / coherent.noise == pytest.approx(63, rel=0.25)  # the draws scatter by 9 %
     assert plain.damage / plain.noise == pytest.approx(1, rel=0.2)
     assert (coherent.it_is, plain.it_is) == ("rounding", "bits")
     assert coherent.left is not None
