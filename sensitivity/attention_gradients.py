@@ -23,10 +23,10 @@ WEIGHTS_BYTES = 2**28
 
 @contextmanager
 def kept_attention_weights(dtype: torch.dtype) -> Iterator[None]:
-    """Within the block attention that gradients go back through keeps its weights, on the CPU in half precision.
+    """Within the block attention that gradients go back through keeps its weights, on the CPU in bfloat16.
 
     Args:
-        dtype: that gradients are taken in; in FP32 the fused kernel gains less and nothing is different.
+        dtype: that gradients are taken in; in any other nothing is different.
     """
     if dtype != torch.bfloat16:
         yield

@@ -151,8 +151,7 @@ def sketch_errors(
     draw = partial(random_vectors, probes=probes, seed=seed)
     if subject.segments_are_known:
         recording = RecordedForward(subject, layers, inputs, dtype)
-        with recording.taking():
-            recording.outputs = subject.run(scene)
+        recording.take(scene)
         return recording.sketch(errors, draw)
     if through_detach is None:
         through_detach = ignores_detach(subject, layers, scene, dtype)
@@ -237,7 +236,7 @@ class RecordedForward:
         dtype: that the way back computes in.
 
     Attributes:
-        outputs: of the pass, to be set.
+        outputs: of the pass; whoever runs it within `taking` sets them.
     """
 
     def __init__(self, subject: Subject, layers: Sequence[Layer], inputs: InputErrors, dtype: torch.dtype) -> None:
@@ -255,6 +254,11 @@ class RecordedForward:
             self.tape.recording(),
         ):
             yield
+
+    def take(self, scene: Scene) -> None:
+        """The pass over a scene, and nothing beside it."""
+        with self.taking():
+            self.outputs = self.subject.run(scene)
 
     def sketch(self, errors: WeightErrors, draw: Vectors) -> Sketch:
         """As `sketch_errors`; once."""

@@ -180,8 +180,7 @@ class _Bench:
         if recording is None:  # the step in FP32 was done elsewhere, or before
             with self._computing(self._recorded_dtype()):
                 recording = self._new_recording()
-                with recording.taking():
-                    recording.outputs = work.subject.run(scene)
+                recording.take(scene)
         sketched = recording.sketch(self.errors, partial(random_vectors, probes=work.probes, seed=seed))
         comparable = work.gradient_dtype == work.dtype and not self.is_large
         return _changes(sketched) | ({REPEATED: np.array(sketched.repeated)} if comparable else {})
