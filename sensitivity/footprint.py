@@ -2,12 +2,14 @@
 
 Two moments decide. In a plain pass it is the largest intermediate, a few times over, beside the FP32 values that
 schemes are compared with. In the sketch it is the segment with the largest graph, which is counted by running the
-model for its shapes, beside the gradients of its weights for every output and probe.
+model for its shapes, beside the gradients of its weights for every output and probe. `GraphCounter` counts in a pass
+that may count other things too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -65,12 +67,11 @@ def footprint(
     subject: Subject,
     layers: Sequence[Layer],
     volumes: Sequence[LayerVolume],
-    scene: Scene,
+    count: GraphCounter,
     *,
     candidates: int,
     probes: int,
     sample_bytes: int,
-    segments: Mapping[str, nn.Module] | None = None,
 ) -> Footprint | None:
     """Estimate the memory of a profile.
 
@@ -78,18 +79,15 @@ def footprint(
         subject: to be profiled.
         layers: of it.
         volumes: of the layers, from `survey`.
-        scene: any of the scenes.
+        count: what was counted in a pass over any of the scenes.
         candidates: formats that are scored.
         probes: random vectors per output.
         sample_bytes: of one scene's stored tokens under one scheme.
-        segments: that the sketch goes back through one at a time; those of the subject by default.
 
     Returns:
         The estimate; None for a large model that cannot run on the meta device.
     """
-    segments = subject.segments() if segments is None else segments
-    count = _Counter(subject, segments)
-    if not count.run(scene):
+    if not count.is_complete:
         return None
     references = sum(min(v.tokens * v.channels, VALUES_PER_CALL * v.calls) * FLOAT for v in volumes)
     repeated = repeated_layers(layers, volumes)
@@ -102,7 +100,7 @@ def footprint(
     # Errors that are not kept are made in the same memory for all layers.
     cached = noise + (errors if errors <= CACHE_BYTES else FLOAT * candidates * WEIGHTS_AT_ONCE)
     moments = [count.largest]
-    for name, module in segments.items():
+    for name, module in count.segments.items():
         gradients = probes * _outputs_behind(subject, name)
         sizes = [p.numel() * FLOAT for p in module.parameters() if p.ndim > 1] or [0]
         of_weights = gradients * (sum(sizes) + max(sizes)) + SIMULATING * max(sizes)
@@ -131,8 +129,10 @@ class Graphs(NamedTuple):
 
 def graphs_of(subject: Subject, scene: Scene) -> Graphs | None:
     """What passes with gradients keep in memory; None for a model that cannot run on the meta device."""
-    count = _Counter(subject)
-    if not count.run(scene):
+    count = GraphCounter(subject)
+    with count.watching():
+        run_for_shapes(subject, scene)
+    if not count.is_complete:
         return None
     return Graphs(count.graphs, count.between, count.handed, count.trunk_bytes, count.largest)
 
@@ -143,16 +143,25 @@ def _outputs_behind(subject: Subject, segment: str) -> int:
     return sum(len(outputs_of_head(head)) for head in heads) if heads else SOME_OUTPUTS
 
 
-class _Counter:
-    """Counts bytes of intermediates, of every segment's graph and of its inputs' errors in a run on the meta device."""
+class GraphCounter:
+    """Counts bytes of intermediates, of every segment's graph and of its inputs' errors, in a pass that it watches.
+
+    Args:
+        subject: whose pass is watched.
+        segments: that the sketch goes back through one at a time; those of the subject by default.
+
+    Attributes:
+        is_complete: whether the watched pass came to its end.
+    """
 
     def __init__(self, subject: Subject, segments: Mapping[str, nn.Module] | None = None) -> None:
         self.subject = subject
-        named = subject.segments() if segments is None else segments
-        self.names = {id(module): name for name, module in named.items()}
+        self.segments = subject.segments() if segments is None else segments
+        self.names = {id(module): name for name, module in self.segments.items()}
         self.trunk = subject.trunk
         rounded = [layer for layer in subject.layers if has_rounded_input(subject.model, layer)]
         self.rounded = {id(subject.model.get_submodule(layer.name)) for layer in rounded}
+        self.is_complete = False
         self.graphs: dict[str, int] = {}
         self.handed: dict[str, int] = {}
         self.rounding: dict[str, int] = {}
@@ -162,8 +171,9 @@ class _Counter:
         self.outside: set[int] = set()
         self.given: dict[int, Tensor] = {}
 
-    def run(self, scene: Scene) -> bool:
-        """Whether the model could be run."""
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """The pass, with gradients, is within this context."""
         handles = []
         for module in self.subject.model.modules():
             if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; one with weights was refused
@@ -172,8 +182,9 @@ class _Counter:
             handles.append(module.register_forward_hook(self._leave))
         try:
             with torch.enable_grad(), saved_tensors_hooks(self._save, lambda value: value), _FusedAttention():
-                return run_for_shapes(self.subject, scene)
+                yield
         finally:
+            self.given.clear()
             for handle in handles:
                 handle.remove()
 
@@ -196,6 +207,7 @@ class _Counter:
             self._keep(output)
         if module is self.trunk:
             self.trunk_bytes = bytes_of(output)
+        self.is_complete = module is self.subject.model
 
     def _keep(self, values: object) -> None:
         """What stays until the way back; what one segment hands to the next is there once."""

@@ -34,6 +34,8 @@ DAMAGE, ROUNDINGS = "damage", "roundings"
 """The last step of a scene, and the last of all, which is of all scenes together."""
 REPEATED = "repeated"
 """Array of that step: whether parts that were computed once more gave the same bits."""
+WEIGHT_BYTES = "weight-bytes"
+"""Array of that step: `WeightErrors.known_sizes`."""
 WEIGHTS, INPUTS, NOISE = "weights-", "inputs-", "noise-"
 """How the arrays of that step begin: changes by errors of weights, and by rounded inputs; damage of noise."""
 
@@ -171,19 +173,19 @@ class _Bench:
         self.recorder = self.recording = None
         seed = work.seed * len(work.scenes) + number
         if not work.subject.segments_are_known:
-            return _changes(
-                sketch_errors(
-                    work.subject, work.layers, self.errors, self.inputs, scene, probes=work.probes, seed=seed,
-                    dtype=work.gradient_dtype, through_detach=work.through_detach,
-                )
+            sketched = sketch_errors(
+                work.subject, work.layers, self.errors, self.inputs, scene, probes=work.probes, seed=seed,
+                dtype=work.gradient_dtype, through_detach=work.through_detach,
             )  # fmt: skip
+            return _changes(sketched) | {WEIGHT_BYTES: self.errors.known_sizes()}
         if recording is None:  # the step in FP32 was done elsewhere, or before
             with self._computing(self._recorded_dtype()):
                 recording = self._new_recording()
                 recording.take(scene)
         sketched = recording.sketch(self.errors, partial(random_vectors, probes=work.probes, seed=seed))
         comparable = work.gradient_dtype == work.dtype and not self.is_large
-        return _changes(sketched) | ({REPEATED: np.array(sketched.repeated)} if comparable else {})
+        told = {REPEATED: np.array(sketched.repeated)} if comparable else {}
+        return _changes(sketched) | told | {WEIGHT_BYTES: self.errors.known_sizes()}
 
     def _roundings(self) -> Arrays:
         work = self.work

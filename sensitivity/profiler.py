@@ -12,11 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from sensitivity.footprint import footprint
+from sensitivity.footprint import GraphCounter, footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, foreseen_route, ignores_detach
 from sensitivity.own_derivatives import check_derivatives
-from sensitivity.profile_steps import DAMAGE, INPUTS, NOISE, REPEATED, ROUNDINGS, WEIGHTS, ProfileWork, stage_of
+from sensitivity.profile_steps import (
+    DAMAGE,
+    INPUTS,
+    NOISE,
+    REPEATED,
+    ROUNDINGS,
+    WEIGHT_BYTES,
+    WEIGHTS,
+    ProfileWork,
+    stage_of,
+)
 from sensitivity.recorder import Errors, TokenSampling, plan_sampling
 from sensitivity.route import Route
 from sensitivity.scrutiny import (
@@ -108,15 +118,14 @@ def profile(
     with subject.computing_in(dtype):
         seen = _seen_before(subject, layers, scenes)
     gradient_dtype, route = _route(subject, layers, scenes[0], dtype, gradient_dtype, say)
-    volumes = survey(subject, layers, scenes[0])
-    layers = with_readers(layers, volumes)
+    count, volumes, layers = _counted(subject, layers, scenes[0], route)
     sampling = plan_sampling(volumes, 1 + len(schemes), len(scenes), activation_bytes)
-    inputs = InputErrors(subject.model, layers)
-    expected = _foreseen(subject, layers, volumes, scenes, path, sampling, schemes, candidates, probes, route, say)
+    expected = _foreseen(subject, layers, volumes, count, len(scenes), path, sampling, schemes, candidates, probes, say)
+    inputs = list(InputErrors(subject.model, layers).formats)
     executor = (workers or Workers()).executor(Demand(expected, gpus=int(subject.device.type == "cuda")))
     purpose = {name: facts.get(name) for name in DECIDES} | {
         "scenes": [scene.name for scene in scenes], "layers": [layer.name for layer in layers], "probes": probes,
-        "schemes": list(schemes), "candidates": list(candidates), "inputs": list(inputs.formats), "seed": seed,
+        "schemes": list(schemes), "candidates": list(candidates), "inputs": inputs, "seed": seed,
         "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
         "threads": executor.threads,
     }  # fmt: skip
@@ -136,8 +145,8 @@ def profile(
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected) | {"threads": executor.threads}
-    with writing_profile(path, layers, schemes, candidates, facts, inputs.formats) as writer:
-        writer.table(WeightErrors(subject.model, layers, candidates).size_bytes())
+    with writing_profile(path, layers, schemes, candidates, facts, inputs) as writer:
+        writer.table(_weight_bytes(subject, layers, candidates, parts))
         _assemble(writer, parts, layers, schemes, len(scenes))
     parts.remove()
     return open_profile(path)
@@ -146,6 +155,15 @@ def profile(
 def _seen_before(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene]) -> dict[str, Any]:
     """Facts of a model before anything is made of it; of one that nobody knows, from passes that are compared."""
     return known_beforehand(subject, layers) if subject.segments_are_known else scrutinise(subject, layers, scenes)
+
+
+def _counted(
+    subject: Subject, layers: Sequence[Layer], scene: Scene, route: Route
+) -> tuple[GraphCounter, list[LayerVolume], list[Layer]]:
+    """One pass that counts bytes of graphs and what layers put out; the layers, with who reads them."""
+    count = GraphCounter(subject, route.segments)
+    volumes = survey(subject, layers, scene, count.watching())
+    return count, volumes, with_readers(layers, volumes)
 
 
 def _told_by_steps(subject: Subject, scenes: Sequence[Scene], parts: Parts, dtype: torch.dtype) -> dict[str, Any]:
@@ -199,18 +217,15 @@ def _facts_of_capture(layers: Sequence[Layer], sampling: TokenSampling, expected
 
 
 def _foreseen(
-    subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], scenes: Sequence[Scene], path: Path,
-    sampling: TokenSampling, schemes: Sequence[str], candidates: Sequence[str], probes: int, route: Route,
+    subject: Subject, layers: Sequence[Layer], volumes: Sequence[LayerVolume], count: GraphCounter, scenes: int,
+    path: Path, sampling: TokenSampling, schemes: Sequence[str], candidates: Sequence[str], probes: int,
     say: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Say what memory and disk the profile will take, and refuse it where they are not there; the peak in bytes."""
     disk = 2 * sampling.size_bytes  # the steps, and the file made of them
     check_disk(disk, path.parent)
-    sample = sampling.size_bytes // ((1 + len(schemes)) * len(scenes))
-    needed = footprint(
-        subject, layers, volumes, scenes[0], candidates=len(candidates), probes=probes, sample_bytes=sample,
-        segments=route.segments,
-    )  # fmt: skip
+    sample = sampling.size_bytes // ((1 + len(schemes)) * scenes)
+    needed = footprint(subject, layers, volumes, count, candidates=len(candidates), probes=probes, sample_bytes=sample)
     if needed is None:
         say(f"profiling takes about {disk / 1e6:.0f} MB of disk; this model's memory cannot be told beforehand")
         return 0
@@ -239,6 +254,13 @@ def _without_effect(
         if not matters:
             names["silent" if volume.calls or layer.reader != "" else "unreached"].append(layer.name)
     return names
+
+
+def _weight_bytes(
+    subject: Subject, layers: Sequence[Layer], candidates: Sequence[str], parts: Parts
+) -> list[list[int]]:
+    """Of every layer in every format; most were told where errors were made for the damage."""
+    return WeightErrors(subject.model, layers, candidates).size_bytes(parts.load(f"0-{DAMAGE}").get(WEIGHT_BYTES))
 
 
 def _starting(prefix: str, arrays: Arrays) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,13 +64,16 @@ def as_tokens(output: Tensor, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def survey(subject: Subject, layers: Sequence[Layer], scene: Scene) -> list[LayerVolume]:
+def survey(
+    subject: Subject, layers: Sequence[Layer], scene: Scene, watching: AbstractContextManager[None] | None = None
+) -> list[LayerVolume]:
     """Count calls and outputs: of large models by shapes alone where they can do that, else by running them.
 
     Args:
         subject: whose layers are counted.
         layers: of it.
         scene: any calibration scene.
+        watching: entered around the pass that counts shapes, for others to count in it too.
 
     Returns:
         One entry per layer; zero calls for a layer that did not run, or that puts out something else than a tensor.
@@ -89,7 +93,9 @@ def survey(subject: Subject, layers: Sequence[Layer], scene: Scene) -> list[Laye
     nothing = {layer.name: LayerVolume(0, 0, layer.shape[0]) for layer in layers}
     try:
         volumes |= nothing
-        if not run_for_shapes(subject, scene):
+        with watching or nullcontext():
+            counted = run_for_shapes(subject, scene)
+        if not counted:
             volumes |= nothing
             subject.run(scene, check=False)
     finally:

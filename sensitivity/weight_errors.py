@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sensitivity.going_back import computed_in
@@ -48,6 +50,7 @@ class WeightErrors:
         self.keep = 4 * len(schemes) * sum(layer.weights for layer in layers) <= cache_bytes
         self.cache: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
+        self.sizes: dict[str, list[int]] = {}
         self.noise = torch.empty(NOISE_DRAWS, 0)
 
     def __call__(self, layer: Layer) -> Tensor:
@@ -99,14 +102,30 @@ class WeightErrors:
         none = torch.zeros(len(self.schemes), dtype=torch.float64)
         return torch.stack([self.squares.get(layer.name, none) for layer in self.layers])
 
-    def size_bytes(self) -> list[list[int]]:
-        """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read."""
-        sizes = []
-        for layer in self.layers:
-            cut = CutWeight(out_first(weight_of(self.model, layer), layer.kind), layer.name)
-            cut.look_for(map(get_format, self.schemes))
-            sizes.append([stored_nbytes_cut(cut, key) for key in self.schemes])
-        return sizes
+    def size_bytes(self, known: NDArray[np.int64] | None = None) -> list[list[int]]:
+        """Bytes of every layer's weight in a file, in every scheme; exact, so all weights are read.
+
+        Args:
+            known: what `known_sizes` gave, here or elsewhere.
+        """
+        if known is None:
+            known = self.known_sizes()
+        return [
+            row.tolist() if row.any() else self._sizes(self._cut(layer))
+            for layer, row in zip(self.layers, known, strict=True)
+        ]
+
+    def known_sizes(self) -> NDArray[np.int64]:
+        """The same of layers whose errors were made anew, which tells it by the way; 0 of the others."""
+        nothing = [0] * len(self.schemes)
+        return np.array([self.sizes.get(layer.name, nothing) for layer in self.layers], dtype=np.int64)
+
+    def _sizes(self, cut: CutWeight) -> list[int]:
+        cut.look_for(map(get_format, self.schemes))
+        return [stored_nbytes_cut(cut, key) for key in self.schemes]
+
+    def _cut(self, layer: Layer) -> CutWeight:
+        return CutWeight(out_first(weight_of(self.model, layer).detach(), layer.kind), layer.name)
 
     def _simulate(self, layer: Layer) -> Tensor:
         """All errors of a layer's weight, ``[schemes, weights]``, in the module's own order."""
@@ -120,11 +139,13 @@ class WeightErrors:
 
     def _pieces(self, layer: Layer) -> Iterator[tuple[slice, Tensor]]:
         """The same, output channels first, some of them at a time; see `simulate_pieces`."""
-        weight = out_first(weight_of(self.model, layer).detach(), layer.kind)
-        dtype = computed_in(weight.dtype)
-        original = weight.flatten().to(dtype)
-        for part, stored in simulate_pieces(CutWeight(weight, layer.name), self.schemes, WEIGHTS_AT_ONCE):
-            yield part, stored.to(weight.dtype).to(dtype).sub_(original[part])
+        cut = self._cut(layer)
+        dtype = computed_in(cut.original.dtype)
+        original = cut.original.flatten().to(dtype)
+        for part, stored in simulate_pieces(cut, self.schemes, WEIGHTS_AT_ONCE):
+            yield part, stored.to(cut.original.dtype).to(dtype).sub_(original[part])
+        if layer.name not in self.sizes:
+            self.sizes[layer.name] = self._sizes(cut)
 
 
 def _inner(some: Tensor, others: Tensor) -> Tensor:

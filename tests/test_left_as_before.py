@@ -14,7 +14,7 @@ from mixedprec import packed, quantized, uniform_assignment
 from sensitivity.capture import observed, under_scheme
 from sensitivity.damage import memory_of_damage, pair_damage, true_damage
 from sensitivity.differentiable import differentiable
-from sensitivity.footprint import footprint
+from sensitivity.footprint import GraphCounter, footprint
 from sensitivity.jacobian_sketch import ignores_detach, sketch_damage
 from sensitivity.recorder import SceneRecorder, plan_sampling
 from sensitivity.replay import RecordedPass
@@ -142,8 +142,9 @@ def errors(subject: Subject) -> WeightErrors:
 
 
 def estimated(subject: Subject, scene: Scene) -> object:
-    volumes = [LayerVolume(1, 10, layer.shape[0]) for layer in subject.layers]
-    return footprint(subject, subject.layers, volumes, scene, candidates=2, probes=1, sample_bytes=0)
+    count = GraphCounter(subject)
+    volumes = survey(subject, subject.layers, scene, count.watching())
+    return footprint(subject, subject.layers, volumes, count, candidates=2, probes=1, sample_bytes=0)
 
 
 PASSES: dict[str, Callable[[Subject, Scene], object]] = {

@@ -3,7 +3,7 @@
 The learning rate rises, stays, and comes down over the last third of the steps, so the same command with other
 ``--steps`` goes on from a checkpoint as long as it has not begun to come down. Whatever a step draws follows from its
 number, and a checkpoint is written every few minutes: a run that is killed at any moment goes on from there as if
-nothing had been, and its log is cut back to it (only its running means of losses begin anew). Rooms are every third
+nothing had been, and its log is cut back to it (only its running means of losses begin anew). Rooms are every second
 step, so that nothing of them is lost. Every `HELD_OUT_STEPS` the running average of the weights is judged on rooms and
 on worlds that are never trained on, and, for the record, on a recording: ``--report rgbd:DIR``.
 ``torchrun --nproc-per-node 2 -m training.finetune`` shares each step between two processes.
@@ -40,7 +40,7 @@ PIXELS_PER_STEP = 48 * 64 * 64
 SIZES = ((64, 64), (64, 64), (40, 64), (48, 64), (64, 48), (64, 96), (96, 96))  # height and width; all turns are equal
 VIEWS = (2, 3, 4, 4, 4, 6)
 HEADS: tuple[str | None, ...] = ("depth", "depth", "points", "track", None, None)
-ROOMS_EVERY = 3
+ROOMS_EVERY = 2
 SUPERSAMPLED_EVERY = 8  # steps, by lot: it takes four times as long to render
 BANK_STEPS = 1500  # after which surfaces show other pictures
 PICTURES = 256  # in a bank
@@ -72,7 +72,7 @@ def turn_of(step: int, seed: int) -> Turn:
     """What a step does; rooms mostly have the size that they are judged at.
 
     >>> turn_of(3, 0) == turn_of(3, 0), turn_of(3, 0).rooms, turn_of(4, 0).rooms
-    (True, True, False)
+    (True, False, True)
     """
     rng = np.random.default_rng([seed, step, SEED_STRIDE])
     rooms = step % ROOMS_EVERY == 0

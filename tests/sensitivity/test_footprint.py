@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sensitivity.footprint import Footprint, _Counter, footprint
+from sensitivity.footprint import Footprint, GraphCounter, footprint
 from sensitivity.survey import LayerVolume, survey
 from vggtkit.core import memory
 from vggtkit.core.errors import InputError
@@ -23,8 +23,9 @@ from vggtkit.subject import subject_of
 
 def of(model: nn.Module, scene: Scene, probes: int = 1) -> Footprint | None:
     layers = find_layers(model)
-    volumes = survey(subject_of(model), layers, scene)
-    return footprint(subject_of(model), layers, volumes, scene, candidates=10, probes=probes, sample_bytes=0)
+    count = GraphCounter(subject_of(model))
+    volumes = survey(subject_of(model), layers, scene, count.watching())
+    return footprint(subject_of(model), layers, volumes, count, candidates=10, probes=probes, sample_bytes=0)
 
 
 def test_grows_with_pictures_and_probes(small_model: VGGT, make_scene: Callable[..., Scene]) -> None:
@@ -61,8 +62,10 @@ def test_the_graph_of_a_segment_is_what_torch_saves() -> None:
             return self.two(self.one(x).tanh())
 
     model = nn.Sequential(Block(), Block())
-    counter = _Counter(subject_of(model))
-    assert counter.run(Scene("x", torch.zeros(0), torch.zeros(0), inputs=(torch.zeros(5, 8),)))
+    counter = GraphCounter(subject_of(model))
+    with counter.watching():
+        model(torch.zeros(5, 8))
+    assert counter.is_complete
     vector = 5 * 8 * 4
     assert counter.graphs == {"0": 2 * vector, "1": 2 * vector}
     assert counter.stored == 3 * vector

@@ -203,7 +203,10 @@ def test_weight_errors_and_bytes_are_those_of_the_format(cache_bytes: int, monke
 
 
 def test_in_bfloat16_the_estimate_is_the_same_within_its_own_spread(small_model: VGGT, make_scene: MakeScene) -> None:
-    """The same probes: far closer than the factor of 2.4 that one probe's standard deviation allows."""
+    """The same probes: far closer than the factor of 2.4 that one probe's standard deviation allows.
+
+    A processor without instructions for bfloat16 rounds in other places: the median was 0.11 there, else below 0.1.
+    """
     layers, scene = find_layers(small_model), make_scene()
     errors = WeightErrors(small_model, layers, ("int4_group_32",))
     exact, rounded = (
@@ -214,7 +217,7 @@ def test_in_bfloat16_the_estimate_is_the_same_within_its_own_spread(small_model:
         assert not exact[output].equal(rounded[output])
         there = exact[output] > 0
         ratio = (rounded[output][there] / exact[output][there]).log().abs()
-        assert ratio.median() < 0.1, output
+        assert ratio.median() < 0.15, output
 
 
 def test_layers_behind_other_outputs_do_no_damage(small_model: VGGT, make_scene: MakeScene) -> None:

@@ -14,6 +14,7 @@ from training.finetune import (
     COOLING_SHARE,
     FINAL_SHARE,
     PEAK_RATE,
+    ROOMS_EVERY,
     SIZES,
     VIEWS,
     WARMUP_STEPS,
@@ -53,7 +54,7 @@ def test_turns_are_those_of_their_step_and_all_kinds_come() -> None:
     turns = [turn_of(step, 0) for step in range(600)]
     assert turns == [turn_of(step, 0) for step in range(600)]
     assert turns != [turn_of(step, 1) for step in range(600)]
-    assert sum(turn.rooms for turn in turns) == 200
+    assert sum(turn.rooms for turn in turns) == 600 / ROOMS_EVERY
     assert {turn.size for turn in turns} == set(SIZES)
     assert {turn.views for turn in turns} == set(VIEWS)
     assert {turn.head for turn in turns} == {"depth", "points", "track", None}

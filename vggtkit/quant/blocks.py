@@ -37,6 +37,7 @@ class CutWeight:
         self.weight = weight.detach().to(torch.float32)
         self.shape = tuple(weight.shape)
         self._cuts: dict[tuple[str, int | None], tuple[Tensor, Tensor, Tensor]] = {}
+        self._scales: dict[str, tuple[Tensor, Tensor | None]] = {}
 
     def look_for(self, formats: Iterable[Format]) -> CutWeight:
         """Itself, that will be asked for several formats: the smallest groups are looked at first.
@@ -79,9 +80,12 @@ class CutWeight:
         Raises:
             InputError: as `blocks`.
         """
-        low, high = self.extremes(fmt)
-        scales = stored_scales(_ideal_scales(low, high, fmt), fmt.code_range[1])
-        return scales, None if fmt.symmetric else (-low / scales.float()).round_().clamp_(*fmt.code_range)
+        if fmt.key not in self._scales:
+            low, high = self.extremes(fmt)
+            scales = stored_scales(_ideal_scales(low, high, fmt), fmt.code_range[1])
+            zero = None if fmt.symmetric else (-low / scales.float()).round_().clamp_(*fmt.code_range)
+            self._scales[fmt.key] = scales, zero
+        return self._scales[fmt.key]
 
     def _cut(self, fmt: Format) -> tuple[Tensor, Tensor, Tensor]:
         key = fmt.granularity, fmt.group_size
