@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from training.export import TRAINING_LOG
 from training.heldout import figures_on
 from training.train import CHECKPOINT_SECONDS, LOG_STEPS, SEED_STRIDE, Training, place
 from training.worlds import make_bank, world_batch, world_scenes
 from vggtkit.core.atomic import replacing
-from vggtkit.model.loading import load_vggt
+from vggtkit.model.config import BUNDLED
+from vggtkit.model.loading import WEIGHTS_FILE, load_vggt
 from vggtkit.scenes.loading import load_scenes
 from vggtkit.scenes.scene import Scene
 from vggtkit.scenes.source import SceneSource, parse_scenes
@@ -36,7 +39,7 @@ from vggtkit.scenes.synthetic import render_batch, synthetic_scenes
 PEAK_RATE, FINAL_SHARE = 4e-4, 0.01
 WARMUP_STEPS = 300
 COOLING_SHARE = 1 / 3  # of the steps, at the end
-PIXELS_PER_STEP = 48 * 64 * 64
+PIXELS_PER_STEP = 32 * 64 * 64
 SIZES = ((64, 64), (64, 64), (40, 64), (48, 64), (64, 48), (64, 96), (96, 96))  # height and width; all turns are equal
 VIEWS = (2, 3, 4, 4, 4, 6)
 HEADS: tuple[str | None, ...] = ("depth", "depth", "points", "track", None, None)
@@ -152,8 +155,15 @@ def _step_of(line: str) -> float:
 
 
 def begin(folder: Path, seed: int) -> Training:
-    """The bundled network before its first step; the probes, which are not shipped with it, are drawn by the seed."""
+    """The bundled network before its first step; a copy of its weights and log is kept for `training.export`.
+
+    The probes, which are not shipped with it, are drawn by the seed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS_FILE, TRAINING_LOG):
+        if place()[0] == 0 and not (folder / name).exists():
+            with replacing(folder / name) as temporary:
+                shutil.copyfile(BUNDLED / name, temporary)
     torch.manual_seed(seed)
     return Training(load_vggt("tiny").train(), folder)
 
