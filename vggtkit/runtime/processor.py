@@ -32,6 +32,11 @@ def missing_for_int8() -> str:
     return "" if capable else "AVX512-VNNI or AMX"
 
 
+def may_overflow() -> bool:
+    """Whether kernels of others may lose sums of two products of bytes, which stop at 16 bits: x86 without VNNI."""
+    return machine().lower() in ("x86_64", "amd64") and bool(missing_for_int8())
+
+
 def instructions() -> str:
     """Those that matter here, in words.
 

@@ -20,6 +20,15 @@ def test_the_plan_becomes_a_file_that_is_compared_with_torch(run: Path) -> None:
     assert not list(run.glob("tmp*"))
 
 
+@pytest.mark.parametrize("overflows", [False, True])
+def test_where_sums_may_overflow_it_is_said(run: Path, overflows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.steps.onnx_export.may_overflow", lambda: overflows)
+    monkeypatch.setattr("analysis.steps.onnx_export.check_operators", lambda _weights: {})  # refuses it where they do
+    found = cli("export", "--run", run, "--format", "onnx", "--scheme", "int8_per_channel_sym", "--onnx", "dynamic")
+    assert found.code == 0, found
+    assert ("no VNNI" in found.out) == overflows
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
