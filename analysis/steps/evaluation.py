@@ -340,4 +340,4 @@ def _noise(evaluation: Evaluation) -> str:
 def _weights_note(profile: Profile) -> str:
     if profile.facts["weights"] == "random":
         return f"{RANDOM}: these numbers say nothing about a trained VGGT"
-    return "bundled, trained on rendered rooms" if profile.facts["model"] == "tiny" else "trained"
+    return "bundled, trained on rendered scenes" if profile.facts["model"] == "tiny" else "trained"

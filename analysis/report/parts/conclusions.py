@@ -157,7 +157,7 @@ def _limits(experiment: Experiment, say: Wording) -> list[str]:
     if profile is not None and experiment.model == "tiny":
         said.append(
             say(
-                "The bundled network is small and trained on rendered rooms: it shows the method, not the quality "
+                "The bundled network is small and trained on rendered scenes: it shows the method, not the quality "
                 "of VGGT-1B."
             )
         )
