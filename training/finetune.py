@@ -4,7 +4,7 @@ The learning rate rises, stays, and comes down over the last third of the steps,
 ``--steps`` goes on from a checkpoint as long as it has not begun to come down. Whatever a step draws follows from its
 number, and a checkpoint is written every few minutes: a run that is killed at any moment goes on from there as if
 nothing had been, and its log is cut back to it (only its running means of losses begin anew). Rooms are every second
-step, so that nothing of them is lost. Every `HELD_OUT_STEPS` the running average of the weights is judged on rooms and
+step, so that less of them is lost. Every `HELD_OUT_STEPS` the running average of the weights is judged on rooms and
 on worlds that are never trained on, and, for the record, on a recording: ``--report rgbd:DIR``.
 ``torchrun --nproc-per-node 2 -m training.finetune`` shares each step between two processes.
 """

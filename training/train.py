@@ -15,7 +15,6 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +136,14 @@ def average_(values: list[Tensor]) -> None:
         torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values, strict=True)])
 
 
-@cache
-def _in_bfloat16() -> bool:
-    """Whether products in bfloat16 are faster here: a processor without them takes a hundred times as long."""
-    return bfloat16_gain(torch.get_num_threads()) > 1
-
-
 def step_losses(model: VGGT, probes: Probes, batch: dict[str, Tensor], head: str | None) -> dict[str, Tensor]:
     """Losses of one step: those of the trunk and the camera head, and those of one of `HEADS`, where one is given."""
     config, images = model.config, batch["images"]
     size = (images.shape[-2], images.shape[-1])
-    with torch.autocast("cpu", torch.bfloat16, enabled=_in_bfloat16()), written_out() as logits:
+    faster = (
+        bfloat16_gain(torch.get_num_threads()) > 1
+    )  # a processor without its products takes a hundred times as long
+    with torch.autocast("cpu", torch.bfloat16, enabled=faster), written_out() as logits:
         tokens = model.aggregator(images)
         # Of every attention in the trunk: the backbone's come first, then frame and global ones in turn.
         attended = [logits[config.vit_depth + 2 * block + 1][:, 0] for block in MATCHED_BLOCKS]

@@ -14,7 +14,6 @@ from training.finetune import (
     COOLING_SHARE,
     FINAL_SHARE,
     PEAK_RATE,
-    ROOMS_EVERY,
     SIZES,
     VIEWS,
     WARMUP_STEPS,
@@ -54,7 +53,7 @@ def test_turns_are_those_of_their_step_and_all_kinds_come() -> None:
     turns = [turn_of(step, 0) for step in range(600)]
     assert turns == [turn_of(step, 0) for step in range(600)]
     assert turns != [turn_of(step, 1) for step in range(600)]
-    assert sum(turn.rooms for turn in turns) == 600 / ROOMS_EVERY
+    assert sum(turn.rooms for turn in turns) == 300
     assert {turn.size for turn in turns} == set(SIZES)
     assert {turn.views for turn in turns} == set(VIEWS)
     assert {turn.head for turn in turns} == {"depth", "points", "track", None}
@@ -126,7 +125,7 @@ def test_a_log_is_cut_back_to_a_step(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_judge_knows_the_bundled_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has learnt rooms, and nothing of worlds."""
+    """It has learnt rooms."""
     monkeypatch.setattr(module, "PICTURES", 12)
     judge = Judge("", scenes=4)
     figures = judge(load_vggt("tiny").state_dict())

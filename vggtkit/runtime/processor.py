@@ -26,7 +26,7 @@ def name() -> str:
 
 def missing_for_int8() -> str:
     """What it lacks to sum products of 8-bit numbers exactly and fast; "" where nothing."""
-    if machine().lower() not in ("x86_64", "amd64"):
+    if not _is_x86():
         return f"an x86 processor (this is {machine()})"
     capable = torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()
     return "" if capable else "AVX512-VNNI or AMX"
@@ -34,7 +34,11 @@ def missing_for_int8() -> str:
 
 def may_overflow() -> bool:
     """Whether kernels of others may lose sums of two products of bytes, which stop at 16 bits: x86 without VNNI."""
-    return machine().lower() in ("x86_64", "amd64") and bool(missing_for_int8())
+    return _is_x86() and bool(missing_for_int8())
+
+
+def _is_x86() -> bool:
+    return machine().lower() in ("x86_64", "amd64")
 
 
 def instructions() -> str:
