@@ -30,8 +30,7 @@ from vggtkit.runtime.onnx.session import Session, version
 from vggtkit.runtime.onnx.styles import STYLES, operators
 from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
 from vggtkit.runtime.onnx.trace import ANY, Graph, Shapes, trace
-from vggtkit.runtime.onnx.weights import Dynamic
-from vggtkit.runtime.processor import may_overflow
+from vggtkit.runtime.onnx.weights import Dynamic, UnsignedDynamic
 from vggtkit.scenes import Scene, SceneSource
 
 QDQ = "qdq"
@@ -163,11 +162,13 @@ def _view(made: _Export) -> View:
         lines.append(f"its weights are in {made.written.data.name}, which must stay beside it")
     if not made.compared.by_output:
         lines.append("NOT RUN: onnxruntime is not installed, so the file was not compared with torch")
-    if layers[Dynamic.way] and may_overflow():
+    if layers[UnsignedDynamic.way]:
         lines.append(
-            f"this processor has no VNNI, so some sums of {Dynamic.way} may overflow here and move outputs by an NMSE "
-            "of 1e-3: --onnx nbits and exact are free of it"
+            "this processor has no VNNI, so its 8-bit weights are unsigned: with VNNI the file is as right, "
+            "but one made there is faster"
         )
+    elif any(isinstance(weight, Dynamic) and weight.is_signed for weight in made.graph.weights.values()):
+        lines.append(f"on x86 without VNNI sums of {Dynamic.way} may overflow: make a file for it there")
     if made.again:
         worst = max(made.again, key=lambda layer: made.again[layer])
         lines.append(

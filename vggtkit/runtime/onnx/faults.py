@@ -7,8 +7,8 @@ Known, and refused in a graph:
   were along the second (onnxsim #749).
 
 Known, and not seen in a graph: 8-bit activations with few large channels lose the others (onnxruntime #29849), and
-whole-number products of processors without VNNI overflow. So every kind of operator is tried with a weight of the
-model on this processor, and the whole file is compared with torch (`vggtkit.runtime.onnx.file`).
+whole-number products with signed weights overflow on processors without VNNI. So every kind of operator is tried with
+a weight of the model on this processor, and the whole file is compared with torch (`vggtkit.runtime.onnx.file`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,16 @@ from vggtkit.model import VGGT
 from vggtkit.quant import Format, PackedWeight, find_layers
 from vggtkit.runtime.backend import is_whole
 from vggtkit.runtime.int8 import is_small, stays_plain
-from vggtkit.runtime.onnx.weights import LARGEST_BLOCK, SMALLEST_BLOCK, Codes, Dynamic, NBits, OnnxWeight
+from vggtkit.runtime.onnx.weights import (
+    LARGEST_BLOCK,
+    SMALLEST_BLOCK,
+    Codes,
+    Dynamic,
+    NBits,
+    OnnxWeight,
+    UnsignedDynamic,
+)
+from vggtkit.runtime.processor import may_overflow
 
 Chooser = Callable[[Format], "type[OnnxWeight] | None"]
 """None for a layer that is computed in FP32."""
@@ -21,11 +30,16 @@ def _has_channels(fmt: Format) -> bool:
 
 
 def _auto(fmt: Format) -> type[OnnxWeight] | None:
-    return Dynamic if _has_channels(fmt) and fmt.bits > 4 else _nbits(fmt)
+    return _eight_bits(fmt) if _has_channels(fmt) and fmt.bits > 4 else _nbits(fmt)
 
 
 def _dynamic(fmt: Format) -> type[OnnxWeight] | None:
-    return Dynamic if _has_channels(fmt) else _nbits(fmt)
+    return _eight_bits(fmt) if _has_channels(fmt) else _nbits(fmt)
+
+
+def _eight_bits(fmt: Format) -> type[OnnxWeight]:
+    """The operator of which this processor loses no sums."""
+    return UnsignedDynamic if fmt.symmetric and may_overflow() else Dynamic
 
 
 def _nbits(fmt: Format) -> type[OnnxWeight] | None:

@@ -5,6 +5,9 @@
   scale in two levels, ``multiplier * scale``, is exact in FP32, so it is multiplied out when the file is loaded.
 - `Dynamic`: ``DynamicQuantizeMatMul`` of ONNX Runtime, 8 bits with a scale per channel; activations are rounded to 8
   bits with one scale for all of them.
+- `UnsignedDynamic`: the same with unsigned weights, for x86 without VNNI: there the kernel of signed ones sums two
+  products in 16 bits, which overflow, and that of unsigned ones in 32 at about the same speed. With VNNI signed ones
+  are exact and faster.
 - `Folded`: casts and products of standard ONNX, which a runtime computes once while it loads; any layer, in FP32.
 
 Source: ONNX Runtime, "Contrib Operators".
@@ -192,9 +195,8 @@ class NBits(RuntimeWeight):
         return Operator("MatMulNBits", reads, sizes | {"accuracy_level": ACCURACY_LEVEL})
 
     def _packed(self) -> Tensor:
-        codes = self.codes.codes()
-        unsigned = codes if codes.dtype == torch.uint8 else (codes.short() + 2 ** (self.bits - 1)).to(torch.uint8)
-        filled = F.pad(unsigned, (0, self.blocks * self.block - self.codes.columns))
+        codes = _unsigned(self.codes.codes(), self.bits)
+        filled = F.pad(codes, (0, self.blocks * self.block - self.codes.columns))
         return pack_codes(filled, self.bits).view(self.codes.rows, self.blocks, -1)
 
     def _packed_zeros(self) -> Tensor:
@@ -208,6 +210,11 @@ class Dynamic(RuntimeWeight):
     """For ``DynamicQuantizeMatMul``: weights of 8 bits per channel or tensor, two-level formats among them."""
 
     way = "DynamicQuantizeMatMul"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether x86 without VNNI may lose sums of it."""
+        return self.codes.q.format.symmetric
 
     def __init__(self, codes: Codes) -> None:
         super().__init__(codes)
@@ -234,6 +241,32 @@ class Dynamic(RuntimeWeight):
 
     def _per_row(self, values: Tensor) -> Tensor:
         return self.codes.per_block(values, 1).view(-1)
+
+
+class UnsignedDynamic(Dynamic):
+    """For ``DynamicQuantizeMatMul``: signed weights, moved to 0 to 255 with a zero point of 128.
+
+    >>> from vggtkit.quant import quantize
+    >>> weight = UnsignedDynamic(Codes(quantize(torch.tensor([[1.0, 0.0, -1.0]]), "int8_per_channel_sym")))
+    >>> [part.make().tolist() for name in ("codes", "zero_points") for part in weight.tensors()[name].parts.values()]
+    [[[255], [128], [1]], [128]]
+    """
+
+    way = f"{Dynamic.way}, unsigned"
+    is_signed = False
+
+    def tensors(self) -> dict[str, FileTensor]:
+        """As `OnnxWeight.tensors`."""
+        columns, rows = self.codes.columns, self.codes.rows
+        return super().tensors() | {
+            "codes": plain((columns, rows), torch.uint8, "UINT8", lambda: _unsigned(self.codes.codes(), 8).t()),
+            "zero_points": plain((rows,), torch.uint8, "UINT8", lambda: torch.full((rows,), 128, dtype=torch.uint8)),
+        }
+
+
+def _unsigned(codes: Tensor, bits: int) -> Tensor:
+    """Signed codes moved to 0 and above; unsigned ones as they are."""
+    return codes if codes.dtype == torch.uint8 else (codes.short() + 2 ** (bits - 1)).to(torch.uint8)
 
 
 def decoded_weight(q: QuantizedTensor, shape: tuple[int, ...], *, transposed: bool = False) -> FileTensor:

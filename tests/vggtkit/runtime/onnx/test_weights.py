@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from vggtkit.core.errors import InputError
+from vggtkit.metrics.tensors import nmse
 from vggtkit.quant import FORMATS, Format, QuantizedTensor, dequantize, get_format, quantize
 from vggtkit.runtime.onnx import faults
 from vggtkit.runtime.onnx.faults import MOST_ERROR, check_operators, known_faults, trial
 from vggtkit.runtime.onnx.initializers import fill
 from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.styles import STYLES
-from vggtkit.runtime.onnx.weights import Codes, Dynamic, NBits, OnnxWeight, decoded_weight
+from vggtkit.runtime.onnx.weights import Codes, Dynamic, NBits, OnnxWeight, UnsignedDynamic, decoded_weight
 
 INTEGER = [key for key, fmt in FORMATS.items() if not fmt.is_float]
 ROWS, COLUMNS = 5, 40
@@ -26,8 +27,11 @@ def weight_in(key: str) -> QuantizedTensor:
 
 
 def as_operators(key: str) -> Iterator[OnnxWeight]:
-    q, styles = weight_in(key), {STYLES[style](get_format(key)) for style in ("nbits", "dynamic")}
-    for kind in styles - {None}:
+    q, fmt = weight_in(key), get_format(key)
+    kinds = {STYLES[style](fmt) for style in ("nbits", "dynamic")}
+    if kinds & {Dynamic, UnsignedDynamic} and fmt.symmetric:
+        kinds |= {Dynamic, UnsignedDynamic}  # whatever this processor would get
+    for kind in kinds - {None}:
         for rows in (None, slice(1, 4)):
             yield kind(Codes(q, rows))
 
@@ -67,15 +71,31 @@ def test_bytes_are_those_of_the_containers(key: str) -> None:
             assert part.make().numel() == math.prod(part.shape), name
 
 
-def test_styles_choose_by_what_is_exact() -> None:
+def test_sums_of_unsigned_weights_do_not_overflow() -> None:
+    """Whole-number products as the operator is specified; signed weights lose sums where there is no VNNI."""
+    generator = torch.Generator().manual_seed(3)
+    q = quantize(torch.randn(24, 512, generator=generator), "int8_per_channel_sym")
+    for rows in (1, 33):
+        x = torch.rand(rows, 512, generator=generator)  # many large ones, which is where sums overflow
+        scale = x.max() / 255
+        exact = ((x / scale).round() * scale).double() @ dequantize(q).double().t()
+        (y,) = Session(faults._alone(UnsignedDynamic(Codes(q))))(x=x).values()
+        assert nmse(exact, y.double()) < 1e-10
+
+
+@pytest.mark.parametrize("overflows", [False, True])
+def test_styles_choose_by_what_is_exact(overflows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vggtkit.runtime.onnx.styles.may_overflow", lambda: overflows)
+    symmetric = "UnsignedDynamic" if overflows else "Dynamic"
+
     def chosen(style: str, key: str) -> str:
         kind = STYLES[style](get_format(key))
         return kind.__name__ if kind else "FP32"
 
     assert [chosen("auto", key) for key in ("int4_two_level_64", "int5_two_level_64", "int8_per_tensor_asym")] == [
-        "NBits", "Dynamic", "Dynamic",
+        "NBits", symmetric, "Dynamic",
     ]  # fmt: skip
-    assert [chosen("dynamic", key) for key in ("int2_two_level_16", "int4_group_32")] == ["Dynamic", "NBits"]
+    assert [chosen("dynamic", key) for key in ("int2_two_level_16", "int4_group_32")] == [symmetric, "NBits"]
     assert {chosen("nbits", key) for key in INTEGER} == {"NBits"}
     assert {chosen("exact", key) for key in INTEGER} == {"FP32"}
     odd = Format("odd", "groups of 48", 4, "group", symmetric=True, group_size=48)
