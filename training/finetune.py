@@ -40,9 +40,11 @@ PEAK_RATE, FINAL_SHARE = 4e-4, 0.01
 WARMUP_STEPS = 300
 COOLING_SHARE = 1 / 3  # of the steps, at the end
 PIXELS_PER_STEP = 32 * 64 * 64
-SIZES = ((64, 64), (64, 64), (40, 64), (48, 64), (64, 48), (64, 96), (96, 96))  # height and width; all turns are equal
+ROOM_SIZE = (64, 64)  # that rooms are judged at: six in ten of their steps
+SIZES = ((40, 64), (40, 64), (48, 64), (48, 64), (64, 64), (64, 48), (64, 96), (96, 96))
+"""Height and width, equally often. Pictures of cameras are 3:2 or 4:3, mostly wide; larger ones are for tokens' places."""
 VIEWS = (2, 3, 4, 4, 4, 6)
-HEADS: tuple[str | None, ...] = ("depth", "depth", "points", "track", None, None)
+HEADS: tuple[str | None, ...] = ("depth", "depth", "depth", "points", "track", None)
 ROOMS_EVERY = 2
 SUPERSAMPLED_EVERY = 8  # steps, by lot: it takes four times as long to render
 BANK_STEPS = 1500  # after which surfaces show other pictures
@@ -79,7 +81,7 @@ def turn_of(step: int, seed: int) -> Turn:
     """
     rng = np.random.default_rng([seed, step, SEED_STRIDE])
     rooms = step % ROOMS_EVERY == 0
-    size = SIZES[0] if rooms and rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
+    size = ROOM_SIZE if rooms and rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
     supersample = 2 if rng.integers(SUPERSAMPLED_EVERY) == 0 else 1
     return Turn(rooms, size, VIEWS[rng.integers(len(VIEWS))], HEADS[rng.integers(len(HEADS))], supersample)
 

@@ -34,6 +34,7 @@ STEPS = 4
 def micro(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two small pictures a step and few pictures in a bank; held-out figures and a log every second step."""
     monkeypatch.setattr(module, "PIXELS_PER_STEP", 2 * 16 * 24)
+    monkeypatch.setattr(module, "ROOM_SIZE", (16, 24))
     monkeypatch.setattr(module, "SIZES", ((16, 24), (24, 16)))
     monkeypatch.setattr(module, "VIEWS", (2,))
     monkeypatch.setattr(module, "PICTURES", 4)
