@@ -42,7 +42,7 @@ COOLING_SHARE = 1 / 3  # of the steps, at the end
 PIXELS_PER_STEP = 32 * 64 * 64
 ROOM_SIZE = (64, 64)  # that rooms are judged at: six in ten of their steps
 SIZES = ((40, 64), (40, 64), (48, 64), (48, 64), (64, 64), (64, 48), (64, 96), (96, 96))
-"""Height and width, equally often. Pictures of cameras are 3:2 or 4:3, mostly wide; larger ones are for tokens' places."""
+"""Height and width, equally often. Pictures of cameras are 3:2 or 4:3, mostly wide; larger ones teach more places."""
 VIEWS = (2, 3, 4, 4, 4, 6)
 HEADS: tuple[str | None, ...] = ("depth", "depth", "depth", "points", "track", None)
 ROOMS_EVERY = 2
