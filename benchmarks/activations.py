@@ -48,7 +48,7 @@ from vggtkit.metrics.geometry import bootstrap_interval
 from vggtkit.model import VGGT, load_vggt
 from vggtkit.model.folding import outlier_twin
 from vggtkit.runtime import int8
-from vggtkit.runtime.backend import RUNNABLE, Options
+from vggtkit.runtime.backend import RUNNABLE, Options, is_whole
 from vggtkit.runtime.backends import BACKENDS
 from vggtkit.scenes import SceneSource, load_scenes
 
@@ -109,7 +109,7 @@ def _network(source: str, scenes: int, held_out: int, run: Path, folds: bool) ->
         "profile_processor_seconds": round(seconds, 1),
         "folded_norms": len(profile.facts.get(FOLDING) or {}),
         "kept": said["execution"]["kept"],
-        "kept_share_of_linear_weights": sum(linear.get(name, 0) for name in plan.floating) / sum(linear.values()),
+        "kept_share_of_linear_weights": _share(plan.executions, linear),
         "predicted": {
             "weights": plan.total_damage,
             "inputs": said["execution"]["added"],
@@ -121,6 +121,11 @@ def _network(source: str, scenes: int, held_out: int, run: Path, folds: bool) ->
     return record | {"int8_per_tensor_weights": tensor.damage}
 
 
+def _share(executions: Mapping[str, str], weights: Mapping[str, int]) -> float:
+    """Of the weights of linear layers: those whose layer keeps floating-point activations."""
+    return sum(weights.get(name, 0) for name, way in executions.items() if not is_whole(way)) / sum(weights.values())
+
+
 def _executions(evaluator: Evaluator, plan: Plan) -> dict[str, Any]:
     """The plan's weights run exactly, with all inputs rounded, and as the plan says."""
     subject = evaluator.subject
@@ -129,7 +134,7 @@ def _executions(evaluator: Evaluator, plan: Plan) -> dict[str, Any]:
     ran: dict[str, Mapping[str, int]] = {}
     with packed_with(subject, weights, plan.keep), _all_are_large():
         for name, options in (
-            ("reference", None), ("int8_all_rounded", Options()), ("int8", Options(floating=plan.floating))
+            ("reference", None), ("int8_all_rounded", Options()), ("int8", Options(executions=plan.executions))
         ):  # fmt: skip
             ready = BACKENDS["reference" if options is None else "int8"].prepare(subject, options)
             ran[name] = ready.execution.layers

@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,9 +45,8 @@ Choice = dict[str, str]
 def calibration_and_held_out(model: VGGT, count: int, held_out: int, seed: int) -> tuple[list[Scene], list[Scene]]:
     """The same scenes as the planner's."""
     source = SceneSource("synthetic", None, count=count, seed=seed)
-    size = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
-    others = replace(source, count=held_out)
-    return load_scenes(source, "calibration", **size), load_scenes(others, "evaluation", **size)
+    load = partial(load_scenes, img_size=model.config.img_size, patch_size=model.config.patch_size)
+    return load(source, "calibration"), load(replace(source, count=held_out), "evaluation")
 
 
 def file_bytes(model: VGGT, choice: Choice) -> int:
@@ -185,7 +185,8 @@ def _loss(outputs: dict[str, Tensor], scene: Scene) -> Tensor:
     distance = (outputs["world_points"][0] - truth.world_points)[seen].norm(dim=-1)
     points = (distance / truth.world_points[seen].norm(dim=-1)).mean()
     tracks = (outputs["track"][0] - truth.tracks).abs().mean() / 16
-    return (outputs["pose_enc"] - pose).abs().mean() + depth + points + tracks
+    loss: Tensor = (outputs["pose_enc"] - pose).abs().mean() + depth + points + tracks
+    return loss
 
 
 @torch.no_grad()

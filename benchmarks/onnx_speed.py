@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def onnx_speed(name: str, repeats: int, budget: str, size: tuple[int, int, int])
         gc.collect()
         sessions, loading = {}, {}
         for way, file in written.items():
-            sessions[way], loading[way] = _timed(lambda file=file: Session(file.path))
+            sessions[way], loading[way] = _timed(partial(Session, file.path))
         turns, outputs = take_turns(sessions, images, repeats)
     return facts | {
         "question": "speed of ONNX Runtime on an exported plan",
@@ -94,13 +95,14 @@ def _files(
         data_free(name, subject, candidates=FORMATS), subject, parse_request(budget, formats=",".join(FORMATS))
     ).plan
     shapes = Shapes(images.shape[3], images.shape[4], images.shape[1])
-    written, seconds, layers, errors = {}, {}, {}, {}
+    written, seconds, layers = {}, {}, {}
+    errors: dict[str, float] = {}
     weights, seconds["quantising"] = _timed(lambda: quantized_weights(subject, plan.formats))
     reference = {}
     with packed_with(subject, weights):
         for style in STYLES.get(name, STYLES["tiny"]):
             weights_of = operators(model, style)
-            graph, seconds[f"tracing {style}"] = _timed(lambda given=weights_of: trace(model, shapes, given))
+            graph, seconds[f"tracing {style}"] = _timed(partial(trace, model, shapes, weights_of))
             written[style], seconds[f"writing {style}"] = _written(graph, folder / f"{style}.onnx")
             layers[style] = dict(Counter("FP32" if w is None else w.way for w in graph.weights.values()))
             errors |= check_operators(graph.weights)

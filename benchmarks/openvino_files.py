@@ -37,6 +37,7 @@ from vggtkit.runtime.onnx.trace import Shapes, trace
 from vggtkit.runtime.openvino.backend import OpenVino
 from vggtkit.runtime.reference import told_executions
 from vggtkit.scenes import SceneSource
+from vggtkit.scenes.sampling import Split
 from vggtkit.scenes.synthetic import synthetic_scenes
 from vggtkit.subject import subject_of
 
@@ -67,12 +68,12 @@ class Network(NamedTuple):
         """Whether several copies in FP32 do."""
         return self.name != FULL_SIZE
 
-    def scenes(self, split: str) -> list[Tensor]:
+    def scenes(self, split: Split) -> list[Tensor]:
         """``[1, S, 3, H, W]`` each: rooms of a split, or noise."""
         views, height, width = SIZES[self.name]
         if not self.fits:
             return [torch.rand(1, views, 3, height, width, generator=torch.Generator().manual_seed(0))]
-        count = {"calibration": CALIBRATED, "evaluation": JUDGED}[split]
+        count = CALIBRATED if split == "calibration" else JUDGED
         return [room.images[None] for room in synthetic_scenes(count, views, (height, width), split=split)]
 
     def model(self) -> VGGT:

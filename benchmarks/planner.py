@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,10 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
     seconds = {"profile": time.perf_counter() - begun}
     model = load_vggt("tiny")
     evidence = Evidence.of(open_profile(folder / PROFILE))
-    size = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
+    load = partial(load_scenes, img_size=model.config.img_size, patch_size=model.config.patch_size)
     subject = subject_of(model, "tiny")
-    evaluator = Evaluator(subject, load_scenes(replace(source, count=held_out), "evaluation", **size))
-    calibration = Evaluator(subject, load_scenes(source, "calibration", **size))
+    evaluator = Evaluator(subject, load(replace(source, count=held_out), "evaluation"))
+    calibration = Evaluator(subject, load(source, "calibration"))
     begun = time.perf_counter()
     full = plan_at(evidence, model, parse_request(AT, formats="all"))
     seconds["plan"] = time.perf_counter() - begun
@@ -145,7 +146,7 @@ def against(
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return {"status": NOT_INSTALLED if "ModuleNotFoundError" in last else f"failed: {last}"}
-    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     formats = answer.pop("formats")
     fp32 = evaluator.fp32()
     untouched = tuple(name for name, key in formats.items() if key == "fp16")

@@ -36,8 +36,9 @@ def report(text: str, count: int, views: int, source: str) -> dict[str, object]:
     """Figures on the evaluation half of a recording."""
     kind, folder = parse_scenes(text)
     model = load_vggt(source)
-    sizes = {"img_size": model.config.img_size, "patch_size": model.config.patch_size}
-    scenes = load_scenes(SceneSource(kind, folder, count=count, views=views), "evaluation", **sizes)
+    source_of_scenes = SceneSource(kind, folder, count=count, views=views)
+    side, patch = model.config.img_size, model.config.patch_size
+    scenes = load_scenes(source_of_scenes, "evaluation", img_size=side, patch_size=patch)
     return {
         "question": "figures of the bundled network on a real recording",
         "model": source,

@@ -152,7 +152,7 @@ def _log(before: float, after: float) -> float:
 
 def least_share(rows: Sequence[dict[str, Any]]) -> float:
     """Of the gain, over all moves to another kind."""
-    return min(row["share_of_the_gain"] for row in rows if row["calibrated_on"] != row["judged_on"])
+    return min(float(row["share_of_the_gain"]) for row in rows if row["calibrated_on"] != row["judged_on"])
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +100,8 @@ def overheads(executor: Executor, pieces: int = 400) -> Overheads:
     arrays = {"tokens": np.random.default_rng(0).standard_normal(STEP_BYTES // 4, np.float32)}
     with tempfile.TemporaryDirectory() as folder:
         parts = Parts(Path(folder) / "profile.h5", {})
-        saves = [_seconds(lambda number=number: parts.save(str(number), arrays)) for number in range(9)]
-        loads = [_seconds(lambda number=number: parts.load(str(number))) for number in range(9)]
+        saves = [_seconds(partial(parts.save, str(number), arrays)) for number in range(9)]
+        loads = [_seconds(partial(parts.load, str(number))) for number in range(9)]
     packed = pickle.dumps({str(number): torch.randn(10**6) for number in range(50)})
     unpickle = float(np.median([_seconds(lambda: pickle.loads(packed)) for _ in range(5)])) / len(packed)
     gaps = np.diff(stamps[pieces // 4 :])
@@ -111,6 +112,10 @@ def _seconds(job: Callable[[], object]) -> float:
     begun = time.perf_counter()
     job()
     return time.perf_counter() - begun
+
+
+def _stamp(stamps: list[float]) -> None:
+    stamps.append(time.perf_counter())
 
 
 def measured(scenes: int, layers: int, rounds: int) -> dict[str, object]:
@@ -126,12 +131,12 @@ def measured(scenes: int, layers: int, rounds: int) -> dict[str, object]:
             executor = Processes(workers)
             results[workers] = measure_truth(
                 subject, chosen, UNIFORM_SCHEMES, rooms, executor=executor,
-                step=lambda stamps=stamps: stamps.append(time.perf_counter()),
+                step=partial(_stamp, stamps),
             )  # fmt: skip
             steady = (stamps[-1] - stamps[workers]) / (len(stamps) - 1 - workers)
             row.append((stamps[-1] - stamps[0], steady))
     one, two = (results[workers].damage for workers in (1, 2))
-    whole, steady = (
+    whole, once_started = (
         {workers: float(np.median([times[at] for times in row])) for workers, row in taken.items()} for at in (0, 1)
     )
     return {
@@ -139,7 +144,7 @@ def measured(scenes: int, layers: int, rounds: int) -> dict[str, object]:
         "layers": len(chosen),
         "seconds_whole_and_of_a_piece": taken,
         "times_faster_with_starting": whole[1] / whole[2],
-        "times_faster_once_started": steady[1] / steady[2],
+        "times_faster_once_started": once_started[1] / once_started[2],
         "bits_equal": all(np.array_equal(values, two[name]) for name, values in one.items()),
     }
 

@@ -59,7 +59,8 @@ class Browser:
             answer = self._read()
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
-                return answer["result"]
+                result: dict[str, Any] = answer["result"]
+                return result
             self.events.append(answer)
 
     def _read(self) -> dict[str, Any]:
@@ -69,7 +70,8 @@ class Browser:
             assert part, "Chromium is gone"
             self._rest += part
         line, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def open(self, page: Path) -> None:
         """Load a file and wait until it is there."""

@@ -104,7 +104,9 @@ def answers(run: Path) -> dict[str, object]:
             known[name] = _without_times(json.loads((run / f"{name}.json").read_text()))
     if (run / "profile.h5").is_file():
         profile = open_profile(run)
-        known["scores"] = {name: value.tolist() for name, value in (profile.damage | profile.uniform).items()}
+        known["scores"] = {
+            name: value.tolist() for known_to in (profile.damage, profile.uniform) for name, value in known_to.items()
+        }
     if (run / "plan.json").is_file():
         load_plan(run / "plan.json")
         known["plan"] = _sha256(run / "plan.json")
