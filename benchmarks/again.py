@@ -28,6 +28,7 @@ from vggtkit.core.atomic import of_text, write_all
 from vggtkit.core.errors import InputError
 from vggtkit.model import load_vggt
 from vggtkit.model.loading import model_fingerprint
+from vggtkit.runtime.processor import missing_for_int8
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -62,6 +63,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "openvino_tiny": ("benchmarks/openvino_speed.py --model tiny",),
 }
 """What makes each result; the last line of the last command's output, or all of it, is the result as JSON."""
+
+
+WHOLE_NUMBERS = frozenset({"activations", "onnx_tiny", "openvino_tiny"})
+"""Results that want a processor with instructions for whole numbers."""
 
 
 def network() -> str:
@@ -100,6 +105,8 @@ def take(name: str, given: Mapping[str, str], current: str, folder: Path = RESUL
     Raises:
         InputError: what a command wants is not given, or it fails.
     """
+    if name in WHOLE_NUMBERS and (missing := missing_for_int8()):
+        raise InputError(f"{name} wants {missing}")
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as runs:
         for command in COMMANDS[name]:
@@ -154,6 +161,7 @@ def main() -> None:
     failed = False
     for name in asked.names or stale(COMMANDS, current):
         try:
+            console.print(f"{name} ...")
             console.print(f"{name}: {take(name, given, current):.0f} s")
         except InputError as error:
             failed = True
