@@ -63,8 +63,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "openvino_tiny": ("benchmarks/openvino_speed.py --model tiny",),
 }
 """What makes each result; the last line of the last command's output, or all of it, is the result as JSON."""
-
-
 WHOLE_NUMBERS = frozenset({"activations", "onnx_tiny", "openvino_tiny"})
 """Results that want a processor with instructions for whole numbers."""
 
@@ -157,7 +155,8 @@ def main() -> None:
     if asked.list:
         console.print(_listed(current))
         return
-    given = {key: value for key in ("data", "peers") if (value := getattr(asked, key))}
+    # Commands run elsewhere; an interpreter's link is what makes it one of an environment, so it stays a link.
+    given = {key: str(Path(value).absolute()) for key in ("data", "peers") if (value := getattr(asked, key))}
     failed = False
     for name in asked.names or stale(COMMANDS, current):
         try:
