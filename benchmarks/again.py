@@ -118,7 +118,7 @@ def take(name: str, given: Mapping[str, str], current: str, folder: Path = RESUL
                 raise InputError(f"{name}: {' '.join(arguments)} ended with {said.returncode}: {last}")
     seconds = time.perf_counter() - begun
     made = {"network": current, "commands": list(COMMANDS[name]), "seconds": round(seconds)}
-    text = json.dumps({**_result(said.stdout), MADE: made}, indent=2) + "\n"
+    text = json.dumps({**_result(said.stdout.replace(runs, "runs")), MADE: made}, indent=2) + "\n"
     write_all({folder / f"{name}.json": of_text(text)})
     return seconds
 

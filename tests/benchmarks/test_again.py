@@ -18,13 +18,14 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three results: one that prints a line, one whole, one that fails; none is there yet."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\n"
-        "sys.exit('no room') if sys.argv[1] == 'fails' else None\n"
-        "print('measured\\n{\"a\": 1}' if sys.argv[1] == 'line' else '{\\n\"a\": 2\\n}')\n"
+        "import json, sys\n"
+        "what, last = sys.argv[1], sys.argv[-1]\n"
+        "sys.exit('no room') if what == 'fails' else None\n"
+        "print('measured\\n{\"a\": 1}' if what == 'line' else json.dumps({'a': 2, 'at': last}, indent=2))\n"
     )
     commands = {
         "line": (f"{script} line",),
-        "whole": (f"{script} line", f"{script} whole {{data}}"),
+        "whole": (f"{script} line", f"{script} whole {{data}} {{runs}}"),
         "fails": (f"{script} fails",),
     }
     monkeypatch.setattr(module, "COMMANDS", commands)
@@ -36,6 +37,7 @@ def test_a_result_says_of_which_network_it_is(results: Path) -> None:
         take(name, GIVEN, "abc", results)
         result = json.loads((results / f"{name}.json").read_text())
         assert (result["a"], result[MADE]["network"]) == (value, "abc")
+    assert result["at"] == "runs"  # not where on this machine
     assert stale(("line", "whole", "fails"), "abc", results) == ["fails"]
     assert stale(("line", "whole"), "abd", results) == ["line", "whole"]
 
