@@ -140,9 +140,7 @@ def step_losses(model: VGGT, probes: Probes, batch: dict[str, Tensor], head: str
     """Losses of one step: those of the trunk and the camera head, and those of one of `HEADS`, where one is given."""
     config, images = model.config, batch["images"]
     size = (images.shape[-2], images.shape[-1])
-    faster = (
-        bfloat16_gain(torch.get_num_threads()) > 1
-    )  # a processor without its products takes a hundred times as long
+    faster = bfloat16_gain(torch.get_num_threads()) > 1  # emulated, products take a hundred times as long
     with torch.autocast("cpu", torch.bfloat16, enabled=faster), written_out() as logits:
         tokens = model.aggregator(images)
         # Of every attention in the trunk: the backbone's come first, then frame and global ones in turn.

@@ -211,15 +211,15 @@ class Dynamic(RuntimeWeight):
 
     way = "DynamicQuantizeMatMul"
 
-    @property
-    def is_signed(self) -> bool:
-        """Whether x86 without VNNI may lose sums of it."""
-        return self.codes.q.format.symmetric
-
     def __init__(self, codes: Codes) -> None:
         super().__init__(codes)
         if codes.q.format.two_level:
             self.codes = Codes(as_int8_per_channel(codes.q), codes.slice)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether x86 without VNNI may lose sums of it."""
+        return self.codes.q.format.symmetric
 
     def tensors(self) -> dict[str, FileTensor]:
         """As `OnnxWeight.tensors`."""
