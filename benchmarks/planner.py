@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.evaluation.evaluator import SEED, Evaluator, MeasuredDamage
 from analysis.search.swaps import refine
 from analysis.steps import PROFILE, make_profile
+from benchmarks.competitors import calibration_and_held_out
 from mixedprec import Constraints, Evidence, Planned, Request, parse_request, planned, uniform_assignment
 from mixedprec.comparison import other_assignments
 from mixedprec.planner import uniform_sizes
@@ -39,7 +39,7 @@ from sensitivity import open_profile
 from vggtkit.metrics.geometry import bootstrap_interval
 from vggtkit.model import VGGT, load_vggt, skeleton
 from vggtkit.quant import UNIFORM_SCHEMES
-from vggtkit.scenes import SceneSource, load_scenes
+from vggtkit.scenes import SceneSource
 from vggtkit.subject import subject_of
 
 AT = "int4_group_128"
@@ -59,10 +59,10 @@ def measure_all(scenes: int, held_out: int, swaps: int, python: str, folder: Pat
     seconds = {"profile": time.perf_counter() - begun}
     model = load_vggt("tiny")
     evidence = Evidence.of(open_profile(folder / PROFILE))
-    load = partial(load_scenes, img_size=model.config.img_size, patch_size=model.config.patch_size)
     subject = subject_of(model, "tiny")
-    evaluator = Evaluator(subject, load(replace(source, count=held_out), "evaluation"))
-    calibration = Evaluator(subject, load(source, "calibration"))
+    calibration, evaluator = (
+        Evaluator(subject, some) for some in calibration_and_held_out(model, scenes, held_out, source.seed)
+    )
     begun = time.perf_counter()
     full = plan_at(evidence, model, parse_request(AT, formats="all"))
     seconds["plan"] = time.perf_counter() - begun

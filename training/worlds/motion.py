@@ -1,4 +1,4 @@
-"""How cameras move: around something, walking, sideways, turning on the spot, or anywhere near.
+"""How cameras move: around something, walking, sideways, turning on the spot, or anywhere near; and looking about.
 
 Axes are OpenCV's: x right, y down, z ahead. All lengths are in metres, angles in degrees unless they say otherwise.
 """
@@ -16,6 +16,8 @@ from vggtkit.core.arrays import Array
 STEPS = (0.03, 0.35)  # between neighbouring views, in distances to what is looked at
 CLEARANCE = 0.25  # to the walls
 ROLL = 3.0
+PANNED = 0.5  # of paths, whichever they are: who records looks about, and pictures of recordings are seconds apart
+PAN = (4.0, 30.0)  # degrees from view to view, typically
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ def looking(forward: Array, roll: Array) -> Array:
 
 
 def _turned(direction: Array, yaw: Array, pitch: Array) -> Array:
-    """A direction ``[3]``, turned to the right and downwards by angles ``[S]``: ``[S, 3]``."""
-    heading = np.arctan2(direction[0], direction[2]) + np.radians(yaw)
-    slope = np.arcsin(np.clip(direction[1] / np.linalg.norm(direction), -1, 1)) + np.radians(pitch)
+    """A direction ``[3]``, or one of each view, turned to the right and downwards by angles ``[S]``: ``[S, 3]``."""
+    x, y, z = np.moveaxis(direction, -1, 0)
+    heading = np.arctan2(x, z) + np.radians(yaw)
+    slope = np.arcsin(np.clip(y / np.linalg.norm(direction, axis=-1), -1, 1)) + np.radians(pitch)
     slope = slope.clip(-1.3, 1.3)
     return np.stack([np.cos(slope) * np.sin(heading), np.sin(slope), np.cos(slope) * np.cos(heading)], -1)
 
@@ -129,6 +132,9 @@ def move(rng: np.random.Generator, views: int, start: Array, target: Array, wall
     step = float(np.exp(rng.uniform(*np.log(STEPS)))) * float(np.linalg.norm(target - start))
     centre, forward = kind(rng, views, start, target, step)
     centre = _within(centre, start, walls)
+    if rng.random() < PANNED:
+        each = float(np.exp(rng.uniform(*np.log(PAN))))
+        forward = _turned(forward, _wander(rng, views, each), _wander(rng, views, each / 3))
     rotation = looking(forward, rng.normal(0, ROLL) + rng.normal(0, ROLL / 2, views))
     order = rng.permutation(views) if rng.random() < 0.3 else np.arange(views)[:: rng.choice([-1, 1])]
     return Path(centre[order], rotation[order])

@@ -65,6 +65,14 @@ def test_baselines_are_narrow_and_wide(layouts: list[Layout]) -> None:
     assert np.quantile(steps, 0.9) > 5 * np.quantile(steps, 0.1)
 
 
+def test_cameras_look_about(layouts: list[Layout]) -> None:
+    """Degrees between neighbours: a tenth hardly turn, and a tenth see mostly something else."""
+    ahead = np.stack([layout.path.rotation[:, 2] for layout in layouts])
+    turns = np.degrees(np.arccos((ahead[:, 1:] * ahead[:, :-1]).sum(-1).clip(-1, 1)))
+    assert np.quantile(turns, 0.1) < 4
+    assert np.quantile(turns, 0.9) > 20
+
+
 @pytest.mark.parametrize("kind", [kind for kind, _ in MOVES], ids=lambda kind: kind.__name__)
 def test_cameras_move_as_their_kind_says(kind) -> None:
     """Medians of 100 paths: level share of a step along the line of sight; degrees off the target, of turns; steps."""
