@@ -1,7 +1,8 @@
 """What does the bundled network get on a real recording, which it was not trained for? JSON on the last line.
 
 Run: ``python benchmarks/recording.py rgbd:DIR [--count 3] [--views 4] [--model tiny]``; any recording with ground truth
-will do. Beside the network's figures are those of one that looks at nothing (``benchmarks/held_out.py``).
+will do. Figures are of its evaluation half and of both halves. Beside the network's are those of one that looks at
+nothing (``benchmarks/held_out.py``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import platform
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,19 +35,22 @@ def figures(model: VGGT | Blind, scenes: list[Scene]) -> dict[str, dict[str, flo
 
 
 def report(text: str, count: int, views: int, source: str) -> dict[str, object]:
-    """Figures on the evaluation half of a recording."""
+    """Figures on so many scenes of a recording's evaluation half, and on as many of each half."""
     kind, folder = parse_scenes(text)
     model = load_vggt(source)
-    source_of_scenes = SceneSource(kind, folder, count=count, views=views)
     side, patch = model.config.img_size, model.config.patch_size
-    scenes = load_scenes(source_of_scenes, "evaluation", img_size=side, patch_size=patch)
+    load = partial(load_scenes, SceneSource(kind, folder, count=count, views=views), img_size=side, patch_size=patch)
+    evaluation = load("evaluation")
+    both = [*load("calibration"), *evaluation]
+    blind = Blind(model.config)
     return {
         "question": "figures of the bundled network on a real recording",
         "model": source,
-        "scenes": [scene.name for scene in scenes],
-        "pixels": list(scenes[0].images.shape[-2:]),
-        "figures": figures(model, scenes),
-        "without_looking": figures(Blind(model.config), scenes),
+        "scenes": [scene.name for scene in evaluation],
+        "pixels": list(evaluation[0].images.shape[-2:]),
+        "figures": figures(model, evaluation),
+        "without_looking": figures(blind, evaluation),
+        "both_halves": {"figures": figures(model, both), "without_looking": figures(blind, both)},
         "torch": torch.__version__,
         "machine": platform.machine(),
     }

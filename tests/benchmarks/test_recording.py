@@ -34,5 +34,7 @@ def test_a_network_that_looks_at_nothing_is_right_about_a_wall(recording: Path, 
     blind = {key: each["mean"] for key, each in found["without_looking"].items()}
     assert blind["auc30"] == pytest.approx(1)
     assert blind["abs_rel"] == pytest.approx(0, abs=1e-6)
-    assert found["figures"].keys() == blind.keys()
+    assert found["figures"].keys() == blind.keys() == found["both_halves"]["figures"].keys()
+    assert [found[key]["auc30"]["scenes"] for key in ("figures", "without_looking")] == [1, 1]
+    assert [each["auc30"]["scenes"] for each in found["both_halves"].values()] == [2, 2]
     assert found["figures"]["abs_rel"]["mean"] > 0.001
