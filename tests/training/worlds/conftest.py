@@ -6,7 +6,7 @@ from torch import Tensor
 from training.worlds import make_bank, world_batch
 from training.worlds.textures import Bank
 
-WORLDS, VIEWS, SIZE = 6, 3, (24, 40)
+WORLDS, VIEWS, SIZE = 12, 3, (24, 40)
 
 
 @pytest.fixture(scope="session")
