@@ -25,12 +25,17 @@ from vggtkit.scenes import Scene, SceneSource, load_scenes, parse_scenes
 
 
 @torch.no_grad()
-def figures(model: VGGT | Blind, scenes: list[Scene]) -> dict[str, dict[str, float]]:
-    """Mean and interval of every figure over the scenes."""
+def rows_of(model: VGGT | Blind, scenes: list[Scene]) -> list[dict[str, float]]:
+    """Every figure of every scene."""
     rows = []
     for scene in scenes:
         height, width = scene.images.shape[-2:]
         rows.append(geometry_metrics(model(scene.images, scene.query_points), scene.truth, (height, width)))
+    return rows
+
+
+def figures(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and interval of every figure over the scenes."""
     return {key: estimate._asdict() for key, estimate in over_scenes(rows, seed=0).items()}
 
 
@@ -40,17 +45,18 @@ def report(text: str, count: int, views: int, source: str) -> dict[str, object]:
     model = load_vggt(source)
     side, patch = model.config.img_size, model.config.patch_size
     load = partial(load_scenes, SceneSource(kind, folder, count=count, views=views), img_size=side, patch_size=patch)
-    evaluation = load("evaluation")
-    both = [*load("calibration"), *evaluation]
-    blind = Blind(model.config)
+    calibration, evaluation = load("calibration"), load("evaluation")
+    both = [*calibration, *evaluation]
+    seen, blind = rows_of(model, both), rows_of(Blind(model.config), both)
+    first = len(calibration)
     return {
         "question": "figures of the bundled network on a real recording",
         "model": source,
         "scenes": [scene.name for scene in evaluation],
         "pixels": list(evaluation[0].images.shape[-2:]),
-        "figures": figures(model, evaluation),
-        "without_looking": figures(blind, evaluation),
-        "both_halves": {"figures": figures(model, both), "without_looking": figures(blind, both)},
+        "figures": figures(seen[first:]),
+        "without_looking": figures(blind[first:]),
+        "both_halves": {"figures": figures(seen), "without_looking": figures(blind)},
         "torch": torch.__version__,
         "machine": platform.machine(),
     }
