@@ -23,14 +23,14 @@ def lines_of(name: str) -> list[str]:
 def pinned(name: str) -> dict[str, str]:
     """Version by package, of a file of exact versions."""
     pins = (line.partition(";")[0].strip().partition("==") for line in lines_of(name))
-    return {package.lower().replace("_", "-"): version for package, _, version in pins}
+    return {package.partition("[")[0].lower().replace("_", "-"): version for package, _, version in pins}
 
 
 def bounds() -> dict[str, str]:
     """Lower bound by package, of all that pyproject.toml asks for but the benchmarks of other tools."""
     text = (ROOT / "pyproject.toml").read_text()
     asked = text[text.index("dependencies = [") : text.index("# Other tools")]
-    found = re.findall(r'"([A-Za-z0-9_-]+)(?:>=|==)([0-9.]+)', asked)
+    found = re.findall(r'"([A-Za-z0-9_-]+)(?:\[[a-z]+\])?(?:>=|==)([0-9.]+)', asked)
     return {package.lower().replace("_", "-"): version for package, version in found}
 
 

@@ -58,6 +58,7 @@ def cluster(client_port: int) -> Iterator[Any]:
     started.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_two_nodes_give_the_bits_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The work goes into the object store once, and comes to a worker by reference."""
@@ -73,12 +74,14 @@ def test_two_nodes_give_the_bits_of_this_process(monkeypatch: pytest.MonkeyPatch
     assert os.getpid() not in {result[1] for result in there}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_piece_of_a_killed_worker_is_done_again(tmp_path: Path) -> None:
     assert in_order(RayCluster(), Killed(tmp_path, times=1), [0, 1, 2]) == [0, 1, 4]
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_what_a_piece_raises_is_raised() -> None:
     with pytest.raises(InputError, match="the picture is NaN: give another"):
@@ -104,6 +107,7 @@ def measure(subject: Subject, layers: Sequence[Layer], scenes: Sequence[Scene], 
     return truth.measure_truth(subject, layers, ("int4_group_32",), scenes, executor=executor).damage
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_true_damage_on_two_nodes_is_that_of_this_process_whoever_is_killed(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +123,7 @@ def test_true_damage_on_two_nodes_is_that_of_this_process_whoever_is_killed(
         np.testing.assert_array_equal(there[name], values, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_client_that_is_killed_goes_on_where_it_was(model_folder: Path, client_port: int, tmp_path: Path) -> None:
     """Through ``ray://``, as from another machine: whoever is killed, the profile is that of one process."""
