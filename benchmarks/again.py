@@ -63,7 +63,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "openvino_tiny": ("benchmarks/openvino_speed.py --model tiny",),
 }
 """What makes each result; the last line of the last command's output, or all of it, is the result as JSON."""
-WHOLE_NUMBERS = frozenset({"activations", "onnx_tiny", "openvino_tiny"})
+WHOLE_NUMBERS = frozenset({"onnx_tiny", "openvino_tiny"})
 """Results that want a processor with instructions for whole numbers."""
 
 

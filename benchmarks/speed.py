@@ -108,7 +108,7 @@ def speed(name: str, repeats: int, budget: str, size: tuple[int, int, int]) -> d
 
 def bounded(subject: Subject, images: Tensor, formats: Mapping[str, str]) -> dict[str, Any]:
     """The least seconds of every stage in FP32 and in whole numbers, and the speeds that they are made of."""
-    choice = None if BACKENDS["int8"].missing else choose(torch.get_num_threads())
+    choice = choose(torch.get_num_threads())
     peaks, scene = measured_peaks(choice), Scene("noise", images[0], torch.zeros(0, 2))
     if "track" in subject.heads:  # it does not run without points
         subject = subject.with_heads([head for head in subject.heads if head != "track"])

@@ -159,7 +159,7 @@ def _run(subject: Subject, scene: Scene) -> float:
 def _ways(subject: Subject, weights: Mapping[str, QuantizedTensor]) -> dict[str, ExecutionBlock]:
     """The FP32 model, and the packed one with all layers in one execution each, as far as they have it."""
     ways: dict[str, ExecutionBlock] = {PLAIN: nullcontext}
-    choice = None if BACKENDS["int8"].missing else choose(torch.get_num_threads())
+    choice = choose(torch.get_num_threads())
     usable = [how for how in EXECUTIONS if choice and (how != "bfloat16" or choice.has_bfloat16)] or ["fp32"]
     for how in usable:
         told = {layer.name: how for layer in subject.layers}

@@ -31,7 +31,7 @@ from vggtkit.runtime.backend import Backend, Execution, Options, Prepared, is_wh
 from vggtkit.runtime.codes import converted, is_int8
 from vggtkit.runtime.forwards import replaced_forward
 from vggtkit.runtime.kernels import KERNELS, Kernel, KernelChoice, choose, fastest
-from vggtkit.runtime.processor import instructions, missing_for_int8, name
+from vggtkit.runtime.processor import instructions, name
 from vggtkit.runtime.reference import TILED_KERNELS as AS_REFERENCE
 from vggtkit.runtime.reference import packed_weights, told_executions, weight_bytes
 from vggtkit.runtime.runners import FloatRunner, Int8Runner, PutBack, Runner, has_product, is_pointwise
@@ -54,7 +54,7 @@ MEASURING_SECONDS = 1.0
 
 
 class Int8Backend(Backend):
-    """Integer products where there is a kernel, as `vggtkit.runtime.kernels` finds it.
+    """Integer products by the kernel that `vggtkit.runtime.kernels` finds; the same numbers on any processor.
 
     >>> int8 = Int8Backend()
     >>> int8.runs("int3_two_level_16", "linear"), int8.runs("int4_group_32", "linear")
@@ -62,14 +62,9 @@ class Int8Backend(Backend):
     """
 
     key, title = "int8", "int8 (8-bit weights and activations per token)"
-    needs = "an x86 processor with AVX512-VNNI or AMX"
+    needs = "nothing beyond torch; an x86 processor with AVX512-VNNI or AMX to save time"
     device_type = "cpu"
     kernels: tuple[Kernel, ...] = KERNELS
-
-    @property
-    def missing(self) -> str:
-        """As `Backend.missing`."""
-        return missing_for_int8()
 
     def runs(self, format_key: str, layer_kind: str) -> bool:
         """Linear layers in what is INT8 per channel or floating point; convolutions in any format (bfloat16)."""
@@ -126,7 +121,8 @@ class Int8Backend(Backend):
         return None if self.missing else choose(torch.get_num_threads(), device, self.kernels)
 
     def _why_none(self) -> str:
-        return f"{name()} lacks {self.missing}" if self.missing else "no kernel of this torch multiplies exactly here"
+        missing = self.missing
+        return f"this machine lacks {missing}" if missing else "no kernel of this torch multiplies exactly here"
 
 
 class _Int8Prepared(Prepared):

@@ -6,6 +6,9 @@ take one scale for all rows at most, so they multiply whole numbers and the rows
 A kernel is used only if it multiplies extreme numbers exactly here, and the fastest is. That is measured, because the
 names of instructions do not tell: with AVX512-VNNI and no AMX, oneDNN has no kernel for signed activations and falls
 back to one that is three thousand times slower, while unsigned ones around a zero point of 128 run as they should.
+
+Any processor has `InFP32`, which gives the same sums at FP32's pace: what rounding inputs does can be judged without
+instructions for whole numbers, only not what time it saves.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from vggtkit.quant.activations import row_scales
 from vggtkit.runtime.codes import Int8Weight
 
 LARGEST = 127
+EXACT_INPUTS = (2**24 - 1) // LARGEST**2
+"""Products of codes that FP32 adds up exactly, in any order: whole numbers below 2^24 are not rounded."""
 PIECE_ROWS = 256
 """Rows that are scaled at a time, so that they are still in the processor's cache."""
 
@@ -99,15 +104,41 @@ class IntMM(Kernel):
     def multiply(
         self, codes: Tensor, steps: Tensor, weight: tuple[Tensor, Tensor], bias: Tensor | None, dtype: torch.dtype
     ) -> Tensor:
-        """As `Kernel.multiply`; a piece of the rows is scaled and rounded while it is in the cache."""
-        whole, scales = torch._int_mm(codes, weight[0]), weight[1]
-        y = torch.empty(whole.shape, dtype=dtype)
-        bias = None if bias is None else bias.float()
-        for start in range(0, len(whole), PIECE_ROWS):
-            part = slice(start, start + PIECE_ROWS)
-            piece = whole[part].float().mul_(scales).mul_(steps[part])
-            y[part] = piece if bias is None else piece.add_(bias)
-        return y
+        """As `Kernel.multiply`."""
+        return _scaled(self.whole(codes, weight[0]), weight[1], steps, bias, dtype)
+
+    def whole(self, codes: Tensor, weight: Tensor) -> Tensor:
+        """Sums ``[rows, out]`` of int8 ``[rows, in]`` times ``[in, out]``: whole numbers, in int32 or FP32."""
+        sums: Tensor = torch._int_mm(codes, weight)
+        return sums
+
+
+def _scaled(whole: Tensor, scales: Tensor, steps: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Sums times both scales, and the bias; a piece of the rows is scaled and rounded while it is in the cache."""
+    y = torch.empty(whole.shape, dtype=dtype, device=whole.device)
+    bias = None if bias is None else bias.float()
+    for start in range(0, len(whole), PIECE_ROWS):
+        part = slice(start, start + PIECE_ROWS)
+        piece = whole[part].float().mul_(scales).mul_(steps[part])
+        y[part] = piece if bias is None else piece.add_(bias)
+    return y
+
+
+class InFP32(IntMM):
+    """Whole numbers multiplied in FP32, as many at a time as it adds up exactly; on any processor, as fast as FP32.
+
+    >>> kernel, codes = InFP32(), torch.full((1, 2000), 127, dtype=torch.int8)
+    >>> kernel.whole(codes, codes.t()).item() == 2000 * 127**2
+    True
+    """
+
+    key, title = "torch.mm", "products of whole numbers in FP32 (torch.mm), exact and no faster than FP32"
+
+    def whole(self, codes: Tensor, weight: Tensor) -> Tensor:
+        """As `IntMM.whole`; one share of the inputs stays in FP32, the sums of several shares are added in int32."""
+        shares = zip(codes.split(EXACT_INPUTS, 1), weight.split(EXACT_INPUTS), strict=True)
+        first, *others = (x.float() @ w.float() for x, w in shares)
+        return sum((sums.int() for sums in others), first.int()) if others else first
 
 
 class OneDNN(Kernel):
@@ -136,7 +167,7 @@ class OneDNN(Kernel):
         return y.mul_(steps) if bias is None else torch.addcmul(bias.to(dtype), y, steps, out=y)
 
 
-KERNELS: tuple[Kernel, ...] = (IntMM(), OneDNN())
+KERNELS: tuple[Kernel, ...] = (IntMM(), OneDNN(), InFP32())
 
 
 class KernelChoice(NamedTuple):
@@ -157,6 +188,8 @@ class KernelChoice(NamedTuple):
 
 WORTH_LOADING = 1.1
 """A kernel that must reorder weights has to gain a tenth: the 1.15 billion of VGGT-1B take it 10 s."""
+HOPELESS = 10
+"""A kernel that takes so many times as long as another one is not measured again."""
 BFLOAT16_GAIN = 1.3
 """Least gain for which it is used."""
 _ROWS, _IN, _OUT = 512, 1024, 1024
@@ -176,35 +209,43 @@ def choose(threads: int, device: torch.device = CPU, kernels: tuple[Kernel, ...]
         return None
     x, weight, bias = _example(_ROWS, _IN, _OUT, device)
     codes, steps = quantize_rows(x)
-    loaded = {kernel.key: kernel.load(weight) for kernel in usable}
+    products = {kernel.key: _multiplying(kernel, codes, steps, weight, bias) for kernel in usable}
+    first = fastest(products, repeats=1, device=device)
+    usable = [kernel for kernel in usable if first[kernel.key] < HOPELESS * min(first.values())]
     jobs = _float_products(x, weight, bias)
     for kernel in usable:
-        jobs[kernel.key] = partial(kernel.multiply, codes, steps, loaded[kernel.key], bias, torch.float32)
-        jobs[f"load {kernel.key}"] = partial(kernel.load, weight)
+        jobs |= {kernel.key: products[kernel.key], f"load {kernel.key}": partial(kernel.load, weight)}
     seconds = fastest(jobs, repeats=5, device=device)
     once = min(usable, key=lambda kernel: seconds[kernel.key] * (1 if kernel.loads_at_once else WORTH_LOADING))
     each = min(usable, key=lambda kernel: seconds[kernel.key] + seconds[f"load {kernel.key}"])
-    gains = {name: seconds["fp32"] / seconds[name] for name in ("bf16", *loaded)}
+    gains = {name: seconds["fp32"] / seconds[name] for name in ("bf16", *products) if name in seconds}
     said = ", ".join(f"{name} {gain:.1f}x" for name, gain in gains.items())
-    return KernelChoice(once, each, gains["bf16"] >= BFLOAT16_GAIN, f"measured against FP32 on {_ROWS} rows: {said}")
+    has_bfloat16 = gains.get("bf16", 0) >= BFLOAT16_GAIN
+    return KernelChoice(once, each, has_bfloat16, f"measured against FP32 on {_ROWS} rows: {said}")
 
 
 @lru_cache(maxsize=4)
 def bfloat16_gain(threads: int) -> float:
     """How many times as fast as in FP32 the processor multiplies in bfloat16, measured with so many threads.
 
-    0 where torch knows of no instruction for it, since what it falls back to takes seconds.
+    0 where torch knows of no instruction for it.
     """
     assert threads == torch.get_num_threads()
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    jobs = _float_products(*_example(_ROWS, _IN, _OUT, CPU))
+    if "bf16" not in jobs:
         return 0.0
-    seconds = fastest(_float_products(*_example(_ROWS, _IN, _OUT, CPU)), repeats=5)
+    seconds = fastest(jobs, repeats=5)
     return seconds["fp32"] / seconds["bf16"]
 
 
 def _float_products(x: Tensor, weight: Int8Weight, bias: Tensor) -> dict[str, Callable[[], object]]:
+    """In FP32, and in bfloat16 where there are instructions for it: what torch falls back to may take seconds."""
     plain = [x, weight.codes * weight.scales[:, None], bias]
-    return {"fp32": partial(F.linear, *plain), "bf16": partial(F.linear, *(value.bfloat16() for value in plain))}
+    jobs: dict[str, Callable[[], object]] = {"fp32": partial(F.linear, *plain)}
+    is_there = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if x.device.type != CPU.type or is_there:
+        jobs["bf16"] = partial(F.linear, *(value.bfloat16() for value in plain))
+    return jobs
 
 
 def usable_kernels(device: torch.device = CPU, kernels: tuple[Kernel, ...] = KERNELS) -> list[Kernel]:
@@ -251,10 +292,16 @@ def _is_exact(kernel: Kernel, device: torch.device) -> bool:
     ones, zeros = torch.ones(128, device=device), torch.zeros(128, device=device)
     weight = Int8Weight(torch.full((128, 128), LARGEST, dtype=torch.int8, device=device), ones)
     try:
-        loaded = kernel.load(weight)
-        multiply = partial(kernel.multiply, codes, ones[:16, None], loaded, zeros, torch.float32)
+        multiply = _multiplying(kernel, codes, ones[:16, None], weight, zeros)
         y = multiply()
         seconds = min(_seconds(multiply, device) for _ in range(_TRIES))
     except (RuntimeError, AttributeError):
         return False
     return seconds < SLOWEST and y.double().equal(codes.double() @ weight.codes.double().t())
+
+
+def _multiplying(
+    kernel: Kernel, codes: Tensor, steps: Tensor, weight: Int8Weight, bias: Tensor
+) -> Callable[[], Tensor]:
+    """A call that multiplies by a weight that is loaded."""
+    return partial(kernel.multiply, codes, steps, kernel.load(weight), bias, torch.float32)

@@ -8,7 +8,6 @@ import pytest
 
 from mixedprec import load_plan
 from tests.analysis.commands.running import Ran, assert_refused, cli, the_json
-from tests.integer_kernels import needs_kernel
 from vggtkit.core.seal import sealed
 
 
@@ -30,7 +29,6 @@ def timed(run: Path, table: bytes) -> Path:
     return run
 
 
-@needs_kernel
 @pytest.mark.slow
 def test_from_the_table_to_the_evaluation(timed: Path) -> None:
     said = the_json(cli("plan", "--run", timed, "--max-time", "100x", "--budget", "40%", "--json"))

@@ -11,7 +11,6 @@ from analysis.evaluation.results_file import evaluation_to_json, from_json
 from analysis.evaluation.run import check_runs, evaluate
 from analysis.report.text import terminal_tables, to_text
 from mixedprec import Plan, overhead_bytes
-from tests.integer_kernels import needs_kernel
 from vggtkit.core.errors import InputError
 from vggtkit.model import VGGT, load_vggt, model_fingerprint
 from vggtkit.quant import find_layers, quantize_layer
@@ -52,7 +51,6 @@ def evaluated(model: VGGT, scenes: list[Scene], plan: Plan | None, *, repeats: i
     )  # fmt: skip
 
 
-@needs_kernel
 def test_accuracy_and_time_are_of_the_same_execution(
     model: VGGT, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ from torch import nn
 
 from cli import main
 from mixedprec import packed
-from tests.integer_kernels import needs_kernel
 from vggtkit.core.errors import InputError
 from vggtkit.runtime import cuda, int8
 from vggtkit.runtime.backends import BACKENDS
@@ -36,7 +35,6 @@ def test_products_are_numpys_whatever_the_number_of_rows(rows: int) -> None:
     np.testing.assert_allclose(y.numpy(), exact, rtol=1e-6, atol=1e-6)
 
 
-@needs_kernel
 def test_layers_whose_sides_do_not_fit_are_computed_in_floating_point(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chosen as on a GPU, computed here."""
     for name in ("LARGE_WEIGHTS", "SMALL_MODEL"):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from mixedprec import Assignment, packed, uniform_assignment
-from tests.integer_kernels import needs_kernel
 from tests.random_vggt import random_vggt
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse
@@ -18,7 +17,7 @@ from vggtkit.quant import PackedWeight, find_layers, pack_layer, quantize_layer
 from vggtkit.runtime import int8, processor
 from vggtkit.runtime.backend import EXECUTIONS, RESIDENT, Options, Prepared
 from vggtkit.runtime.backends import BACKENDS
-from vggtkit.runtime.kernels import KERNELS
+from vggtkit.runtime.kernels import KERNELS, InFP32, KernelChoice, usable_kernels
 from vggtkit.runtime.runners import Int8Runner
 from vggtkit.subject import ModuleSubject, subject_of
 
@@ -50,7 +49,6 @@ def outputs(model: VGGT) -> dict[str, Tensor]:
     return {name: value for name, value in returned.items() if isinstance(value, Tensor) and name != "images"}
 
 
-@needs_kernel
 @pytest.mark.usefixtures("everything_is_large")
 @pytest.mark.parametrize("resident", RESIDENT)
 @pytest.mark.parametrize("key", KEYS)
@@ -72,7 +70,6 @@ def test_a_layer_errs_by_what_rounding_its_input_can_do(key: str, resident: str)
     assert 0 < nmse(exact, found) < 5e-4
 
 
-@needs_kernel
 @pytest.mark.usefixtures("everything_is_large")
 @pytest.mark.parametrize("resident", RESIDENT)
 def test_a_vggt_is_near_the_reference_and_as_before_afterwards(vggt: VGGT, resident: str) -> None:
@@ -89,7 +86,6 @@ def test_a_vggt_is_near_the_reference_and_as_before_afterwards(vggt: VGGT, resid
         assert not found[name].equal(reference[name])
 
 
-@needs_kernel
 def test_small_layers_keep_a_plain_weight_while_the_model_runs(vggt: VGGT) -> None:
     with prepared(vggt, uniform_assignment(find_layers(vggt), "int4_two_level_16")) as ready:
         assert all(isinstance(layer, str) for layer in ready.execution.fell_back)
@@ -100,7 +96,6 @@ def test_small_layers_keep_a_plain_weight_while_the_model_runs(vggt: VGGT) -> No
     assert fc1.weight is not None
 
 
-@needs_kernel
 @pytest.mark.usefixtures("everything_is_large")
 def test_packed_weights_stay_as_large_as_in_the_file() -> None:
     model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
@@ -122,7 +117,6 @@ def bfloat16(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     return bool(request.param)
 
 
-@needs_kernel
 @pytest.mark.usefixtures("everything_is_large")
 @pytest.mark.parametrize("bfloat16", [True, False], indirect=True)
 def test_any_module_runs_and_returns_what_it_was_given(bfloat16: bool) -> None:
@@ -155,7 +149,6 @@ def test_formats_that_are_no_int8_are_refused_by_name() -> None:
         pass
 
 
-@needs_kernel
 @pytest.mark.usefixtures("everything_is_large")
 def test_or_converted_with_the_error_said() -> None:
     model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
@@ -170,7 +163,6 @@ def test_or_converted_with_the_error_said() -> None:
     assert nmse(exact - bias, found - bias) == pytest.approx(ready.execution.converted["1"], rel=0.02)
 
 
-@needs_kernel
 @pytest.mark.usefixtures("everything_is_large")
 @pytest.mark.parametrize("resident", RESIDENT)
 def test_a_layer_that_keeps_its_input_is_not_rounded(resident: str) -> None:
@@ -192,10 +184,8 @@ def test_a_layer_that_keeps_its_input_is_not_rounded(resident: str) -> None:
         assert nmse(exact, model[0](x)) > 0.1
 
 
-def test_without_the_instructions_it_falls_back_and_says_so(vggt: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8, "missing_for_int8", lambda: "AVX512-VNNI or AMX")
-    backend = BACKENDS.pick("int8")
-    assert backend.missing == "AVX512-VNNI or AMX"
+def test_without_an_exact_kernel_it_falls_back_and_says_so(vggt: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "choose", lambda *_: None)
     with prepared(vggt, uniform_assignment(find_layers(vggt), "int4_two_level_16")) as ready:
         reference = outputs(vggt)
         with ready.running():
@@ -203,19 +193,33 @@ def test_without_the_instructions_it_falls_back_and_says_so(vggt: VGGT, monkeypa
     assert all(found[name].equal(value) for name, value in reference.items())
     assert ready.execution.layers == {"reference": len(find_layers(vggt))}
     assert ready.execution.fell_back.keys() == {layer.name for layer in find_layers(vggt)}
-    for said in (ready.execution.kernels, backend.describe()):
-        assert "lacks AVX512-VNNI or AMX" in said
+    for said in (ready.execution.kernels, BACKENDS.pick("int8").describe()):
+        assert "no kernel of this torch multiplies exactly here" in said
         assert "falls back to the reference" in said
 
 
-@needs_kernel
+@pytest.mark.usefixtures("everything_is_large")
+def test_every_exact_kernel_gives_the_same_network(vggt: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums are whole numbers, so what a processor without the instructions computes is what one with them does."""
+    found = []
+    for kernel in usable_kernels():
+        choice = KernelChoice(kernel, kernel, has_bfloat16=False, said="given")
+        monkeypatch.setattr(int8, "choose", lambda *_, choice=choice: choice)
+        with prepared(vggt, uniform_assignment(find_layers(vggt), "int4_two_level_16")) as ready, ready.running():
+            found.append(outputs(vggt))
+        assert kernel.title in ready.execution.kernels
+    assert isinstance(usable_kernels()[-1], InFP32)
+    for others in found[:-1]:
+        for name, value in found[-1].items():
+            torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-4 * float(value.abs().max()), msg=name)
+
+
 def test_it_names_its_kernel_and_the_processor() -> None:
     said = BACKENDS.pick("int8").describe()
     assert any(kernel.title in said for kernel in KERNELS)
     assert processor.name() in said
 
 
-@needs_kernel
 @pytest.mark.usefixtures("everything_is_large")
 def test_a_trunk_that_computes_in_bfloat16_runs_as_well(vggt: VGGT) -> None:
     formats = uniform_assignment(find_layers(vggt), "int4_two_level_16")
@@ -258,7 +262,6 @@ def test_unknown_names_are_refused() -> None:
         Options("int4")
 
 
-@needs_kernel
 def test_layers_run_as_they_are_told(vggt: VGGT) -> None:
     """Small layers too; what a layer has no kernel for runs in floating point."""
     names = [layer.name for layer in find_layers(vggt) if layer.kind == "linear"]
@@ -280,7 +283,6 @@ def test_layers_run_as_they_are_told(vggt: VGGT) -> None:
     assert nmse(reference["depth"], found["depth"]) < 1e-2
 
 
-@needs_kernel
 def test_a_layer_that_is_told_to_stay_in_floating_point_may_have_any_format() -> None:
     model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
     formats = {"0": "int4_two_level_64", "1": "int4_group_32"}
@@ -288,7 +290,6 @@ def test_a_layer_that_is_told_to_stay_in_floating_point_may_have_any_format() ->
         assert ready.execution.fell_back["1"] == "the plan keeps it in fp32"
 
 
-@needs_kernel
 def test_what_a_checkpoint_says_of_a_layer_holds_unless_the_options_say_otherwise() -> None:
     model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16))
     for name, layer in model.named_children():
