@@ -137,8 +137,10 @@ class InFP32(IntMM):
     def whole(self, codes: Tensor, weight: Tensor) -> Tensor:
         """As `IntMM.whole`; one share of the inputs stays in FP32, the sums of several shares are added in int32."""
         shares = zip(codes.split(EXACT_INPUTS, 1), weight.split(EXACT_INPUTS), strict=True)
-        first, *others = (x.float() @ w.float() for x, w in shares)
-        return sum((sums.int() for sums in others), first.int()) if others else first
+        sums, *others = (x.float() @ w.float() for x, w in shares)
+        for more in others:
+            sums = sums.int() + more.int()
+        return sums
 
 
 class OneDNN(Kernel):
