@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -137,10 +137,8 @@ class InFP32(IntMM):
     def whole(self, codes: Tensor, weight: Tensor) -> Tensor:
         """As `IntMM.whole`; one share of the inputs stays in FP32, the sums of several shares are added in int32."""
         shares = zip(codes.split(EXACT_INPUTS, 1), weight.split(EXACT_INPUTS), strict=True)
-        sums, *others = (x.float() @ w.float() for x, w in shares)
-        for more in others:
-            sums = sums.int() + more.int()
-        return sums
+        sums: Iterator[Tensor] = (x.float() @ w.float() for x, w in shares)
+        return reduce(lambda total, more: total.int().add_(more.int()), sums)
 
 
 class OneDNN(Kernel):

@@ -137,7 +137,8 @@ class Crawling(InFP32):
         return super().whole(codes, weight)
 
 
-def test_what_is_hopeless_is_measured_no_longer_than_needed() -> None:
+def test_what_is_hopeless_is_measured_no_longer_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "HOPELESS", 2)
     chosen = choose(torch.get_num_threads(), kernels=(Crawling(), InFP32()))
     assert chosen is not None
     assert type(chosen.once) is type(chosen.each) is InFP32
