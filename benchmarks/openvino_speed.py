@@ -20,7 +20,7 @@ little.
 they are, and takes some 8 GB of memory and ten minutes of two cores. NNCF's INT8 of it does without SmoothQuant, which
 would copy every weight in FP32, and without the passes that correct biases: OpenVINO multiplies the same operands, with
 no more operations than else. FP32 stands beside the bundled network alone, since several copies of a large one would
-not fit, and so do further ways of ours. Needs the extra ``bench``.
+not fit, and so do further ways of ours. Needs the extras ``bench``, ``onnx`` and ``openvino``.
 """
 
 from __future__ import annotations

@@ -42,6 +42,19 @@ def test_a_result_says_of_which_network_it_is(results: Path) -> None:
     assert stale(("line", "whole"), "abd", results) == ["line", "whole"]
 
 
+@pytest.mark.parametrize(("lacks", "file"), [("", "line"), ("AVX512-VNNI or AMX", "line_without_vnni")])
+def test_speeds_of_whole_numbers_are_of_a_kind_of_processor(
+    lacks: str, file: str, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE_NUMBERS", frozenset({"line"}))
+    monkeypatch.setattr(module, "missing_for_int8", lambda: lacks)
+    take("line", GIVEN, "abc", results)
+    assert made_of(results / f"{file}.json") == "abc"
+    assert stale(("line",), "abc", results) == []
+    monkeypatch.setattr(module, "missing_for_int8", lambda: "" if lacks else "AMX")
+    assert stale(("line",), "abc", results) == ["line"]
+
+
 @pytest.mark.parametrize(("name", "given", "said"), [("fails", GIVEN, "no room"), ("whole", {}, "--data")])
 def test_what_fails_leaves_the_result_as_it_was(name: str, given: dict[str, str], said: str, results: Path) -> None:
     before = json.dumps({"a": 0})
