@@ -5,7 +5,7 @@ where DIR has the recordings and photographs that some compare, and PYTHON is an
 (``pip install -e .[bench]``). A result is written as soon as it is there, with a fingerprint of the network, so what
 is interrupted goes on with the next. What depends on the processor alone (speed, memory) or on random weights of
 VGGT-1B is not here; speeds of whole numbers have files of their own of processors without VNNI. Times are told, so
-nothing else should run; ``OMP_NUM_THREADS=1`` is what most were taken with. ``openvino_tiny`` wants the other tools, and
+nothing else should run; ``OMP_NUM_THREADS=1`` is what most were taken with. ``openvino_tiny`` wants other tools, and
 the extras ``onnx`` and ``openvino``, where this script itself runs.
 """
 
