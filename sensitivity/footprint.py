@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -109,32 +109,12 @@ def footprint(
     return Footprint(passes, count.stored + between + cached + sample_bytes + max(moments))
 
 
-class Graphs(NamedTuple):
-    """Bytes that one scene takes, from shapes alone.
-
-    Attributes:
-        of_segment: what a segment keeps for its way back, by name.
-        between: the same of what lies between segments, where these are not known.
-        handed: what a segment is given and hands on, by name.
-        trunk: what the trunk hands to the heads.
-        largest: of any module's output.
-    """
-
-    of_segment: Mapping[str, int]
-    between: int
-    handed: Mapping[str, int]
-    trunk: int
-    largest: int
-
-
-def graphs_of(subject: Subject, scene: Scene) -> Graphs | None:
+def graphs_of(subject: Subject, scene: Scene) -> GraphCounter | None:
     """What passes with gradients keep in memory; None for a model that cannot run on the meta device."""
     count = GraphCounter(subject)
     with count.watching():
         run_for_shapes(subject, scene)
-    if not count.is_complete:
-        return None
-    return Graphs(count.graphs, count.between, count.handed, count.trunk_bytes, count.largest)
+    return count if count.is_complete else None
 
 
 def _outputs_behind(subject: Subject, segment: str) -> int:
@@ -152,6 +132,13 @@ class GraphCounter:
 
     Attributes:
         is_complete: whether the watched pass came to its end.
+        graphs: what a segment keeps for its way back, by name.
+        between: the same of what lies between segments, where these are not known.
+        handed: what a segment is given and hands on, by name.
+        rounding: errors of a segment's rounded inputs, by name; "" between segments.
+        stored: what segments are given and hand on, each once.
+        trunk_bytes: what the trunk hands to the heads.
+        largest: of any module's output.
     """
 
     def __init__(self, subject: Subject, segments: Mapping[str, nn.Module] | None = None) -> None:

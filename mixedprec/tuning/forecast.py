@@ -42,19 +42,19 @@ def forecast_tuning(subject: Subject, scene: Scene, scenes: int, output_bytes: i
     Returns:
         The estimate; None for a large model that cannot run on the meta device.
     """
-    graphs = graphs_of(subject, scene)
-    if graphs is None:
+    count = graphs_of(subject, scene)
+    if count is None:
         return None
-    alive = TENSORS_ALIVE * graphs.largest
-    passes = sum(graphs.of_segment.values()) + graphs.between + alive
+    alive = TENSORS_ALIVE * count.largest
+    passes = sum(count.graphs.values()) + count.between + alive
     weights = LEARNING * FLOAT * sum(layer.weights for layer in subject.layers)
     whole = weights + passes + scenes * output_bytes
     blocks = None
     if subject.segments_are_known:
-        handed = max(graphs.handed.values(), default=0)
-        waiting = 2 * scenes * (HANDED * handed + graphs.trunk + output_bytes)
+        handed = max(count.handed.values(), default=0)
+        waiting = 2 * scenes * (HANDED * handed + count.trunk_bytes + output_bytes)
         moments = [
-            LEARNING * FLOAT * sum(layer.weights for layer in block.layers) + graphs.of_segment.get(block.name, 0)
+            LEARNING * FLOAT * sum(layer.weights for layer in block.layers) + count.graphs.get(block.name, 0)
             for block in tuned_blocks(subject)
         ]
         blocks = int(ALLOCATOR * (waiting + alive + max(moments)))
