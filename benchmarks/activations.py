@@ -1,14 +1,15 @@
 """What do 8-bit activations cost, and what do keeping layers in floating point and folding save? JSON on the last line.
 
-Run: ``python benchmarks/activations.py [--scenes 3] [--held-out 8] [--every 4]``. About ten minutes of one core.
+Run: ``python benchmarks/activations.py [--scenes 3] [--held-out 8] [--every 4]``. About half an hour of one core.
 
 Two networks: the bundled one, and its twin, which computes the same in FP32 with one in 64 channels of every pair of
 norm and linear layer 40 times larger (`vggtkit.model.folding.outlier_twin`). Each is profiled on rendered rooms as it
 is and folded (``profile --fold``), and planned at the bytes of uniform INT4 groups of 128 in formats that one INT8
-kernel runs (``plan --execute int8``). On rooms that were not profiled the plan is then run exactly (``reference``), and
-in whole numbers with every layer's input rounded and with those kept in floating point that the plan keeps. Small
-layers count as large ones there, since on the bundled network nearly all would run in floating point, where it is
-faster.
+kernel runs (``plan --execute int8 --rounding nearest``; beside it, what the plan for calibrated rounding, whose weights
+do less damage, would keep in floating point). On rooms that were not profiled the plan is then run exactly
+(``reference``), and in whole numbers with every layer's input rounded and with those kept in floating point that the
+plan keeps. Small layers count as large ones there, since on the bundled network nearly all would run in floating point,
+where it is faster.
 
 *Truth*: the input of single layers (every fourth) of the bundled network is rounded and the network is run, on the
 first scene of the profile, beside what 32 probes say of it (so many that chance alone is within 25 %). Above a floor,
@@ -37,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.evaluation.evaluator import SEED, Evaluator, Outputs
 from analysis.steps import PLAN, PROFILE, make_plan_of_run, make_profile
 from analysis.steps.plan import Extras
+from analysis.steps.plan_rounding import AUTO_ROUNDING
 from analysis.steps.run_folder import FOLDING, profiled_scenes, subject_of_run
 from mixedprec import Plan, load_plan, packed_with, parse_request, quantized_weights, uniform_assignment
 from sensitivity import Profile, open_profile
@@ -47,6 +49,7 @@ from sensitivity.weight_errors import WeightErrors
 from vggtkit.metrics.geometry import bootstrap_interval
 from vggtkit.model import VGGT, load_vggt
 from vggtkit.model.folding import outlier_twin
+from vggtkit.quant.rounding import NEAREST
 from vggtkit.runtime import int8
 from vggtkit.runtime.backend import RUNNABLE, Options, is_whole
 from vggtkit.runtime.backends import BACKENDS
@@ -99,7 +102,11 @@ def _network(source: str, scenes: int, held_out: int, run: Path, folds: bool) ->
         run, source, "pretrained", rooms, probes=4, disk_budget="50MB", device="cpu", seed=0, folds=folds
     )
     seconds = time.process_time() - begun
-    said = make_plan_of_run(run, parse_request(AT, formats=RUNNABLE), extras=Extras(execute="int8")).values
+    request = parse_request(AT, formats=RUNNABLE)
+    calibrated, said = (
+        make_plan_of_run(run, request, extras=Extras(execute="int8", rounding=rounding)).values
+        for rounding in (AUTO_ROUNDING, NEAREST)
+    )
     plan, subject = load_plan(run / PLAN), subject_of_run(run, profile, "cpu")
     size, patch = subject.picture_sizes
     others = load_scenes(SceneSource("synthetic", None, count=held_out), "evaluation", img_size=size, patch_size=patch)
@@ -115,6 +122,7 @@ def _network(source: str, scenes: int, held_out: int, run: Path, folds: bool) ->
             "inputs": said["execution"]["added"],
             "inputs_if_all_were_rounded": said["execution"]["without"],
         },
+        "of_calibrated": {"weights": calibrated["predicted_damage"], **calibrated["execution"]},
         "measured": _executions(evaluator, plan),
     }
     tensor = evaluator.measure(uniform_assignment(subject.layers, "int8_per_tensor_sym"))

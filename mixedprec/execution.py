@@ -2,15 +2,16 @@
 
 Rounding the inputs of layers adds damage to that of the weights, most of it in a few layers: inputs with outliers, or
 with coordinates. These keep floating-point activations, as few weights of them as it takes until what is left adds no
-more than `TOLERATED` of the plan's own damage. To first order the damages of layers add up, so this is a knapsack
-(most damage kept away per weight) that going from the most damage per weight down solves but for the last layer.
+more than a share of the plan's own damage, a tenth unless asked otherwise. To first order the damages of layers add up,
+so this is a knapsack (most damage kept away per weight) that going from the most damage per weight down solves but for
+the last layer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mixedprec.evidence import SKETCH
 from mixedprec.planner import Planned
@@ -25,6 +26,8 @@ FLOAT = "bfloat16"
 """How a layer is told to run that keeps floating-point activations; in FP32 where bfloat16 gains nothing."""
 TOLERATED = 0.1
 """What rounded inputs may add, as a share of the damage that a plan predicts of its weights."""
+OTHERWISE = (0.1, 0.3, 1.0, 3.0)
+"""Such shares, of which is told how many weights would keep floating-point activations."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class ExecutionChoice:
         added: damage that rounding the inputs of all others adds.
         without: the same if none were kept.
         share: of the weights of linear layers, those of the kept ones.
+        tolerated: what the others might add, as a share of the plan's predicted damage.
+        otherwise: `share`, by what else might be tolerated.
     """
 
     backend: str
@@ -44,6 +49,8 @@ class ExecutionChoice:
     added: float
     without: float
     share: float
+    tolerated: float = TOLERATED
+    otherwise: Mapping[float, float] = field(default_factory=dict)
 
 
 def damage_of_inputs(planned: Planned, profile: Profile, backend: Backend) -> dict[str, float]:
@@ -115,25 +122,44 @@ def _check(planned: Planned, backend: Backend) -> None:
         )
 
 
-def with_execution(planned: Planned, profile: Profile, backend: Backend) -> tuple[Planned, ExecutionChoice]:
+def with_execution(
+    planned: Planned, profile: Profile, backend: Backend, tolerated: float = TOLERATED
+) -> tuple[Planned, ExecutionChoice]:
     """The plan as a backend is to execute it, and what was chosen.
 
+    Args:
+        planned: the formats of the weights.
+        profile: that the plan was made from.
+        backend: that executes it.
+        tolerated: what rounded inputs may add, as a share of the damage that the plan predicts of its weights.
+
     Raises:
-        InputError: the plan is not by the sketch, the backend does not run a format of a linear layer, or as
-            `damage_of_inputs`.
+        InputError: the plan is not by the sketch, the backend does not run a format of a linear layer, the share is
+            no number from 0 up, or as `damage_of_inputs`.
     """
+    if not 0 <= tolerated < math.inf:
+        raise InputError(f"{setting('inputs_add', f'{tolerated:g}')}: give a share from 0 up, such as {TOLERATED}")
     _check(planned, backend)
     layers, plan = planned.search_space.evidence.layers, planned.plan
     damage = damage_of_inputs(planned, profile, backend)
-    kept = choose_float(layers, damage, TOLERATED * plan.total_damage)
     linear = {layer.name: layer.weights for layer in layers if layer.kind == "linear"}
+
+    def kept(share: float) -> list[str]:
+        return choose_float(layers, damage, share * plan.total_damage)
+
+    def weights(names: Sequence[str]) -> float:
+        return sum(linear.get(name, 0) for name in names) / max(1, sum(linear.values()))
+
+    chosen = kept(tolerated)
     choice = ExecutionChoice(
         backend.key,
-        tuple(kept),
-        math.fsum(value for name, value in damage.items() if name not in kept),
+        tuple(chosen),
+        math.fsum(value for name, value in damage.items() if name not in chosen),
         math.fsum(damage.values()),
-        sum(linear.get(name, 0) for name in kept) / max(1, sum(linear.values())),
+        weights(chosen),
+        tolerated,
+        {share: weights(kept(share)) for share in OTHERWISE if share != tolerated},
     )
     facts = {"execute": backend.key, "input_damage": choice.added, "input_damage_unkept": choice.without}
-    plan = replace(plan, executions=dict.fromkeys(kept, FLOAT), provenance={**plan.provenance, **facts})
+    plan = replace(plan, executions=dict.fromkeys(chosen, FLOAT), provenance={**plan.provenance, **facts})
     return replace(planned, plan=plan), choice

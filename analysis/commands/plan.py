@@ -200,6 +200,15 @@ class Beyond:
             "point.",
         ),
     ] = "reference"
+    inputs_add: Annotated[
+        float | None,
+        typer.Option(
+            "--inputs-add",
+            metavar="X",
+            help="What rounded inputs may add under --execute, as a share of the plan's predicted damage; 0.1 by "
+            "default. The more, the fewer layers keep floating point.",
+        ),
+    ] = None
 
     best_of: Annotated[
         int,
@@ -233,7 +242,7 @@ class Beyond:
         scenes = None if self.select_on is None else scene_source(None, self.select_on, count=SELECT_SCENES)
         return Extras(
             read_target(self.max_drop, self.max_damage), self.refine, self.draw, self.rounding, self.execute,
-            self.best_of, scenes, workers,
+            self.inputs_add, self.best_of, scenes, workers,
         )  # fmt: skip
 
 

@@ -112,9 +112,12 @@ def execution_sentence(choice: ExecutionChoice) -> str:
         return f"{added}: no layer needs floating-point activations."
     count = f"{len(choice.kept)} layer{'s' * (len(choice.kept) > 1)}"
     names = f"{', '.join(choice.kept[:NAMED])}{f' and {len(choice.kept) - NAMED} more' * (len(choice.kept) > NAMED)}"
+    others = ", ".join(f"{share:g} keeps {weights:.1%}" for share, weights in choice.otherwise.items())
+    instead = f" ({setting('inputs_add')} {others})" if others else ""
     return (
         f"{added}, {choice.without:.1e} if all were rounded: {count} with {choice.share:.1%} of the "
-        f"linear weights keep{'s' * (len(choice.kept) == 1)} floating-point activations ({names})."
+        f"linear weights keep{'s' * (len(choice.kept) == 1)} floating-point activations ({names}), so that the others "
+        f"add at most {choice.tolerated:g} of the plan's damage{instead}."
     )
 
 

@@ -30,7 +30,7 @@ from analysis.steps.view import View
 from mixedprec import SOLVED, FormatChoice, Planned, Request, read_budget, save_plan, solve_plan
 from mixedprec.alternatives import alternatives_values, other_sizes
 from mixedprec.evidence import SKETCH
-from mixedprec.execution import with_execution
+from mixedprec.execution import TOLERATED, with_execution
 from mixedprec.planner import layers_by_format
 from mixedprec.timing import executions_by_count
 from vggtkit.core.atomic import replacing_all
@@ -61,6 +61,7 @@ class Extras:
             where it did.
         execute: key of the backend that the plan is made for; layers whose rounded inputs would do too much damage
             under it keep floating-point activations.
+        inputs_add: what the others may add, as a share of the plan's predicted damage; by default a tenth.
         best_of: candidates to measure, of which the best is kept; 0 for one plan, unmeasured.
         select_on: scenes to measure them on; by default those after the profiled ones.
         workers: who rounds the candidates; this process by default.
@@ -71,6 +72,7 @@ class Extras:
     draw: bool = False
     rounding: str = AUTO_ROUNDING
     execute: str = REFERENCE
+    inputs_add: float | None = None
     best_of: int = 0
     select_on: SceneSource | None = None
     workers: Workers | None = None
@@ -132,7 +134,12 @@ def make_plan_of_run(
     if extras.refine:
         planned = _refined(source, request, planned, extras.refine, progress, beside)
     if extras.execute != REFERENCE and request.conditions is None:  # which decide how layers run themselves
-        planned = _executed(source, planned, backend, beside)
+        tolerated = TOLERATED if extras.inputs_add is None else extras.inputs_add
+        planned = _executed(source, planned, backend, tolerated, beside)
+    elif extras.inputs_add is not None:
+        raise InputError(
+            f"{setting('inputs_add')} is for {setting('execute', 'int8')} without limits of time or memory"
+        )
     planned = replace(planned, plan=replace(planned.plan, rounding=rounding.key))
     planned = _with_reasons(source, planned, beside)
     beside.lines += rounding_sentences(source, planned, run)
@@ -265,7 +272,7 @@ def _refined(
     return refined.planned
 
 
-def _executed(source: PlanSource, planned: Planned, backend: Backend, beside: _Said) -> Planned:
+def _executed(source: PlanSource, planned: Planned, backend: Backend, tolerated: float, beside: _Said) -> Planned:
     """The plan as a backend is to execute it; what that does is said beside it.
 
     Raises:
@@ -276,7 +283,7 @@ def _executed(source: PlanSource, planned: Planned, backend: Backend, beside: _S
             f"{setting('execute', backend.key)}: what rounded activations do is known from a profile alone; make one "
             f"with `{command('profile')}`"
         )
-    planned, choice = with_execution(planned, source.profile, backend)
+    planned, choice = with_execution(planned, source.profile, backend, tolerated)
     beside.lines.append(execution_sentence(choice))
     beside.values["execution"] = asdict(choice)
     return planned

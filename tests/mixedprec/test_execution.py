@@ -80,6 +80,23 @@ def test_the_offending_layer_stays_and_the_rest_adds_little(chosen: Planned, rou
     assert load_plan(tmp_path / "plan.json") == found.plan
 
 
+def test_the_more_they_may_add_the_fewer_layers_are_kept(chosen: Planned, rounded: Profile) -> None:
+    """What is told of other shares is what is chosen when they are asked for."""
+    choice = with_execution(chosen, rounded, INT8)[1]
+    assert list(choice.otherwise) == [0.3, 1.0, 3.0]
+    assert sorted(choice.otherwise.values(), reverse=True) == list(choice.otherwise.values())
+    for tolerated, share in choice.otherwise.items():
+        found, other = with_execution(chosen, rounded, INT8, tolerated)
+        assert other.share == share <= choice.share
+        assert other.added <= tolerated * found.plan.total_damage
+        assert other.otherwise[TOLERATED] == choice.share
+        assert f"inputs_add 0.1 keeps {choice.share:.1%}, " in execution_sentence(other)
+    assert not with_execution(chosen, rounded, INT8, 1e9)[1].kept
+    for wrong in (-0.1, math.nan, math.inf):
+        with pytest.raises(InputError, match=r"inputs_add=.*from 0 up"):
+            with_execution(chosen, rounded, INT8, wrong)
+
+
 def test_layers_that_are_float_anyway_are_not_rounded(rounded: Profile, planning_model: VGGT) -> None:
     name = rounded.layers[_worst(rounded)].name
     plan = planned(rounded, planning_model, parse_request("100%", formats="fp16"))

@@ -159,6 +159,7 @@ def test_commands_that_are_printed_can_be_typed(tmp_path: Path, command: str, ot
         (("--max-damage", "0"), ("--max-damage 0",)),
         (("--refine", "-1"), ("--refine -1",)),
         (("--refine", "3"), ("--refine", "two or more")),
+        (("--inputs-add", "1"), ("--inputs-add", "--execute int8")),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
@@ -169,11 +170,8 @@ def test_what_cannot_be_is_refused(run: Path, options: tuple[str, ...], fragment
 def test_a_plan_for_whole_numbers_says_which_inputs_stay_and_is_executed_so(run: Path) -> None:
     """Nothing may be added here, so that all inputs stay."""
     formats = "int8_per_channel_sym,int4_two_level"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mixedprec.execution.TOLERATED", 0.0)
-        said = the_json(
-            cli("plan", "--run", run, "--budget", "60%", "--formats", formats, "--execute", "int8", "--json")
-        )
+    asked = ("--budget", "60%", "--formats", formats, "--execute", "int8", "--inputs-add", "0")
+    said = the_json(cli("plan", "--run", run, *asked, "--json"))
     kept = said["execution"]["kept"]
     assert said["execution"]["added"] == 0 < said["execution"]["without"]
     assert load_plan(run / "plan.json").executions == dict.fromkeys(kept, "bfloat16")
