@@ -28,6 +28,7 @@ from sensitivity.profile_steps import (
     stage_of,
 )
 from sensitivity.recorder import Errors, TokenSampling, plan_sampling
+from sensitivity.rounding_gain import ON_OTHERS
 from sensitivity.route import Route
 from sensitivity.scrutiny import (
     DIGEST,
@@ -129,7 +130,7 @@ def profile(
         "tokens": list(sampling.per_call), "dtype": str(dtype), "gradient_dtype": str(gradient_dtype),
         "threads": executor.threads,
     }  # fmt: skip
-    parts = Parts(path, purpose | {"calibrates": calibrates})
+    parts = Parts(path, purpose | {"calibrates": calibrates, ON_OTHERS: len(scenes) > 1})
     work = ProfileWork(
         subject, layers, volumes, scenes, schemes, candidates, sampling, seed, dtype, probes, gradient_dtype,
         route.through_detach, calibrates,
@@ -145,6 +146,7 @@ def profile(
     progress("writing scores", len(steps), len(steps))
     facts = {**facts, **seen, **{name: purpose[name] for name in ("probes", "dtype", "gradient_dtype")}}
     facts |= _facts_of_capture(layers, sampling, expected) | {"threads": executor.threads}
+    facts |= {ON_OTHERS: len(scenes) > 1} if calibrates else {}
     with writing_profile(path, layers, schemes, candidates, facts, inputs) as writer:
         writer.table(_weight_bytes(subject, layers, candidates, parts))
         _assemble(writer, parts, layers, schemes, len(scenes))

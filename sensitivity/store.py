@@ -74,8 +74,8 @@ class Profile:
         input_changes: as ``changes``, of rounded inputs, ``{output: [layers, activation_formats, scenes, probes]}``;
             NaN for layers that are no product with each token (`sensitivity.input_rounding`).
         roundings: what a calibrated rounding leaves of the squared error of a layer's own output, over that of
-            rounding to the nearest, ``{key: [layers, candidates]}``; NaN where a layer cannot be calibrated. Empty in
-            profiles without it.
+            rounding to the nearest, ``{key: [layers, candidates]}``, on scenes that it was not calibrated with where
+            there are two; NaN where a layer cannot be calibrated. Empty in profiles without it.
         noise: NMSE of each output with Gaussian noise in only one layer's weight, of the norm of a format's error,
             ``{output: [layers, candidates]}``, to first order as ``damage``; empty in profiles without it.
     """

@@ -9,7 +9,7 @@ from analysis.steps.plan_source import PlanSource
 from mixedprec import Planned
 from sensitivity.layer_rows import has_rows
 from sensitivity.moments import UNREACHED, UNSEEN, ZEROS_OR_NOT_FINITE
-from sensitivity.rounding_gain import CALIBRATED
+from sensitivity.rounding_gain import CALIBRATED, ON_OTHERS
 from vggtkit.core.errors import InputError
 from vggtkit.core.program import command, setting
 from vggtkit.quant import get_format
@@ -80,9 +80,11 @@ def rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list[
     if evidence.rounding == NEAREST:
         return [f"{chosen}.", f"The predicted damage is that of rounding to the nearest, {measure} the other."]
     by = "it" if evidence.rounding == plan.rounding else evidence.rounding
+    on_others = source.profile is None or source.profile.facts.get(ON_OTHERS, False)
+    optimistic = "" if on_others else ": on scenes that codes are chosen by, several times less than on others"
     if plan.provenance.get(MADE_FOR) == WHAT_IS_LEFT:
         by = f"{plan.rounding}, as measured on the selection scenes,"
     return [
         f"{chosen}, on pictures like those that were profiled: calibrate on such as the model will see.",
-        f"The plan is made for what {by} leaves of each layer's error, and so is the predicted damage.",
+        f"The plan is made for what {by} leaves of each layer's error, and so is the predicted damage{optimistic}.",
     ]

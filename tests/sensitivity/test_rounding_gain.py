@@ -14,6 +14,8 @@ from sensitivity.moments import input_moments
 from sensitivity.rounding_gain import rounding_gain
 from tests.sensitivity.conftest import FACTS, MakeScene
 from vggtkit.core.errors import InputError
+from vggtkit.quant import dequantize, quantize
+from vggtkit.quant.rounding import ROUNDINGS
 from vggtkit.quant.rounding.error_ratio import error_ratios
 from vggtkit.subject import subject_of
 
@@ -45,6 +47,22 @@ def test_layers_that_cannot_be_calibrated_have_none(make_scene: MakeScene) -> No
     assert gain[0, 0] < 0.9
     assert np.isnan(gain[1:, 0]).all()
     np.testing.assert_array_equal(gain[:, 1], 1.0)
+
+
+def test_codes_are_judged_on_scenes_that_they_were_not_chosen_by(make_scene: MakeScene) -> None:
+    """Of three scenes by the first and the last, on the second, as GPTQ on the whole weight and numpy have it."""
+    subject, scenes = subject_of(Three().eval()), [make_scene(number) for number in range(3)]
+    gain = rounding_gain(subject, subject.layers, scenes, KEYS)["gptq"]
+    rows = [scene.images.flatten(1).unfold(1, 12, 12).flatten(0, 1).double().numpy() for scene in scenes]
+    weight = subject.model.seen.weight.detach()  # type: ignore[union-attr]
+    moments = torch.from_numpy(rows[0].T @ rows[0] + rows[2].T @ rows[2]).float()[None]
+    left, nearest = (
+        np.square(rows[1] @ (dequantize(q) - weight).double().numpy().T).sum()
+        for q in (ROUNDINGS["gptq"].round(weight, KEYS[0], moments), quantize(weight, KEYS[0]))  # type: ignore[arg-type]
+    )
+    assert gain[0, 0] == pytest.approx(left / nearest, rel=1e-3)
+    by_itself = rounding_gain(subject, subject.layers, scenes[:1], KEYS)["gptq"]
+    assert by_itself[0, 0] < gain[0, 0]
 
 
 def test_without_memory_for_it_there_is_none_and_that_is_said(

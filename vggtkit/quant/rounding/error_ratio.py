@@ -20,7 +20,14 @@ ROWS = 16
 """Of a part of a weight that are rounded, evenly spaced; on the bundled network ratios scatter by 15 % against 64."""
 
 
-def error_ratios(weight: Tensor, keys: Sequence[str], moments: Tensor, name: str = "", rows: int = ROWS) -> Tensor:
+def error_ratios(
+    weight: Tensor,
+    keys: Sequence[str],
+    moments: Tensor,
+    name: str = "",
+    rows: int = ROWS,
+    unseen: Tensor | None = None,
+) -> Tensor:
     """``tr(E H E^T)`` of `vggtkit.quant.rounding.gptq.GPTQ` over that of rounding to the nearest, by format.
 
     Args:
@@ -29,6 +36,8 @@ def error_ratios(weight: Tensor, keys: Sequence[str], moments: Tensor, name: str
         moments: second moments of the inputs, ``[parts, in, in]``, as `Rounding.round` takes them.
         name: the layer, for messages.
         rows: of each part that are rounded.
+        unseen: second moments H of other inputs, on which both errors are compared; by default the same, which codes
+            fit better than any others.
 
     Returns:
         float64 ``[formats]``; 1 where to the nearest is without error.
@@ -48,12 +57,12 @@ def error_ratios(weight: Tensor, keys: Sequence[str], moments: Tensor, name: str
     sampled = matrix[whole]
     grids = _grids(matrix, sampled, [get_format(keys[number]) for number in coded], name)
     left, nearest = torch.zeros(2, len(coded), dtype=torch.float64)
-    for part, of_part in enumerate(moments):
+    for part, (of_part, judging) in enumerate(zip(moments, moments if unseen is None else unseen, strict=True)):
         rows_of_part = slice(part * len(some), (part + 1) * len(some))
         grid = stacked([grid.rows(rows_of_part) for grid in grids])
         repeated = sampled[rows_of_part].repeat(len(coded), 1)
-        left += _errors(compensated(repeated, grid, of_part), grid, repeated, of_part, len(coded))
-        nearest += _errors(grid.codes(repeated), grid, repeated, of_part, len(coded))
+        left += _errors(compensated(repeated, grid, of_part), grid, repeated, judging, len(coded))
+        nearest += _errors(grid.codes(repeated), grid, repeated, judging, len(coded))
     ratios[coded] = torch.where(nearest > 0, left / nearest, 1.0)
     return ratios
 
