@@ -199,19 +199,19 @@ def test_without_an_exact_kernel_it_falls_back_and_says_so(vggt: VGGT, monkeypat
 
 
 @pytest.mark.usefixtures("everything_is_large")
-def test_every_exact_kernel_gives_the_same_network(vggt: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_exact_kernel_computes_the_same_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums are whole numbers, so what a processor without the instructions computes is what one with them does."""
-    found = []
+    torch.manual_seed(0)
+    model, x, found = nn.Sequential(nn.Linear(1500, 40)), torch.randn(30, 1500), []
     for kernel in usable_kernels():
         choice = KernelChoice(kernel, kernel, has_bfloat16=False, said="given")
         monkeypatch.setattr(int8, "choose", lambda *_, choice=choice: choice)
-        with prepared(vggt, uniform_assignment(find_layers(vggt), "int4_two_level_16")) as ready, ready.running():
-            found.append(outputs(vggt))
+        with prepared(model, {"0": "int8_per_channel_sym"}) as ready, ready.running():
+            found.append(model(x))
         assert kernel.title in ready.execution.kernels
     assert isinstance(usable_kernels()[-1], InFP32)
-    for others in found[:-1]:
-        for name, value in found[-1].items():
-            torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-4 * float(value.abs().max()), msg=name)
+    for other in found[:-1]:
+        torch.testing.assert_close(other, found[-1], rtol=1e-5, atol=1e-5)
 
 
 def test_it_names_its_kernel_and_the_processor() -> None:
