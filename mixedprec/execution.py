@@ -95,15 +95,15 @@ def choose_float(layers: Sequence[Layer], damage: Mapping[str, float], allowed: 
     """
     weights = {layer.name: layer.weights for layer in layers}
     order = sorted(damage, key=lambda name: -damage[name] / weights[name])
-    kept: list[str] = []
+    kept: dict[str, None] = {}  # in this order; a list would be searched for every layer
     for name in order:
         if math.fsum(damage[other] for other in damage if other not in kept) <= allowed:
             break
-        kept.append(name)
+        kept[name] = None
     for name in list(kept):  # the last one may have made some before it unnecessary
         if math.fsum(damage[other] for other in damage if other == name or other not in kept) <= allowed:
-            kept.remove(name)
-    return kept
+            del kept[name]
+    return list(kept)
 
 
 def _check(planned: Planned, backend: Backend) -> None:

@@ -81,9 +81,9 @@ def rounding_sentences(source: PlanSource, planned: Planned, run: Path) -> list[
         return [f"{chosen}.", f"The predicted damage is that of rounding to the nearest, {measure} the other."]
     by = "it" if evidence.rounding == plan.rounding else evidence.rounding
     on_others = source.profile is None or source.profile.facts.get(ON_OTHERS, False)
-    optimistic = "" if on_others else ": on scenes that codes are chosen by, several times less than on others"
     if plan.provenance.get(MADE_FOR) == WHAT_IS_LEFT:
-        by = f"{plan.rounding}, as measured on the selection scenes,"
+        by, on_others = f"{plan.rounding}, as measured on the selection scenes,", True
+    optimistic = "" if on_others else ": on scenes that codes are chosen by, several times less than on others"
     return [
         f"{chosen}, on pictures like those that were profiled: calibrate on such as the model will see.",
         f"The plan is made for what {by} leaves of each layer's error, and so is the predicted damage{optimistic}.",

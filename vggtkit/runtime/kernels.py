@@ -115,7 +115,7 @@ class IntMM(Kernel):
 
 def _scaled(whole: Tensor, scales: Tensor, steps: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Sums times both scales, and the bias; a piece of the rows is scaled and rounded while it is in the cache."""
-    y = torch.empty(whole.shape, dtype=dtype, device=whole.device)
+    y = torch.empty(whole.shape, dtype=dtype)
     bias = None if bias is None else bias.float()
     for start in range(0, len(whole), PIECE_ROWS):
         part = slice(start, start + PIECE_ROWS)
@@ -198,7 +198,7 @@ CPU = torch.device("cpu")
 
 @lru_cache(maxsize=4)
 def choose(threads: int, device: torch.device = CPU, kernels: tuple[Kernel, ...] = KERNELS) -> KernelChoice | None:
-    """Measure all kernels with so many threads, in about half a second; None if none is exact.
+    """Measure all kernels with so many threads, in half a second, or two where one is hopeless; None if none is exact.
 
     The size is a layer's of VGGT-1B and as many rows as half a picture has. What is exact is found out with a few rows
     first, and what is slow there is left out, since it could take minutes.
