@@ -1,13 +1,13 @@
 """Commands that are killed or signalled at seeded moments: nothing is lost, and the next run gives the same numbers.
 
-Method: every command on a run of the tiniest network runs after those that it needs, in a process of its own: a copy
-of this one, which has imported everything, or every eighth time an interpreter that imports it first. At a seeded
-moment the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed. *Lost* is a
-file that was there before and is not, or cannot be read any more, or a partial file or lock that stays after the next
-run; *different* is a score or a result, or a byte of a plan or of a packed checkpoint, that is not that of a run which
-nobody disturbed (of a tuned one a weight: its plan says how long it took). A signal's exit code must be 143, 130, or,
-where it came after the work (of `view`, which ends by it), 0; -15 in the instant before the command starts. Commands
-that take long come less often.
+Method: every command on a run of the tiniest network runs after those that it needs, in a process of its own: a copy of
+this one, which has imported everything, or every eighth time an interpreter that imports it first. At a seeded moment
+the process is ended by SIGKILL, SIGTERM or SIGINT. Then the command runs again, undisturbed, or another one where it
+was done in time and is not done twice. *Lost* is a file that was there before and is not, or cannot be read any more,
+or a partial file or lock that stays after the next run; *different* is a score or a result, or a byte of a plan or of a
+packed checkpoint, that is not that of a run which nobody disturbed (of a tuned one a weight: its plan says how long it
+took). A signal's exit code must be 143, 130, or, where it came after the work (of `view`, which ends by it), 0; -15 in
+the instant before the command starts. Commands that take long come less often.
 
     python benchmarks/trust/kill.py --kills 100 --signals 50
 """
@@ -65,6 +65,8 @@ COMMANDS = {
 SELDOM = {"profile": 0.5, "evaluate": 0.5, "audit": 0.1, "reproduce": 0.5, "transfer": 0.5}
 ONCE = {"tune": "tuned"}
 """What is there when it is done: doing it again is another tuning."""
+AFTER_ONCE = "forecast --images 1 --run {run}/tuned"
+"""The next run where it was done before it was killed: of another command, which takes the dead one's lock away."""
 ENDLESS = {"view": 3.0}
 """Seconds after which one that does not end by itself has begun to wait."""
 EVERY_FRESH = 8
@@ -75,12 +77,12 @@ CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130,
 PROFILE = ["profile", "--num-scenes", "1", "--views", "1", "--probes", "1", "--seed", "5"]
 
 
-def words_of(command: str, run: Path, model: Path) -> list[str]:
-    """The arguments of a command of the run."""
+def words_of(command: str, run: Path, model: Path, *, is_done: bool = False) -> list[str]:
+    """The arguments of a command of the run, or of what follows one that was done and is not done twice."""
     if command == "profile":
         return profile_command(run, model)
-    beside = run.parent
-    return COMMANDS[command].format(run=run, model=model, other=beside / "other", data=beside / "co3d").split()
+    beside, text = run.parent, AFTER_ONCE if is_done else COMMANDS[command]
+    return text.format(run=run, model=model, other=beside / "other", data=beside / "co3d").split()
 
 
 def answers(run: Path) -> dict[str, object]:
@@ -231,8 +233,9 @@ def disturb(
         there = answers(run)
         if lost := before - set(there):
             faults.append(f"lost {sorted(lost)}")
-        if command not in ENDLESS and ONCE.get(command) not in there:
-            again = started_command(words)  # not here: its threads would be in no copy
+        if command not in ENDLESS:
+            following = words_of(command, run, ground.model, is_done=ONCE.get(command) in there)
+            again = started_command(following)  # not here: its threads would be in no copy
             if code := again.wait():
                 faults.append(f"again: exit code {code}: {again.said[-2000:]}")
         after = answers(run)
