@@ -30,6 +30,7 @@
 | `estimate_check` | estimated beside measured damage |
 | `profiler` | the whole profile |
 | `profile_steps` | the steps of a profile, which workers may share |
+| `assembly` | what the steps left on disk, brought together in the file |
 | `hdf5` | HDF5 files that may come from anybody, and a disk that may be full |
 | `writer`, `store` | ``profile.h5``, written; read |
 """

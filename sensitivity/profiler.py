@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from sensitivity.assembly import arrays_under, assemble
 from sensitivity.footprint import GraphCounter, footprint
 from sensitivity.input_rounding import InputErrors
 from sensitivity.jacobian_sketch import DEFAULT_PROBES, foreseen_route, ignores_detach
 from sensitivity.own_derivatives import check_derivatives
 from sensitivity.profile_steps import (
     DAMAGE,
-    INPUTS,
-    NOISE,
     REPEATED,
     ROUNDINGS,
     WEIGHT_BYTES,
@@ -27,7 +26,7 @@ from sensitivity.profile_steps import (
     ProfileWork,
     stage_of,
 )
-from sensitivity.recorder import Errors, TokenSampling, plan_sampling
+from sensitivity.recorder import TokenSampling, plan_sampling
 from sensitivity.rounding_gain import ON_OTHERS
 from sensitivity.route import Route
 from sensitivity.scrutiny import (
@@ -42,8 +41,7 @@ from sensitivity.scrutiny import (
 from sensitivity.store import FP32, READ_PAST, Profile, open_profile
 from sensitivity.survey import LayerVolume, survey, with_readers
 from sensitivity.weight_errors import WeightErrors
-from sensitivity.writer import ProfileWriter, writing_profile
-from vggtkit.core.arrays import Array, Arrays
+from sensitivity.writer import writing_profile
 from vggtkit.core.errors import InputError
 from vggtkit.core.executors import Demand, Executor, Workers
 from vggtkit.core.journal import Parts
@@ -149,7 +147,7 @@ def profile(
     facts |= {ON_OTHERS: len(scenes) > 1} if calibrates else {}
     with writing_profile(path, layers, schemes, candidates, facts, inputs) as writer:
         writer.table(_weight_bytes(subject, layers, candidates, parts))
-        _assemble(writer, parts, layers, schemes, len(scenes))
+        assemble(writer, parts, layers, schemes, len(scenes))
     parts.remove()
     return open_profile(path)
 
@@ -247,7 +245,7 @@ def _without_effect(
     """Layers that no output of any scene was seen to depend on: those that never run, and the others."""
     moved = np.zeros(len(layers), dtype=bool)
     for number in range(len(scenes)):
-        for values in _starting(WEIGHTS, parts.load(f"{number}-{DAMAGE}")).values():
+        for values in arrays_under(WEIGHTS, parts.load(f"{number}-{DAMAGE}")).values():
             moved |= (values != 0).any(axis=(1, 2))
     coarsest = min(candidates, key=lambda key: get_format(key).bits)
     check_unseen(subject, [la for la, matters in zip(layers, moved, strict=True) if not matters], scenes, coarsest)
@@ -263,62 +261,6 @@ def _weight_bytes(
 ) -> list[list[int]]:
     """Of every layer in every format; most were told where errors were made for the damage."""
     return WeightErrors(subject.model, layers, candidates).size_bytes(parts.load(f"0-{DAMAGE}").get(WEIGHT_BYTES))
-
-
-def _starting(prefix: str, arrays: Arrays) -> Arrays:
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def _assemble(
-    writer: ProfileWriter, parts: Parts, layers: Sequence[Layer], schemes: Sequence[str], scenes: int
-) -> None:
-    """Everything but the table of layers, from the steps on disk."""
-    alone = [Errors.none(len(layers)) for _ in schemes]
-    inherited = [Errors.none(len(layers)) for _ in schemes]
-    uniform: dict[str, Array] = {}
-    changes: dict[str, dict[str, list[Any]]] = {WEIGHTS: {}, INPUTS: {}}
-    noise: dict[str, Array] = {}
-    for number in range(scenes):
-        first = parts.load(f"{number}-{FP32}")
-        _write_tokens(writer, FP32, layers, number, scenes, first)
-        for column, errors in enumerate(alone):
-            errors.add(Errors(*(torch.from_numpy(first[name][column]) for name in ("sums", "similarity", "maps"))))
-        for column, (key, errors) in enumerate(zip(schemes, inherited, strict=True)):
-            arrays = parts.load(f"{number}-{key}")
-            _write_tokens(writer, key, layers, number, scenes, arrays)
-            errors.add(Errors(*(torch.from_numpy(arrays[name]) for name in ("sums", "similarity", "maps"))))
-            for name, value in _starting("nmse-", arrays).items():
-                uniform.setdefault(name, np.zeros(len(schemes)))[column] += float(value) / scenes
-        sketched = parts.load(f"{number}-{DAMAGE}")
-        for prefix, by_output in changes.items():
-            for name, value in _starting(prefix, sketched).items():
-                by_output.setdefault(name, []).append(value)
-        for name, value in _starting(NOISE, sketched).items():
-            noise[name] = noise.get(name, 0.0) + value.astype(np.float64) / scenes
-    for kind, by_scheme in (("isolated", alone), ("accumulated", inherited)):
-        columns = [errors.scores() for errors in by_scheme]
-        writer.scores(kind, {metric: np.stack([c[metric] for c in columns], axis=1) for metric in columns[0]})
-    stacked, of_inputs = ({name: np.stack(v, axis=2) for name, v in each.items()} for each in changes.values())
-    writer.changes(stacked)
-    writer.input_changes(of_inputs)
-    writer.scores("output", {name: np.square(v, dtype=np.float64).mean((2, 3)) for name, v in stacked.items()})
-    if ROUNDINGS in parts.done():
-        writer.roundings({key: left.astype(np.float64) for key, left in parts.load(ROUNDINGS).items()})
-    writer.scores("noise", noise)
-    writer.scores("uniform", uniform)
-
-
-def _write_tokens(
-    writer: ProfileWriter, scheme: str, layers: Sequence[Layer], scene: int, scenes: int, arrays: Arrays
-) -> None:
-    for index, tokens in _indexed(arrays):
-        writer.activations(scheme, layers[index].name, scene, scenes, tokens)
-
-
-def _indexed(arrays: Arrays) -> Iterator[tuple[int, Any]]:
-    for name, values in arrays.items():
-        if name.startswith("tokens-"):
-            yield int(name.removeprefix("tokens-")), values
 
 
 def _say_what_is_done(parts: Parts, steps: Sequence[str], scenes: Sequence[Scene], say: Callable[[str], None]) -> None:

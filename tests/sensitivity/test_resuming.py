@@ -68,7 +68,7 @@ def test_a_profile_that_is_stopped_while_it_is_written_repeats_no_step(
 ) -> None:
     path, said = tmp_path / "p.h5", list[str]()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("sensitivity.profiler._assemble", interrupt)
+        patch.setattr("sensitivity.profiler.assemble", interrupt)
         profiled(small_model, scenes, path)
     assert not path.exists()
     monkeypatch.setattr(SceneRecorder, "under", interrupt)

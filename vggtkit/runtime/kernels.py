@@ -25,6 +25,7 @@ from torch import Tensor
 
 from vggtkit.core.accelerator import wait_for
 from vggtkit.quant.activations import row_scales
+from vggtkit.runtime import processor
 from vggtkit.runtime.codes import Int8Weight
 
 LARGEST = 127
@@ -242,8 +243,7 @@ def _float_products(x: Tensor, weight: Int8Weight, bias: Tensor) -> dict[str, Ca
     """In FP32, and in bfloat16 where there are instructions for it: what torch falls back to may take seconds."""
     plain = [x, weight.codes * weight.scales[:, None], bias]
     jobs: dict[str, Callable[[], object]] = {"fp32": partial(F.linear, *plain)}
-    is_there = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if x.device.type != CPU.type or is_there:
+    if x.device.type != CPU.type or processor.multiplies_bfloat16():
         jobs["bf16"] = partial(F.linear, *(value.bfloat16() for value in plain))
     return jobs
 

@@ -32,6 +32,15 @@ def missing_for_int8() -> str:
     return "" if capable else "AVX512-VNNI or AMX"
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether it has instructions for products in bfloat16; what torch falls back to may take a hundred times as long.
+
+    >>> isinstance(multiplies_bfloat16(), bool)
+    True
+    """
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def may_overflow() -> bool:
     """Whether kernels of others may lose sums of two products of bytes, which stop at 16 bits: x86 without VNNI."""
     return _is_x86() and bool(missing_for_int8())
