@@ -71,6 +71,8 @@ def openvino_speed(network: Network, repeats: int, budget: str, folder: Path | N
     with tempfile.TemporaryDirectory() as kept:
         folder = folder or Path(kept)
         made = {what: _made(what, network, budget, folder) for what in MAKERS}
+        if why := made["ours"].get("failed"):
+            raise SystemExit(f"the plan that all are compared with could not be made: {why}")
         scenes = network.scenes("evaluation")
         ways, loading = _ways(network, folder)
         turns, outputs = take_turns(ways, scenes[0], repeats)

@@ -82,7 +82,9 @@ class Attention(nn.Module):
 
     def parts(self, x: Tensor, rotary: Rotary | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of tokens ``[B, T, dim]``, each ``[B, heads, T, dim / heads]``."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        parts = self.qkv(x).chunk(3, dim=-1)
+        # all three moved by one transposition, OpenVINO 2026.4 takes tokens for heads where there are as many
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
             q, k = rotary(q), rotary(k)

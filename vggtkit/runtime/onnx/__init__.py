@@ -7,7 +7,8 @@
 | `styles` | which operator a format gets |
 | `qdq` | the same between standard operators, as TensorRT reads them |
 | `standins` | what layers and attention compute while the graph is traced |
-| `trace`, `initializers`, `splits` | a packed model -> a graph; its tensors; parts of them without sequences |
+| `trace`, `initializers` | a packed model -> a graph; its tensors |
+| `splits`, `constants` | parts of tensors without sequences; no products of constants alone |
 | `faults` | what ONNX Runtime is known to compute wrongly; a trial of every operator |
 | `file` | a graph -> a file that was checked |
 | `session` | a file -> outputs, by ONNX Runtime |

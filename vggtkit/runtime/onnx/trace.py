@@ -25,6 +25,7 @@ from vggtkit.model.outputs import OUTPUTS, outputs_of_head
 from vggtkit.quant import Layer, PackedWeight, find_layers, from_out_first
 from vggtkit.runtime.fewer_operations import convolved_before_resized
 from vggtkit.runtime.onnx import standins
+from vggtkit.runtime.onnx.constants import without_constant_products
 from vggtkit.runtime.onnx.initializers import fill
 from vggtkit.runtime.onnx.qdq import QdqWeight
 from vggtkit.runtime.onnx.splits import without_sequences
@@ -111,6 +112,7 @@ def trace(
     assert program is not None
     fill(program.model, {f"model.{name}": tensor for name, tensor in structure.sources.items()})
     without_sequences(program.model.graph)
+    without_constant_products(program.model.graph)
     for node in program.model.graph:
         node.metadata_props.clear()  # where in torch it comes from, most of a small file
     return Graph(program.model, weights)
