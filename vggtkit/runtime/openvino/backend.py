@@ -50,9 +50,12 @@ class OpenVino(FileBackend):
 
     def describe(self) -> str:
         """As `Backend.describe`."""
+        where = f"OpenVINO {openvino_version()} on {name()} ({instructions()})"
+        if missing_for_int8():
+            return f"{where}: everything in {floats()}, of the plan's weights"
         return (
-            f"OpenVINO {openvino_version()} on {name()} ({instructions()}): INT8 weights x INT8 activations (one scale "
-            f"a layer, from the first pictures) in linear layers and convolutions, the rest in {floats()}"
+            f"{where}: INT8 weights x INT8 activations (one scale a layer, from the first pictures) in linear layers "
+            f"and convolutions, the rest in {floats()}"
         )
 
     def execution(self, model: VGGT, told: Mapping[str, str]) -> Execution:

@@ -92,12 +92,15 @@ def test_scales_of_activations_are_of_the_first_pictures(run: Run) -> None:
 def test_without_integer_products_all_layers_are_in_floating_point(
     tiniest_config: VGGTConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vggtkit.runtime.openvino.weights.missing_for_int8", lambda: "AVX512-VNNI or AMX")
+    for module in ("backend", "weights"):
+        monkeypatch.setattr(f"vggtkit.runtime.openvino.{module}.missing_for_int8", lambda: "AVX512-VNNI or AMX")
     model = random_vggt(tiniest_config).with_heads(["camera"])
     with torch.no_grad(), packed(model, uniform_assignment(find_layers(model), "int8_per_channel_sym")):
         execution = BACKENDS.pick("openvino").prepare(subject_of(model)).execution
     assert execution.layers == {floats(): len(find_layers(model))}
     assert set(execution.fell_back.values()) == {"this processor has no AVX512-VNNI or AMX"}
+    assert "INT8" not in execution.kernels
+    assert f"everything in {floats()}" in execution.kernels
 
 
 @pytest.mark.usefixtures("spoken_in_options")
