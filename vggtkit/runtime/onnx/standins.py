@@ -159,6 +159,13 @@ def attend_in_steps(self: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
     return result
 
 
+def normalise_rows(self: nn.GroupNorm, x: Tensor) -> Tensor:
+    """The tracker's normalisation of ``[N, C]`` in one group, which OpenVINO does not take for any number of rows."""
+    assert self.num_groups == 1
+    assert x.ndim == 2
+    return F.layer_norm(x, (self.num_channels,), self.weight, self.bias, self.eps)
+
+
 def all_frames(self: DPTFeatures, tokens: dict[int, Tensor], size: tuple[int, int]) -> Tensor:
     """As `DPTFeatures.forward`, all at once, so that the graph holds for any number of them."""
     return self._some_frames(tokens, slice(None), size)

@@ -167,6 +167,8 @@ class _Structure:
             elif isinstance(part, CrossAttention):
                 attend = standins.attend_in_steps if standard else standins.attend_across
                 part.forward = partial(attend, part)  # type: ignore[method-assign]
+            elif isinstance(part, nn.GroupNorm):
+                part.forward = partial(standins.normalise_rows, part)  # type: ignore[method-assign]
             elif isinstance(part, Fusion):
                 part.forward = partial(convolved_before_resized, part)  # type: ignore[method-assign]
             elif isinstance(part, DPTFeatures) and shapes.views == ANY:

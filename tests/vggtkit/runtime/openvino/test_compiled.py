@@ -17,7 +17,7 @@ from vggtkit.model.outputs import OUTPUTS
 from vggtkit.quant import find_layers
 from vggtkit.runtime.onnx.file import write
 from vggtkit.runtime.onnx.styles import operators
-from vggtkit.runtime.onnx.trace import Shapes, trace
+from vggtkit.runtime.onnx.trace import ANY, Shapes, trace
 from vggtkit.runtime.openvino.compiled import Compiled
 
 
@@ -56,22 +56,23 @@ def test_as_many_pictures_as_heads_are_no_heads(tiniest_config: VGGTConfig, view
 
 
 @pytest.mark.parametrize(
-    ("heads", "style"),
+    ("head", "style", "points"),
     [
-        (["camera"], "exact"),
-        pytest.param(["camera"], "dynamic", marks=pytest.mark.slow),
-        pytest.param(["track"], "exact", marks=pytest.mark.slow),
+        ("camera", "exact", ANY),
+        pytest.param("camera", "dynamic", ANY, marks=pytest.mark.slow),
+        pytest.param("track", "exact", 2, marks=pytest.mark.slow),
+        pytest.param("track", "exact", ANY, marks=pytest.mark.slow),
     ],
 )
-def test_what_depends_on_no_picture_may_have_weights_in_8_bits(
-    tiniest_config: VGGTConfig, heads: list[str], style: str, tmp_path: Path
+def test_files_for_onnx_runtime_are_read(
+    tiniest_config: VGGTConfig, head: str, style: str, points: int, tmp_path: Path
 ) -> None:
     pytest.importorskip("openvino")
-    model = random_vggt(tiniest_config, spread=0.05).with_heads(heads)
+    model = random_vggt(tiniest_config, spread=0.05).with_heads([head])
     images = torch.rand(1, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    points = torch.tensor([[[5.0, 9.0], [20.0, 3.0]]]) if heads == ["track"] else None
+    followed = torch.tensor([[[5.0, 9.0], [20.0, 3.0]]]) if head == "track" else None
     with torch.no_grad(), packed(model, uniform_assignment(find_layers(model), "int8_per_channel_sym")):
-        expected = model(images, points)
-        write(trace(model, Shapes(32, 32, 3, 2), operators(model, style)), tmp_path / "model.onnx")
-    found = in_fp32(tmp_path / "model.onnx", images, points)
+        expected = model(images, followed)
+        write(trace(model, Shapes(32, 32, 3, points), operators(model, style)), tmp_path / "model.onnx")
+    found = in_fp32(tmp_path / "model.onnx", images, followed)
     assert max(nmse(expected[name], value) for name, value in found.items()) < 1e-9
