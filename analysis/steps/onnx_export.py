@@ -169,6 +169,8 @@ def _view(made: _Export) -> View:
         )
     elif any(isinstance(weight, Dynamic) and weight.is_signed for weight in made.graph.weights.values()):
         lines.append(f"on x86 without VNNI sums of {Dynamic.way} may overflow: make a file for it there")
+    if made.style == QDQ:
+        lines.append("on x86 without VNNI sums of OpenVINO overflow: give it a file of --onnx exact there")
     if made.again:
         worst = max(made.again, key=lambda layer: made.again[layer])
         lines.append(

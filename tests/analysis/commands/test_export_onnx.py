@@ -20,13 +20,20 @@ def test_the_plan_becomes_a_file_that_is_compared_with_torch(run: Path) -> None:
     assert not list(run.glob("tmp*"))
 
 
-@pytest.mark.parametrize(("overflows", "said"), [(False, "on x86 without VNNI"), (True, "weights are unsigned")])
+@pytest.mark.parametrize(
+    ("style", "overflows", "said"),
+    [
+        ("dynamic", False, "on x86 without VNNI"),
+        ("dynamic", True, "weights are unsigned"),
+        ("qdq", False, "without VNNI sums of OpenVINO overflow"),
+    ],
+)
 def test_which_processors_a_file_is_for_is_said(
-    run: Path, overflows: bool, said: str, monkeypatch: pytest.MonkeyPatch
+    run: Path, style: str, overflows: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vggtkit.runtime.onnx.styles.may_overflow", lambda: overflows)
     monkeypatch.setattr("analysis.steps.onnx_export.check_operators", lambda _weights: {})  # signed ones may fail it
-    found = cli("export", "--run", run, "--format", "onnx", "--scheme", "int8_per_channel_sym", "--onnx", "dynamic")
+    found = cli("export", "--run", run, "--format", "onnx", "--scheme", "int8_per_channel_sym", "--onnx", style)
     assert found.code == 0, found
     assert said in " ".join(found.out.split())
 
