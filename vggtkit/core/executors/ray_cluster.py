@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -27,6 +28,10 @@ from vggtkit.core.program import setting
 
 ATTEMPTS = 3
 """Times that a piece may end its worker."""
+CONNECTIONS = 3
+"""Times that a connection is tried which the server gives up."""
+PAUSE_SECONDS = 1.0
+"""Between these."""
 CLIENT = "ray://"
 """How addresses of Ray's client server begin."""
 START_SECONDS = 300.0
@@ -194,14 +199,26 @@ def _connected(address: str, cpus: int) -> Any:  # noqa: ANN401
     try:
         with keeping_handlers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Ray ends the program on SIGTERM with a code of its own, and says twice what is said below.
-            ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
+            _initialise(ray, address or None, **({} if address else own))
     except Exception as error:  # of gRPC, the system, or Ray's own kinds
         raise InputError(
             f"{setting('workers', address or 'ray')}: Ray cannot be started or reached "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}){_about_tokens(address)}"
         ) from error
     return ray
+
+
+def _initialise(ray: Any, address: str | None, **options: Any) -> None:  # noqa: ANN401
+    """Connect; Ray's server for ``ray://`` forks a process for every client, which by chance dies of its threads."""
+    for left in reversed(range(CONNECTIONS)):
+        try:
+            # Ray ends the program on SIGTERM with a code of its own, and says twice what is said by the caller.
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            return
+        except ConnectionAbortedError:
+            if not left:
+                raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def _has_token() -> bool:

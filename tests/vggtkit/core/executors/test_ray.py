@@ -160,6 +160,29 @@ def test_a_cluster_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch)
         RayCluster("ray://head:10001")
 
 
+@pytest.mark.parametrize("failures", [ray_cluster.CONNECTIONS - 1, ray_cluster.CONNECTIONS])
+@pytest.mark.usefixtures("spoken_in_options")
+def test_a_connection_that_the_server_gives_up_is_tried_again(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
+    tried: list[str] = []
+
+    def fail_at_first(address: str, **_: object) -> None:
+        tried.append(address)
+        if len(tried) <= failures:
+            raise ConnectionAbortedError("Initialization failure from server")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail_at_first)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1}}])
+    monkeypatch.setattr(ray_cluster, "PAUSE_SECONDS", 0)
+    if failures < ray_cluster.CONNECTIONS:
+        assert RayCluster("ray://head:10001").workers == 1
+    else:
+        with pytest.raises(InputError, match="Initialization failure from server"):
+            RayCluster("ray://head:10001")
+    assert tried == ["ray://head:10001"] * ray_cluster.CONNECTIONS
+
+
 def test_the_token_of_the_user_is_sent_to_any_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Ray looks for it by itself but for ``ray://``, where it then waits for an answer in vain."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
