@@ -1,4 +1,4 @@
-"""Products of constants, which OpenVINO 2026.4 cannot compute beforehand if their weights are in 8 bits.
+"""What depends on no input; and no products of it, which OpenVINO 2026.4 cannot compute beforehand with 8-bit weights.
 
 The camera head's first pose and the tracker's virtual tokens depend on no picture, and neither does what the first
 layers make of them. OpenVINO refuses the whole file then ("Check 'm_element_type.is_static()' failed").
@@ -16,16 +16,20 @@ PRODUCTS = ("MatMul", "Gemm")
 
 def without_constant_products(graph: onnx_ir.Graph) -> None:
     """To what is multiplied with a weight, and depends on no input of the graph, 0 times an input is added."""
-    constant = set(graph.initializers.values())
     zero = None
-    for node in list(graph):
-        if any(value is not None and value not in constant for value in node.inputs):
-            continue
-        if node.op_type in PRODUCTS:
-            zero = zero or _zero(graph)
-            _add(graph, node, zero)
-        else:
-            constant |= set(node.outputs)
+    while product := next((node for node in constant_nodes(graph) if node.op_type in PRODUCTS), None):
+        zero = zero or _zero(graph)
+        _add(graph, product, zero)
+
+
+def constant_nodes(graph: onnx_ir.Graph) -> list[onnx_ir.Node]:
+    """Those that depend on no input, in the graph's order; a runtime computes them while it loads the file."""
+    found, known = [], set(graph.initializers.values())
+    for node in graph:
+        if all(value is None or value in known for value in node.inputs):
+            found.append(node)
+            known |= set(node.outputs)
+    return found
 
 
 def _zero(graph: onnx_ir.Graph) -> onnx_ir.Value:

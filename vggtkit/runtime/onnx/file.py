@@ -15,6 +15,7 @@ from torch import Tensor
 from vggtkit.core.atomic import replacing_all
 from vggtkit.core.errors import InputError
 from vggtkit.metrics.tensors import nmse_or_inf
+from vggtkit.runtime.onnx.constants import constant_nodes
 from vggtkit.runtime.onnx.faults import check_faults
 from vggtkit.runtime.onnx.session import Session
 from vggtkit.runtime.onnx.tensors import WRITERS, check_packages
@@ -106,14 +107,9 @@ def move_graph(written: WrittenGraph, path: Path) -> WrittenGraph:
 
 def operators_of(model: onnx_ir.Model) -> dict[str, int]:
     """Nodes that compute something of the inputs, by type, the most frequent first."""
-    known = set(model.graph.initializers.values())
-    counts: Counter[str] = Counter()
-    for node in model.graph:
-        if all(value is None or value in known for value in node.inputs):
-            known |= set(node.outputs)
-        else:
-            counts[node.op_type] += 1
-    return dict(counts.most_common())
+    counts = Counter(node.op_type for node in model.graph)
+    counts.subtract(node.op_type for node in constant_nodes(model.graph))
+    return {operator: count for operator, count in counts.most_common() if count}
 
 
 def difference(session: Session, expected: Mapping[str, Tensor], images: Tensor, points: Tensor) -> dict[str, float]:
